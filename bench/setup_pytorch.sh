@@ -1,0 +1,12 @@
+#!/bin/sh
+# Makes the Python environment of the PyTorch peers, outside the source tree.
+# usage: bench/setup_pytorch.sh [FOLDER]   (default: $EPSILON_BENCH_VENV, else ~/.cache/epsilon-bench)
+# Needs Python 3.11 or newer with venv. Prints the interpreter to use on the last line.
+set -eu
+
+folder="${1:-${EPSILON_BENCH_VENV:-$HOME/.cache/epsilon-bench}}"
+python3 -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet \
+    'torch==2.*' 'numpy==2.*' 'pillow==13.*' 'safetensors==0.*' 'timm==1.*'
+"$folder/bin/python" -c 'import numpy, PIL, safetensors, timm, torch; print("torch", torch.__version__)' >&2
+echo "$folder/bin/python"

@@ -1,0 +1,136 @@
+"""What bench/step.py and bench/extract.py share: programs that take turns, ratios, Markdown tables, machine facts."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+BENCH = Path(__file__).parent
+ROOT = BENCH.parent
+# A program's worker threads may spin for a moment after its turn.
+PAUSE = 0.1
+
+
+def interpreter():
+    """The Python that has PyTorch."""
+    default = Path(os.environ.get("EPSILON_BENCH_VENV", Path.home() / ".cache/epsilon-bench")) / "bin/python"
+    path = Path(os.environ.get("EPSILON_BENCH_PYTHON", default))
+    if not path.exists():
+        raise SystemExit("no Python with PyTorch: run bench/setup_pytorch.sh, or name one in EPSILON_BENCH_PYTHON")
+    return str(path)
+
+
+def build(example):
+    """Builds an example of the library and returns its program."""
+    command = ["cargo", "build", "--release", "--package", "epsilon", "--example", example]
+    command += ["--message-format", "json-render-diagnostics"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == example]
+    return next(line["executable"] for line in artifacts if line.get("executable"))
+
+
+def pin(threads):
+    """Keeps this process and all it starts on `threads` cores, so that helper threads get no core of their own."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < threads:
+            raise SystemExit(f"--threads {threads}: this machine offers {len(cores)} cores")
+        os.sched_setaffinity(0, cores[:threads])
+
+
+class Program:
+    """A program that waits for lines on stdin and answers each with one line of JSON."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line):
+        time.sleep(PAUSE)
+        try:
+            print(line, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass  # Its exit code says more, below.
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self.name}: ended with code {self.process.wait()} instead of answering `{line}`")
+        return json.loads(answer)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            self.process.kill()
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def rounds(programs, count, turn):
+    """`turn(program)` of every program `count` times in turn, the order reversed every other round; the answers by
+    program name."""
+    answers = {program.name: [] for program in programs}
+    for index in range(count):
+        for program in programs if index % 2 == 0 else reversed(programs):
+            answers[program.name].append(turn(program))
+    return answers
+
+
+def ratio(ours, peer):
+    """Median and quartiles of the rounds' ratios, as text."""
+    ratios = [a / b for a, b in zip(ours, peer, strict=True)]
+    if len(ratios) == 1:
+        return f"{ratios[0]:.2f}"
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return f"**{middle:.2f}** ({low:.2f} to {high:.2f})"
+
+
+def seconds(values):
+    return f"{statistics.median(values):.3f}"
+
+
+def table(header, rows):
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def machine(peer):
+    """Machine and versions, one bullet each."""
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        flags = next((line.split() for line in lines if line.startswith("flags")), [])
+        model += " (" + ", ".join(name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    facts = [
+        f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",
+        f"peer: PyTorch {peer}",
+        f"ours: {output('rustc', '--version')}, commit {output('git', 'describe', '--always', '--dirty')}",
+        f"date: {datetime.date.today().isoformat()}",
+    ]
+    return "\n".join(f"- {fact}" for fact in facts)
+
+
+def output(*command):
+    try:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def load():
+    """Processes that were busy in the last minute, the benches' own included."""
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+def write(name, text):
+    path = BENCH / "results" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    print(f"written to {path.relative_to(ROOT)}")

@@ -1,0 +1,58 @@
+//! `epsilon extract`: photographs to tokens on disk.
+
+use std::path::PathBuf;
+
+use epsilon::experiment;
+use epsilon::recipe::Recipe;
+
+use super::Place;
+use crate::{Outcome, console};
+
+/// Turn a recipe's photographs into tokens on disk; goes on where an earlier run stopped.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recipe.
+    recipe: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Read all tokens back and compare their checksums.
+    #[arg(long)]
+    verify: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let recipe = Recipe::read(&args.recipe)?;
+    let prepared = experiment::prepare(&recipe)?;
+    let folder = args.place.folder(&args.recipe);
+    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    if args.verify {
+        store.verify()?;
+    }
+    let manifest = store.manifest();
+    if args.json {
+        console::print_json(&serde_json::json!({
+            "store": store.dir(),
+            "images": store.len(),
+            "tokens": store.tokens_per_image(),
+            "dim": store.dim(),
+            "failed": manifest.failed,
+        }))?;
+    } else {
+        console::print(format_args!(
+            "{}: {} images, {} tokens of {} values each, {} failed",
+            store.dir().display(),
+            store.len(),
+            store.tokens_per_image(),
+            store.dim(),
+            manifest.failed.len(),
+        ))?;
+    }
+    Ok(if failed {
+        Outcome::SomeFailed
+    } else {
+        Outcome::Done
+    })
+}

@@ -1,0 +1,75 @@
+//! One file a command.
+
+pub mod embed;
+pub mod eval;
+pub mod extract;
+pub mod predict;
+pub mod prepare;
+pub mod quickstart;
+pub mod train;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use epsilon::backbone::{self, Backbone};
+use epsilon::burn::tensor::Device;
+use epsilon::experiment::{self, Layout, Prepared};
+use epsilon::features::TokenStore;
+use epsilon::recipe::Recipe;
+
+use crate::console;
+
+/// Where an experiment's files are kept, and where it is computed.
+#[derive(Args)]
+pub struct Place {
+    /// Folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
+    device: String,
+}
+
+impl Place {
+    /// The folder of the experiment that this recipe file describes.
+    pub fn folder(&self, recipe: &Path) -> PathBuf {
+        let name = recipe.file_stem().unwrap_or_default();
+        self.out
+            .clone()
+            .unwrap_or_else(|| Path::new("runs").join(name))
+    }
+
+    /// The device.
+    pub fn device(&self) -> anyhow::Result<Device> {
+        Ok(epsilon::device::device(&self.device)?)
+    }
+
+    /// A backbone on the device.
+    pub fn backbone(&self, weights: &Path) -> anyhow::Result<Box<dyn Backbone>> {
+        Ok(backbone::load_on(weights, &self.device()?)?)
+    }
+}
+
+/// Makes sure that a recipe's tokens are there, extracting what is missing; tells whether some images failed.
+pub fn tokens(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    place: &Place,
+    folder: &Path,
+) -> anyhow::Result<(TokenStore, bool)> {
+    let dir = Layout(folder).tokens();
+    let backbone = place.backbone(&recipe.backbone.weights)?;
+
+    let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
+    let report = experiment::extract(recipe, prepared, &*backbone, &dir, &mut |progress| {
+        bar.set_position((progress.done + progress.failed) as u64);
+        if progress.failed > 0 {
+            bar.set_message(format!("{} failed", progress.failed));
+        }
+    })?;
+    bar.finish_and_clear();
+    for failure in &report.failed {
+        console::name_failure(format_args!("{}: {}", failure.id, failure.reason));
+    }
+    Ok((TokenStore::open(&dir)?, !report.failed.is_empty()))
+}

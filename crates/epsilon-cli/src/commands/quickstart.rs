@@ -1,0 +1,185 @@
+//! `epsilon quickstart`: the whole way on pictures that the program draws itself.
+
+use std::path::{Path, PathBuf};
+
+use epsilon::backbone;
+use epsilon::dataset::Split;
+use epsilon::dataset::scenes::{SceneOptions, Scenes};
+use epsilon::experiment::{self, Layout, Prepared};
+use epsilon::features::TokenStore;
+use epsilon::methods::{Kind, Random, Ridge};
+use epsilon::model::Model;
+use epsilon::pretraining;
+use epsilon::recipe::Recipe;
+use epsilon_metrics::SplitEvaluation;
+
+use super::Place;
+use super::train::{OneSeed, maps};
+use crate::{Outcome, console};
+
+const RECIPE: &str = include_str!("quickstart.toml");
+const TRAIN_PICTURES: u32 = 3000;
+const TEST_PICTURES: u32 = 1000;
+const SHOWN: usize = 4;
+
+/// Draw pictures, train on 27 labels, and rank those and 9 labels that were never trained on. Needs no download.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Instead, train the built-in backbone anew, on seen labels only, and write its weights here.
+    #[arg(long, value_name = "FILE")]
+    train_backbone: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    if let Some(path) = &args.train_backbone {
+        return train_backbone(path);
+    }
+    let folder = args.place.folder(Path::new("quickstart"));
+    let data = folder.join("data");
+    console::tell(format_args!(
+        "drawing {} pictures into {}",
+        TRAIN_PICTURES + TEST_PICTURES,
+        data.display()
+    ));
+    Scenes::new(SceneOptions::default())?.write(&data, TRAIN_PICTURES, TEST_PICTURES)?;
+    std::fs::write(folder.join("backbone.safetensors"), backbone::BUILT_IN)?;
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, RECIPE)?;
+
+    let recipe = Recipe::read(&path)?;
+    let prepared = experiment::prepare(&recipe)?;
+    let (store, _) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    let device = args.place.device()?;
+    let methods = [
+        ("Epsilon", recipe.method.clone()),
+        ("linear", Kind::Ridge(Ridge::default())),
+        ("chance", Kind::Random(Random::default())),
+    ];
+    let mut rows = Vec::new();
+    for (name, method) in methods {
+        let recipe = Recipe {
+            method,
+            ..recipe.clone()
+        };
+        let one = OneSeed {
+            recipe: &recipe,
+            prepared: &prepared,
+            store: &store,
+            device: &device,
+            seed: 1,
+        };
+        rows.push((name, one.run(&folder.join(recipe.method.name()), false)?));
+    }
+    print_table(&rows)?;
+    let model = Layout(&folder.join(recipe.method.name())).model(1);
+    print_pictures(&Model::load(&model, &device)?, &prepared, &store, &device)?;
+    let photo = data.join("test/00000.png");
+    console::print(format_args!(
+        "\nmodel: {}\ntry:   epsilon predict {} {}",
+        model.display(),
+        model.display(),
+        photo.display()
+    ))?;
+    Ok(Outcome::Done)
+}
+
+fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
+    let bar = console::bar(pretraining::STEPS as u64, "backbone");
+    let mut recent = 0.0;
+    pretraining::run(path, pretraining::STEPS, &mut |step, loss| {
+        recent = if step == 1 {
+            loss
+        } else {
+            0.98 * recent + 0.02 * loss
+        };
+        bar.set_position(step as u64);
+        bar.set_message(format!("loss {recent:.4}"));
+    })?;
+    bar.finish_and_clear();
+    console::print(format_args!(
+        "{}: written after {} steps, loss {recent:.4}",
+        path.display(),
+        pretraining::STEPS
+    ))?;
+    Ok(Outcome::Done)
+}
+
+/// One row a method.
+fn print_table(rows: &[(&str, SplitEvaluation)]) -> anyhow::Result<()> {
+    let Some((_, first)) = rows.first() else {
+        return Ok(());
+    };
+    let (zsl, gzsl) = (&first.zsl, &first.gzsl);
+    console::print(format_args!(
+        "{} test pictures; protocol {}; ZSL: {} unseen labels, {} pictures kept, {:.2} positives each; \
+         GZSL: {} labels, {} kept, {:.2} positives\n",
+        gzsl.images_total,
+        gzsl.protocol,
+        zsl.labels_averaged,
+        zsl.images_kept,
+        zsl.positives_per_image,
+        gzsl.labels_averaged,
+        gzsl.images_kept,
+        gzsl.positives_per_image,
+    ))?;
+    console::print("           ZSL mAP   seen mAP   GZSL mAP   ZSL F1@3  GZSL F1@3")?;
+    for (name, figures) in rows {
+        let [zsl, seen, gzsl] = maps(figures);
+        let f1 = |part: &epsilon_metrics::Evaluation| {
+            part.top_k.first().map_or(0.0, |top| 100.0 * top.f1)
+        };
+        console::print(format_args!(
+            "{name:<8}{zsl:>10.1}{seen:>11.1}{gzsl:>11.1}{:>11.1}{:>11.1}",
+            f1(&figures.zsl),
+            f1(&figures.gzsl),
+        ))?;
+    }
+    Ok(())
+}
+
+/// A few test pictures that hold an unseen label, with their best labels.
+fn print_pictures(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    device: &epsilon::burn::tensor::Device,
+) -> anyhow::Result<()> {
+    let dataset = &prepared.dataset;
+    let scorer = model.scorer(&prepared.vectors, device)?;
+    let with_unseen = dataset.rows(Split::Test).into_iter().filter(|&row| {
+        dataset
+            .labels
+            .positives(row)
+            .any(|label| label >= dataset.seen)
+    });
+    for row in with_unseen.take(SHOWN) {
+        let id = &dataset.records[row].id;
+        let Some(stored) = store.row_of(id) else {
+            continue;
+        };
+        let scores = scorer.score_rows(store, &[stored], &mut |_| {});
+        let truth: Vec<&str> = dataset
+            .labels
+            .positives(row)
+            .map(|label| dataset.names[label].as_str())
+            .collect();
+        console::print(format_args!("\n{id}: {}", truth.join(", ")))?;
+        for (rank, label) in model.rank(&prepared.vectors, &scores, 5).iter().enumerate() {
+            let hit = if truth.contains(&label.name.as_str()) {
+                "*"
+            } else {
+                " "
+            };
+            let mark = if label.seen { "" } else { "  unseen" };
+            console::print(format_args!(
+                "  {} {hit} {:<20}{:>8.3}{mark}",
+                rank + 1,
+                label.name,
+                label.score
+            ))?;
+        }
+    }
+    Ok(())
+}

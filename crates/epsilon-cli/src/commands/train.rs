@@ -1,0 +1,200 @@
+//! `epsilon train`: a recipe from photographs to figures, one training per seed.
+
+use std::path::{Path, PathBuf};
+
+use epsilon::burn::tensor::Device;
+use epsilon::experiment::{self, Layout, Prepared, Training};
+use epsilon::features::TokenStore;
+use epsilon::model::Model;
+use epsilon::recipe::Recipe;
+use epsilon::training::{Event, RunFolder};
+use epsilon_metrics::SplitEvaluation;
+use serde::Serialize;
+
+use super::Place;
+use crate::{Outcome, console};
+
+/// Run a recipe: extract the tokens that are missing, train once per seed, measure on the test images.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recipe.
+    recipe: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Train with this seed alone instead of the recipe's.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Go on from the checkpoints of an earlier run.
+    #[arg(long)]
+    resume: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The figures of one seed.
+#[derive(Serialize)]
+struct Row {
+    seed: u64,
+    model: PathBuf,
+    figures: SplitEvaluation,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let mut recipe = Recipe::read(&args.recipe)?;
+    if let Some(seed) = args.seed {
+        recipe.seeds = vec![seed];
+    }
+    let device = args.place.device()?;
+    let prepared = experiment::prepare(&recipe)?;
+    prepared.check(&recipe.evaluation)?;
+    let folder = args.place.folder(&args.recipe);
+    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    let mut rows = Vec::new();
+    for &seed in &recipe.seeds {
+        let one = OneSeed {
+            recipe: &recipe,
+            prepared: &prepared,
+            store: &store,
+            device: &device,
+            seed,
+        };
+        let figures = one.run(&folder, args.resume)?;
+        rows.push(Row {
+            seed,
+            model: Layout(&folder).model(seed),
+            figures,
+        });
+    }
+    if args.json {
+        console::print_json(&rows)?;
+    } else {
+        print_rows(&rows)?;
+    }
+    Ok(if failed {
+        Outcome::SomeFailed
+    } else {
+        Outcome::Done
+    })
+}
+
+/// A training with one of a recipe's seeds.
+pub struct OneSeed<'a> {
+    pub recipe: &'a Recipe,
+    pub prepared: &'a Prepared,
+    pub store: &'a TokenStore,
+    pub device: &'a Device,
+    pub seed: u64,
+}
+
+impl OneSeed<'_> {
+    /// Trains, writes the model and its figures into the seed's folder, and returns the figures.
+    pub fn run(&self, folder: &Path, resume: bool) -> anyhow::Result<SplitEvaluation> {
+        let layout = Layout(folder);
+        let run = RunFolder::create(&layout.seed(self.seed))?;
+        run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
+        let model = self.train(&run, resume)?;
+        model.save(&layout.model(self.seed))?;
+        let figures = self.measure(&model)?;
+        run.write(
+            "figures.json",
+            serde_json::to_string_pretty(&figures)?.as_bytes(),
+        )?;
+        Ok(figures)
+    }
+
+    fn train(&self, run: &RunFolder, resume: bool) -> anyhow::Result<Model> {
+        let bar = console::bar(0, &format!("seed {}", self.seed));
+        let training = Training {
+            recipe: self.recipe,
+            prepared: self.prepared,
+            store: self.store,
+            seed: self.seed,
+            device: self.device,
+            folder: Some(run),
+            resume,
+        };
+        let model = training.run(&mut |event| match event {
+            Event::Step { done, total, loss } => {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                bar.set_message(format!("loss {loss:.4}"));
+            }
+            Event::Resumed { done, .. } => bar.set_position(done as u64),
+            Event::Epoch(record) => match record.validation_map {
+                Some(map) => log::info!(
+                    "epoch {}: loss {:.4}, validation mAP {:.2}",
+                    record.epoch,
+                    record.loss,
+                    100.0 * map
+                ),
+                None => log::info!("epoch {}: loss {:.4}", record.epoch, record.loss),
+            },
+        })?;
+        bar.finish_and_clear();
+        Ok(model)
+    }
+
+    fn measure(&self, model: &Model) -> anyhow::Result<SplitEvaluation> {
+        let bar = console::bar(0, "measure");
+        let settings = &self.recipe.evaluation;
+        let figures = experiment::measure(
+            model,
+            self.prepared,
+            self.store,
+            settings,
+            self.device,
+            &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            },
+        )?;
+        bar.finish_and_clear();
+        Ok(figures)
+    }
+}
+
+fn print_rows(rows: &[Row]) -> anyhow::Result<()> {
+    let Some(last) = rows.last() else {
+        return Ok(());
+    };
+    if rows.len() > 1 {
+        console::print("seed       ZSL mAP   seen mAP   GZSL mAP")?;
+        for row in rows {
+            let [zsl, seen, gzsl] = maps(&row.figures);
+            console::print(format_args!(
+                "{:<8}{zsl:>10.2}{seen:>11.2}{gzsl:>11.2}",
+                row.seed
+            ))?;
+        }
+        let column = |index: usize| -> Vec<f64> {
+            rows.iter().map(|row| maps(&row.figures)[index]).collect()
+        };
+        let [zsl, seen, gzsl] = [0, 1, 2].map(|index| mean_and_deviation(&column(index)));
+        console::print(format_args!(
+            "{:<8}{:>10.2}{:>11.2}{:>11.2}",
+            "mean", zsl.0, seen.0, gzsl.0
+        ))?;
+        console::print(format_args!(
+            "{:<8}{:>10.2}{:>11.2}{:>11.2}",
+            "s.d.", zsl.1, seen.1, gzsl.1
+        ))?;
+        console::print(format_args!("\nseed {}:", last.seed))?;
+    }
+    console::print(&last.figures)?;
+    console::print(format_args!("model: {}", last.model.display()))?;
+    Ok(())
+}
+
+/// ZSL, seen and GZSL mAP in percent.
+pub fn maps(figures: &SplitEvaluation) -> [f64; 3] {
+    [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map)
+}
+
+/// Mean and unbiased standard deviation; the latter is 0 for one value.
+fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
+}

@@ -1,0 +1,74 @@
+//! The `epsilon` program: multi-label zero-shot learning from photographs and words to ranked labels.
+
+mod commands;
+mod console;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Rank the labels of photographs, also labels that nobody trained on.
+#[derive(Parser)]
+#[command(name = "epsilon", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads to compute with; the default is one per core.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Quickstart(commands::quickstart::Args),
+    Prepare(commands::prepare::Args),
+    Embed(commands::embed::Args),
+    Extract(commands::extract::Args),
+    Train(commands::train::Args),
+    Eval(commands::eval::Args),
+    Predict(commands::predict::Args),
+}
+
+/// How a command that could start ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Everything done.
+    Done,
+    /// Done, but some inputs failed; each was named on stderr.
+    SomeFailed,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp(None)
+        .init();
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::from(1),
+        // Whoever read our output has what they wanted.
+        Err(error) if console::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::complain(format_args!("epsilon: {}", console::explain(&error)));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    if let Some(threads) = cli.threads {
+        anyhow::ensure!(threads > 0, "--threads 0: give at least 1");
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global()?;
+    }
+    match cli.command {
+        Command::Quickstart(args) => commands::quickstart::run(args),
+        Command::Prepare(args) => commands::prepare::run(args),
+        Command::Embed(args) => commands::embed::run(args),
+        Command::Extract(args) => commands::extract::run(args),
+        Command::Train(args) => commands::train::run(args),
+        Command::Eval(args) => commands::eval::run(args),
+        Command::Predict(args) => commands::predict::run(args),
+    }
+}

@@ -1,0 +1,132 @@
+//! Help, version, exit codes, and outputs that nobody reads or that are full.
+
+use std::process::{Command, Stdio};
+
+use crate::world::World;
+
+#[test]
+fn help_and_version() {
+    let world = World::new();
+    let version = world.run("--version").done();
+    assert_eq!(
+        version.trim_end(),
+        concat!("epsilon ", env!("CARGO_PKG_VERSION"))
+    );
+    let help = world.run("--help").done();
+    let verbs = [
+        "quickstart",
+        "prepare",
+        "embed",
+        "extract",
+        "train",
+        "eval",
+        "predict",
+    ];
+    for verb in verbs {
+        assert!(help.contains(&format!("  {verb} ")), "{verb}: {help}");
+        let help = world.run(&format!("{verb} --help")).done();
+        assert!(help.contains(&format!("Usage: epsilon {verb}")), "{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let world = World::new();
+    world.run("trian recipe.toml").refused(&["trian", "train"]);
+    world.run("train").refused(&["RECIPE"]);
+    world
+        .run("train recipe.toml --sed 3")
+        .refused(&["--sed", "--seed"]);
+    world
+        .run("train nowhere.toml")
+        .refused(&["nowhere.toml", "cannot be read"]);
+    world
+        .run("train recipe.toml --device tpu")
+        .refused(&["tpu", "cpu"]);
+    world
+        .run("predict model.safetensors photo.jpg --top 0")
+        .refused(&["--top 0"]);
+    world
+        .run("predict model.safetensors photo.jpg")
+        .refused(&["model.safetensors"]);
+    assert!(!world.path("runs").exists(), "nothing was begun");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_epsilon"));
+    let none = command
+        .args(["--threads", "0", "prepare"])
+        .arg(world.path("recipe.toml"))
+        .output()
+        .unwrap();
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("--threads 0"));
+}
+
+#[test]
+fn a_cause_is_said_once() {
+    let world = World::new();
+    for arguments in [
+        "train nowhere.toml",
+        "embed --labels nowhere --vectors vectors.txt",
+        "train recipe.toml --out labels.tsv",
+    ] {
+        let ended = world.run(arguments);
+        assert_eq!(ended.stderr.matches("(os error ").count(), 1, "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let world = World::new();
+    for arguments in [
+        "prepare recipe.toml",
+        "prepare recipe.toml --json",
+        "--help",
+    ] {
+        let mut child = world.command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(
+            (ended.status.code(), stderr.as_ref()),
+            (Some(0), ""),
+            "{arguments}"
+        );
+    }
+}
+
+#[test]
+fn a_closed_stderr_changes_no_exit_code() {
+    let world = World::new();
+    world.write("train-0001.png", "no picture");
+    for (arguments, code) in [
+        ("prepare recipe.toml", 1),
+        ("extract recipe.toml --out out", 1),
+        ("train nowhere.toml", 2),
+    ] {
+        let mut child = world.command(arguments).spawn().unwrap();
+        drop(child.stderr.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{arguments}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_written_are_an_error() {
+    let world = World::new();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let ended = world
+        .command("prepare recipe.toml")
+        .stdout(Stdio::from(full))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("No space left") && !stderr.contains("panicked"),
+        "{stderr}"
+    );
+}

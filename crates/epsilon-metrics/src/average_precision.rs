@@ -1,0 +1,264 @@
+//! Average precision of one label: its annotated images ranked by score, and the mean over its
+//! positives of the precision at each one's rank.
+
+use crate::error::MetricsError;
+use crate::input::{Labels, Scores};
+use crate::protocol::Ties;
+
+/// Average precision of one label over the images where it is known:
+/// AP = 1/|P| * sum over positives p of (positives ranked up to p) / (images ranked up to p).
+///
+/// `scores` and `labels`, `[images]`, hold one entry an image; labels are +1, -1 or 0 (unknown, left
+/// out). `None` when no image is positive.
+///
+/// # Errors
+/// No images, lengths that differ, a score that is not finite, a label other than -1, 0, 1.
+///
+/// ```
+/// use epsilon_metrics::{Ties, average_precision};
+///
+/// // Ranked: positive, (unknown), negative, positive.
+/// let ap = average_precision(&[0.9, 0.8, 0.7, 0.1], &[1, 0, -1, 1], Ties::Grouped)?;
+/// assert_eq!(ap, Some((1.0 / 1.0 + 2.0 / 3.0) / 2.0));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+pub fn average_precision(
+    scores: &[f32],
+    labels: &[i8],
+    ties: Ties,
+) -> Result<Option<f64>, MetricsError> {
+    Scores::new(scores, scores.len(), 1)?;
+    Labels::new(labels, scores.len(), 1)?;
+    let mut ranking = Ranking::with_capacity(scores.len());
+    for (image, (&score, &label)) in scores.iter().zip(labels).enumerate() {
+        if label != 0 {
+            ranking.push(image, score, label > 0);
+        }
+    }
+    ranking.sort();
+    Ok(ranking.average_precision(ties))
+}
+
+/// The annotated images of one label, best score first, equal scores in image order.
+///
+/// An image is one number, so that ranking is sorting plain integers: the score's bits turned so
+/// that better is smaller (32 bits), the image (31 bits), whether it is positive (1 bit).
+pub(crate) struct Ranking {
+    entries: Vec<u64>,
+    positives: u32,
+}
+
+impl Ranking {
+    pub(crate) fn with_capacity(images: usize) -> Self {
+        Self {
+            entries: Vec::with_capacity(images),
+            positives: 0,
+        }
+    }
+
+    /// Adds an image; `image` is below 2^31, which the input types have checked.
+    pub(crate) fn push(&mut self, image: usize, score: f32, positive: bool) {
+        let low = (image as u64) << 1 | u64::from(positive);
+        self.entries.push(u64::from(descending(score)) << 32 | low);
+        self.positives += u32::from(positive);
+    }
+
+    pub(crate) fn sort(&mut self) {
+        self.entries.sort_unstable();
+    }
+
+    /// Number of positive images.
+    pub(crate) fn positives(&self) -> usize {
+        self.positives as usize
+    }
+
+    /// Number of annotated images.
+    pub(crate) fn annotated(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The runs of images that share a rank, best first: equal scores together, or one by one.
+    pub(crate) fn ranks(&self, ties: Ties) -> impl Iterator<Item = &[u64]> {
+        self.entries.chunk_by(move |a, b| match ties {
+            Ties::Grouped => a >> 32 == b >> 32,
+            Ties::Stable => false,
+        })
+    }
+
+    /// `None` without positives.
+    pub(crate) fn average_precision(&self, ties: Ties) -> Option<f64> {
+        let (mut found, mut ranked, mut sum) = (0_usize, 0_usize, 0.0);
+        for run in self.ranks(ties) {
+            let positives = run.iter().filter(|&&entry| is_positive(entry)).count();
+            found += positives;
+            ranked += run.len();
+            if positives > 0 {
+                sum += positives as f64 * (found as f64 / ranked as f64);
+            }
+        }
+        (found > 0).then(|| sum / found as f64)
+    }
+}
+
+/// Whether an entry of a [`Ranking`] is a positive image.
+pub(crate) fn is_positive(entry: u64) -> bool {
+    entry & 1 == 1
+}
+
+/// The image of an entry of a [`Ranking`].
+pub(crate) fn image_of(entry: u64) -> usize {
+    (entry as u32 >> 1) as usize
+}
+
+/// Maps a finite score to an integer that is smaller the higher the score; -0 and 0 are equal.
+pub(crate) fn descending(score: f32) -> u32 {
+    let bits = (score + 0.0).to_bits();
+    // Positive floats order as their bits; of negative ones all bits are turned round.
+    let ascending = if bits >> 31 == 0 {
+        bits | 1 << 31
+    } else {
+        !bits
+    };
+    !ascending
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ap(scores: &[f32], labels: &[i8], ties: Ties) -> Option<f64> {
+        average_precision(scores, labels, ties).unwrap()
+    }
+
+    #[test]
+    fn worked_by_hand() {
+        // Ranked + - + - : precision 1/1 and 2/3.
+        let scores = [0.9, 0.8, 0.7, 0.6];
+        let expected = (1.0 + 2.0 / 3.0) / 2.0;
+        assert_eq!(ap(&scores, &[1, -1, 1, -1], Ties::Grouped), Some(expected));
+        // The same, listed backwards and with scores below zero.
+        let scores = [-4.0, -3.0, -2.0, -1.0];
+        assert_eq!(ap(&scores, &[-1, 1, -1, 1], Ties::Stable), Some(expected));
+        // The only positive last of four.
+        assert_eq!(ap(&scores, &[1, -1, -1, -1], Ties::Grouped), Some(0.25));
+    }
+
+    #[test]
+    fn ties_share_a_rank_or_go_by_image() {
+        let scores = [0.5, 0.5, 0.5, 0.1];
+        let labels = [-1, 1, 1, 1];
+        // Grouped: 2/3 twice, then 3/4. Stable: 1/2, 2/3, 3/4.
+        let grouped = (2.0 / 3.0 + 2.0 / 3.0 + 0.75) / 3.0;
+        let stable = (1.0 / 2.0 + 2.0 / 3.0 + 0.75) / 3.0;
+        assert!((ap(&scores, &labels, Ties::Grouped).unwrap() - grouped).abs() < 1e-15);
+        assert!((ap(&scores, &labels, Ties::Stable).unwrap() - stable).abs() < 1e-15);
+        // Minus zero equals zero.
+        assert_eq!(ap(&[0.0, -0.0], &[-1, 1], Ties::Grouped), Some(0.5));
+        assert_eq!(ap(&[-0.0, 0.0], &[-1, 1], Ties::Grouped), Some(0.5));
+    }
+
+    #[test]
+    fn a_constant_score_has_the_share_of_positives() {
+        assert_eq!(ap(&[7.0; 5], &[1, -1, 0, -1, 1], Ties::Grouped), Some(0.5));
+    }
+
+    #[test]
+    fn no_positive_means_no_ap() {
+        assert_eq!(ap(&[0.1, 0.2], &[-1, 0], Ties::Grouped), None);
+        assert_eq!(ap(&[0.1, 0.2], &[0, 0], Ties::Stable), None);
+    }
+
+    #[test]
+    fn extremes_keep_their_order() {
+        let ordered = [
+            f32::MAX,
+            1.0,
+            f32::MIN_POSITIVE,
+            1e-45,
+            0.0,
+            -1e-45,
+            -1.0,
+            f32::MIN,
+        ];
+        assert!(ordered.is_sorted_by(|a, b| descending(*a) < descending(*b)));
+    }
+
+    #[test]
+    fn bad_input_is_an_error() {
+        let lengths = average_precision(&[0.1, 0.2], &[1], Ties::Grouped);
+        assert!(matches!(lengths, Err(MetricsError::Length { .. })));
+        let nothing = average_precision(&[], &[], Ties::Grouped);
+        assert!(matches!(nothing, Err(MetricsError::Empty { .. })));
+        let nan = average_precision(&[f32::NAN], &[1], Ties::Grouped);
+        assert!(matches!(nan, Err(MetricsError::NotFinite { .. })));
+    }
+
+    /// The definition, image by image, in O(n^2).
+    fn naive(scores: &[f32], labels: &[i8], ties: Ties) -> Option<f64> {
+        let known: Vec<usize> = (0..scores.len()).filter(|&i| labels[i] != 0).collect();
+        let before = |i: usize, j: usize| match ties {
+            Ties::Grouped => scores[j] >= scores[i],
+            Ties::Stable => scores[j] > scores[i] || (scores[j] == scores[i] && j <= i),
+        };
+        let precisions: Vec<f64> = known
+            .iter()
+            .filter(|&&i| labels[i] == 1)
+            .map(|&i| {
+                let ranked = known.iter().filter(|&&j| before(i, j));
+                let found = ranked.clone().filter(|&&j| labels[j] == 1).count();
+                found as f64 / ranked.count() as f64
+            })
+            .collect();
+        let mean = precisions.iter().sum::<f64>() / precisions.len() as f64;
+        (!precisions.is_empty()).then_some(mean)
+    }
+
+    /// Few distinct scores, so that ties are common.
+    fn column() -> impl Strategy<Value = (Vec<f32>, Vec<i8>)> {
+        let entry = ((-6_i8..6).prop_map(|s| f32::from(s) / 4.0), -1_i8..=1);
+        prop::collection::vec(entry, 1..80).prop_map(|entries| entries.into_iter().unzip())
+    }
+
+    fn ties() -> impl Strategy<Value = Ties> {
+        prop_oneof![Just(Ties::Grouped), Just(Ties::Stable)]
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_definition((scores, labels) in column(), ties in ties()) {
+            match (ap(&scores, &labels, ties), naive(&scores, &labels, ties)) {
+                (Some(fast), Some(slow)) => {
+                    prop_assert!((fast - slow).abs() < 1e-12);
+                    prop_assert!((0.0..=1.0 + 1e-12).contains(&fast));
+                }
+                (fast, slow) => prop_assert_eq!(fast, slow),
+            }
+        }
+
+        #[test]
+        fn a_monotone_transform_changes_nothing((scores, labels) in column(), ties in ties()) {
+            let moved: Vec<f32> = scores.iter().map(|s| s.exp() * 3.0 - 1.0).collect();
+            prop_assert_eq!(ap(&scores, &labels, ties), ap(&moved, &labels, ties));
+        }
+
+        #[test]
+        fn the_order_of_images_changes_nothing(
+            (order, (scores, labels)) in column().prop_flat_map(|c| {
+                let order: Vec<usize> = (0..c.0.len()).collect();
+                (Just(order).prop_shuffle(), Just(c))
+            })
+        ) {
+            let s: Vec<f32> = order.iter().map(|&i| scores[i]).collect();
+            let l: Vec<i8> = order.iter().map(|&i| labels[i]).collect();
+            prop_assert_eq!(ap(&scores, &labels, Ties::Grouped), ap(&s, &l, Ties::Grouped));
+        }
+
+        #[test]
+        fn a_perfect_ranking_scores_one(labels in prop::collection::vec(-1_i8..=1, 1..80), ties in ties()) {
+            let scores: Vec<f32> = labels.iter().map(|&l| f32::from(l)).collect();
+            let expected = labels.contains(&1).then_some(1.0);
+            prop_assert_eq!(ap(&scores, &labels, ties), expected);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The two tables every figure is computed from: scores and three-valued labels, both borrowed,
+//! dense and row-major [images, labels], checked once on construction.
+
+use crate::error::MetricsError;
+
+/// The most images or labels that can be ranked: in a ranking their number has 31 bits.
+const LIMIT: usize = 1 << 31;
+
+/// Scores of every label for every image: row-major [images, labels], finite; higher ranks first.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores<'a> {
+    values: &'a [f32],
+    images: usize,
+    labels: usize,
+}
+
+impl<'a> Scores<'a> {
+    /// Borrows `values`, row-major [images, labels].
+    ///
+    /// # Errors
+    /// An empty table, a length other than `images * labels`, more than 2^31 rows or columns, or a NaN or
+    /// infinite score (named by its row and column).
+    pub fn new(values: &'a [f32], images: usize, labels: usize) -> Result<Self, MetricsError> {
+        check_shape("scores", values.len(), images, labels)?;
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            return Err(MetricsError::NotFinite {
+                image: at / labels,
+                label: at % labels,
+                value: values[at],
+            });
+        }
+        Ok(Self {
+            values,
+            images,
+            labels,
+        })
+    }
+
+    /// Number of images (rows).
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Number of labels (columns).
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    pub(crate) fn row(&self, image: usize) -> &'a [f32] {
+        &self.values[image * self.labels..(image + 1) * self.labels]
+    }
+}
+
+/// What is known of every label for every image: row-major [images, labels], each +1 (positive),
+/// -1 (negative) or 0 (unknown).
+#[derive(Debug, Clone, Copy)]
+pub struct Labels<'a> {
+    values: &'a [i8],
+    images: usize,
+    labels: usize,
+}
+
+impl<'a> Labels<'a> {
+    /// Borrows `values`, row-major [images, labels].
+    ///
+    /// # Errors
+    /// An empty table, a length other than `images * labels`, more than 2^31 rows or columns, or a value
+    /// other than -1, 0, 1 (named by its row and column).
+    pub fn new(values: &'a [i8], images: usize, labels: usize) -> Result<Self, MetricsError> {
+        check_shape("labels", values.len(), images, labels)?;
+        if let Some(at) = values.iter().position(|v| !(-1..=1).contains(v)) {
+            return Err(MetricsError::LabelValue {
+                image: at / labels,
+                label: at % labels,
+                value: values[at],
+            });
+        }
+        Ok(Self {
+            values,
+            images,
+            labels,
+        })
+    }
+
+    /// Number of images (rows).
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Number of labels (columns).
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    pub(crate) fn row(&self, image: usize) -> &'a [i8] {
+        &self.values[image * self.labels..(image + 1) * self.labels]
+    }
+}
+
+fn check_shape(
+    what: &'static str,
+    found: usize,
+    images: usize,
+    labels: usize,
+) -> Result<(), MetricsError> {
+    if images == 0 || labels == 0 {
+        return Err(MetricsError::Empty {
+            what,
+            images,
+            labels,
+        });
+    }
+    if images.max(labels) > LIMIT {
+        return Err(MetricsError::TooLarge {
+            what,
+            images,
+            labels,
+            limit: LIMIT,
+        });
+    }
+    if images.checked_mul(labels) != Some(found) {
+        return Err(MetricsError::Length {
+            what,
+            images,
+            labels,
+            found,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_checked() {
+        assert!(matches!(
+            Scores::new(&[], 0, 3),
+            Err(MetricsError::Empty { .. })
+        ));
+        assert!(matches!(
+            Scores::new(&[0.0; 5], 2, 3),
+            Err(MetricsError::Length { found: 5, .. })
+        ));
+        assert!(matches!(
+            Labels::new(&[0; 5], 1 << 31, 1 << 31),
+            Err(MetricsError::Length { .. })
+        ));
+        assert!(matches!(
+            Labels::new(&[0; 5], usize::MAX, 1),
+            Err(MetricsError::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_row_and_column() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = Scores::new(&[0.0, 0.0, 0.0, 0.0, value, 0.0], 2, 3).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.contains("image 1 (row), label 1 (column)"),
+                "unexpected: {text}"
+            );
+        }
+        let error = Labels::new(&[1, 0, -1, 2], 2, 2).unwrap_err();
+        assert_eq!(
+            error,
+            MetricsError::LabelValue {
+                image: 1,
+                label: 1,
+                value: 2
+            }
+        );
+    }
+}

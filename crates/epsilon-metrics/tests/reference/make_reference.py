@@ -1,0 +1,123 @@
+"""Makes reference.json: figures of random tables by NumPy and scikit-learn, for tests/reference.rs.
+
+Written from the definitions in the crate's documentation, independently of its code:
+
+    python make_reference.py          # needs numpy and scikit-learn
+
+Average precision with grouped ties is scikit-learn's `average_precision_score`; all else is NumPy.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+BASE = {"images": "with-positive", "empty-label": "zero", "mean": "plain", "unknown": "miss", "ties": "grouped"}
+PROTOCOLS = {
+    "epsilon": BASE,
+    "lesa-nus": BASE | {"images": "all"},
+    "sdl": BASE | {"unknown": "negative"},
+    "lesa-oi": BASE | {"images": "all"},
+    "biam-oi": BASE | {"empty-label": "skip"},
+    "biam-oi-weighted": BASE | {"empty-label": "skip", "mean": "by-annotated"},
+    # No preset has these choices.
+    "own-ignore": BASE | {"images": "all", "unknown": "ignore", "mean": "by-annotated"},
+    "own-stable": BASE | {"ties": "stable", "empty-label": "skip"},
+    "own-stable-negative": BASE | {"ties": "stable", "unknown": "negative", "images": "all"},
+}
+
+
+def stable_average_precision(positive, scores):
+    order = np.argsort(-scores, kind="stable")
+    hit = positive[order]
+    precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
+    return precision[hit].mean()
+
+
+def evaluate(scores, labels, columns, settings, ks):
+    scores, labels = scores[:, columns], labels[:, columns]
+    total = len(labels)
+    if settings["images"] == "with-positive":
+        kept = (labels == 1).any(axis=1)
+        scores, labels = scores[kept], labels[kept]
+    known = np.ones_like(labels, dtype=bool) if settings["unknown"] == "negative" else labels != 0
+
+    aps, weights = [], []
+    for c in range(labels.shape[1]):
+        positive, score = labels[known[:, c], c] == 1, scores[known[:, c], c]
+        if not positive.any():
+            ap = 0.0 if settings["empty-label"] == "zero" else None
+        elif settings["ties"] == "stable":
+            ap = float(stable_average_precision(positive, score))
+        else:
+            ap = float(average_precision_score(positive, score))
+        aps.append(ap)
+        weights.append(int(known[:, c].sum()) if settings["mean"] == "by-annotated" else 1)
+    averaged = [c for c, ap in enumerate(aps) if ap is not None]
+    mean = np.average([aps[c] for c in averaged], weights=[weights[c] for c in averaged])
+
+    ranked = scores.astype(np.float64).copy()
+    if settings["unknown"] == "ignore":
+        ranked[labels == 0] = -np.inf
+    order = np.argsort(-ranked, axis=1, kind="stable")
+    top_k = []
+    for k in ks:
+        taken = np.take_along_axis(labels, order[:, :k], axis=1)
+        filled = np.isfinite(np.take_along_axis(ranked, order[:, :k], axis=1))
+        p = float((taken == 1).sum() / filled.sum())
+        r = float((taken == 1).sum() / (labels == 1).sum())
+        top_k.append({"k": k, "precision": p, "recall": r, "f1": 2 * p * r / (p + r) if p + r else 0.0})
+    return {
+        "columns": columns,
+        "images_total": total,
+        "images_kept": len(labels),
+        "positives_per_image": float((labels == 1).sum(axis=1).mean()),
+        "labels_averaged": len(averaged),
+        "map": float(mean),
+        "average_precision": aps,
+        "annotated": [int(n) for n in known.sum(axis=0)],
+        "top_k": top_k,
+    }
+
+
+def table(rng, images, labels):
+    """Few distinct scores, so ties abound; a constant score, empty labels, empty and unknown images."""
+    scores = rng.integers(-8, 9, size=(images, labels)) / 8
+    values = rng.choice([1, -1, 0], p=[0.2, 0.55, 0.25], size=(images, labels))
+    scores[:, 0] = 0.25  # a constant score
+    values[:, 1] = rng.choice([-1, 0], size=images)  # a label without positives
+    values[:, 2] = 0  # a label nobody knows
+    values[0] = np.minimum(values[0], 0)  # an image without positives
+    values[1] = 0  # an image nobody knows
+    return scores, values
+
+
+def main():
+    rng = np.random.default_rng(20250101)
+    cases = []
+    for images, labels, seen in [(12, 7, 4), (50, 12, 8), (120, 20, 13)]:
+        scores, values = table(rng, images, labels)
+        ks_zsl, ks_gzsl = [1, 3], [1, 3, seen]
+        for protocol, settings in PROTOCOLS.items():
+            every = list(range(labels))
+            splits = {"zsl": (every[seen:], ks_zsl), "seen": (every[:seen], ks_gzsl), "gzsl": (every, ks_gzsl)}
+            cases.append({
+                "table": {"images": images, "labels": labels},
+                "seen": seen,
+                "ks_zsl": ks_zsl,
+                "ks_gzsl": ks_gzsl,
+                "protocol": protocol,
+                "settings": settings,
+                "expected": {name: evaluate(scores, values, c, settings, ks) for name, (c, ks) in splits.items()},
+            })
+        # The tables are stored once, with their first case.
+        first = cases[-len(PROTOCOLS)]["table"]
+        first["scores"], first["values"] = scores.ravel().tolist(), values.ravel().tolist()
+    path = Path(__file__).with_name("reference.json")
+    path.write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+    print(f"{path.name}: {len(cases)} cases, {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

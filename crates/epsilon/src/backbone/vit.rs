@@ -1,0 +1,727 @@
+//! The Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; DeiT has the same form)
+//! on the CPU, forward only: one image a thread, so that its activations stay in that thread's cache.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::kernels::{Layout, Norm, Packed, Rows, Start, gelu, layer_norm, product, softmax};
+use super::weights::{BlockWeights, Linear, NormWeights, VitConfig, VitWeights};
+use super::{Backbone, BackboneError, BackboneInfo, Features};
+
+/// Rows of attention scores held at once, times their columns: 256 KiB.
+const SCORES: usize = 1 << 16;
+
+/// A Vision Transformer ready to run. [`Features::tokens`] are the patch tokens after the final layer
+/// normalisation, [`Features::global`] is the class token. Images of a batch are spread over the threads
+/// of rayon's current pool.
+pub struct Vit {
+    info: BackboneInfo,
+    config: VitConfig,
+    /// What the tokens are before the patches are added: class token, position, patch bias. `[1 + N, D]`.
+    start: Vec<f32>,
+    patch_embed: Packed,
+    blocks: Vec<Block>,
+    norm: Norm,
+    head: Option<Map>,
+    /// Working memory that finished images left for the next.
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// A linear map in the engine's layout.
+struct Map {
+    weight: Packed,
+    bias: Vec<f32>,
+}
+
+struct Block {
+    norm1: Norm,
+    qkv: Map,
+    proj: Map,
+    norm2: Norm,
+    fc1: Map,
+    fc2: Map,
+}
+
+/// Working memory for one image. Rows lie [`stride`] apart.
+struct Scratch {
+    patches: Vec<f32>,
+    tokens: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    scores: Vec<f32>,
+    mixed: Vec<f32>,
+    hidden: Vec<f32>,
+    keys: Packed,
+    values: Packed,
+}
+
+/// Distance between rows of `width` values: whole cache lines, but an odd number of them, because rows a power
+/// of two apart compete for the same few places of the cache.
+fn stride(width: usize) -> usize {
+    (width.div_ceil(16) | 1) * 16
+}
+
+impl Map {
+    fn new(linear: &Linear) -> Self {
+        let outputs = linear.bias.len();
+        Self {
+            weight: Packed::from_weight(&linear.weight, outputs, linear.weight.len() / outputs),
+            bias: linear.bias.clone(),
+        }
+    }
+}
+
+impl Block {
+    fn new(mut weights: BlockWeights, config: &VitConfig) -> Self {
+        // Queries carry the scale of the attention.
+        let scale = 1.0 / ((config.dim / config.heads) as f32).sqrt();
+        let queries = config.dim * config.dim;
+        let (weight, bias) = (&mut weights.qkv.weight, &mut weights.qkv.bias);
+        for value in weight[..queries].iter_mut().chain(&mut bias[..config.dim]) {
+            *value *= scale;
+        }
+        Self {
+            norm1: norm(weights.norm1, config),
+            qkv: Map::new(&weights.qkv),
+            proj: Map::new(&weights.proj),
+            norm2: norm(weights.norm2, config),
+            fc1: Map::new(&weights.fc1),
+            fc2: Map::new(&weights.fc2),
+        }
+    }
+}
+
+fn norm(weights: NormWeights, config: &VitConfig) -> Norm {
+    Norm {
+        weight: weights.weight,
+        bias: weights.bias,
+        epsilon: config.layer_norm_eps,
+    }
+}
+
+impl Scratch {
+    fn new(config: &VitConfig) -> Self {
+        let tokens = 1 + config.grid * config.grid;
+        let rows = |width: usize| vec![0.0; tokens * stride(width)];
+        Self {
+            patches: rows(3 * config.patch * config.patch),
+            tokens: rows(config.dim),
+            normed: rows(config.dim),
+            qkv: rows(3 * config.dim),
+            scores: vec![0.0; score_rows(tokens) * stride(tokens)],
+            mixed: rows(config.dim),
+            hidden: rows(config.hidden),
+            keys: Packed::default(),
+            values: Packed::default(),
+        }
+    }
+}
+
+/// How many rows of attention scores are computed at once.
+fn score_rows(tokens: usize) -> usize {
+    (SCORES / stride(tokens)).clamp(1, tokens)
+}
+
+impl Vit {
+    /// Lays the weights out for the CPU.
+    pub fn new(weights: VitWeights) -> Self {
+        let info = weights.info();
+        let config = weights.config;
+        let dim = config.dim;
+        let mut start = weights.pos_embed;
+        for (index, row) in start.chunks_exact_mut(dim).enumerate() {
+            let added = if index == 0 {
+                &weights.cls_token
+            } else {
+                &weights.patch_embed.bias
+            };
+            for (value, added) in row.iter_mut().zip(added) {
+                *value += added;
+            }
+        }
+        let patch_values = 3 * config.patch * config.patch;
+        Self {
+            info,
+            start,
+            patch_embed: Packed::from_weight(&weights.patch_embed.weight, dim, patch_values),
+            blocks: weights
+                .blocks
+                .into_iter()
+                .map(|block| Block::new(block, &config))
+                .collect(),
+            norm: norm(weights.norm, &config),
+            head: weights.head.as_ref().map(Map::new),
+            spare: Mutex::new(Vec::new()),
+            config,
+        }
+    }
+
+    /// The classifier's scores (before any softmax) for class tokens `[n, D]`, as `[n, classes]`; `None` when the
+    /// file holds no classifier.
+    pub fn logits(&self, global: &[f32]) -> Option<Vec<f32>> {
+        let head = self.head.as_ref()?;
+        let classes = head.bias.len();
+        let rows = Rows {
+            data: global,
+            stride: self.config.dim,
+            count: global.len() / self.config.dim,
+        };
+        let mut out = vec![0.0; rows.count * classes];
+        product(
+            rows,
+            &head.weight,
+            Start::Bias(&head.bias),
+            &mut out,
+            classes,
+        );
+        Some(out)
+    }
+
+    /// One image through the whole network. `tokens` is `[N, D]`, `global` is `[D]`.
+    fn forward_one(&self, image: &[f32], s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
+        let dim = self.config.dim;
+        self.embed(image, s);
+        for block in &self.blocks {
+            self.attend(block, s);
+            self.mlp(block, s);
+        }
+        let rows = s.tokens.chunks_exact(stride(dim));
+        let outputs = std::iter::once(global).chain(tokens.chunks_exact_mut(dim));
+        for (row, out) in rows.zip(outputs) {
+            layer_norm(&row[..dim], &self.norm, out);
+        }
+    }
+
+    /// Patches to tokens.
+    fn embed(&self, image: &[f32], s: &mut Scratch) {
+        let &VitConfig {
+            patch, grid, dim, ..
+        } = &self.config;
+        let size = grid * patch;
+        let (step, width) = (stride(3 * patch * patch), patch * patch);
+        for (index, out) in s
+            .patches
+            .chunks_exact_mut(step)
+            .take(grid * grid)
+            .enumerate()
+        {
+            let corner = index / grid * patch * size + index % grid * patch;
+            for channel in 0..3 {
+                for row in 0..patch {
+                    let from = channel * size * size + corner + row * size;
+                    let to = channel * width + row * patch;
+                    out[to..to + patch].copy_from_slice(&image[from..from + patch]);
+                }
+            }
+        }
+        for (row, start) in s
+            .tokens
+            .chunks_exact_mut(stride(dim))
+            .zip(self.start.chunks_exact(dim))
+        {
+            row[..dim].copy_from_slice(start);
+        }
+        let patches = Rows {
+            data: &s.patches,
+            stride: step,
+            count: grid * grid,
+        };
+        let out = &mut s.tokens[stride(dim)..];
+        product(
+            patches,
+            &self.patch_embed,
+            Start::Output(&self.zeros()),
+            out,
+            stride(dim),
+        );
+    }
+
+    fn zeros(&self) -> Vec<f32> {
+        vec![0.0; self.config.dim]
+    }
+
+    fn normalise(&self, norm: &Norm, s: &mut Scratch) {
+        let dim = self.config.dim;
+        let rows = s.tokens.chunks_exact(stride(dim));
+        for (row, out) in rows.zip(s.normed.chunks_exact_mut(stride(dim))) {
+            layer_norm(&row[..dim], norm, &mut out[..dim]);
+        }
+    }
+
+    /// `x += proj(attention(qkv(norm1(x))))`.
+    fn attend(&self, block: &Block, s: &mut Scratch) {
+        let &VitConfig {
+            dim, heads, grid, ..
+        } = &self.config;
+        let count = 1 + grid * grid;
+        self.normalise(&block.norm1, s);
+        let normed = Rows {
+            data: &s.normed,
+            stride: stride(dim),
+            count,
+        };
+        let step = stride(3 * dim);
+        product(
+            normed,
+            &block.qkv.weight,
+            Start::Bias(&block.qkv.bias),
+            &mut s.qkv,
+            step,
+        );
+        for head in 0..heads {
+            self.attend_head(head, s);
+        }
+        let mixed = Rows {
+            data: &s.mixed,
+            stride: stride(dim),
+            count,
+        };
+        product(
+            mixed,
+            &block.proj.weight,
+            Start::Output(&block.proj.bias),
+            &mut s.tokens,
+            stride(dim),
+        );
+    }
+
+    /// `mixed = softmax(q k') v` for one head; the scale is in q already.
+    fn attend_head(&self, head: usize, s: &mut Scratch) {
+        let &VitConfig {
+            dim, heads, grid, ..
+        } = &self.config;
+        let (count, width, step) = (1 + grid * grid, dim / heads, stride(3 * dim));
+        let (query, key, value) = (head * width, dim + head * width, 2 * dim + head * width);
+        let keys = Layout {
+            depth: width,
+            columns: count,
+            down: 1,
+            right: step,
+        };
+        s.keys.pack(&s.qkv[key..], keys);
+        let values = Layout {
+            depth: count,
+            columns: width,
+            down: step,
+            right: 1,
+        };
+        s.values.pack(&s.qkv[value..], values);
+        let block = score_rows(count);
+        for first in (0..count).step_by(block) {
+            let rows = block.min(count - first);
+            let queries = Rows {
+                data: &s.qkv[first * step + query..],
+                stride: step,
+                count: rows,
+            };
+            product(queries, &s.keys, Start::Zero, &mut s.scores, stride(count));
+            for row in s.scores.chunks_exact_mut(stride(count)).take(rows) {
+                softmax(&mut row[..count]);
+            }
+            let scores = Rows {
+                data: &s.scores,
+                stride: stride(count),
+                count: rows,
+            };
+            let out = &mut s.mixed[first * stride(dim) + query..];
+            product(scores, &s.values, Start::Zero, out, stride(dim));
+        }
+    }
+
+    /// `x += fc2(gelu(fc1(norm2(x))))`.
+    fn mlp(&self, block: &Block, s: &mut Scratch) {
+        let &VitConfig {
+            dim, hidden, grid, ..
+        } = &self.config;
+        let count = 1 + grid * grid;
+        self.normalise(&block.norm2, s);
+        let normed = Rows {
+            data: &s.normed,
+            stride: stride(dim),
+            count,
+        };
+        let step = stride(hidden);
+        product(
+            normed,
+            &block.fc1.weight,
+            Start::Bias(&block.fc1.bias),
+            &mut s.hidden,
+            step,
+        );
+        for row in s.hidden.chunks_exact_mut(step) {
+            gelu(&mut row[..hidden]);
+        }
+        let inner = Rows {
+            data: &s.hidden,
+            stride: step,
+            count,
+        };
+        product(
+            inner,
+            &block.fc2.weight,
+            Start::Output(&block.fc2.bias),
+            &mut s.tokens,
+            stride(dim),
+        );
+    }
+
+    fn take_scratch(&self) -> Scratch {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_else(|| Scratch::new(&self.config))
+    }
+
+    fn return_scratch(&self, scratch: Scratch) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(scratch);
+    }
+}
+
+impl Backbone for Vit {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn forward(
+        &self,
+        images: &[f32],
+        count: usize,
+        out: &mut Features,
+    ) -> Result<(), BackboneError> {
+        let image_len = self.config.preprocess.len();
+        if count.checked_mul(image_len) != Some(images.len()) {
+            return Err(BackboneError::Images {
+                count,
+                expected: count.saturating_mul(image_len),
+                found: images.len(),
+            });
+        }
+        let (tokens, dim) = (self.info.tokens, self.info.dim);
+        out.tokens.resize(count * tokens * dim, 0.0);
+        out.global.resize(count * dim, 0.0);
+        images
+            .par_chunks_exact(image_len)
+            .zip(out.tokens.par_chunks_exact_mut(tokens * dim))
+            .zip(out.global.par_chunks_exact_mut(dim))
+            .with_max_len(1)
+            .for_each(|((image, tokens), global)| {
+                let mut scratch = self.take_scratch();
+                self.forward_one(image, &mut scratch, tokens, global);
+                self.return_scratch(scratch);
+            });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use safetensors::tensor::{TensorView, serialize};
+    use safetensors::{Dtype, SafeTensors};
+
+    use super::super::{load, load_weights};
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/vit", name]
+            .iter()
+            .collect()
+    }
+
+    fn shared(name: &str) -> PathBuf {
+        [
+            env!("CARGO_MANIFEST_DIR"),
+            "../../../shared/data/backbones",
+            name,
+        ]
+        .iter()
+        .collect()
+    }
+
+    /// Name to shape and little-endian f32 values: a weight file that can be spoilt.
+    type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+    fn read(path: &Path) -> Tensors {
+        let bytes = fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let values = |tensor: &TensorView| {
+            let (quads, _) = tensor.data().as_chunks::<4>();
+            quads.iter().map(|x| f32::from_le_bytes(*x)).collect()
+        };
+        file.iter()
+            .map(|(name, tensor)| (name.into(), (tensor.shape().to_vec(), values(&tensor))))
+            .collect()
+    }
+
+    /// Writes a weight file, converting each value with `convert`.
+    fn write<const N: usize>(
+        tensors: &Tensors,
+        settings: Option<&str>,
+        dtype: Dtype,
+        convert: impl Fn(f32) -> [u8; N],
+    ) -> tempfile::NamedTempFile {
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, (shape, values))| {
+                let bytes = values.iter().flat_map(|x| convert(*x)).collect();
+                (name.clone(), shape.clone(), bytes)
+            })
+            .collect();
+        let views = data.iter().map(|(name, shape, bytes)| {
+            (name, TensorView::new(dtype, shape.clone(), bytes).unwrap())
+        });
+        let metadata = settings.map(|text| HashMap::from([("epsilon.vit".into(), text.into())]));
+        let bytes = serialize(views, metadata).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn write_f32(tensors: &Tensors, settings: Option<&str>) -> tempfile::NamedTempFile {
+        write(tensors, settings, Dtype::F32, f32::to_le_bytes)
+    }
+
+    fn message(tensors: &Tensors, settings: Option<&str>) -> String {
+        let file = write_f32(tensors, settings);
+        load(file.path())
+            .err()
+            .expect("a bad file was loaded")
+            .to_string()
+    }
+
+    const HEADS: Option<&str> = Some(r#"{"heads": 5}"#);
+
+    /// Largest differences of patch tokens, class tokens and logits from a reference `[n, 1 + N, D]`.
+    fn differences(vit: &Vit, io: &Tensors, suffix: &str) -> [f32; 3] {
+        let (shape, input) = &io[&format!("input{suffix}")];
+        let mut out = Features::default();
+        vit.forward(input, shape[0], &mut out).unwrap();
+        let logits = vit.logits(&out.global).unwrap();
+        let dim = vit.info.dim;
+        let (mut tokens, mut global) = (Vec::new(), Vec::new());
+        for image in io[&format!("tokens{suffix}")]
+            .1
+            .chunks_exact((1 + vit.info.tokens) * dim)
+        {
+            global.extend_from_slice(&image[..dim]);
+            tokens.extend_from_slice(&image[dim..]);
+        }
+        let largest = |a: &[f32], b: &[f32]| {
+            assert_eq!(a.len(), b.len());
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max)
+        };
+        [
+            largest(&out.tokens, &tokens),
+            largest(&out.global, &global),
+            largest(&logits, &io[&format!("logits{suffix}")].1),
+        ]
+    }
+
+    #[test]
+    fn agrees_with_timm_at_every_input_size() {
+        let io = read(&fixture("tiny_io.safetensors"));
+        for size in [20, 12, 28] {
+            let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
+            let vit = Vit::new(weights.with_image_size(size).unwrap());
+            for difference in differences(&vit, &io, &format!("_{size}")) {
+                assert!(difference < 1e-4, "{size} pixels: differs by {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_real_weights() {
+        let path = shared("deit_tiny_patch16_224.safetensors");
+        if !path.exists() {
+            println!("skipped: ../shared/data is missing");
+            return;
+        }
+        let vit = Vit::new(load_weights(&path).unwrap());
+        assert_eq!(
+            (vit.info.tokens, vit.info.dim, vit.info.grid),
+            (196, 192, (14, 14))
+        );
+        assert_eq!(vit.info.preprocess.size, 224);
+        let io = read(&shared("deit_tiny_reference_io.safetensors"));
+        let [tokens, global, logits] = differences(&vit, &io, "");
+        assert!(
+            tokens < 1e-3 && global < 1e-3,
+            "tokens {tokens}, class token {global}"
+        );
+        assert!(logits < 1e-2, "logits {logits}");
+        let mut out = Features::default();
+        vit.forward(&io["input"].1, 1, &mut out).unwrap();
+        let best =
+            |scores: &[f32]| (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        assert_eq!(
+            best(&vit.logits(&out.global).unwrap()),
+            best(&io["logits"].1)
+        );
+    }
+
+    #[test]
+    fn the_file_tells_the_shape() {
+        let vit = load(&fixture("tiny.safetensors")).unwrap();
+        let info = vit.info();
+        assert_eq!(
+            (info.name.as_str(), info.tokens, info.dim),
+            ("tiny", 25, 40)
+        );
+        assert_eq!(info.preprocess.size, 20);
+        assert_eq!(info.preprocess.mean, [0.5, 0.4, 0.3]);
+        assert_eq!(info.weights_sha256.len(), 64);
+    }
+
+    #[test]
+    fn half_precision_weights_are_read() {
+        let io = read(&fixture("tiny_io.safetensors"));
+        let tensors = read(&fixture("tiny.safetensors"));
+        let f16 = write(&tensors, HEADS, Dtype::F16, |x| {
+            half::f16::from_f32(x).to_le_bytes()
+        });
+        let bf16 = write(&tensors, HEADS, Dtype::BF16, |x| {
+            half::bf16::from_f32(x).to_le_bytes()
+        });
+        for (file, tolerance) in [(f16, 0.02), (bf16, 0.2)] {
+            let vit = Vit::new(load_weights(file.path()).unwrap());
+            let difference = differences(&vit, &io, "_20")[0];
+            assert!(difference < tolerance, "differs by {difference}");
+        }
+    }
+
+    #[test]
+    fn metadata_sets_the_image_size() {
+        let tensors = read(&fixture("tiny.safetensors"));
+        let file = write_f32(
+            &tensors,
+            Some(r#"{"heads": 5, "image_size": 28, "layer_norm_eps": 1e-5}"#),
+        );
+        let info = load(file.path()).unwrap().info().clone();
+        assert_eq!((info.preprocess.size, info.grid), (28, (7, 7)));
+    }
+
+    #[test]
+    fn every_wrong_tensor_is_named() {
+        let mut tensors = read(&fixture("tiny.safetensors"));
+        tensors.remove("norm.bias");
+        tensors.remove("blocks.1.attn.qkv.weight");
+        tensors.insert("blocks.0.ls1.gamma".into(), (vec![40], vec![1.0; 40]));
+        tensors.insert("blocks.1.mlp.fc2.bias".into(), (vec![4], vec![1.0; 4]));
+        let text = message(&tensors, HEADS);
+        for part in [
+            "norm.bias: missing",
+            "blocks.1.attn.qkv.weight: missing",
+            "blocks.0.ls1.gamma: not part of this network",
+            "blocks.1.mlp.fc2.bias: shape [4], expected [40]",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let integers = write(
+            &read(&fixture("tiny.safetensors")),
+            HEADS,
+            Dtype::I32,
+            |x| (x as i32).to_le_bytes(),
+        );
+        let text = load(integers.path()).err().unwrap().to_string();
+        assert!(text.contains("cls_token: type I32"), "{text}");
+        assert!(matches!(
+            load(&fixture("tiny_io.safetensors")),
+            Err(BackboneError::Tensors { .. })
+        ));
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_errors() {
+        let tensors = read(&fixture("tiny.safetensors"));
+        for (settings, part) in [
+            (None, "heads"),
+            (Some(r#"{"heads": 3}"#), "3 heads"),
+            (Some(r#"{"head": 5}"#), "unknown field `head`"),
+            (Some("not json"), "epsilon.vit"),
+            (
+                Some(r#"{"heads": 5, "image_size": 30}"#),
+                "multiple of the patch size 4",
+            ),
+            (
+                Some(r#"{"heads": 5, "image_size": 0}"#),
+                "multiple of the patch size 4",
+            ),
+            (Some(r#"{"heads": 5, "std": [1, 0, 1]}"#), "above zero"),
+            (
+                Some(r#"{"heads": 5, "fit": {"shorter_side": {"resize": 19}}}"#),
+                "19 pixels",
+            ),
+        ] {
+            let text = message(&tensors, settings);
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let mut odd = tensors;
+        odd.insert("pos_embed".into(), (vec![1, 25, 40], vec![0.0; 1000]));
+        assert!(message(&odd, HEADS).contains("pos_embed has 25 rows"));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_an_error() {
+        let mut tensors = read(&fixture("tiny.safetensors"));
+        tensors.get_mut("blocks.1.norm2.weight").unwrap().1[3] = f32::NAN;
+        assert!(message(&tensors, HEADS).contains("blocks.1.norm2.weight"));
+    }
+
+    #[test]
+    fn a_file_cut_short_or_foreign_is_an_error() {
+        let whole = fs::read(fixture("tiny.safetensors")).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+            fs::write(file.path(), &whole[..length]).unwrap();
+            let error = load(file.path()).err().unwrap();
+            assert!(
+                matches!(
+                    error,
+                    BackboneError::Format { .. } | BackboneError::Read { .. }
+                ),
+                "{length}: {error}"
+            );
+        }
+        fs::write(file.path(), "words, many words, no tensors").unwrap();
+        assert!(matches!(
+            load(file.path()),
+            Err(BackboneError::Format { .. })
+        ));
+        let missing = Path::new("/no/such/weights.safetensors");
+        assert!(matches!(load(missing), Err(BackboneError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_batch_of_the_wrong_length_is_an_error() {
+        let vit = load(&fixture("tiny.safetensors")).unwrap();
+        let error = vit.forward(&[0.0; 1199], 1, &mut Features::default());
+        assert!(matches!(
+            error,
+            Err(BackboneError::Images { expected: 1200, .. })
+        ));
+        vit.forward(&[], 0, &mut Features::default()).unwrap();
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_batch() {
+        let vit = load(&fixture("tiny.safetensors")).unwrap();
+        let input = &read(&fixture("tiny_io.safetensors"))["input_20"].1;
+        let (mut all, mut one) = (Features::default(), Features::default());
+        vit.forward(input, 3, &mut all).unwrap();
+        vit.forward(&input[1200..2400], 1, &mut one).unwrap();
+        assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
+        assert_eq!(all.global[40..80], one.global);
+    }
+
+    #[test]
+    fn long_attention_is_computed_in_blocks_of_rows() {
+        assert_eq!(score_rows(197), 197);
+        assert!(score_rows(5000) < 20);
+    }
+}

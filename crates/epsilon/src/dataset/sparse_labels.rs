@@ -1,0 +1,166 @@
+//! Three-valued labels of many images, held by their listed entries only.
+
+use super::DatasetError;
+
+/// A matrix of labels in {-1, 0, +1}, of shape [images, labels]. Each image lists some entries, +1 or -1;
+/// every other entry has one value for the whole matrix, `rest`: -1 (negative) or 0 (unknown).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparseLabels {
+    columns: usize,
+    rest: i8,
+    /// Entries of row r: `entries[starts[r]..starts[r + 1]]`, sorted by label.
+    starts: Vec<usize>,
+    entries: Vec<(u32, i8)>,
+}
+
+impl SparseLabels {
+    /// Builds the matrix from the listed (label, value) entries of each image, in any order.
+    ///
+    /// # Errors
+    /// A `rest` other than 0 and -1, a value other than +1 and -1, a label not below `columns`, a label listed
+    /// as both +1 and -1. Listing a label twice with one value is no error.
+    pub fn new(columns: usize, rest: i8, rows: Vec<Vec<(u32, i8)>>) -> Result<Self, DatasetError> {
+        let error = |row, problem| Err(DatasetError::SparseLabels { row, problem });
+        if rest != 0 && rest != -1 {
+            return error(
+                0,
+                "what is not listed must count as unknown (0) or negative (-1)",
+            );
+        }
+        let mut starts = vec![0];
+        let mut entries = Vec::new();
+        for (row, mut listed) in rows.into_iter().enumerate() {
+            listed.sort_unstable();
+            listed.dedup();
+            if listed.iter().any(|&(label, _)| label as usize >= columns) {
+                return error(row, "a label lies outside the list of names");
+            }
+            if listed.iter().any(|&(_, value)| value != 1 && value != -1) {
+                return error(row, "a listed value is neither +1 nor -1");
+            }
+            if listed.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+                return error(row, "a label is listed as both positive and negative");
+            }
+            entries.append(&mut listed);
+            starts.push(entries.len());
+        }
+        Ok(Self {
+            columns,
+            rest,
+            starts,
+            entries,
+        })
+    }
+
+    /// Number of images.
+    pub fn rows(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Number of labels.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The value of every entry that is not listed: -1 (negative) or 0 (unknown).
+    pub fn rest(&self) -> i8 {
+        self.rest
+    }
+
+    /// The listed (label, value) entries of an image, sorted by label.
+    ///
+    /// # Panics
+    /// If `row` is not below [`SparseLabels::rows`]; so do the methods below.
+    pub fn entries(&self, row: usize) -> &[(u32, i8)] {
+        &self.entries[self.starts[row]..self.starts[row + 1]]
+    }
+
+    /// The positive labels of an image, ascending.
+    pub fn positives(&self, row: usize) -> impl Iterator<Item = usize> + '_ {
+        self.entries(row)
+            .iter()
+            .filter(|(_, value)| *value > 0)
+            .map(|&(label, _)| label as usize)
+    }
+
+    /// The value of one entry: +1, -1 or 0.
+    ///
+    /// # Panics
+    /// If `row` or `column` lie outside the matrix.
+    pub fn get(&self, row: usize, column: usize) -> i8 {
+        assert!(column < self.columns, "label {column} of {}", self.columns);
+        let entries = self.entries(row);
+        match entries.binary_search_by_key(&column, |&(label, _)| label as usize) {
+            Ok(place) => entries[place].1,
+            Err(_) => self.rest,
+        }
+    }
+
+    /// Writes an image's labels, each +1, -1 or 0, into `out`, of shape [columns].
+    ///
+    /// # Panics
+    /// If `row` lies outside the matrix or `out` has another length.
+    pub fn dense_row(&self, row: usize, out: &mut [i8]) {
+        assert_eq!(out.len(), self.columns, "room for one value a label");
+        out.fill(self.rest);
+        for &(label, value) in self.entries(row) {
+            out[label as usize] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_and_rest() {
+        let labels = SparseLabels::new(4, 0, vec![vec![(2, 1), (0, -1), (2, 1)], vec![]]).unwrap();
+        assert_eq!((labels.rows(), labels.columns(), labels.rest()), (2, 4, 0));
+        assert_eq!(labels.entries(0), [(0, -1), (2, 1)]);
+        assert_eq!(labels.positives(0).collect::<Vec<_>>(), [2]);
+        let mut row = [9; 4];
+        labels.dense_row(0, &mut row);
+        assert_eq!(row, [-1, 0, 1, 0]);
+        labels.dense_row(1, &mut row);
+        assert_eq!(row, [0; 4]);
+        let negative = SparseLabels::new(2, -1, vec![vec![(1, 1)]]).unwrap();
+        assert_eq!((negative.get(0, 0), negative.get(0, 1)), (-1, 1));
+    }
+
+    #[test]
+    fn unsound_entries_are_refused() {
+        for (columns, rest, row) in [
+            (2, 1, vec![]),
+            (2, 0, vec![(2, 1)]),
+            (2, 0, vec![(0, 0)]),
+            (2, 0, vec![(1, 1), (1, -1)]),
+        ] {
+            let rows = vec![vec![], row];
+            assert!(matches!(
+                SparseLabels::new(columns, rest, rows),
+                Err(DatasetError::SparseLabels { .. })
+            ));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn dense_and_sparse_agree(
+            dense in proptest::collection::vec(proptest::collection::vec(-1_i8..=1, 5), 0..6),
+        ) {
+            let list = |row: &Vec<i8>| (0..).zip(row.iter().copied()).filter(|(_, value)| *value != 0).collect();
+            let labels = SparseLabels::new(5, 0, dense.iter().map(list).collect()).unwrap();
+            prop_assert_eq!(labels.rows(), dense.len());
+            for (r, row) in dense.iter().enumerate() {
+                let mut out = [9; 5];
+                labels.dense_row(r, &mut out);
+                prop_assert_eq!(&out[..], &row[..]);
+                for (c, &value) in row.iter().enumerate() {
+                    prop_assert_eq!(labels.get(r, c), value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The counts of a data set at each filter, as `epsilon prepare` prints them.
+
+use super::{Dataset, Record, Split};
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::fmt;
+
+/// Ignored words named.
+const FREQUENT: usize = 10;
+/// Names listed in the text form before "and n more"; the serialised form has them all.
+const LISTED: usize = 20;
+
+/// How often each word stands in a table.
+pub(super) type WordCounts = HashMap<String, usize>;
+
+/// Counts of a data set at each filter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// Rows of the table.
+    pub rows: usize,
+    /// Number of seen labels.
+    pub seen: usize,
+    /// Number of unseen labels.
+    pub unseen: usize,
+    /// Whether a label that an image does not list is negative (else unknown).
+    pub unlisted_is_negative: bool,
+    /// The training images.
+    pub train: SplitSummary,
+    /// The test images.
+    pub test: SplitSummary,
+    /// Different words of the table that stand in neither list of labels.
+    pub ignored_words: usize,
+    /// How often such words stand in the table.
+    pub ignored_occurrences: usize,
+    /// The most frequent of them, at most ten, with their counts; equals in alphabetical order.
+    pub most_ignored: Vec<(String, usize)>,
+    /// Ids of the images whose file does not exist.
+    pub missing_images: Vec<String>,
+}
+
+/// Counts of one split.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitSummary {
+    /// Images.
+    pub images: usize,
+    /// Images with at least one positive seen label.
+    pub with_seen: usize,
+    /// Images with at least one positive unseen label.
+    pub with_unseen: usize,
+    /// Images with at least one positive label of either kind.
+    pub with_any: usize,
+    /// Positive seen labels per image, over all images of the split (0 without images).
+    pub seen_per_image: f64,
+    /// Positive unseen labels per image, over all images of the split (0 without images).
+    pub unseen_per_image: f64,
+    /// Seen labels that no image of the split has.
+    pub seen_without_positive: Vec<String>,
+    /// Unseen labels that no image of the split has.
+    pub unseen_without_positive: Vec<String>,
+}
+
+impl Summary {
+    /// Counts `dataset` and looks for each of its files; `ignored` counts the words that are no label.
+    pub(super) fn new(dataset: &Dataset, ignored: WordCounts) -> Self {
+        let missing = |record: &Record| (!record.path.is_file()).then(|| record.id.clone());
+        let ignored_words = ignored.len();
+        let ignored_occurrences = ignored.values().sum();
+        let mut most_ignored: Vec<(String, usize)> = ignored.into_iter().collect();
+        most_ignored.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        most_ignored.truncate(FREQUENT);
+        Self {
+            rows: dataset.records.len(),
+            seen: dataset.seen,
+            unseen: dataset.names.len() - dataset.seen,
+            unlisted_is_negative: dataset.labels.rest() == -1,
+            train: SplitSummary::new(dataset, Split::Train),
+            test: SplitSummary::new(dataset, Split::Test),
+            ignored_words,
+            ignored_occurrences,
+            most_ignored,
+            missing_images: dataset.records.par_iter().filter_map(missing).collect(),
+        }
+    }
+}
+
+impl SplitSummary {
+    fn new(dataset: &Dataset, split: Split) -> Self {
+        let rows = dataset.rows(split);
+        let mut positives = vec![0_usize; dataset.names.len()];
+        let (mut with_seen, mut with_unseen, mut with_any) = (0, 0, 0);
+        for &row in &rows {
+            let (mut seen, mut unseen) = (false, false);
+            for label in dataset.labels.positives(row) {
+                positives[label] += 1;
+                *(if label < dataset.seen {
+                    &mut seen
+                } else {
+                    &mut unseen
+                }) = true;
+            }
+            with_seen += usize::from(seen);
+            with_unseen += usize::from(unseen);
+            with_any += usize::from(seen || unseen);
+        }
+        let (seen, unseen) = positives.split_at(dataset.seen);
+        let per_image =
+            |counts: &[usize]| counts.iter().sum::<usize>() as f64 / rows.len().max(1) as f64;
+        let without = |names: &[String], counts: &[usize]| {
+            names
+                .iter()
+                .zip(counts)
+                .filter(|(_, count)| **count == 0)
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        Self {
+            images: rows.len(),
+            with_seen,
+            with_unseen,
+            with_any,
+            seen_per_image: per_image(seen),
+            unseen_per_image: per_image(unseen),
+            seen_without_positive: without(dataset.seen_names(), seen),
+            unseen_without_positive: without(dataset.unseen_names(), unseen),
+        }
+    }
+}
+
+/// A line of the text form: a count or a mean of each split.
+type Count = fn(&SplitSummary) -> usize;
+type Mean = fn(&SplitSummary) -> f64;
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (train, test) = (&self.train, &self.test);
+        let rest = if self.unlisted_is_negative {
+            "negative"
+        } else {
+            "unknown"
+        };
+        writeln!(f, "rows read    {}", self.rows)?;
+        writeln!(
+            f,
+            "labels       {} seen, {} unseen; a label that is not listed is {rest}",
+            self.seen, self.unseen
+        )?;
+        writeln!(f, "             {:>28} {:>9} {:>9}", "", "train", "test")?;
+        let mut row = |what: &str, train: String, test: String| {
+            writeln!(f, "             {what:<28} {train:>9} {test:>9}")
+        };
+        let counts: [(&str, Count); 6] = [
+            ("images", |split| split.images),
+            ("with a seen label", |split| split.with_seen),
+            ("with an unseen label", |split| split.with_unseen),
+            ("with any label", |split| split.with_any),
+            ("seen labels without image", |split| {
+                split.seen_without_positive.len()
+            }),
+            ("unseen labels without image", |split| {
+                split.unseen_without_positive.len()
+            }),
+        ];
+        for (what, count) in counts {
+            row(what, count(train).to_string(), count(test).to_string())?;
+        }
+        let means: [(&str, Mean); 2] = [
+            ("seen labels per image", |split| split.seen_per_image),
+            ("unseen labels per image", |split| split.unseen_per_image),
+        ];
+        for (what, mean) in means {
+            row(
+                what,
+                format!("{:.2}", mean(train)),
+                format!("{:.2}", mean(test)),
+            )?;
+        }
+        list(
+            f,
+            "no train image has the seen labels",
+            &train.seen_without_positive,
+        )?;
+        list(
+            f,
+            "no test image has the seen labels",
+            &test.seen_without_positive,
+        )?;
+        list(
+            f,
+            "no test image has the unseen labels",
+            &test.unseen_without_positive,
+        )?;
+        write!(
+            f,
+            "ignored      {} words in neither list, {} times",
+            self.ignored_words, self.ignored_occurrences
+        )?;
+        let most: Vec<String> = self
+            .most_ignored
+            .iter()
+            .map(|(word, count)| format!("{word} {count}"))
+            .collect();
+        if !most.is_empty() {
+            write!(f, "; most often: {}", most.join(", "))?;
+        }
+        writeln!(f)?;
+        write!(f, "missing      {} image files", self.missing_images.len())?;
+        for id in &self.missing_images {
+            write!(f, "\n             {id}")?;
+        }
+        Ok(())
+    }
+}
+
+fn list(f: &mut fmt::Formatter<'_>, what: &str, names: &[String]) -> fmt::Result {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let shown = names[..names.len().min(LISTED)].join(", ");
+    let more = names.len().saturating_sub(LISTED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    writeln!(f, "             {what}: {shown}{more}")
+}

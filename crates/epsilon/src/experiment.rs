@@ -1,0 +1,409 @@
+//! An experiment from its recipe to its figures: prepare, extract, train, evaluate. Each step stands alone.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use epsilon_metrics::{
+    Labels, MetricsError, Protocol, Scores, SplitEvaluation, bootstrap, evaluate, evaluate_splits,
+};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::backbone::{Backbone, BackboneError};
+use crate::dataset::{Dataset, DatasetError, Split, Summary, table};
+use crate::features::{self, ExtractReport, FeatureError, Progress, StoreError, TokenStore};
+use crate::labels::{LabelError, LabelVectors, Resolution, resolve};
+use crate::methods::{self, Dims, MethodError};
+use crate::model::{Card, Model, ModelError, Scorer};
+use crate::parameters::Weights;
+use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
+use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
+
+/// Seed of the cut of the validation images: the same for every seed of a recipe, so that their figures compare.
+const VALIDATION_SEED: u64 = 0x5EED;
+
+/// What can go wrong in an experiment.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum ExperimentError {
+    /// In the recipe.
+    Recipe(#[from] RecipeError),
+    /// In the data set.
+    Dataset(#[from] DatasetError),
+    /// In the labels or their vectors.
+    Labels(#[from] LabelError),
+    /// In the backbone.
+    Backbone(#[from] BackboneError),
+    /// In the extraction.
+    Features(#[from] FeatureError),
+    /// In the token store.
+    Store(#[from] StoreError),
+    /// In the method.
+    Method(#[from] MethodError),
+    /// In the training.
+    Training(#[from] TrainingError),
+    /// In the model file.
+    Model(#[from] ModelError),
+    /// In the figures.
+    Metrics(#[from] MetricsError),
+    /// The data set has no test image.
+    #[error("the data set has no test image to measure on: check the table's split column")]
+    NoTestImages,
+    /// The test images cannot be measured as the recipe wants.
+    #[error("the test images cannot be measured: {0}")]
+    NotMeasurable(MetricsError),
+    /// No image of a split has tokens.
+    #[error(
+        "{store}: holds none of the data set's {split} images: extract them with this recipe first"
+    )]
+    NoImages {
+        /// The token store.
+        store: PathBuf,
+        /// Which part of the data set.
+        split: &'static str,
+    },
+}
+
+/// A data set with the vectors of its labels.
+pub struct Prepared {
+    /// Images and labels.
+    pub dataset: Dataset,
+    /// Counts at every filter.
+    pub summary: Summary,
+    /// The labels' vectors, as they were read, in the data set's order.
+    pub vectors: LabelVectors,
+    /// How each label found its vector.
+    pub report: Vec<Resolution>,
+}
+
+/// Reads the data set of a recipe and finds its labels' vectors.
+///
+/// # Errors
+/// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
+pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
+    let (dataset, summary) = table::read(&recipe.table())?;
+    let resolved = resolve(&recipe.data.vectors, &dataset.names)?;
+    Ok(Prepared {
+        dataset,
+        summary,
+        vectors: resolved.vectors,
+        report: resolved.report,
+    })
+}
+
+impl Prepared {
+    /// Whether there is something to train on and to measure, which would otherwise be found after hours.
+    ///
+    /// # Errors
+    /// [`TrainingError::NoImages`], [`ExperimentError::NoTestImages`], [`ExperimentError::NotMeasurable`].
+    pub fn check(&self, settings: &EvaluationSettings) -> Result<(), ExperimentError> {
+        if self.summary.train.with_seen == 0 {
+            return Err(TrainingError::NoImages.into());
+        }
+        let rows = self.dataset.rows(Split::Test).into_iter();
+        let images: Vec<Example> = rows
+            .map(|row| Example {
+                store_row: row,
+                label_row: row,
+            })
+            .collect();
+        if images.is_empty() {
+            return Err(ExperimentError::NoTestImages);
+        }
+        let count = self.dataset.names.len();
+        let scores = vec![0.0; images.len() * count];
+        let figures = || {
+            let protocol: Protocol = settings.protocol.parse()?;
+            let scores = Scores::new(&scores, images.len(), count)?;
+            let targets = dense(&self.dataset, &images, count);
+            let targets = Labels::new(&targets, images.len(), count)?;
+            evaluate_splits(
+                scores,
+                targets,
+                self.dataset.seen,
+                &protocol,
+                &settings.k_zsl,
+                &settings.k_gzsl,
+            )
+        };
+        figures().map(drop).map_err(ExperimentError::NotMeasurable)
+    }
+
+    /// Id and file of every image, in table order, as extraction takes them.
+    fn items(&self) -> Vec<(String, PathBuf)> {
+        self.dataset
+            .records
+            .iter()
+            .map(|r| (r.id.clone(), r.path.clone()))
+            .collect()
+    }
+
+    /// The images of a split that have tokens in the store.
+    fn examples(&self, store: &TokenStore, split: Split) -> Vec<Example> {
+        let rows = self.dataset.rows(split).into_iter();
+        rows.filter_map(|label_row| {
+            let store_row = store.row_of(&self.dataset.records[label_row].id)?;
+            Some(Example {
+                store_row,
+                label_row,
+            })
+        })
+        .collect()
+    }
+
+    /// Unit vectors of the seen labels.
+    fn seen_vectors(&self) -> Arc<LabelVectors> {
+        Arc::new(
+            self.vectors
+                .select(&(0..self.dataset.seen).collect::<Vec<_>>())
+                .unit(),
+        )
+    }
+}
+
+/// Extracts the tokens of a data set's images into `dir`; what an earlier run finished is kept.
+///
+/// # Errors
+/// [`ExperimentError::Features`], and [`ExperimentError::Method`] when the method cannot be built for such tokens, which
+/// is found before anything is extracted.
+pub fn extract(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    backbone: &dyn Backbone,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, ExperimentError> {
+    let info = backbone.info();
+    let dims = Dims {
+        tokens: info.tokens,
+        width: info.dim,
+        label_width: prepared.vectors.dim(),
+    };
+    recipe.method.specs(&dims)?;
+    Ok(features::extract(
+        &prepared.items(),
+        backbone,
+        dir,
+        &recipe.extract_options(),
+        progress,
+    )?)
+}
+
+/// One training of a recipe.
+pub struct Training<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Its data.
+    pub prepared: &'a Prepared,
+    /// Its tokens.
+    pub store: &'a TokenStore,
+    /// Seed of this training.
+    pub seed: u64,
+    /// Where to compute.
+    pub device: &'a Device,
+    /// Where to keep metrics and checkpoints.
+    pub folder: Option<&'a RunFolder>,
+    /// Go on from the folder's checkpoint if it has one.
+    pub resume: bool,
+}
+
+impl Training<'_> {
+    /// Trains on the seen labels of the training images, the validation images apart.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
+    pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
+        let mut items = self.prepared.examples(self.store, Split::Train);
+        if items.is_empty() {
+            return Err(self.no_images());
+        }
+        let share = self.recipe.training.validation;
+        let kept = (items.len() as f64 * share).round() as usize;
+        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+        let validation = items.split_off(items.len() - kept);
+        items.sort_by_key(|item| item.store_row);
+        let labels = &self.prepared.dataset.labels;
+        let vectors = self.prepared.seen_vectors();
+        let examples = Examples::new(self.store, labels, items, vectors);
+        let dims = examples.dims();
+        let weights = match self.recipe.method.fit() {
+            methods::Fit::Closed(method) => {
+                let (targets, global) = examples.whole();
+                if examples.items().is_empty() {
+                    return Err(TrainingError::NoImages.into());
+                }
+                method.solve(&dims, &global, &targets, examples.vectors(), self.device)?
+            }
+            methods::Fit::Gradient(method) => {
+                let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+                let fit = Fit {
+                    method,
+                    settings: &self.recipe.training,
+                    seed: self.seed,
+                    examples: &examples,
+                    device: self.device,
+                    folder: self.folder,
+                    resume: self.resume,
+                    identity: self.identity(&examples),
+                    validate: (!validation.is_empty()).then_some(&validate),
+                };
+                fit.run(observe)?
+            }
+        };
+        Ok(self.model(dims, weights))
+    }
+
+    fn no_images(&self) -> ExperimentError {
+        ExperimentError::NoImages {
+            store: self.store.dir().into(),
+            split: "train",
+        }
+    }
+
+    /// Seen-label mAP on the validation images; 0 where they have no positive.
+    fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
+        let vectors = self.prepared.seen_vectors();
+        let labels = vectors.len();
+        let scorer = Scorer::new(&self.recipe.method, weights, dims, vectors, self.device);
+        let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+        let scores = scorer.score_rows(self.store, &rows, &mut |_| {});
+        let targets = dense(&self.prepared.dataset, images, labels);
+        let figures = || -> Result<f64, MetricsError> {
+            let protocol = self.recipe.evaluation.protocol.parse()?;
+            let scores = Scores::new(&scores, rows.len(), labels)?;
+            let targets = Labels::new(&targets, rows.len(), labels)?;
+            let columns: Vec<usize> = (0..labels).collect();
+            Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
+        };
+        figures().unwrap_or_else(|error| {
+            log::warn!("no validation figure: {error}");
+            0.0
+        })
+    }
+
+    /// What a checkpoint must have been started with.
+    fn identity(&self, examples: &Examples) -> serde_json::Value {
+        let vectors: Vec<u8> = examples
+            .vectors()
+            .values()
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        serde_json::json!({
+            "method": self.recipe.method,
+            "training": self.recipe.training,
+            "seed": self.seed,
+            "backbone": self.store.manifest().header.backbone,
+            "images": examples.items().len(),
+            "label vectors": crate::files::sha256(&vectors),
+            "threads": rayon::current_num_threads(),
+        })
+    }
+
+    fn model(&self, dims: Dims, weights: Weights) -> Model {
+        let recipe = self.recipe;
+        let card = Card::new(
+            recipe.method.clone(),
+            dims,
+            self.prepared.dataset.names.clone(),
+            self.prepared.dataset.seen,
+            self.store.manifest().header.backbone.clone(),
+            recipe.backbone.weights.clone(),
+            serde_json::json!(recipe),
+            recipe.evaluation.protocol.clone(),
+            self.seed,
+        );
+        Model {
+            card,
+            vectors: self.prepared.vectors.clone(),
+            weights,
+        }
+    }
+}
+
+/// Measures a model on the test images under a recipe's protocol, top-K sizes and bootstrap.
+///
+/// # Errors
+/// [`ExperimentError::NoImages`], [`ExperimentError::Model`] for tokens of another backbone, and
+/// [`ExperimentError::Metrics`].
+pub fn measure(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    settings: &EvaluationSettings,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<SplitEvaluation, ExperimentError> {
+    model.check_backbone(&store.manifest().header.backbone)?;
+    let images = prepared.examples(store, Split::Test);
+    if images.is_empty() {
+        return Err(ExperimentError::NoImages {
+            store: store.dir().into(),
+            split: "test",
+        });
+    }
+    let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+    let scorer = model.scorer(&prepared.vectors, device)?;
+    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let count = prepared.dataset.names.len();
+    let targets = dense(&prepared.dataset, &images, count);
+
+    let protocol: Protocol = settings.protocol.parse()?;
+    let scores = Scores::new(&scores, rows.len(), count)?;
+    let targets = Labels::new(&targets, rows.len(), count)?;
+    let seen = prepared.dataset.seen;
+    let mut figures = evaluate_splits(
+        scores,
+        targets,
+        seen,
+        &protocol,
+        &settings.k_zsl,
+        &settings.k_gzsl,
+    )?;
+    if settings.bootstrap > 0 {
+        let all: Vec<usize> = (0..count).collect();
+        let parts = [
+            (&mut figures.zsl, &all[seen..]),
+            (&mut figures.seen, &all[..seen]),
+            (&mut figures.gzsl, &all[..]),
+        ];
+        for (part, columns) in parts {
+            let spread = bootstrap(scores, targets, columns, &protocol, settings.bootstrap, 1)?;
+            part.bootstrap = Some(spread);
+        }
+    }
+    Ok(figures)
+}
+
+/// Row-major labels `[images, labels]` of the first `labels` names.
+fn dense(dataset: &Dataset, images: &[Example], labels: usize) -> Vec<i8> {
+    let mut row = vec![0; dataset.names.len()];
+    let mut values = Vec::with_capacity(images.len() * labels);
+    for image in images {
+        dataset.labels.dense_row(image.label_row, &mut row);
+        values.extend_from_slice(&row[..labels]);
+    }
+    values
+}
+
+/// Where an experiment keeps its files.
+pub struct Layout<'a>(pub &'a Path);
+
+impl Layout<'_> {
+    /// The token store.
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
+
+    /// The run folder of a seed.
+    pub fn seed(&self, seed: u64) -> PathBuf {
+        self.0.join(format!("seed-{seed}"))
+    }
+
+    /// The model of a seed.
+    pub fn model(&self, seed: u64) -> PathBuf {
+        self.seed(seed).join("model.safetensors")
+    }
+}

@@ -1,0 +1,594 @@
+//! How a name finds its vector: the exact word, its parts joined, or the mean of its parts.
+//!
+//! One pass over the vector file picks up every word some rule could use; only where a name stays without a
+//! vector does a second pass look for the nearest words.
+
+use super::text_vectors::{open, scan};
+use super::{LabelError, LabelVectors};
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+
+/// What joins the parts of a name, in the order tried.
+const JOINTS: [&str; 3] = ["_", "-", ""];
+/// Nearest words named for each part of a name without a vector.
+const NEAREST: usize = 3;
+
+/// The rule by which a name found its vector. Within each rule the name's own case is tried before lower case.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Found {
+    /// The name itself is a word of the file.
+    Exact,
+    /// The name in lower case, given here, is a word of the file.
+    LowerCase(String),
+    /// The parts of the name joined by `_`, `-` or nothing are a word of the file, given here.
+    Joined(String),
+    /// The vector is the mean of the vectors of these words, one for each part of the name.
+    Mean(Vec<String>),
+}
+
+/// How one name found its vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolution {
+    /// The name.
+    pub name: String,
+    /// The rule that gave its vector.
+    pub found: Found,
+}
+
+impl fmt::Display for Resolution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            Found::Exact => write!(f, "{}: exact word", self.name),
+            Found::LowerCase(key) | Found::Joined(key) => {
+                write!(f, "{}: the word `{key}`", self.name)
+            }
+            Found::Mean(words) => write!(f, "{}: mean of `{}`", self.name, words.join("`, `")),
+        }
+    }
+}
+
+/// The raw vectors of all names asked for, and how each was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resolved {
+    /// One row for each name, in the order asked for, not normalised.
+    pub vectors: LabelVectors,
+    /// One entry for each name, in the same order.
+    pub report: Vec<Resolution>,
+}
+
+/// The counts by rule on one line, then one line for each name that was not found as it stands.
+impl fmt::Display for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |rule: fn(&Found) -> bool| {
+            self.report
+                .iter()
+                .filter(|entry| rule(&entry.found))
+                .count()
+        };
+        write!(
+            f,
+            "{} labels, vectors of width {}: {} exact, {} in lower case, {} joined, {} means of words",
+            self.report.len(),
+            self.vectors.dim(),
+            count(|found| matches!(found, Found::Exact)),
+            count(|found| matches!(found, Found::LowerCase(_))),
+            count(|found| matches!(found, Found::Joined(_))),
+            count(|found| matches!(found, Found::Mean(_))),
+        )?;
+        for entry in self
+            .report
+            .iter()
+            .filter(|entry| entry.found != Found::Exact)
+        {
+            write!(f, "\n  {entry}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A name without a vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The name.
+    pub name: String,
+    /// The parts of the name that are no word of the file; the name itself if it has one part.
+    pub missing: Vec<String>,
+    /// The words of the file nearest to the name and its missing parts; may be empty.
+    pub nearest: Vec<String>,
+}
+
+pub(super) fn unresolved_message(path: &Path, labels: &[Unresolved]) -> String {
+    let count = if labels.len() == 1 {
+        "1 label has".into()
+    } else {
+        format!("{} labels have", labels.len())
+    };
+    let mut message = format!("{}: {count} no vector:", path.display());
+    for label in labels {
+        message += &format!("\n  `{}`", label.name);
+        if label.missing != [label.name.as_str()] {
+            message += &format!(" (nor has `{}`)", label.missing.join("`, `"));
+        }
+        message += &match label.nearest.as_slice() {
+            [] => "; no word of the file is near".to_string(),
+            nearest => format!("; nearest: `{}`", nearest.join("`, `")),
+        };
+    }
+    message + "\ncorrect the names in the label list, or use a vector file that holds these words"
+}
+
+/// Finds the vector of every name in a GloVe or word2vec text file.
+///
+/// The rules, the first that gives a vector wins: the name as it is; its parts (split at space, `_` and `-`)
+/// joined by `_`, `-` or nothing; the mean of its parts' vectors, which must all exist. Within each rule the
+/// name's own case is tried before lower case. The file is streamed: memory holds the words some rule could
+/// use, not the file.
+///
+/// # Errors
+/// No name; repeated names; a damaged file (file and line are named, but values are checked only of words some
+/// rule could use); such a word with two vectors or one of zeros; a mean that is all zeros; and
+/// [`LabelError::Unresolved`], which names every label without a vector and the words nearest to it.
+pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
+    let (dim, words) = read_words(path, names)?;
+    let mut values = Vec::with_capacity(names.len() * dim);
+    let mut report = Vec::with_capacity(names.len());
+    let mut unresolved = Vec::new();
+    for name in names {
+        match find(name, &words) {
+            Some((found, vector)) => {
+                values.extend(vector);
+                report.push(Resolution {
+                    name: name.clone(),
+                    found,
+                });
+            }
+            None => unresolved.push(name.as_str()),
+        }
+    }
+    if !unresolved.is_empty() {
+        let labels = explain(path, &unresolved, &words)?;
+        return Err(LabelError::Unresolved {
+            path: path.into(),
+            labels,
+        });
+    }
+    Ok(Resolved {
+        vectors: LabelVectors::new(names.to_vec(), dim, values)?,
+        report,
+    })
+}
+
+/// The words picked up from the file: line and vector.
+type Words = HashMap<String, (u64, Vec<f32>)>;
+
+/// First pass: the width of the vectors, and all words that some rule for some name could use.
+fn read_words(path: &Path, names: &[String]) -> Result<(usize, Words), LabelError> {
+    let wanted: HashSet<String> = names.iter().flat_map(|name| candidates(name)).collect();
+    let mut words = Words::new();
+    let dim = scan(path, open(path)?, |row| {
+        if !wanted.contains(row.key) {
+            return Ok(());
+        }
+        let vector = row.parse()?;
+        if vector.iter().all(|&value| value == 0.0) {
+            return Err(LabelError::ZeroRow {
+                path: path.into(),
+                line: row.line,
+                key: row.key.into(),
+            });
+        }
+        match words.insert(row.key.to_string(), (row.line, vector)) {
+            Some((first, _)) => Err(LabelError::DuplicateKey {
+                path: path.into(),
+                line: row.line,
+                first,
+                key: row.key.into(),
+            }),
+            None => Ok(()),
+        }
+    })?;
+    Ok((dim, words))
+}
+
+/// Every word that [`find`] may look up for `name`.
+fn candidates(name: &str) -> Vec<String> {
+    let parts = parts(name);
+    let joined = JOINTS.iter().map(|joint| parts.join(joint));
+    let keys: Vec<String> = joined
+        .chain([name.to_string()])
+        .chain(parts.iter().map(ToString::to_string))
+        .collect();
+    keys.iter().flat_map(|key| cases(key)).collect()
+}
+
+fn find(name: &str, words: &Words) -> Option<(Found, Vec<f32>)> {
+    if let Some((key, vector)) = look_up(name, words) {
+        let found = if key == name {
+            Found::Exact
+        } else {
+            Found::LowerCase(key)
+        };
+        return Some((found, vector.to_vec()));
+    }
+    let parts = parts(name);
+    if parts.len() < 2 {
+        return None;
+    }
+    if let Some((key, vector)) = JOINTS
+        .iter()
+        .find_map(|joint| look_up(&parts.join(joint), words))
+    {
+        return Some((Found::Joined(key), vector.to_vec()));
+    }
+    let (keys, vectors): (Vec<_>, Vec<_>) = parts
+        .iter()
+        .map(|part| look_up(part, words))
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .unzip();
+    Some((Found::Mean(keys), mean(&vectors)))
+}
+
+fn look_up<'w>(key: &str, words: &'w Words) -> Option<(String, &'w [f32])> {
+    cases(key)
+        .into_iter()
+        .find_map(|key| words.get(&key).map(|(_, vector)| (key, vector.as_slice())))
+}
+
+/// The key as it is, then in lower case.
+fn cases(key: &str) -> [String; 2] {
+    [key.to_string(), key.to_lowercase()]
+}
+
+fn parts(name: &str) -> Vec<&str> {
+    name.split(|c: char| c.is_whitespace() || c == '_' || c == '-')
+        .filter(|part| !part.is_empty())
+        .collect()
+}
+
+/// The mean of vectors of one width, summed in f64.
+fn mean(vectors: &[&[f32]]) -> Vec<f32> {
+    let width = vectors.first().map_or(0, |vector| vector.len());
+    (0..width)
+        .map(|i| {
+            (vectors
+                .iter()
+                .map(|vector| f64::from(vector[i]))
+                .sum::<f64>()
+                / vectors.len() as f64) as f32
+        })
+        .collect()
+}
+
+/// Second pass: the words nearest to each name without a vector.
+fn explain(path: &Path, names: &[&str], words: &Words) -> Result<Vec<Unresolved>, LabelError> {
+    let mut labels = Vec::new();
+    let mut searches = Vec::new();
+    for &name in names {
+        let parts = parts(name);
+        let missing: Vec<String> = if parts.len() < 2 {
+            vec![name.to_string()]
+        } else {
+            parts
+                .iter()
+                .filter(|part| look_up(part, words).is_none())
+                .map(ToString::to_string)
+                .collect()
+        };
+        let mut queries = missing.clone();
+        if parts.len() > 1 {
+            queries.insert(0, parts.join("_"));
+        }
+        searches.push(
+            queries
+                .iter()
+                .map(|query| Search::new(query))
+                .collect::<Vec<_>>(),
+        );
+        labels.push(Unresolved {
+            name: name.into(),
+            missing,
+            nearest: Vec::new(),
+        });
+    }
+    scan(path, open(path)?, |row| {
+        let folded = row.key.to_lowercase();
+        let (letters, length) = (letters(&folded), folded.chars().count());
+        for search in searches.iter_mut().flatten() {
+            search.offer(row.key, &folded, letters, length);
+        }
+        Ok(())
+    })?;
+    for (label, searches) in labels.iter_mut().zip(searches) {
+        for key in searches
+            .into_iter()
+            .flat_map(|search| search.best)
+            .map(|(_, key)| key)
+        {
+            if !label.nearest.contains(&key) {
+                label.nearest.push(key);
+            }
+        }
+    }
+    Ok(labels)
+}
+
+/// Keeps the words nearest to one query: at most [`NEAREST`], each within a third of the query's length.
+struct Search {
+    query: String,
+    letters: u64,
+    length: usize,
+    limit: usize,
+    best: Vec<(usize, String)>,
+}
+
+impl Search {
+    fn new(query: &str) -> Self {
+        let query = query.to_lowercase();
+        let length = query.chars().count();
+        let limit = length.div_ceil(3).min(4);
+        Self {
+            letters: letters(&query),
+            query,
+            length,
+            limit,
+            best: Vec::new(),
+        }
+    }
+
+    /// Offers a word: as written, in lower case, and the letters and length of the latter.
+    fn offer(&mut self, key: &str, folded: &str, letters: u64, length: usize) {
+        // Two lower bounds of the edit distance spare nearly all of its computations: an edit changes the
+        // length by at most one, and takes at most one letter out of the set and one into it.
+        let bound = self
+            .length
+            .abs_diff(length)
+            .max((self.letters ^ letters).count_ones().div_ceil(2) as usize);
+        if !self.wants(bound) {
+            return;
+        }
+        let distance = strsim::osa_distance(&self.query, folded);
+        if !self.wants(distance) {
+            return;
+        }
+        let place = self.best.partition_point(|(other, _)| *other <= distance);
+        self.best.insert(place, (distance, key.to_string()));
+        self.best.truncate(NEAREST);
+    }
+
+    /// Whether a word at this distance would be kept. Of equals the earlier one stays: published files are ordered
+    /// by frequency.
+    fn wants(&self, distance: usize) -> bool {
+        let full = self.best.len() == NEAREST;
+        distance <= self.limit && !(full && self.best.iter().all(|(kept, _)| *kept <= distance))
+    }
+}
+
+/// The set of letters of a word, hashed into 64 bits.
+fn letters(word: &str) -> u64 {
+    word.chars()
+        .fold(0, |set, c| set | 1 << (u32::from(c) % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    fn found(text: &str, name: &str) -> (Found, Vec<f32>) {
+        let resolved = resolve(file(text).path(), &names(&[name])).unwrap();
+        (
+            resolved.report[0].found.clone(),
+            resolved.vectors.values().to_vec(),
+        )
+    }
+
+    #[test]
+    fn rules_are_tried_in_order() {
+        let joined = |key: &str| Found::Joined(key.into());
+        let all = "polar 1 1\nbear 3 5\npolarbear 4 0\npolar-bear 5 0\npolar_bear 6 0\n";
+        assert_eq!(found(all, "polar_bear"), (Found::Exact, vec![6.0, 0.0]));
+        assert_eq!(found(all, "polar-bear"), (Found::Exact, vec![5.0, 0.0]));
+        assert_eq!(
+            found(all, "polar bear"),
+            (joined("polar_bear"), vec![6.0, 0.0])
+        );
+        let text = "polar 1 1\nbear 3 5\npolarbear 4 0\npolar-bear 5 0\n";
+        assert_eq!(
+            found(text, "polar bear"),
+            (joined("polar-bear"), vec![5.0, 0.0])
+        );
+        let text = "polar 1 1\nbear 3 5\npolarbear 4 0\n";
+        assert_eq!(
+            found(text, "polar bear"),
+            (joined("polarbear"), vec![4.0, 0.0])
+        );
+        let text = "polar 1 1\nbear 3 5\n";
+        let mean = (Found::Mean(names(&["polar", "bear"])), vec![2.0, 3.0]);
+        assert_eq!(found(text, "polar bear"), mean);
+        assert_eq!(found(text, "polar_bear"), mean);
+    }
+
+    #[test]
+    fn own_case_comes_before_lower_case() {
+        assert_eq!(
+            found("apple 1\nApple 2\n", "Apple"),
+            (Found::Exact, vec![2.0])
+        );
+        assert_eq!(
+            found("apple 1\nAPPLE 2\n", "Apple"),
+            (Found::LowerCase("apple".into()), vec![1.0])
+        );
+        assert_eq!(
+            found("polar_bear 1\nPolar 2\nBear 3\n", "Polar Bear"),
+            (Found::Joined("polar_bear".into()), vec![1.0])
+        );
+        assert_eq!(
+            found("polar 1\nBear 3\n", "Polar Bear"),
+            (Found::Mean(names(&["polar", "Bear"])), vec![2.0])
+        );
+        let error = resolve(file("Apple 2\n").path(), &names(&["apple"])).unwrap_err();
+        assert!(error.to_string().contains("nearest: `Apple`"), "{error}");
+    }
+
+    #[test]
+    fn report_reads_well() {
+        let file = file("cat 1\ntree 2\npolar_bear 3\nhot 4\ndog 6\n");
+        let resolved = resolve(
+            file.path(),
+            &names(&["cat", "Tree", "polar bear", "hot dog"]),
+        )
+        .unwrap();
+        assert_eq!(
+            resolved.to_string(),
+            "4 labels, vectors of width 1: 1 exact, 1 in lower case, 1 joined, 1 means of words\
+             \n  Tree: the word `tree`\n  polar bear: the word `polar_bear`\n  hot dog: mean of `hot`, `dog`"
+        );
+        assert_eq!(resolved.vectors.values(), [1.0, 2.0, 3.0, 5.0]);
+    }
+
+    #[test]
+    fn every_label_without_a_vector_is_named_with_the_nearest_words() {
+        let file = file("bear 1\nboar 2\npolar 3\nzebra 4\nstop_sign 5\n");
+        let error = resolve(
+            file.path(),
+            &names(&["polar baer", "zebra", "qqqqqqq", "zbera", "stop sgin"]),
+        )
+        .unwrap_err();
+        let LabelError::Unresolved { labels, .. } = &error else {
+            panic!("{error}")
+        };
+        let unresolved = |name: &str, missing: &[&str], nearest: &[&str]| Unresolved {
+            name: name.into(),
+            missing: names(missing),
+            nearest: names(nearest),
+        };
+        assert_eq!(
+            labels,
+            &[
+                unresolved("polar baer", &["baer"], &["bear", "boar"]),
+                unresolved("qqqqqqq", &["qqqqqqq"], &[]),
+                unresolved("zbera", &["zbera"], &["zebra", "bear"]),
+                unresolved("stop sgin", &["stop", "sgin"], &["stop_sign"]),
+            ]
+        );
+        let text = error.to_string();
+        assert!(text.contains("4 labels have no vector:\n  `polar baer` (nor has `baer`); nearest: `bear`, `boar`\n"), "{text}");
+        assert!(
+            text.contains("  `qqqqqqq`; no word of the file is near\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn damage_of_wanted_words_is_an_error() {
+        let error =
+            |text: &str, name: &str| resolve(file(text).path(), &names(&[name])).unwrap_err();
+        assert!(matches!(
+            error("a 1\nb 2\na 3\n", "a"),
+            LabelError::DuplicateKey {
+                line: 3,
+                first: 1,
+                ..
+            }
+        ));
+        assert!(matches!(
+            error("b 2\na nan\n", "a"),
+            LabelError::NotFinite { line: 2, .. }
+        ));
+        assert!(matches!(
+            error("b 2\na 0.0\n", "a"),
+            LabelError::ZeroRow { line: 2, .. }
+        ));
+        assert!(matches!(
+            error("b 2 3\na 1\n", "b"),
+            LabelError::Width { line: 2, .. }
+        ));
+        assert!(matches!(
+            error("b 1\nc -1\n", "b c"),
+            LabelError::ZeroVector { .. }
+        ));
+        assert!(matches!(
+            resolve(file("a 1\n").path(), &[]).unwrap_err(),
+            LabelError::NoVectors { .. }
+        ));
+        assert!(matches!(
+            resolve(Path::new("none.txt"), &names(&["a"])).unwrap_err(),
+            LabelError::Read { .. }
+        ));
+    }
+
+    #[test]
+    fn real_label_lists_find_their_vectors() {
+        let data = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data"));
+        if !data.exists() {
+            println!("skipped: ../shared/data is missing");
+            return;
+        }
+        let vectors = data.join("words/glove.6B.300d.subset.txt");
+        let corel = data.join("corel5k");
+        let (names, seen) =
+            super::super::read_seen_unseen(&corel.join("seen.txt"), &corel.join("unseen.txt"))
+                .unwrap();
+        assert_eq!((seen, names.len()), (194, 242));
+        let resolved = resolve(&vectors, &names).unwrap();
+        assert!(
+            resolved
+                .report
+                .iter()
+                .all(|entry| entry.found == Found::Exact)
+        );
+        assert_eq!((resolved.vectors.len(), resolved.vectors.dim()), (242, 300));
+        let (names, _) = super::super::read_seen_unseen(
+            &data.join("splits/coco_65_15_seen.txt"),
+            &data.join("splits/coco_65_15_unseen.txt"),
+        )
+        .unwrap();
+        let resolved = resolve(&vectors, &names).unwrap();
+        let joined = resolved
+            .report
+            .iter()
+            .filter(|entry| matches!(entry.found, Found::Joined(_)))
+            .count();
+        assert_eq!(
+            joined,
+            names.iter().filter(|name| name.contains(' ')).count()
+        );
+        let concepts = super::super::read_names(&data.join("nus-wide/Concepts81.txt")).unwrap();
+        assert_eq!(resolve(&vectors, &concepts).unwrap().vectors.len(), 81);
+    }
+
+    proptest! {
+        #[test]
+        fn no_nearer_word_is_missed(query in "[a-e]{3,8}", keys in proptest::collection::hash_set("[a-e]{2,9}", 1..30)) {
+            let keys: Vec<String> = keys.into_iter().collect();
+            let mut search = Search::new(&query);
+            for key in &keys {
+                search.offer(key, key, letters(key), key.chars().count());
+            }
+            let mut all: Vec<usize> = keys.iter().map(|key| strsim::osa_distance(&query, key)).collect();
+            all.retain(|&distance| distance <= search.limit);
+            all.sort_unstable();
+            all.truncate(NEAREST);
+            prop_assert_eq!(search.best.iter().map(|(distance, _)| *distance).collect::<Vec<_>>(), all);
+        }
+
+        #[test]
+        fn any_name_is_found_or_refused(name in "\\PC{0,12}", text in "([a-c ]{1,3}( [0-9]){2}\n){1,5}") {
+            let _ = resolve(file(&text).path(), &[name]);
+        }
+    }
+}

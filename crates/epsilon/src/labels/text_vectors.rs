@@ -1,0 +1,429 @@
+//! GloVe and word2vec text files: one `word v1 v2 .. vd` a line, word2vec with a header `count dim`.
+//!
+//! The file is read as a stream, one line held at a time; numbers are parsed only where a caller asks.
+
+use super::{LabelError, LabelVectors};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+/// The longest line read, in bytes: far above any vector in use (4,096 values take about 50 kB), and a
+/// bound on memory for a file that holds no line ends.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Opens `path` with a buffer large enough that reading a vector file is not bound by system calls.
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
+    let file = File::open(path).map_err(|source| LabelError::Read {
+        path: path.into(),
+        source,
+    })?;
+    Ok(BufReader::with_capacity(1 << 20, file))
+}
+
+/// The lines of a UTF-8 text file with their numbers; byte order mark and line ends are removed.
+pub(super) struct Lines<'p, R> {
+    path: &'p Path,
+    reader: R,
+    buffer: Vec<u8>,
+    line: u64,
+}
+
+impl<'p, R: BufRead> Lines<'p, R> {
+    pub(super) fn new(path: &'p Path, reader: R) -> Self {
+        Self {
+            path,
+            reader,
+            buffer: Vec::new(),
+            line: 0,
+        }
+    }
+
+    /// The next line and its number, counted from 1; `None` at the end of the file.
+    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &str)>, LabelError> {
+        self.buffer.clear();
+        let mut limited = (&mut self.reader).take(LONGEST_LINE as u64 + 1);
+        let length = limited
+            .read_until(b'\n', &mut self.buffer)
+            .map_err(|source| LabelError::Read {
+                path: self.path.into(),
+                source,
+            })?;
+        if length == 0 {
+            return Ok(None);
+        }
+        self.line += 1;
+        if length > LONGEST_LINE {
+            return Err(LabelError::LongLine {
+                path: self.path.into(),
+                line: self.line,
+                limit: LONGEST_LINE,
+            });
+        }
+        let text = std::str::from_utf8(&self.buffer).map_err(|_| LabelError::NotUtf8 {
+            path: self.path.into(),
+            line: self.line,
+        })?;
+        let text = if self.line == 1 {
+            text.strip_prefix('\u{feff}').unwrap_or(text)
+        } else {
+            text
+        };
+        Ok(Some((self.line, text.trim_end_matches(['\n', '\r']))))
+    }
+}
+
+/// One line of a vector file, its values not yet parsed.
+pub(super) struct Row<'a> {
+    path: &'a Path,
+    /// Line, counted from 1.
+    pub(super) line: u64,
+    /// The word.
+    pub(super) key: &'a str,
+    values: &'a str,
+    dim: usize,
+}
+
+impl Row<'_> {
+    /// Parses the vector, of shape [dim].
+    pub(super) fn parse(&self) -> Result<Vec<f32>, LabelError> {
+        let mut values = Vec::new();
+        for text in fields(self.values) {
+            let path = self.path.into();
+            let (line, key) = (self.line, self.key.to_string());
+            match text.parse::<f32>() {
+                Ok(value) if value.is_finite() => values.push(value),
+                Ok(_) => {
+                    return Err(LabelError::NotFinite {
+                        path,
+                        line,
+                        key,
+                        text: text.into(),
+                    });
+                }
+                Err(_) => {
+                    return Err(LabelError::Number {
+                        path,
+                        line,
+                        key,
+                        text: text.into(),
+                    });
+                }
+            }
+        }
+        if values.len() != self.dim {
+            return Err(width_error(self.path, self.line, self.dim, values.len()));
+        }
+        Ok(values)
+    }
+}
+
+/// Shows every line of a vector file to `visit`, in file order, and gives the width of the vectors.
+///
+/// The width is that of the header, or else of the first line, whose values must all be numbers. A word may
+/// hold spaces (some published files have such words) if the width tells where the values begin.
+///
+/// # Errors
+/// Unreadable or empty file, text that is not UTF-8, vectors of mixed width, a number of vectors that is not the
+/// header's, and whatever `visit` returns. Values are checked by [`Row::parse`] only.
+pub(super) fn scan(
+    path: &Path,
+    reader: impl BufRead,
+    mut visit: impl FnMut(Row<'_>) -> Result<(), LabelError>,
+) -> Result<usize, LabelError> {
+    let mut lines = Lines::new(path, reader);
+    let mut dim = None;
+    let mut promised = None;
+    let mut found = 0;
+    while let Some((line, text)) = lines.next_line()? {
+        let text = text.trim_matches([' ', '\t']);
+        if text.is_empty() {
+            continue;
+        }
+        if found == 0
+            && promised.is_none()
+            && let Some((count, width)) = header(text)
+        {
+            (promised, dim) = (Some(count), Some(width));
+            continue;
+        }
+        let width = dim.unwrap_or_else(|| fields(text).count() - 1);
+        if width == 0 {
+            return Err(LabelError::NoValues {
+                path: path.into(),
+                line,
+            });
+        }
+        let (key, values) = split(text, width)
+            .ok_or_else(|| width_error(path, line, width, fields(text).count() - 1))?;
+        let row = Row {
+            path,
+            line,
+            key,
+            values,
+            dim: width,
+        };
+        if dim.is_none() {
+            row.parse()?;
+            dim = Some(width);
+        }
+        visit(row)?;
+        found += 1;
+    }
+    if let Some(promised) = promised
+        && promised != found
+    {
+        return Err(LabelError::Count {
+            path: path.into(),
+            promised,
+            found,
+        });
+    }
+    match dim {
+        Some(dim) if found > 0 => Ok(dim),
+        _ => Err(LabelError::EmptyVectorFile { path: path.into() }),
+    }
+}
+
+/// The fields of a line: GloVe separates by one space, some tools by tabs or several spaces.
+fn fields(text: &str) -> impl Iterator<Item = &str> {
+    text.split([' ', '\t']).filter(|field| !field.is_empty())
+}
+
+/// The word2vec header `count dim`: two whole numbers. (A vector of width 1 is told from it by its decimal point.)
+fn header(text: &str) -> Option<(u64, usize)> {
+    let mut fields = fields(text);
+    let header = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    (fields.next().is_none() && header.1 > 0).then_some(header)
+}
+
+/// Splits a trimmed line into its word and the text of its `dim` values; `None` where it has another width.
+fn split(text: &str, dim: usize) -> Option<(&str, &str)> {
+    let separators = text
+        .bytes()
+        .filter(|&byte| byte == b' ' || byte == b'\t')
+        .count();
+    if separators == dim {
+        return text.split_once([' ', '\t']); // the common line, for which no field needs to be looked at
+    }
+    let fields: Vec<&str> = fields(text).collect();
+    let first_value = fields.len().checked_sub(dim).filter(|&first| first > 0)?;
+    if fields[1..first_value]
+        .iter()
+        .any(|field| field.parse::<f32>().is_ok())
+    {
+        return None; // not a word with spaces, but too many values
+    }
+    let start = fields[first_value].as_ptr() as usize - text.as_ptr() as usize;
+    Some((text[..start].trim_end_matches([' ', '\t']), &text[start..]))
+}
+
+fn width_error(path: &Path, line: u64, expected: usize, values: usize) -> LabelError {
+    let found = match values {
+        0 => "a word without values".to_string(),
+        1 => "a word and 1 value".to_string(),
+        n => format!("a word and {n} values"),
+    };
+    LabelError::Width {
+        path: path.into(),
+        line,
+        expected,
+        found,
+    }
+}
+
+/// Writes `vectors` as a GloVe text file: `word v1 v2 ..` a line, the words of a name joined with `_`.
+///
+/// [`super::resolve`] reads every value back exactly.
+///
+/// # Errors
+/// Two names that become the same word; a file that cannot be written.
+pub fn write_text_vectors(path: &Path, vectors: &LabelVectors) -> Result<(), LabelError> {
+    let keys = keys(vectors)?;
+    let write = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        for (i, key) in keys.iter().enumerate() {
+            file.write_all(key.as_bytes())?;
+            for value in vectors.row(i) {
+                // `{:?}` is the shortest text that reads back exactly, and never looks like a word2vec header.
+                write!(file, " {value:?}")?;
+            }
+            file.write_all(b"\n")?;
+        }
+        file.flush()
+    };
+    write().map_err(|source| LabelError::Write {
+        path: path.into(),
+        source,
+    })
+}
+
+fn keys(vectors: &LabelVectors) -> Result<Vec<String>, LabelError> {
+    let mut names: HashMap<String, &String> = HashMap::new();
+    let mut keys = Vec::with_capacity(vectors.len());
+    for name in vectors.names() {
+        let key = name.split_whitespace().collect::<Vec<_>>().join("_");
+        if let Some(first) = names.insert(key.clone(), name) {
+            return Err(LabelError::SameKey {
+                key,
+                first: first.clone(),
+                second: name.clone(),
+            });
+        }
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resolve;
+    use super::*;
+    use proptest::prelude::*;
+
+    type Parsed = Vec<(String, Vec<f32>)>;
+
+    fn parse(text: impl AsRef<[u8]>) -> Result<(usize, Parsed), LabelError> {
+        let mut rows = Vec::new();
+        let dim = scan(Path::new("v.txt"), text.as_ref(), |row| {
+            rows.push((row.key.to_string(), row.parse()?));
+            Ok(())
+        })?;
+        Ok((dim, rows))
+    }
+
+    fn rows(rows: &[(&str, &[f32])]) -> Parsed {
+        rows.iter()
+            .map(|(key, values)| (key.to_string(), values.to_vec()))
+            .collect()
+    }
+
+    #[test]
+    fn glove_and_word2vec_text_are_read() {
+        let expected = rows(&[("cat", &[1.0, -0.5]), ("ice_cream", &[2.0, 3e-2])]);
+        assert_eq!(
+            parse("cat 1 -0.5\nice_cream 2.0 3e-2\n").unwrap(),
+            (2, expected.clone())
+        );
+        assert_eq!(
+            parse("2 2\ncat 1 -0.5 \nice_cream 2.0 3e-2 \n").unwrap(),
+            (2, expected.clone())
+        );
+        assert_eq!(
+            parse("\u{feff}cat\t1\t-0.5\r\n\r\nice_cream  2.0  3e-2").unwrap(),
+            (2, expected)
+        );
+    }
+
+    #[test]
+    fn words_with_spaces_are_told_by_the_width() {
+        let text = "cat 1 2\n. . . 3 4\nat x@y.z 5 6\n";
+        assert_eq!(
+            parse(text).unwrap().1,
+            rows(&[
+                ("cat", &[1.0, 2.0]),
+                (". . .", &[3.0, 4.0]),
+                ("at x@y.z", &[5.0, 6.0])
+            ])
+        );
+    }
+
+    #[test]
+    fn a_number_can_be_a_word() {
+        assert_eq!(
+            parse("2 1.0\n3 2.0\n").unwrap(),
+            (1, rows(&[("2", &[1.0]), ("3", &[2.0])]))
+        );
+        assert_eq!(parse("1 1\n7 2\n").unwrap(), (1, rows(&[("7", &[2.0])])));
+    }
+
+    #[test]
+    fn damage_is_named_with_file_and_line() {
+        let message = |text: &[u8]| parse(text).unwrap_err().to_string();
+        assert!(message(b"").contains("v.txt: holds no vector"));
+        assert!(message(b"0 3\n").contains("v.txt: holds no vector"));
+        assert_eq!(
+            message(b"a 1 2\nb 1 2 3\n"),
+            "v.txt, line 2: a word and 3 values, but the vectors above it (or the header) have 2 values"
+        );
+        assert!(message(b"a 1 2\nb 1\n").starts_with("v.txt, line 2: a word and 1 value,"));
+        assert!(message(b"a 1 2\nb\n").starts_with("v.txt, line 2: a word without values,"));
+        assert!(
+            message(b"a 1 2\nb 1 x\n")
+                .starts_with("v.txt, line 2: \"x\" is not a number (vector of `b`)")
+        );
+        assert!(
+            message(b"a 1 2\nb nan 2\n")
+                .starts_with("v.txt, line 2: \"nan\" is not a finite number")
+        );
+        assert!(message(b"a 1 2\nb 1 -inf\n").contains("\"-inf\" is not a finite"));
+        assert!(message(b"a 1 2\nb 1 1e60\n").contains("\"1e60\" is not a finite"));
+        assert!(message(b"a 1 2\nb 1  \xff\n").starts_with("v.txt, line 2: not UTF-8"));
+        assert!(message(b"3 2\na 1 2\n").contains("promises 3 vectors but it holds 1"));
+        assert!(
+            message(b"Hello, this is prose.\n")
+                .starts_with("v.txt, line 1: \"this\" is not a number")
+        );
+        assert!(message(b"word\n").starts_with("v.txt, line 1: a word without values"));
+        assert!(message(&vec![b'a'; LONGEST_LINE + 1]).contains("line 1: longer than"));
+    }
+
+    #[test]
+    fn values_of_words_nobody_asks_for_are_not_parsed() {
+        let mut keys = Vec::new();
+        scan(Path::new("v.txt"), &b"a 1 2\nb nan x\n"[..], |row| {
+            keys.push(row.key.to_string());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(keys, ["a", "b"]);
+    }
+
+    #[test]
+    fn names_that_become_one_word_are_refused() {
+        let vectors =
+            LabelVectors::new(vec!["a b".into(), "a_b".into()], 1, vec![1.0, 2.0]).unwrap();
+        let error = write_text_vectors(Path::new("unused"), &vectors).unwrap_err();
+        assert!(matches!(error, LabelError::SameKey { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_unwritable_file_is_named() {
+        let vectors = LabelVectors::new(vec!["a".into()], 1, vec![1.0]).unwrap();
+        let error = write_text_vectors(Path::new("no/such/folder/v.txt"), &vectors).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("no/such/folder/v.txt: cannot be written"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn near_vector_text_never_panics(text in "([a-c .\t-]{0,4}( (-?[0-9.]{1,4}|nan|inf|é)){0,4}\r?\n){0,8}") {
+            if let Ok((dim, rows)) = parse(&text) {
+                prop_assert!(rows.iter().all(|(_, values)| values.len() == dim));
+            }
+        }
+
+        #[test]
+        fn written_vectors_read_back_exactly(
+            names in proptest::collection::hash_set("[a-zA-Z0-9#.é]{1,4}( [a-z0-9]{1,4}){0,2}", 1..8),
+            dim in 1_usize..5,
+            seeds in proptest::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite() && *v != 0.0), 40),
+        ) {
+            let names: Vec<String> = names.into_iter().collect();
+            let values = seeds[..names.len() * dim].to_vec();
+            let vectors = LabelVectors::new(names.clone(), dim, values).unwrap();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            write_text_vectors(file.path(), &vectors).unwrap();
+            prop_assert_eq!(resolve(file.path(), &names).unwrap().vectors, vectors);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Multi-label zero-shot learning: train on seen labels, rank labels nobody trained on.
+//!
+//! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`features`]), a method
+//! ([`methods`]) trained by [`training`], scores ([`model`]). [`labels`] finds the vectors of label names, [`dataset`]
+//! reads lists of photographs, [`experiment`] puts a [`recipe`] together from all of them.
+
+pub use burn;
+
+mod files;
+mod kernels;
+
+pub mod backbone;
+pub mod dataset;
+pub mod device;
+pub mod experiment;
+pub mod features;
+pub mod image;
+pub mod labels;
+pub mod loss;
+pub mod methods;
+pub mod model;
+pub mod parameters;
+pub mod pretraining;
+pub mod recipe;
+pub mod training;

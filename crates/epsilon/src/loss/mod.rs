@@ -1,0 +1,31 @@
+//! Losses that the methods share.
+//!
+//! A ranking loss is computed on the host, value and gradient together, from scores `[B, C]`; the gradient then enters
+//! the graph as that of a scalar with exactly this slope. It is small beside the network, and one form serves every
+//! device.
+
+mod rank_net;
+mod variance;
+
+use burn::tensor::{Tensor, TensorData};
+
+pub use rank_net::{Negatives, PairWeight, rank_net};
+pub use variance::{group_variance, omega};
+
+/// A loss over scores: its value, and a scalar tensor whose gradient with respect to the scores is the loss's.
+pub struct ScoreLoss {
+    /// The value.
+    pub value: f64,
+    /// The scalar to differentiate; its own value means nothing.
+    pub slope: Tensor<1>,
+}
+
+/// Ties a gradient `[B, C]` to the scores it belongs to.
+fn with_gradient(scores: Tensor<2>, value: f64, gradient: Vec<f32>) -> ScoreLoss {
+    let shape = scores.dims();
+    let gradient = Tensor::from_data(TensorData::new(gradient, shape), &scores.device().inner());
+    ScoreLoss {
+        value,
+        slope: (scores * gradient).sum(),
+    }
+}

@@ -1,0 +1,23 @@
+//! The fuser: one linear map from the global and the refined semantics of a group to its semantic vector.
+
+use burn::tensor::Tensor;
+
+use super::Modules;
+use crate::methods::{Dims, linear};
+use crate::parameters::{self, Spec, Weights};
+
+pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {
+    let inputs = if modules == Modules::Both {
+        2 * dims.width
+    } else {
+        dims.width
+    };
+    parameters::linear("fuser", inputs, dims.label_width)
+}
+
+/// `S = Linear([GoS, GrS])`, `[B, M, d_w]`; of `GoS` and `GrS [B, M, D]`; either may be absent, not both.
+pub(super) fn forward(weights: &Weights, parts: [Option<Tensor<3>>; 2]) -> Tensor<3> {
+    let (weight, bias) = weights.linear("fuser");
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    linear(Tensor::cat(parts, 2), weight, bias)
+}

@@ -1,0 +1,286 @@
+//! Epsilon: group prompts aggregation (GPA), global forward propagation (GFP) and a fuser turn the tokens of a
+//! frozen backbone into M semantic vectors; a label's score is the best match of its vector among them.
+//!
+//! Source: "Epsilon: Exploring Comprehensive Visual-Semantic Projection for Multi-Label Zero-Shot Learning",
+//! AAAI 2025 (arXiv 2408.12253). Equation numbers below are the paper's.
+
+mod fuser;
+mod gfp;
+mod gpa;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub use gpa::Refined;
+
+use super::{Batch, Dims, Loss, Method, MethodError};
+use crate::loss::{self, Negatives, PairWeight};
+use crate::parameters::{Spec, Weights};
+
+/// How the refinement's logits (eq. 3) are scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefinementScale {
+    /// Divided by the square root of the token width.
+    Sqrt,
+    /// Left as they are.
+    None,
+}
+
+/// What the refinement's softmax (eq. 3) runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefinementSoftmax {
+    /// The N tokens: each group distributes its attention.
+    Tokens,
+    /// The M groups: each token is shared out among the groups.
+    Groups,
+}
+
+/// Where GFP's M blocks come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GlobalSource {
+    /// One linear map D -> M * D, split into M blocks.
+    Split,
+    /// M copies of the tokens.
+    Copies,
+}
+
+/// Which of the two modules are present (the paper's ablation, Table 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Modules {
+    /// GPA and GFP.
+    Both,
+    /// Group prompts aggregation alone.
+    Gpa,
+    /// Global forward propagation alone.
+    Gfp,
+}
+
+impl Modules {
+    fn gpa(self) -> bool {
+        self != Modules::Gfp
+    }
+
+    fn gfp(self) -> bool {
+        self != Modules::Gpa
+    }
+}
+
+/// How the M matches of a label become its score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupScore {
+    /// `s_c = max_m S_m . v_c`.
+    Max,
+    /// `s_c = log sum_m exp(S_m . v_c)`.
+    LogSumExp,
+}
+
+/// Epsilon's settings; the defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Epsilon {
+    /// M, the number of groups.
+    pub groups: usize,
+    /// Encoder blocks over `[prompts; tokens]`, 0 to 3.
+    pub depth: usize,
+    /// Attention heads of the encoder; the default is one per 64 channels.
+    pub heads: Option<usize>,
+    /// Whether the backbone's global vector (its CLS token) joins the patch tokens.
+    pub with_cls: bool,
+    /// Scale of the refinement's logits.
+    pub refinement_scale: RefinementScale,
+    /// What the refinement's softmax runs over.
+    pub refinement_softmax: RefinementSoftmax,
+    /// Where GFP's blocks come from.
+    pub global_source: GlobalSource,
+    /// Hidden width of GFP's MLPs; the default is the token width.
+    pub hidden: Option<usize>,
+    /// Whether all blocks of GFP share one MLP.
+    pub shared_mlp: bool,
+    /// Which modules are present.
+    pub modules: Modules,
+    /// How M matches become one score.
+    pub score: GroupScore,
+    /// Weight of the variance term; `1 - lambda` weighs the ranking loss.
+    pub lambda: f64,
+    /// Weight of a pair in the ranking loss.
+    pub alpha: PairWeight,
+    /// Which labels count as negatives.
+    pub negatives: Negatives,
+}
+
+impl Default for Epsilon {
+    fn default() -> Self {
+        Self {
+            groups: 8,
+            depth: 1,
+            heads: None,
+            with_cls: false,
+            refinement_scale: RefinementScale::Sqrt,
+            refinement_softmax: RefinementSoftmax::Tokens,
+            global_source: GlobalSource::Split,
+            hidden: None,
+            shared_mlp: false,
+            modules: Modules::Both,
+            score: GroupScore::Max,
+            lambda: 0.3,
+            alpha: PairWeight::PositivesNegatives,
+            negatives: Negatives::NotPositive,
+        }
+    }
+}
+
+/// What Epsilon computes for a batch on the way to its semantic vectors.
+pub struct Semantics {
+    /// `S`, the semantic vectors `[B, M, d_w]`.
+    pub vectors: Tensor<3>,
+    /// What GPA computed, when it is present.
+    pub refined: Option<Refined>,
+    /// `GoS [B, M, D]`, when GFP is present.
+    pub global: Option<Tensor<3>>,
+}
+
+impl Epsilon {
+    /// Attention heads of the encoder for tokens of this width.
+    pub fn heads(&self, width: usize) -> usize {
+        self.heads.unwrap_or((width / 64).max(1))
+    }
+
+    /// Hidden width of GFP's MLPs for tokens of this width.
+    pub fn hidden(&self, width: usize) -> usize {
+        self.hidden.unwrap_or(width)
+    }
+
+    /// Semantic vectors (and attention) of a batch.
+    pub fn semantics(&self, weights: &Weights, batch: &Batch) -> Semantics {
+        let tokens = self.tokens(batch);
+        let refined = self
+            .modules
+            .gpa()
+            .then(|| gpa::forward(self, weights, &tokens));
+        let global = self
+            .modules
+            .gfp()
+            .then(|| gfp::forward(self, weights, &tokens));
+        let parts = [
+            global.clone(),
+            refined.as_ref().map(|r| r.semantics.clone()),
+        ];
+        Semantics {
+            vectors: fuser::forward(weights, parts),
+            refined,
+            global,
+        }
+    }
+
+    fn tokens(&self, batch: &Batch) -> Tensor<3> {
+        if self.with_cls {
+            Tensor::cat(
+                vec![batch.global.clone().unsqueeze_dim(1), batch.tokens.clone()],
+                1,
+            )
+        } else {
+            batch.tokens.clone()
+        }
+    }
+
+    /// `s_c` of every image and label, `[B, C]`, from semantic vectors `[B, M, d_w]` and label vectors `[C, d_w]`.
+    pub fn match_labels(&self, vectors: &Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
+        let [images, groups, width] = vectors.dims();
+        let [count, _] = labels.dims();
+        let matches = vectors
+            .clone()
+            .reshape([images * groups, width])
+            .matmul(labels.clone().transpose())
+            .reshape([images, groups, count]);
+        match self.score {
+            GroupScore::Max => matches.max_dim(1).reshape([images, count]),
+            GroupScore::LogSumExp => {
+                let top = matches.clone().detach().max_dim(1);
+                let sum = (matches - top.clone()).exp().sum_dim(1);
+                (sum.log() + top).reshape([images, count])
+            }
+        }
+    }
+}
+
+impl Method for Epsilon {
+    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        self.check(dims)?;
+        let mut specs = Vec::new();
+        if self.modules.gpa() {
+            specs.extend(gpa::specs(self, dims.width));
+        }
+        if self.modules.gfp() {
+            specs.extend(gfp::specs(self, dims.width));
+        }
+        specs.extend(fuser::specs(self.modules, dims));
+        Ok(specs)
+    }
+
+    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
+        let vectors = self.semantics(weights, batch).vectors;
+        let scores = self.match_labels(&vectors, &batch.label_vectors);
+        let omega = loss::omega(&batch.targets, &batch.label_vectors_host);
+        let weight: Vec<f32> = omega
+            .iter()
+            .map(|w| w * (1.0 - self.lambda as f32))
+            .collect();
+        let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &weight);
+        let spread = loss::group_variance(vectors).sum() * self.lambda;
+        let mean = 1.0 / images as f64;
+        let regularisation: f32 = spread.clone().inner().into_scalar();
+        Loss {
+            ranking: pairs.value * mean,
+            regularisation: f64::from(regularisation) * mean,
+            total: (pairs.slope + spread) * mean,
+        }
+    }
+
+    fn live_values(&self, dims: &Dims) -> usize {
+        let blocks = self.groups * (2 * dims.width + self.hidden(dims.width));
+        // A whole encoder block keeps about 16 D values a token; the last one, of prompt rows alone, the standardised
+        // tokens and a few rows of attention.
+        let whole = 16 * dims.width * self.depth.saturating_sub(1);
+        let encoder = whole + 2 * dims.width + 4 * self.groups * self.heads(dims.width);
+        dims.tokens * (blocks + encoder)
+    }
+
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let vectors = self.semantics(weights, batch).vectors;
+        self.match_labels(&vectors, &batch.label_vectors)
+    }
+}
+
+impl Epsilon {
+    fn check(&self, dims: &Dims) -> Result<(), MethodError> {
+        let heads = self.heads(dims.width);
+        let wrong = |what: String| Err(MethodError::Setting(what));
+        if !(1..=64).contains(&self.groups) {
+            return wrong(format!("groups = {}: give 1 to 64", self.groups));
+        }
+        if self.depth > 3 {
+            return wrong(format!("depth = {}: give 0 to 3", self.depth));
+        }
+        if heads == 0 || !dims.width.is_multiple_of(heads) {
+            return wrong(format!(
+                "heads = {heads} does not divide the token width {}",
+                dims.width
+            ));
+        }
+        if self.hidden(dims.width) == 0 {
+            return wrong("hidden = 0: give at least 1".into());
+        }
+        if !(0.0..=1.0).contains(&self.lambda) {
+            return wrong(format!(
+                "lambda = {}: give a value from 0 to 1",
+                self.lambda
+            ));
+        }
+        Ok(())
+    }
+}

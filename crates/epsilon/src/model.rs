@@ -1,0 +1,445 @@
+//! A trained model as one safetensors file: weights, label names and vectors, what made its tokens, its recipe.
+//!
+//! Tensors are the method's weights under their own names (`weight.NAME`) and `label_vectors [C, d_w]`; everything
+//! else is JSON under the metadata key `epsilon.model`. The file is enough to score new photographs for new labels.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::BackboneInfo;
+use crate::features::TokenStore;
+use crate::files;
+use crate::labels::{LabelError, LabelVectors};
+use crate::methods::{Dims, Kind, MethodError, Targets};
+use crate::parameters::Weights;
+use crate::training::{LabelsOn, read};
+
+const KEY: &str = "epsilon.model";
+const VERSION: u32 = 1;
+const VECTORS: &str = "label_vectors";
+/// Images scored at once.
+const SCORE_BATCH: usize = 16;
+
+/// What can go wrong with a model file.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read or written, or is no model.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what to do.
+        reason: String,
+    },
+    /// The weights do not fit the method.
+    #[error("{path}: {source}")]
+    Method {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: MethodError,
+    },
+    /// The label vectors are unusable.
+    #[error("{path}: {source}")]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: LabelError,
+    },
+    /// Tokens or label vectors of another kind than the model was trained on.
+    #[error(
+        "{what} differ from what the model was trained on: {found} here, {expected} there; {remedy}"
+    )]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What was given.
+        found: String,
+        /// What the model was trained on.
+        expected: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// Everything of a model but its tensors.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    version: u32,
+    /// The method and its settings.
+    pub method: Kind,
+    /// Sizes it was built for.
+    pub dims: Dims,
+    /// Label names it was trained and measured with, the seen ones first.
+    pub labels: Vec<String>,
+    /// How many of them are seen.
+    pub seen: usize,
+    /// The backbone that made its tokens, preprocessing included.
+    pub backbone: BackboneInfo,
+    /// Where the backbone's weights were found.
+    pub backbone_weights: PathBuf,
+    /// The resolved recipe.
+    pub recipe: serde_json::Value,
+    /// The protocol its figures are measured under.
+    pub protocol: String,
+    /// Seed of its training.
+    pub seed: u64,
+}
+
+/// A trained model.
+pub struct Model {
+    /// What it is and where it comes from.
+    pub card: Card,
+    /// Vectors of [`Card::labels`], as they were read (not unit length).
+    pub vectors: LabelVectors,
+    /// The method's weights.
+    pub weights: Weights,
+}
+
+impl Card {
+    /// The card of a model of this version of the format.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        method: Kind,
+        dims: Dims,
+        labels: Vec<String>,
+        seen: usize,
+        backbone: BackboneInfo,
+        backbone_weights: PathBuf,
+        recipe: serde_json::Value,
+        protocol: String,
+        seed: u64,
+    ) -> Self {
+        let version = VERSION;
+        Self {
+            version,
+            method,
+            dims,
+            labels,
+            seen,
+            backbone,
+            backbone_weights,
+            recipe,
+            protocol,
+            seed,
+        }
+    }
+}
+
+impl Model {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] when it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let file = |reason: String| ModelError::File {
+            path: path.into(),
+            reason,
+        };
+        let mut tensors: Vec<_> = self
+            .weights
+            .to_host()
+            .into_iter()
+            .map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values))
+            .collect();
+        let shape = vec![self.vectors.len(), self.vectors.dim()];
+        tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
+        let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
+        files::write_tensors(path, &tensors, [(KEY.to_string(), card)].into())
+            .map_err(|e| file(e.to_string()))
+    }
+
+    /// Reads a model onto a device.
+    ///
+    /// # Errors
+    /// [`ModelError`] says what is missing or does not fit.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, ModelError> {
+        let file = |reason: String| ModelError::File {
+            path: path.into(),
+            reason,
+        };
+        let bytes = std::fs::read(path).map_err(|e| file(e.to_string()))?;
+        let card = files::metadata(&bytes, KEY).map_err(file)?;
+        let card: Card = serde_json::from_str(&card).map_err(|e| file(format!("its card: {e}")))?;
+        if card.version != VERSION {
+            let found = card.version;
+            return Err(file(format!(
+                "format version {found}; this program reads version {VERSION}"
+            )));
+        }
+        if card.seen > card.labels.len() {
+            return Err(file(format!(
+                "{} seen labels of {}",
+                card.seen,
+                card.labels.len()
+            )));
+        }
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| file(e.to_string()))?;
+        let vectors = files::f32_values(&tensors, VECTORS).map_err(file)?;
+        let vectors = LabelVectors::new(card.labels.clone(), card.dims.label_width, vectors)
+            .map_err(|source| ModelError::Labels {
+                path: path.into(),
+                source,
+            })?;
+        let method = |source| ModelError::Method {
+            path: path.into(),
+            source,
+        };
+        let specs = card.method.specs(&card.dims).map_err(method)?;
+        let values = specs
+            .iter()
+            .map(|spec| {
+                let name = format!("weight.{}", spec.name);
+                Ok((
+                    spec.name.clone(),
+                    files::f32_values(&tensors, &name).map_err(file)?,
+                ))
+            })
+            .collect::<Result<BTreeMap<_, _>, ModelError>>()?;
+        let weights = Weights::from_values(specs, values, device).map_err(|e| method(e.into()))?;
+        Ok(Self {
+            card,
+            vectors,
+            weights,
+        })
+    }
+
+    /// A scorer of these labels (any names; their vectors need not be unit length).
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when the vectors have another width than the model's.
+    pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
+        if labels.dim() != self.card.dims.label_width {
+            return Err(ModelError::Mismatch {
+                what: "the label vectors",
+                found: format!("{} wide", labels.dim()),
+                expected: format!("{} wide", self.card.dims.label_width),
+                remedy: "give the vector file the model was trained with",
+            });
+        }
+        Ok(Scorer::new(
+            &self.card.method,
+            &self.weights,
+            self.card.dims,
+            Arc::new(labels.unit()),
+            device,
+        ))
+    }
+
+    /// Whether tokens of this backbone are what the model reads.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when they were made with other weights or another preprocessing, or have another shape.
+    pub fn check_backbone(&self, backbone: &BackboneInfo) -> Result<(), ModelError> {
+        let mine = &self.card.backbone;
+        if backbone.weights_sha256 != mine.weights_sha256 {
+            return Err(ModelError::Mismatch {
+                what: "the backbone's weights",
+                found: format!("{} ({:.12}...)", backbone.name, backbone.weights_sha256),
+                expected: format!("{} ({:.12}...)", mine.name, mine.weights_sha256),
+                remedy: "give the weights the tokens were extracted with",
+            });
+        }
+        if backbone.preprocess != mine.preprocess {
+            return Err(ModelError::Mismatch {
+                what: "the preprocessing settings",
+                found: format!("{:?}", backbone.preprocess),
+                expected: format!("{:?}", mine.preprocess),
+                remedy: "extract the tokens again with the model's recipe",
+            });
+        }
+        // Never so with a file that `save` wrote.
+        let Dims { tokens, width, .. } = self.card.dims;
+        if (backbone.tokens, backbone.dim) != (tokens, width) {
+            return Err(ModelError::Mismatch {
+                what: "the tokens",
+                found: format!("{} of {} values", backbone.tokens, backbone.dim),
+                expected: format!("{tokens} of {width} values"),
+                remedy: "the model file is damaged: train it again",
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A label with its score for an image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranked {
+    /// The label.
+    pub name: String,
+    /// Its score: only its order among the labels of an image means something.
+    pub score: f32,
+    /// Whether the model was trained on it.
+    pub seen: bool,
+}
+
+impl Model {
+    /// The `top` best of these labels, best first; equal scores keep the labels' order.
+    pub fn rank(&self, labels: &LabelVectors, scores: &[f32], top: usize) -> Vec<Ranked> {
+        let mut order: Vec<usize> = (0..labels.len().min(scores.len())).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let seen = &self.card.labels[..self.card.seen];
+        order
+            .into_iter()
+            .take(top)
+            .map(|label| {
+                let name = &labels.names()[label];
+                Ranked {
+                    name: name.clone(),
+                    score: scores[label],
+                    seen: seen.contains(name),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Scores images against a fixed list of labels, a few images at a time.
+pub struct Scorer<'a> {
+    method: &'a Kind,
+    weights: &'a Weights,
+    dims: Dims,
+    labels: LabelsOn,
+    count: usize,
+}
+
+impl<'a> Scorer<'a> {
+    /// A scorer with a method's weights; `labels` are unit length.
+    pub fn new(
+        method: &'a Kind,
+        weights: &'a Weights,
+        dims: Dims,
+        labels: Arc<LabelVectors>,
+        device: &Device,
+    ) -> Self {
+        let count = labels.len();
+        Self {
+            method,
+            weights,
+            dims,
+            labels: LabelsOn::new(labels, device),
+            count,
+        }
+    }
+
+    /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done.
+    pub fn score_rows(
+        &self,
+        store: &TokenStore,
+        rows: &[usize],
+        progress: &mut dyn FnMut(usize),
+    ) -> Vec<f32> {
+        let mut scores = Vec::with_capacity(rows.len() * self.count);
+        for part in rows.chunks(SCORE_BATCH) {
+            let (tokens, global) = read(store, part);
+            scores.extend(self.score(part.len(), tokens, global));
+            progress(scores.len() / self.count.max(1));
+        }
+        scores
+    }
+
+    /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, D]`, all row-major.
+    pub fn score(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<f32> {
+        let batch = self
+            .labels
+            .batch(&self.dims, images, tokens, global, Targets::default());
+        crate::device::host(&self.method.scores(self.weights, &batch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Fit, Preprocess};
+    use crate::methods::Ridge;
+
+    fn model() -> Model {
+        let dims = Dims {
+            tokens: 1,
+            width: 2,
+            label_width: 3,
+        };
+        let method = Kind::Ridge(Ridge::default());
+        let specs = method.specs(&dims).unwrap();
+        let values = [
+            (
+                "ridge.weight".to_string(),
+                vec![1.0, 0.0, 0.0, 0.0, 2.0, 0.0],
+            ),
+            ("ridge.bias".to_string(), vec![0.0, 0.0, 0.5]),
+        ];
+        let weights = Weights::from_values(specs, values.into(), &Device::flex()).unwrap();
+        let vectors = vec![2.0, 0.0, 0.0, 0.0, 3.0, 0.0];
+        let names: Vec<String> = ["x", "y"].map(String::from).to_vec();
+        let preprocess = Preprocess {
+            size: 8,
+            fit: Fit::Squash,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        };
+        let backbone = BackboneInfo {
+            name: "tiny".into(),
+            weights_sha256: "ab".repeat(32),
+            preprocess,
+            tokens: 1,
+            dim: 2,
+            grid: (1, 1),
+        };
+        let recipe = serde_json::json!({"note": 1});
+        let card = Card::new(
+            method,
+            dims,
+            names.clone(),
+            1,
+            backbone,
+            "tiny.safetensors".into(),
+            recipe,
+            "epsilon".into(),
+            7,
+        );
+        Model {
+            card,
+            vectors: LabelVectors::new(names, 3, vectors).unwrap(),
+            weights,
+        }
+    }
+
+    #[test]
+    fn a_model_round_trips_and_scores_labels_it_never_saw() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        model().save(&path).unwrap();
+        let device = Device::flex();
+        let read = Model::load(&path, &device).unwrap();
+        assert_eq!(read.card, model().card);
+        let new = LabelVectors::new(vec!["z".into()], 3, vec![0.0, 0.0, 4.0]).unwrap();
+        let scorer = read.scorer(&new, &device).unwrap();
+        assert_eq!(scorer.score(1, vec![0.0, 0.0], vec![1.0, 1.0]), vec![0.5]);
+        let own = read.scorer(&read.vectors, &device).unwrap();
+        assert_eq!(own.score(1, vec![0.0, 0.0], vec![1.0, 1.0]), vec![1.0, 2.0]);
+        let wide = LabelVectors::new(vec!["z".into()], 2, vec![1.0, 0.0]).unwrap();
+        assert!(read.scorer(&wide, &device).is_err());
+    }
+
+    #[test]
+    fn damaged_files_are_errors_that_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        model().save(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in [0, 7, 40, whole.len() / 2, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let error = Model::load(&path, &Device::flex())
+                .err()
+                .unwrap()
+                .to_string();
+            assert!(error.contains("model.safetensors"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Recipes: one TOML file says what an experiment reads, how it trains and how it is measured. Checked whole before
+//! anything long starts.
+
+use std::path::{Path, PathBuf};
+
+use epsilon_metrics::Protocol;
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::table::TableOptions;
+use crate::features::{ExtractOptions, TokenType};
+use crate::methods::Kind;
+use crate::training::{TrainingError, TrainingSettings};
+
+/// What can be wrong with a recipe.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// The recipe.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or not of a recipe's form.
+    #[error("{path}: {reason}")]
+    Form {
+        /// The recipe.
+        path: PathBuf,
+        /// What is wrong and what comes near it.
+        reason: String,
+    },
+    /// A training setting is out of range.
+    #[error("{path}: [training] {source}")]
+    Training {
+        /// The recipe.
+        path: PathBuf,
+        /// Which one.
+        source: TrainingError,
+    },
+    /// A file that the recipe names does not exist.
+    #[error("{path}: {key} = \"{named}\": no such file or folder")]
+    Missing {
+        /// The recipe.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it names, made absolute from the recipe's folder.
+        named: PathBuf,
+    },
+}
+
+/// Where images, labels and label vectors come from. Paths are relative to the recipe's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataSettings {
+    /// The table of images: TSV, CSV or JSONL with path, split and labels.
+    pub table: PathBuf,
+    /// The folder that the table's paths start from.
+    pub images: PathBuf,
+    /// Seen label names, one a line.
+    pub seen: PathBuf,
+    /// Unseen label names, one a line.
+    pub unseen: PathBuf,
+    /// GloVe or word2vec text file with the labels' vectors.
+    pub vectors: PathBuf,
+}
+
+/// The frozen network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BackboneSettings {
+    /// Safetensors file with the weights.
+    pub weights: PathBuf,
+}
+
+/// How tokens are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct FeatureSettings {
+    /// Element type of the token store.
+    pub dtype: TokenType,
+    /// Images that the backbone takes at once.
+    pub batch: usize,
+}
+
+impl Default for FeatureSettings {
+    fn default() -> Self {
+        let usual = ExtractOptions::default();
+        Self {
+            dtype: usual.dtype,
+            batch: usual.batch,
+        }
+    }
+}
+
+/// How results are measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct EvaluationSettings {
+    /// A named protocol of `epsilon-metrics`.
+    pub protocol: String,
+    /// K of the top-K figures among the unseen labels.
+    pub k_zsl: Vec<usize>,
+    /// K of the top-K figures among all labels.
+    pub k_gzsl: Vec<usize>,
+    /// Resamples of the test images for the bootstrap error; 0 leaves it out.
+    pub bootstrap: usize,
+}
+
+impl Default for EvaluationSettings {
+    fn default() -> Self {
+        Self {
+            protocol: "epsilon".into(),
+            k_zsl: vec![3, 5],
+            k_gzsl: vec![3, 5],
+            bootstrap: 200,
+        }
+    }
+}
+
+/// An experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// Images, labels and label vectors.
+    pub data: DataSettings,
+    /// The frozen network.
+    pub backbone: BackboneSettings,
+    /// How tokens are kept.
+    #[serde(default)]
+    pub features: FeatureSettings,
+    /// The method and its settings.
+    pub method: Kind,
+    /// How to train; of no use to methods that are solved in one go.
+    #[serde(default)]
+    pub training: TrainingSettings,
+    /// How results are measured.
+    #[serde(default)]
+    pub evaluation: EvaluationSettings,
+    /// One training per seed.
+    #[serde(default = "one_seed")]
+    pub seeds: Vec<u64>,
+}
+
+fn one_seed() -> Vec<u64> {
+    vec![1]
+}
+
+impl Recipe {
+    /// Reads a recipe, resolves its paths from its folder, and checks every range and that every file exists.
+    ///
+    /// # Errors
+    /// [`RecipeError`] names the key, and for a mistyped one the nearest.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let mut recipe = Self::parse(path, &text)?;
+        let absolute = std::path::absolute(path).map_err(|source| RecipeError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
+        for place in recipe.paths() {
+            *place.1 = folder.join(&place.1);
+        }
+        recipe.check_files(path)?;
+        Ok(recipe)
+    }
+
+    /// Reads a recipe from text and checks every range; paths stay as they are. `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`], missing files apart.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let form = |reason: String| RecipeError::Form {
+            path: path.into(),
+            reason,
+        };
+        let recipe: Self =
+            toml::from_str(text).map_err(|e| form(with_nearest(e.to_string().trim_end())))?;
+        recipe
+            .training
+            .check()
+            .map_err(|source| RecipeError::Training {
+                path: path.into(),
+                source,
+            })?;
+        let evaluation = &recipe.evaluation;
+        evaluation
+            .protocol
+            .parse::<Protocol>()
+            .map_err(|e| form(format!("[evaluation] protocol: {e}")))?;
+        if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
+            return Err(form("[evaluation] K = 0: give at least 1".into()));
+        }
+        if recipe.features.batch == 0 {
+            return Err(form("[features] batch = 0: give at least 1".into()));
+        }
+        if recipe.seeds.is_empty() {
+            return Err(form("seeds is empty: give at least one".into()));
+        }
+        Ok(recipe)
+    }
+
+    fn paths(&mut self) -> [(&'static str, &mut PathBuf); 6] {
+        [
+            ("data.table", &mut self.data.table),
+            ("data.images", &mut self.data.images),
+            ("data.seen", &mut self.data.seen),
+            ("data.unseen", &mut self.data.unseen),
+            ("data.vectors", &mut self.data.vectors),
+            ("backbone.weights", &mut self.backbone.weights),
+        ]
+    }
+
+    fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
+        let missing = self.paths().into_iter().find(|(_, place)| !place.exists());
+        match missing {
+            Some((key, named)) => Err(RecipeError::Missing {
+                path: path.into(),
+                key,
+                named: named.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The table's options.
+    pub fn table(&self) -> TableOptions {
+        TableOptions {
+            table: self.data.table.clone(),
+            images: self.data.images.clone(),
+            seen: self.data.seen.clone(),
+            unseen: self.data.unseen.clone(),
+        }
+    }
+
+    /// How its tokens are extracted.
+    pub fn extract_options(&self) -> ExtractOptions {
+        ExtractOptions {
+            batch: self.features.batch,
+            dtype: self.features.dtype,
+            ..ExtractOptions::default()
+        }
+    }
+}
+
+/// Adds the nearest known key to a message about an unknown one.
+fn with_nearest(message: &str) -> String {
+    let mut quoted = message
+        .split("unknown field")
+        .nth(1)
+        .into_iter()
+        .flat_map(|m| m.split('`'))
+        .skip(1)
+        .step_by(2);
+    let Some(unknown) = quoted.next() else {
+        return message.into();
+    };
+    let nearest = quoted
+        .map(|known| (strsim::osa_distance(unknown, known), known))
+        .filter(|(distance, known)| *distance <= known.len().max(3) / 2)
+        .min();
+    match nearest {
+        Some((_, known)) => format!("{message}\ndid you mean `{known}`?"),
+        None => message.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        seeds = [1, 2]
+        [data]
+        table = "labels.tsv"
+        images = "."
+        seen = "seen.txt"
+        unseen = "unseen.txt"
+        vectors = "glove.txt"
+        [backbone]
+        weights = "vit.safetensors"
+        [method]
+        kind = "epsilon"
+        groups = 4
+        [training]
+        epochs = 3
+        schedule = { kind = "cosine", floor = 0.1 }
+    "#;
+
+    fn parse(text: &str) -> Result<Recipe, String> {
+        Recipe::parse(Path::new("test.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_papers() {
+        let recipe = parse(TEXT).unwrap();
+        assert_eq!(recipe.training.batch, 96);
+        assert_eq!(recipe.training.epochs, 3);
+        let Kind::Epsilon(epsilon) = recipe.method else {
+            panic!("epsilon")
+        };
+        assert_eq!((epsilon.groups, epsilon.depth, epsilon.lambda), (4, 1, 0.3));
+    }
+
+    #[test]
+    fn mistyped_keys_name_the_nearest() {
+        let error = parse(&TEXT.replace("groups", "gruops")).unwrap_err();
+        assert!(
+            error.contains("gruops") && error.contains("did you mean `groups`?"),
+            "{error}"
+        );
+        let error = parse(&TEXT.replace("epochs", "epoch")).unwrap_err();
+        assert!(error.contains("did you mean `epochs`?"), "{error}");
+        let error = parse(&TEXT.replace("[backbone]", "[backbome]")).unwrap_err();
+        assert!(error.contains("backbome"), "{error}");
+    }
+
+    #[test]
+    fn bad_values_are_refused_before_anything_runs() {
+        let error = parse(&TEXT.replace("epochs = 3", "epochs = 0")).unwrap_err();
+        assert!(error.contains("epochs = 0"), "{error}");
+        let error = parse(&format!("{TEXT}\n[evaluation]\nprotocol = \"sdll\"")).unwrap_err();
+        assert!(error.contains("sdll"), "{error}");
+        assert!(
+            parse(&TEXT.replace("[1, 2]", "[]"))
+                .unwrap_err()
+                .contains("seeds")
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! Training: mini-batches from a token store, gradients from a method, Adam, checkpoints that resume bit for bit.
+
+mod batches;
+mod checkpoint;
+mod fit;
+mod optimiser;
+mod schedule;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use batches::{Example, Examples};
+pub(crate) use batches::{LabelsOn, read};
+pub use fit::{EpochRecord, Event, Fit, RunFolder, Sums, part, step};
+pub use optimiser::{Adam, AdamSettings, clip};
+pub use schedule::{Progress, Schedule};
+
+use crate::methods::MethodError;
+
+/// What can go wrong in training.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    /// A setting out of its range.
+    #[error("training setting {0}")]
+    Setting(String),
+    /// The method refuses its settings.
+    #[error(transparent)]
+    Method(#[from] MethodError),
+    /// No image to train on.
+    #[error(
+        "no training image has a seen positive label: check the split column and the seen list"
+    )]
+    NoImages,
+    /// The loss is not a number any more.
+    #[error(
+        "the loss became {value} at epoch {epoch}, step {step}: lower the learning rate or clip gradients"
+    )]
+    Diverged {
+        /// The loss.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Step within the epoch, from 1.
+        step: usize,
+    },
+    /// A file of the run folder cannot be written or read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what to do.
+        reason: String,
+    },
+    /// A checkpoint of another training.
+    #[error(
+        "{path}: the checkpoint was made with other settings or data ({difference}); give another folder or delete it"
+    )]
+    OtherRun {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+}
+
+/// How to train; the defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct TrainingSettings {
+    /// Passes over the training images. The last one is the model.
+    pub epochs: usize,
+    /// Images a step.
+    pub batch: usize,
+    /// Adam's learning rate before the schedule.
+    pub learning_rate: f64,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// Epochs over which the learning rate rises from 0.
+    pub warm_up: f64,
+    /// Adam's constants.
+    pub adam: AdamSettings,
+    /// Greatest length of a step's gradient.
+    pub clip: Option<f64>,
+    /// Share of the training images that is kept for validation.
+    pub validation: f64,
+    /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
+    pub checkpoint_steps: usize,
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 7,
+            batch: 96,
+            learning_rate: 1e-5,
+            schedule: Schedule::default(),
+            warm_up: 0.0,
+            adam: AdamSettings::default(),
+            clip: None,
+            validation: 0.0,
+            checkpoint_steps: 500,
+        }
+    }
+}
+
+impl TrainingSettings {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`TrainingError::Setting`] names the first setting that is out of range and the range.
+    pub fn check(&self) -> Result<(), TrainingError> {
+        let adam = &self.adam;
+        let unit = |value: f64| (0.0..1.0).contains(&value);
+        let rules = [
+            (
+                self.epochs >= 1,
+                format!("epochs = {}: give at least 1", self.epochs),
+            ),
+            (
+                self.batch >= 1,
+                format!("batch = {}: give at least 1", self.batch),
+            ),
+            (
+                self.checkpoint_steps >= 1,
+                "checkpoint-steps = 0: give at least 1".into(),
+            ),
+            (
+                self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+                format!(
+                    "learning-rate = {}: give a value above 0",
+                    self.learning_rate
+                ),
+            ),
+            (
+                self.warm_up >= 0.0 && self.warm_up < self.epochs as f64,
+                format!(
+                    "warm-up = {}: give epochs from 0 to below epochs",
+                    self.warm_up
+                ),
+            ),
+            (
+                unit(self.validation),
+                format!(
+                    "validation = {}: give a share from 0 to below 1",
+                    self.validation
+                ),
+            ),
+            (
+                adam.weight_decay >= 0.0 && adam.weight_decay.is_finite(),
+                format!("adam.weight-decay = {}: give 0 or more", adam.weight_decay),
+            ),
+            (
+                unit(adam.beta1),
+                format!(
+                    "adam.beta1 = {}: give a value from 0 to below 1",
+                    adam.beta1
+                ),
+            ),
+            (
+                unit(adam.beta2),
+                format!(
+                    "adam.beta2 = {}: give a value from 0 to below 1",
+                    adam.beta2
+                ),
+            ),
+            (
+                adam.epsilon > 0.0,
+                format!("adam.epsilon = {}: give a value above 0", adam.epsilon),
+            ),
+            (
+                self.clip.is_none_or(|limit| limit > 0.0),
+                format!("clip = {:?}: give a length above 0", self.clip),
+            ),
+        ];
+        match rules.into_iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(TrainingError::Setting(what)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_bad_ranges_are_named() {
+        let paper = TrainingSettings::default();
+        assert!(paper.check().is_ok());
+        let wrong = TrainingSettings {
+            validation: 1.0,
+            ..paper.clone()
+        };
+        assert!(
+            wrong
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("validation")
+        );
+        let wrong = TrainingSettings {
+            learning_rate: f64::NAN,
+            ..paper
+        };
+        assert!(
+            wrong
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("learning-rate")
+        );
+    }
+}
