@@ -75,13 +75,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     print_table(&rows)?;
     let model = Layout(&folder.join(recipe.method.name())).model(1);
     print_pictures(&Model::load(&model, &device)?, &prepared, &store, &device)?;
-    let photo = data.join("test/00000.png");
-    console::print(format_args!(
-        "\nmodel: {}\ntry:   epsilon predict {} {}",
-        model.display(),
-        model.display(),
-        photo.display()
-    ))?;
+    let dataset = &prepared.dataset;
+    console::print(format_args!("\nmodel: {}", model.display()))?;
+    if let Some(&row) = dataset.rows(Split::Test).first() {
+        console::print(format_args!(
+            "try:   epsilon predict {} {}",
+            model.display(),
+            data.join(&dataset.records[row].id).display()
+        ))?;
+    }
     Ok(Outcome::Done)
 }
 
