@@ -96,7 +96,7 @@ impl SparseLabels {
         }
     }
 
-    /// Writes an image's labels, each +1, -1 or 0, into `out`, of shape [columns].
+    /// Writes an image's labels, each +1, -1 or 0, into `out`, of shape `[columns]`.
     ///
     /// # Panics
     /// If `row` lies outside the matrix or `out` has another length.

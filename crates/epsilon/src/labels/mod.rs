@@ -327,7 +327,7 @@ impl LabelVectors {
         self.names.is_empty()
     }
 
-    /// The vector of label `i`, of shape [dim].
+    /// The vector of label `i`, of shape `[dim]`.
     ///
     /// # Panics
     /// If `i` is not below [`LabelVectors::len`].
