@@ -21,5 +21,6 @@ pub mod methods;
 pub mod model;
 pub mod parameters;
 pub mod pretraining;
+pub mod profile;
 pub mod recipe;
 pub mod training;

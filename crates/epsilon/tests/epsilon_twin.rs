@@ -11,7 +11,7 @@ use epsilon::loss::{self, Negatives, PairWeight};
 use epsilon::methods::epsilon::{
     Epsilon, GlobalSource, GroupScore, Modules, RefinementScale, RefinementSoftmax,
 };
-use epsilon::methods::{Batch, Dims, Method, Targets};
+use epsilon::methods::{Batch, Dims, Method, Precision, Targets};
 use epsilon::parameters::Weights;
 use epsilon::training::{Adam, AdamSettings};
 use safetensors::{Dtype, SafeTensors};
@@ -196,6 +196,7 @@ impl Fixture {
             label_vectors: self.tensor("label_vectors"),
             label_vectors_host: self.label_vectors(),
             targets: Targets::new(targets, labels),
+            precision: Precision::F32,
         }
     }
 

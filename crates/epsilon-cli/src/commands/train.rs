@@ -46,6 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         recipe.seeds = vec![seed];
     }
     let device = args.place.device()?;
+    recipe.training.check_device(&device)?;
     let prepared = experiment::prepare(&recipe)?;
     prepared.check(&recipe.evaluation)?;
     let folder = args.place.folder(&args.recipe);

@@ -11,13 +11,14 @@ use rayon::prelude::*;
 
 use super::vector;
 use crate::device;
+use crate::profile::fused;
 
 /// Values a thread takes at once.
 const CHUNK: usize = 1 << 14;
 
 /// `x Phi(x)`, element by element.
 pub(crate) fn gelu(x: Tensor<3>) -> Tensor<3> {
-    if x.device().inner() != Device::flex() {
+    if !fused() || x.device().inner() != Device::flex() {
         return activation::gelu(x);
     }
     let shape = x.dims();

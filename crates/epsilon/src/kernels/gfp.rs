@@ -5,7 +5,7 @@
 //! by one thread from first to last, a few images at a time; the result does not depend on the number of threads.
 //! Backwards, from `dS`: `dL = A . dS . (G - S)` and the direct part of `dG` is `A . dS`; X is frozen and has none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Device, Tensor};
@@ -16,9 +16,12 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::gfp_bf16::{self, Operands, Tokens};
 use super::matrix::{Into, Matrix, product};
 use super::vector::{self, exp, fma, vectorised};
 use crate::device;
+use crate::methods::Precision;
+use crate::profile::{Part, fused, timed};
 
 /// Rows (images times tokens) that are worked on at once: enough to keep the products fast, few enough for L2 or L3.
 const ROWS: usize = 800;
@@ -39,23 +42,25 @@ pub(crate) struct Gfp {
 
 /// Whether these tokens live where the operation runs and, frozen, need no gradient.
 pub(crate) fn runs_on(tokens: &Tensor<3>) -> bool {
-    tokens.device().inner() == Device::flex() && !tokens.is_tracked()
+    fused() && tokens.device().inner() == Device::flex() && !tokens.is_tracked()
 }
 
-/// `S [B, M, D]` of tokens `[B, N, D]`.
-pub(crate) fn forward(tokens: &Tensor<3>, weights: Gfp) -> Tensor<3> {
+/// `S [B, M, D]` of tokens `[B, N, D]`. Without gradients it is always computed in f32.
+pub(crate) fn forward(tokens: &Tensor<3>, weights: Gfp, precision: Precision) -> Tensor<3> {
     let [images, count, width] = tokens.dims();
     let [groups, _, hidden] = weights.fc1.dims();
+    let tracked = weights.split.is_autodiff();
     let sizes = Sizes {
         images,
         count,
         width,
         hidden,
         groups,
+        precision: if tracked { precision } else { Precision::F32 },
     };
     let tokens = device::flex(tokens.clone().inner());
-    let output = if weights.split.is_autodiff() {
-        tracked(sizes, tokens, weights)
+    let output = if tracked {
+        run_tracked(sizes, tokens, weights)
     } else {
         let Gfp {
             split,
@@ -77,7 +82,7 @@ pub(crate) fn forward(tokens: &Tensor<3>, weights: Gfp) -> Tensor<3> {
     output.swap_dims(0, 1)
 }
 
-fn tracked(sizes: Sizes, tokens: FlexTensor, weights: Gfp) -> Tensor<3> {
+fn run_tracked(sizes: Sizes, tokens: FlexTensor, weights: Gfp) -> Tensor<3> {
     let (split, split_node) = device::flex_parts(weights.split);
     let (bias, bias_node) = device::flex_parts(weights.bias);
     let (fc1, fc1_node) = device::flex_parts(weights.fc1);
@@ -113,15 +118,24 @@ fn tracked(sizes: Sizes, tokens: FlexTensor, weights: Gfp) -> Tensor<3> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     images: usize,
-    count: usize,
-    width: usize,
-    hidden: usize,
+    pub count: usize,
+    pub width: usize,
+    pub hidden: usize,
     groups: usize,
+    precision: Precision,
 }
 
 impl Sizes {
+    /// Words that a row of this width takes among what is kept.
+    fn words(&self, width: usize) -> usize {
+        match self.precision {
+            Precision::F32 => width,
+            Precision::Bf16 => width / 2,
+        }
+    }
+
     /// Rows of all tokens.
     fn rows(&self) -> usize {
         self.images * self.count
@@ -138,17 +152,53 @@ impl Sizes {
     }
 }
 
-/// What the backward pass needs, each in one piece per group.
+/// What the backward pass needs, each in one piece per group: f32 values, or bf16 ones two to a word.
 #[derive(Debug)]
 struct Kept {
     /// `S [M, B, D]`.
     semantics: Vec<f32>,
     /// `G [M, B N, D]`.
-    global: Vec<f32>,
+    global: Reused,
     /// `Z [M, B N, H]`.
-    inner: Vec<f32>,
+    inner: Reused,
     /// `A [M, B N, D]`.
-    attention: Vec<f32>,
+    attention: Reused,
+    /// The tokens where they are wanted in bf16.
+    tokens: Option<Tokens>,
+}
+
+/// A buffer that goes back to [`SPARE`]: fresh memory costs a page fault every few KiB, a tenth of a step's time.
+#[derive(Debug)]
+struct Reused(Vec<u32>);
+
+/// Buffers for the next pass, no more than one pass takes.
+static SPARE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
+const SPARES: usize = 3;
+
+impl Reused {
+    /// A buffer with any content.
+    fn take(length: usize) -> Self {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = (0..spare.len())
+            .filter(|&place| spare[place].capacity() >= length)
+            .min_by_key(|&place| spare[place].capacity());
+        let mut buffer = place.map_or_else(Vec::new, |place| spare.swap_remove(place));
+        buffer.resize(length, 0);
+        Self(buffer)
+    }
+}
+
+impl Drop for Reused {
+    fn drop(&mut self) {
+        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.is_empty() {
+            return;
+        }
+        if spare.len() == SPARES {
+            spare.remove(0);
+        }
+        spare.push(std::mem::take(&mut self.0));
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -185,73 +235,140 @@ impl Backward<Flex, 5> for Step {
 
 /// Forward for all groups; without `keep` only the semantics are filled.
 fn run_forward(sizes: &Sizes, tokens: &FlexTensor, weights: &[FlexTensor; 5], keep: bool) -> Kept {
-    let Sizes {
-        images,
-        width,
-        hidden,
-        groups,
-        ..
-    } = *sizes;
     let rows = sizes.rows();
+    let (wide, narrow) = (sizes.words(sizes.width), sizes.words(sizes.hidden));
+    let length = |words: usize| if keep { sizes.groups * rows * words } else { 0 };
+    let values = device::values(tokens);
     let mut kept = Kept {
-        semantics: vec![0.0; groups * images * width],
-        global: vec![0.0; if keep { groups * rows * width } else { 0 }],
-        inner: vec![0.0; if keep { groups * rows * hidden } else { 0 }],
-        attention: vec![0.0; if keep { groups * rows * width } else { 0 }],
+        semantics: vec![0.0; sizes.groups * sizes.images * sizes.width],
+        global: Reused::take(length(wide)),
+        inner: Reused::take(length(narrow)),
+        attention: Reused::take(length(wide)),
+        tokens: (sizes.precision == Precision::Bf16)
+            .then(|| Tokens::new(values, sizes.width, sizes.block())),
     };
-    let tokens = device::values(tokens);
+    let Kept {
+        semantics,
+        global,
+        inner,
+        attention,
+        tokens,
+    } = &mut kept;
+    let tokens = match tokens {
+        None => Source::F32(values),
+        Some(tokens) => Source::Bf16(tokens),
+    };
     let group_weights = GroupWeights::split(sizes, weights);
-    let block = sizes.block();
-    let run = |semantics: &mut [f32], weights: &GroupWeights, mut kept: Option<[&mut [f32]; 3]>| {
-        let mut scratch = Scratch::new(sizes);
-        for (index, tokens) in tokens.chunks(block * width).enumerate() {
-            let rows = tokens.len() / width;
-            let start = index * block;
-            let semantics =
-                &mut semantics[start / sizes.count * width..][..rows / sizes.count * width];
-            let (global, inner, attention) = match &mut kept {
-                Some([global, inner, attention]) => (
-                    &mut global[start * width..][..rows * width],
-                    &mut inner[start * hidden..][..rows * hidden],
-                    &mut attention[start * width..][..rows * width],
-                ),
-                None => (
-                    &mut scratch.global[..rows * width],
-                    &mut scratch.inner[..rows * hidden],
-                    &mut scratch.attention[..rows * width],
-                ),
-            };
-            let activation = &mut scratch.activation[..rows * hidden];
-            forward_block(
-                sizes, tokens, weights, global, inner, activation, attention, semantics,
-            );
-        }
-    };
-    let semantics = kept
-        .semantics
-        .par_chunks_mut(images * width)
+    let semantics = semantics
+        .par_chunks_mut(sizes.images * sizes.width)
         .zip(&group_weights);
     if keep {
         semantics
-            .zip(kept.global.par_chunks_mut(rows * width))
-            .zip(kept.inner.par_chunks_mut(rows * hidden))
-            .zip(kept.attention.par_chunks_mut(rows * width))
+            .zip(global.0.par_chunks_mut(rows * wide))
+            .zip(inner.0.par_chunks_mut(rows * narrow))
+            .zip(attention.0.par_chunks_mut(rows * wide))
             .for_each(|((((semantics, weights), global), inner), attention)| {
-                run(semantics, weights, Some([global, inner, attention]));
+                let kept = Some([global, inner, attention]);
+                forward_group(sizes, tokens, weights, kept, semantics);
             });
     } else {
-        semantics.for_each(|(semantics, weights)| run(semantics, weights, None));
+        semantics.for_each(|(semantics, weights)| {
+            forward_group(sizes, tokens, weights, None, semantics);
+        });
     }
     kept
 }
 
+/// The tokens of all images.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// `[B N, D]`.
+    F32(&'a [f32]),
+    Bf16(&'a Tokens),
+}
+
+/// Forward for one group, a block of rows at a time, into `kept` (`G`, `Z` and `A`) where that is wanted.
+fn forward_group(
+    sizes: &Sizes,
+    tokens: Source,
+    weights: &GroupWeights,
+    mut kept: Option<[&mut [u32]; 3]>,
+    semantics: &mut [f32],
+) {
+    let Sizes {
+        count,
+        width,
+        hidden,
+        ..
+    } = *sizes;
+    let (wide, narrow) = (sizes.words(width), sizes.words(hidden));
+    let mut scratch = Scratch::new(sizes);
+    let work = match tokens {
+        Source::F32(tokens) => Work::F32(tokens),
+        Source::Bf16(tokens) => Work::Bf16(tokens, Operands::forward(sizes, weights)),
+    };
+    for (index, semantics) in semantics
+        .chunks_mut(sizes.block() / count * width)
+        .enumerate()
+    {
+        let (start, rows) = (index * sizes.block(), semantics.len() / width * count);
+        let kept = kept.as_mut().map(|[global, inner, attention]| {
+            [
+                &mut global[start * wide..][..rows * wide],
+                &mut inner[start * narrow..][..rows * narrow],
+                &mut attention[start * wide..][..rows * wide],
+            ]
+        });
+        match &work {
+            Work::F32(tokens) => {
+                let tokens = &tokens[start * width..][..rows * width];
+                let Scratch {
+                    global,
+                    attention,
+                    inner,
+                    activation,
+                    ..
+                } = &mut scratch;
+                let out = match kept {
+                    Some(kept) => kept.map(bytemuck::cast_slice_mut),
+                    None => [
+                        &mut global[..rows * width],
+                        &mut inner[..rows * hidden],
+                        &mut attention[..rows * width],
+                    ],
+                };
+                forward_block(sizes, tokens, weights, out, activation, semantics);
+            }
+            Work::Bf16(tokens, operands) => {
+                let tokens = tokens.rows(start, rows);
+                let kept = kept.expect("bf16 is for training, which keeps");
+                gfp_bf16::forward_block(
+                    sizes,
+                    tokens,
+                    weights,
+                    operands,
+                    kept,
+                    &mut scratch,
+                    semantics,
+                );
+            }
+        }
+    }
+}
+
+/// [`Source`] with what a group makes of its weights.
+enum Work<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a Tokens, Operands),
+}
+
 /// The weights of one group.
-struct GroupWeights<'a> {
-    split: &'a [f32],
-    bias: &'a [f32],
-    fc1: &'a [f32],
-    bias1: &'a [f32],
-    fc2: &'a [f32],
+pub(super) struct GroupWeights<'a> {
+    pub split: &'a [f32],
+    pub bias: &'a [f32],
+    pub fc1: &'a [f32],
+    pub bias1: &'a [f32],
+    pub fc2: &'a [f32],
 }
 
 impl<'a> GroupWeights<'a> {
@@ -274,78 +391,85 @@ impl<'a> GroupWeights<'a> {
 }
 
 /// Buffers for one block of rows of one group.
-struct Scratch {
-    global: Vec<f32>,
-    inner: Vec<f32>,
-    activation: Vec<f32>,
-    attention: Vec<f32>,
+pub(super) struct Scratch {
+    /// `[rows, D]`.
+    pub global: Vec<f32>,
+    /// `[rows, D]`.
+    pub attention: Vec<f32>,
+    /// `[rows, H]`.
+    pub inner: Vec<f32>,
+    /// `[rows, H]`.
+    pub activation: Vec<f32>,
+    /// Words of bf16 values.
+    pub words: Vec<u32>,
 }
 
 impl Scratch {
     fn new(sizes: &Sizes) -> Self {
         let rows = sizes.block();
+        let words = match sizes.precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => rows * sizes.width.max(sizes.hidden) / 2,
+        };
         Self {
             global: vec![0.0; rows * sizes.width],
+            attention: vec![0.0; rows * sizes.width],
             inner: vec![0.0; rows * sizes.hidden],
             activation: vec![0.0; rows * sizes.hidden],
-            attention: vec![0.0; rows * sizes.width],
+            words: vec![0; words],
         }
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+/// `G`, `Z` and `A` of a block of tokens, and their images' semantics.
 fn forward_block(
     sizes: &Sizes,
     tokens: &[f32],
     weights: &GroupWeights,
-    global: &mut [f32],
-    inner: &mut [f32],
+    [global, inner, attention]: [&mut [f32]; 3],
     activation: &mut [f32],
-    attention: &mut [f32],
     semantics: &mut [f32],
 ) {
-    let Sizes {
-        count,
-        width,
-        hidden,
-        ..
-    } = *sizes;
+    let Sizes { width, hidden, .. } = *sizes;
     let threads = sizes.threads();
     let rows = tokens.len() / width;
-    let split = Matrix::new(weights.split, width, width);
-    product(
-        global,
-        Into::Replace,
-        Matrix::new(tokens, rows, width),
-        split,
-        threads,
-    );
-    vector::add_row(global, weights.bias);
-    let fc1 = Matrix::new(weights.fc1, width, hidden);
-    product(
-        inner,
-        Into::Replace,
-        Matrix::new(global, rows, width),
-        fc1,
-        threads,
-    );
-    vector::add_row(inner, weights.bias1);
-    vector::gelu(inner, activation);
-    let fc2 = Matrix::new(weights.fc2, hidden, width);
-    product(
-        attention,
-        Into::Replace,
-        Matrix::new(activation, rows, hidden),
-        fc2,
-        threads,
-    );
-    let images = global
-        .chunks_exact(count * width)
-        .zip(attention.chunks_exact_mut(count * width))
-        .zip(semantics.chunks_exact_mut(width));
-    for ((global, attention), semantics) in images {
-        softmax_sum(global, attention, semantics);
-    }
+    let activation = &mut activation[..rows * hidden];
+    timed(Part::Split, || {
+        let tokens = Matrix::new(tokens, rows, width);
+        let split = Matrix::new(weights.split, width, width);
+        product(global, Into::Replace, tokens, split, threads);
+        vector::add_row(global, weights.bias);
+    });
+    timed(Part::Mlp, || {
+        let global = Matrix::new(global, rows, width);
+        let fc1 = Matrix::new(weights.fc1, width, hidden);
+        product(inner, Into::Replace, global, fc1, threads);
+        vector::add_row(inner, weights.bias1);
+        vector::gelu(inner, activation);
+        let activation = Matrix::new(activation, rows, hidden);
+        let fc2 = Matrix::new(weights.fc2, hidden, width);
+        product(attention, Into::Replace, activation, fc2, threads);
+    });
+    softmax_sums(sizes, global, attention, semantics);
+}
+
+/// [`softmax_sum`] of every image of a block.
+pub(super) fn softmax_sums(
+    sizes: &Sizes,
+    global: &[f32],
+    logits: &mut [f32],
+    semantics: &mut [f32],
+) {
+    timed(Part::SoftmaxSum, || {
+        let (image, width) = (sizes.count * sizes.width, sizes.width);
+        let images = global
+            .chunks_exact(image)
+            .zip(logits.chunks_exact_mut(image))
+            .zip(semantics.chunks_exact_mut(width));
+        for ((global, logits), semantics) in images {
+            softmax_sum(global, logits, semantics);
+        }
+    });
 }
 
 vectorised! {
@@ -418,14 +542,13 @@ fn run_backward(
     kept: &Kept,
     upstream: &[f32],
 ) -> [Vec<f32>; 5] {
-    let Sizes {
-        images,
-        width,
-        hidden,
-        groups,
-        ..
-    } = *sizes;
-    let tokens = device::values(tokens);
+    let Sizes { width, hidden, .. } = *sizes;
+    let rows = sizes.rows();
+    let (wide, narrow) = (rows * sizes.words(width), rows * sizes.words(hidden));
+    let tokens = match &kept.tokens {
+        None => Source::F32(device::values(tokens)),
+        Some(tokens) => Source::Bf16(tokens),
+    };
     let group_weights = GroupWeights::split(sizes, weights);
     let mut results = weights
         .each_ref()
@@ -439,53 +562,99 @@ fn run_backward(
         .zip(fc2.par_chunks_mut(hidden * width))
         .enumerate()
         .for_each(|(group, ((((split, bias), fc1), bias1), fc2))| {
-            let of = |values: &'_ [f32], per_image: usize| -> std::ops::Range<usize> {
-                let length = values.len() / groups;
-                debug_assert_eq!(length, images * per_image);
-                group * length..(group + 1) * length
+            let images = group * sizes.images * width..(group + 1) * sizes.images * width;
+            let mine = Block {
+                semantics: &kept.semantics[images.clone()],
+                upstream: &upstream[images],
+                global: &kept.global.0[group * wide..][..wide],
+                inner: &kept.inner.0[group * narrow..][..narrow],
+                attention: &kept.attention.0[group * wide..][..wide],
             };
-            let mine = GroupKept {
-                semantics: &kept.semantics[of(&kept.semantics, width)],
-                global: &kept.global[of(&kept.global, sizes.count * width)],
-                inner: &kept.inner[of(&kept.inner, sizes.count * hidden)],
-                attention: &kept.attention[of(&kept.attention, sizes.count * width)],
-                upstream: &upstream[of(upstream, width)],
-            };
-            let out = GroupGradients {
+            let mut out = GroupGradients {
                 split,
                 bias,
                 fc1,
                 bias1,
                 fc2,
+                into: Into::Replace,
             };
-            backward_group(sizes, tokens, &group_weights[group], mine, out);
+            backward_group(sizes, tokens, &group_weights[group], &mine, &mut out);
         });
     results
 }
 
-/// What the forward pass kept of one group, and the gradient that comes in.
-struct GroupKept<'a> {
-    semantics: &'a [f32],
-    global: &'a [f32],
-    inner: &'a [f32],
-    attention: &'a [f32],
-    upstream: &'a [f32],
+/// What the forward pass kept of some images of one group, and the gradient of their semantics.
+pub(super) struct Block<'a> {
+    pub semantics: &'a [f32],
+    pub upstream: &'a [f32],
+    pub global: &'a [u32],
+    pub inner: &'a [u32],
+    pub attention: &'a [u32],
 }
 
-struct GroupGradients<'a> {
-    split: &'a mut [f32],
-    bias: &'a mut [f32],
-    fc1: &'a mut [f32],
-    bias1: &'a mut [f32],
-    fc2: &'a mut [f32],
+impl Block<'_> {
+    /// Those of the images that rows `start..start + rows` belong to.
+    fn part(&self, sizes: &Sizes, start: usize, rows: usize) -> Block<'_> {
+        let (wide, narrow) = (sizes.words(sizes.width), sizes.words(sizes.hidden));
+        let first = start / sizes.count * sizes.width;
+        let images = first..first + rows / sizes.count * sizes.width;
+        Block {
+            semantics: &self.semantics[images.clone()],
+            upstream: &self.upstream[images],
+            global: &self.global[start * wide..][..rows * wide],
+            inner: &self.inner[start * narrow..][..rows * narrow],
+            attention: &self.attention[start * wide..][..rows * wide],
+        }
+    }
+}
+
+/// Gradients of one group's weights; the first block replaces what is there.
+pub(super) struct GroupGradients<'a> {
+    pub split: &'a mut [f32],
+    pub bias: &'a mut [f32],
+    pub fc1: &'a mut [f32],
+    pub bias1: &'a mut [f32],
+    pub fc2: &'a mut [f32],
+    pub into: Into,
 }
 
 fn backward_group(
     sizes: &Sizes,
+    tokens: Source,
+    weights: &GroupWeights,
+    kept: &Block,
+    out: &mut GroupGradients,
+) {
+    let mut scratch = Scratch::new(sizes);
+    let mut work = match tokens {
+        Source::F32(tokens) => Work::F32(tokens),
+        Source::Bf16(tokens) => Work::Bf16(tokens, Operands::backward(sizes, weights)),
+    };
+    let (all, block) = (sizes.rows(), sizes.block());
+    for start in (0..all).step_by(block) {
+        let rows = block.min(all - start);
+        let kept = kept.part(sizes, start, rows);
+        match &mut work {
+            Work::F32(tokens) => {
+                let tokens = &tokens[start * sizes.width..][..rows * sizes.width];
+                backward_block(sizes, tokens, weights, &kept, &mut scratch, out);
+            }
+            Work::Bf16(tokens, operands) => {
+                let tokens = tokens.columns(start);
+                gfp_bf16::backward_block(sizes, tokens, operands, &kept, &mut scratch, out);
+            }
+        }
+        out.into = Into::Add;
+    }
+}
+
+fn backward_block(
+    sizes: &Sizes,
     tokens: &[f32],
     weights: &GroupWeights,
-    kept: GroupKept,
-    out: GroupGradients,
+    kept: &Block,
+    scratch: &mut Scratch,
+    out: &mut GroupGradients,
 ) {
     let Sizes {
         count,
@@ -493,77 +662,45 @@ fn backward_group(
         hidden,
         ..
     } = *sizes;
-    let (block, threads) = (sizes.block(), sizes.threads());
-    let mut scratch = Scratch::new(sizes);
-    for (index, tokens) in tokens.chunks(block * width).enumerate() {
-        let rows = tokens.len() / width;
-        let start = index * block;
-        let wide = start * width..(start + rows) * width;
-        let images = start / count * width..(start + rows) / count * width;
-        let global = &kept.global[wide.clone()];
-        let value_gradient = &mut scratch.global[..rows * width];
-        let logit_gradient = &mut scratch.attention[..rows * width];
-        let per_image = kept.attention[wide]
+    let (threads, into) = (sizes.threads(), out.into);
+    let rows = tokens.len() / width;
+    let [global, inner, attention] =
+        [kept.global, kept.inner, kept.attention].map(bytemuck::cast_slice::<u32, f32>);
+    let value_gradient = &mut scratch.global[..rows * width];
+    let logit_gradient = &mut scratch.attention[..rows * width];
+    timed(Part::SoftmaxSum, || {
+        let per_image = attention
             .chunks_exact(count * width)
             .zip(global.chunks_exact(count * width))
-            .zip(kept.semantics[images.clone()].chunks_exact(width))
-            .zip(kept.upstream[images].chunks_exact(width))
+            .zip(kept.semantics.chunks_exact(width))
+            .zip(kept.upstream.chunks_exact(width))
             .zip(logit_gradient.chunks_exact_mut(count * width))
             .zip(value_gradient.chunks_exact_mut(count * width));
         for (((((attention, global), sum), upstream), logit), value) in per_image {
             softmax_sum_backward(attention, global, sum, upstream, logit, value);
         }
-
+    });
+    let inner_gradient = &mut scratch.inner[..rows * hidden];
+    timed(Part::Mlp, || {
         let logit_gradient = Matrix::new(logit_gradient, rows, width);
-        let inner_gradient = &mut scratch.inner[..rows * hidden];
-        let fc2 = Matrix::new(weights.fc2, hidden, width);
-        product(
-            inner_gradient,
-            Into::Replace,
-            logit_gradient,
-            fc2.transposed(),
-            threads,
-        );
+        let fc2 = Matrix::new(weights.fc2, hidden, width).transposed();
+        product(inner_gradient, Into::Replace, logit_gradient, fc2, threads);
         let activation = &mut scratch.activation[..rows * hidden];
-        let inner = &kept.inner[start * hidden..][..rows * hidden];
         vector::gelu_backward(inner, activation, inner_gradient);
-        let activation = Matrix::new(activation, rows, hidden);
-        product(
-            out.fc2,
-            Into::Add,
-            activation.transposed(),
-            logit_gradient,
-            threads,
-        );
+        let activation = Matrix::new(activation, rows, hidden).transposed();
+        product(out.fc2, into, activation, logit_gradient, threads);
 
         vector::add_column_sums(inner_gradient, out.bias1);
         let inner_gradient = Matrix::new(inner_gradient, rows, hidden);
-        let global = Matrix::new(global, rows, width);
-        product(
-            out.fc1,
-            Into::Add,
-            global.transposed(),
-            inner_gradient,
-            threads,
-        );
-        let fc1 = Matrix::new(weights.fc1, width, hidden);
-        product(
-            value_gradient,
-            Into::Add,
-            inner_gradient,
-            fc1.transposed(),
-            threads,
-        );
-
+        let global = Matrix::new(global, rows, width).transposed();
+        product(out.fc1, into, global, inner_gradient, threads);
+        let fc1 = Matrix::new(weights.fc1, width, hidden).transposed();
+        product(value_gradient, Into::Add, inner_gradient, fc1, threads);
+    });
+    timed(Part::Split, || {
         vector::add_column_sums(value_gradient, out.bias);
         let value_gradient = Matrix::new(value_gradient, rows, width);
-        let tokens = Matrix::new(tokens, rows, width);
-        product(
-            out.split,
-            Into::Add,
-            tokens.transposed(),
-            value_gradient,
-            threads,
-        );
-    }
+        let tokens = Matrix::new(tokens, rows, width).transposed();
+        product(out.split, into, tokens, value_gradient, threads);
+    });
 }

@@ -127,6 +127,17 @@ vectorised! {
 }
 
 vectorised! {
+    /// As [`gelu_backward`], with the activation in the place of `x`.
+    pub(crate) fn gelu_backward_in_place(x: &mut [f32], gradient: &mut [f32]) {
+        for (x, gradient) in x.iter_mut().zip(gradient) {
+            let (cdf, density) = normal::<FMA>(*x);
+            *gradient *= fma::<FMA>(*x, density, cdf);
+            *x *= cdf;
+        }
+    }
+}
+
+vectorised! {
     /// Adds `row` to every row of `x`.
     pub(crate) fn add_row(x: &mut [f32], row: &[f32]) {
         for x in x.chunks_exact_mut(row.len()) {

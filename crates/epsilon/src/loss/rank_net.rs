@@ -8,6 +8,7 @@ use super::{ScoreLoss, with_gradient};
 use crate::device;
 use crate::kernels::vector;
 use crate::methods::Targets;
+use crate::profile::{Part, timed};
 
 /// `alpha`, the weight of one pair of an image's ranking loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +50,9 @@ pub fn rank_net(
         .zip(rows)
         .zip(weight)
         .map(|(((gradient, scores), targets), &weight)| {
-            image_loss(scores, targets, negatives, alpha, weight, gradient)
+            timed(Part::Loss, || {
+                image_loss(scores, targets, negatives, alpha, weight, gradient)
+            })
         })
         .collect();
     with_gradient(scores, values.iter().sum(), gradient)

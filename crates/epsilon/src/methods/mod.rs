@@ -40,6 +40,17 @@ pub struct Dims {
     pub label_width: usize,
 }
 
+/// What large products of frozen tokens are computed in while training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bf16 values, f32 sums; weights and their updates stay f32. It needs a CPU with AVX-512's bf16 instructions.
+    Bf16,
+}
+
 /// Tokens and labels of some images, as a method sees them.
 #[derive(Debug, Clone)]
 pub struct Batch {
@@ -53,6 +64,8 @@ pub struct Batch {
     pub label_vectors_host: std::sync::Arc<LabelVectors>,
     /// Labels of the images; empty where only scores are wanted.
     pub targets: Targets,
+    /// For a method that can choose.
+    pub precision: Precision,
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
@@ -104,6 +117,11 @@ pub trait Method: Send + Sync {
     /// The loss of a batch (every image of which has a positive), summed and divided by `images`, so that the losses
     /// and gradients of the parts of a batch of `images` add up to the batch's mean.
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss;
+
+    /// Whether it can train in [`Precision::Bf16`] with these settings and sizes.
+    fn trains_in_bf16(&self, _: &Dims) -> bool {
+        false
+    }
 
     /// Values that one image keeps alive until its backward pass, roughly; a batch is worked through in parts by it.
     fn live_values(&self, dims: &Dims) -> usize;

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::dataset::SparseLabels;
 use crate::features::TokenStore;
 use crate::labels::LabelVectors;
-use crate::methods::{Batch, Dims, Targets};
+use crate::methods::{Batch, Dims, Precision, Targets};
 
 /// One training image: where its tokens and its labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,7 @@ impl LabelsOn {
             label_vectors: self.tensor.clone(),
             label_vectors_host: self.host.clone(),
             targets,
+            precision: Precision::F32,
         }
     }
 }

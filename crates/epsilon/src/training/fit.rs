@@ -15,12 +15,12 @@ use super::{Adam, Examples, LabelsOn, Progress, TrainingError, TrainingSettings,
 use crate::device;
 use crate::files;
 use crate::kernels::vector;
-use crate::methods::{Batch, Dims, Method};
+use crate::methods::{Batch, Dims, Method, Precision};
 use crate::parameters::Weights;
 
 /// Values kept for the backward pass at once: a step works through its batch in parts below this. The parts' gradients
 /// add up to the batch's, so only memory and rounding depend on it.
-const LIVE_VALUES: usize = 32 << 20;
+const LIVE_VALUES: usize = 48 << 20;
 
 /// Where a training keeps its metrics and checkpoints.
 #[derive(Debug, Clone)]
@@ -195,6 +195,11 @@ impl Fit<'_> {
             return Err(TrainingError::NoImages);
         }
         let dims = self.examples.dims();
+        self.settings.check_device(self.device)?;
+        if self.settings.precision == Precision::Bf16 && !self.method.trains_in_bf16(&dims) {
+            let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
+            return Err(TrainingError::Setting(what.into()));
+        }
         let specs = self.method.specs(&dims)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut weights = Weights::draw(specs, &mut rng, self.device);
@@ -277,7 +282,7 @@ impl RunningEpoch<'_> {
             seed: fit.seed,
             index: state.epoch,
             batch: fit.settings.batch,
-            part: part(fit.method, self.dims),
+            part: part(fit.method, self.dims, fit.settings.batch),
             first_batch: state.step,
         };
         let (start, before) = (Instant::now(), state.sums.images);
@@ -298,7 +303,10 @@ impl RunningEpoch<'_> {
                 rate = fit.settings.learning_rate * fit.settings.schedule.factor(progress);
                 let parts = parts
                     .into_iter()
-                    .map(|part| part.onto(self.dims, self.labels))
+                    .map(|part| Batch {
+                        precision: fit.settings.precision,
+                        ..part.onto(self.dims, self.labels)
+                    })
                     .collect();
                 let step = step(fit.method, weights, adam, parts, fit.settings.clip, rate);
                 let loss = step.mean();
@@ -353,9 +361,10 @@ impl RunningEpoch<'_> {
     }
 }
 
-/// Images of a batch that a step works on at once.
-pub fn part(method: &dyn Method, dims: &Dims) -> usize {
-    (LIVE_VALUES / method.live_values(dims).max(1)).max(1)
+/// Images of a batch of this size that a step works on at once: as few parts as memory allows, of equal size.
+pub fn part(method: &dyn Method, dims: &Dims, batch: usize) -> usize {
+    let most = (LIVE_VALUES / method.live_values(dims).max(1)).max(1);
+    batch.div_ceil(batch.div_ceil(most).max(1))
 }
 
 /// One step down the mean loss of a batch that comes in parts of at most [`part`] images; [`Fit::run`] repeats it.

@@ -8,6 +8,7 @@ mod schedule;
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Example, Examples};
@@ -16,7 +17,8 @@ pub use fit::{EpochRecord, Event, Fit, RunFolder, Sums, part, step};
 pub use optimiser::{Adam, AdamSettings, clip};
 pub use schedule::{Progress, Schedule};
 
-use crate::methods::MethodError;
+use crate::kernels::bf16;
+use crate::methods::{MethodError, Precision};
 
 /// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +84,8 @@ pub struct TrainingSettings {
     pub adam: AdamSettings,
     /// Greatest length of a step's gradient.
     pub clip: Option<f64>,
+    /// What the method's large products are computed in; scores are always computed in f32.
+    pub precision: Precision,
     /// Share of the training images that is kept for validation.
     pub validation: f64,
     /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
@@ -98,6 +102,7 @@ impl Default for TrainingSettings {
             warm_up: 0.0,
             adam: AdamSettings::default(),
             clip: None,
+            precision: Precision::F32,
             validation: 0.0,
             checkpoint_steps: 500,
         }
@@ -105,6 +110,19 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// Checks that this machine can train so on the device.
+    ///
+    /// # Errors
+    /// [`TrainingError::Setting`] when the precision is bf16 and the device is no CPU with instructions for it.
+    pub fn check_device(&self, device: &Device) -> Result<(), TrainingError> {
+        if self.precision == Precision::Bf16 && (*device != Device::flex() || !bf16::available()) {
+            let what = "precision = \"bf16\": needs `--device cpu` on a CPU with AVX-512 bf16 instructions; \
+                        give \"f32\" here";
+            return Err(TrainingError::Setting(what.into()));
+        }
+        Ok(())
+    }
+
     /// Checks every range.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {
 }
 
 /// `S = Linear([GoS, GrS])`, `[B, M, d_w]`; of `GoS` and `GrS [B, M, D]`; either may be absent, not both.
-pub(super) fn forward(weights: &Weights, parts: [Option<Tensor<3>>; 2]) -> Tensor<3> {
+pub fn forward(weights: &Weights, parts: [Option<Tensor<3>>; 2]) -> Tensor<3> {
     let (weight, bias) = weights.linear("fuser");
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     linear(Tensor::cat(parts, 2), weight, bias)

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, GlobalSource};
 use crate::kernels::gfp::{self, Gfp};
+use crate::methods::Precision;
 use crate::parameters::{Spec, Start, Weights};
 
 pub(super) fn specs(settings: &Epsilon, width: usize) -> Vec<Spec> {
@@ -34,7 +35,12 @@ pub(super) fn specs(settings: &Epsilon, width: usize) -> Vec<Spec> {
 /// `GoS [B, M, D]` of tokens `[B, N, D]`: `S^m = sum_n FG^m . softmax_n(MLP^m(FG^m))`, element-wise per channel.
 ///
 /// The second bias of the MLP adds the same to a channel of every token, so the softmax over tokens does not see it.
-pub(super) fn forward(settings: &Epsilon, weights: &Weights, tokens: &Tensor<3>) -> Tensor<3> {
+pub(super) fn forward(
+    settings: &Epsilon,
+    weights: &Weights,
+    tokens: &Tensor<3>,
+    precision: Precision,
+) -> Tensor<3> {
     let fc1: Tensor<3> = weights.get("gfp.fc1.weight");
     let bias1: Tensor<2> = weights.get("gfp.fc1.bias");
     let fc2: Tensor<3> = weights.get("gfp.fc2.weight");
@@ -54,6 +60,7 @@ pub(super) fn forward(settings: &Epsilon, weights: &Weights, tokens: &Tensor<3>)
                 bias1,
                 fc2,
             },
+            precision,
         ),
         split => composed(settings.groups, tokens, split, fc1, bias1, fc2),
     }
@@ -96,69 +103,141 @@ fn composed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::{Device, Distribution, TensorData};
 
-    /// The fused operation and the straight form give the same values and gradients.
-    #[test]
-    fn fused_equals_composed() {
-        let device = Device::flex();
-        device.seed(5);
-        let draw = |shape: &[usize]| -> Tensor<1> {
-            Tensor::random(
-                [shape.iter().product::<usize>()],
-                Distribution::Normal(0.0, 0.5),
-                &device,
-            )
-        };
-        let (images, count, width, hidden, groups) = (5, 9, 20, 7, 3);
-        let tokens = draw(&[images, count, width]).reshape([images, count, width]);
-        let leaves = [
-            draw(&[groups, width, width]),
-            draw(&[groups * width]),
-            draw(&[groups, width, hidden]),
-            draw(&[groups, hidden]),
-            draw(&[groups, hidden, width]),
-        ];
-        let upstream: Tensor<3> = draw(&[images, groups, width]).reshape([images, groups, width]);
-        let run = |fused: bool| {
-            let leaves = leaves.clone().map(|leaf| leaf.autodiff().require_grad());
-            let [split, bias, fc1, bias1, fc2] = leaves.clone();
+    const SIZES: [usize; 5] = [5, 9, 20, 8, 3];
+
+    /// What computes GFP.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Form {
+        Composed,
+        Fused(Precision),
+    }
+
+    /// Tokens, weights (flat) and the gradient of the result.
+    struct Case {
+        tokens: Tensor<3>,
+        leaves: [Tensor<1>; 5],
+        upstream: Tensor<3>,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let device = Device::flex();
+            device.seed(5);
+            let draw = |shape: &[usize]| -> Tensor<1> {
+                let length = shape.iter().product::<usize>();
+                Tensor::random([length], Distribution::Normal(0.0, 0.5), &device)
+            };
+            let [images, count, width, hidden, groups] = SIZES;
+            Self {
+                tokens: draw(&[images, count, width]).reshape([images, count, width]),
+                leaves: [
+                    draw(&[groups, width, width]),
+                    draw(&[groups, width]),
+                    draw(&[groups, width, hidden]),
+                    draw(&[groups, hidden]),
+                    draw(&[groups, hidden, width]),
+                ],
+                upstream: draw(&[images, groups, width]).reshape([images, groups, width]),
+            }
+        }
+
+        fn forward(&self, leaves: [Tensor<1>; 5], form: Form) -> Tensor<3> {
+            let [_, _, width, hidden, groups] = SIZES;
+            let [split, bias, fc1, bias1, fc2] = leaves;
             let split = split.reshape([groups, width, width]);
             let bias = bias.reshape([groups, width]);
             let fc1 = fc1.reshape([groups, width, hidden]);
             let bias1 = bias1.reshape([groups, hidden]);
             let fc2 = fc2.reshape([groups, hidden, width]);
-            let out = if fused {
-                gfp::forward(
-                    &tokens,
-                    Gfp {
+            match form {
+                Form::Composed => {
+                    composed(groups, &self.tokens, Some((split, bias)), fc1, bias1, fc2)
+                }
+                Form::Fused(precision) => {
+                    let weights = Gfp {
                         split,
                         bias,
                         fc1,
                         bias1,
                         fc2,
-                    },
-                )
-            } else {
-                composed(groups, &tokens, Some((split, bias)), fc1, bias1, fc2)
-            };
-            let mut gradients = (out.clone() * upstream.clone()).sum().backward();
-            let gradients = leaves.map(|leaf| leaf.grad_remove(&mut gradients).unwrap());
-            (out.inner(), gradients)
-        };
-        let (fused, straight) = (run(true), run(false));
-        assert_close(&fused.0.flatten::<1>(0, 2), &straight.0.flatten::<1>(0, 2));
-        for (a, b) in fused.1.iter().zip(&straight.1) {
-            assert_close(a, b);
+                    };
+                    gfp::forward(&self.tokens, weights, precision)
+                }
+            }
+        }
+
+        /// The result and the five gradients, flat.
+        fn run(&self, form: Form) -> Vec<Tensor<1>> {
+            let leaves = self
+                .leaves
+                .clone()
+                .map(|leaf| leaf.autodiff().require_grad());
+            let out = self.forward(leaves.clone(), form);
+            let mut gradients = (out.clone() * self.upstream.clone()).sum().backward();
+            let mut results = vec![out.inner().flatten(0, 2)];
+            results.extend(leaves.map(|leaf| leaf.grad_remove(&mut gradients).unwrap()));
+            results
         }
     }
 
-    fn assert_close(a: &Tensor<1>, b: &Tensor<1>) {
-        let scale: f32 = b.clone().abs().max().into_scalar();
-        let worst: f32 = (a.clone() - b.clone()).abs().max().into_scalar();
-        assert!(
-            worst <= 2e-5 * scale.max(1e-3),
-            "worst {worst} at scale {scale}"
-        );
+    fn assert_close(ours: &[Tensor<1>], theirs: &[Tensor<1>], tolerance: f32) {
+        for (a, b) in ours.iter().zip(theirs) {
+            let scale: f32 = b.clone().abs().max().into_scalar();
+            let worst: f32 = (a.clone() - b.clone()).abs().max().into_scalar();
+            assert!(
+                worst <= tolerance * scale.max(1e-3),
+                "worst {worst} at scale {scale}"
+            );
+        }
+    }
+
+    #[test]
+    fn fused_equals_composed() {
+        let case = Case::new();
+        let fused = case.run(Form::Fused(Precision::F32));
+        assert_close(&fused, &case.run(Form::Composed), 2e-5);
+    }
+
+    #[test]
+    fn bf16_is_near() {
+        if !crate::kernels::bf16::available() {
+            eprintln!("skipped: this CPU has no AVX-512 bf16 instructions");
+            return;
+        }
+        let case = Case::new();
+        let rounded = case.run(Form::Fused(Precision::Bf16));
+        assert_close(&rounded, &case.run(Form::Fused(Precision::F32)), 0.03);
+        // Scores are always computed in f32.
+        let plain = case.forward(case.leaves.clone(), Form::Fused(Precision::Bf16));
+        let exact = case.forward(case.leaves.clone(), Form::Fused(Precision::F32));
+        let apart: f32 = (plain - exact).abs().max().into_scalar();
+        assert_eq!(apart, 0.0);
+    }
+
+    /// The slope along a random direction through each weight, against the hand-written gradient.
+    #[test]
+    fn gradients_by_finite_differences() {
+        let case = Case::new();
+        let gradients = case.run(Form::Fused(Precision::F32)).split_off(1);
+        for (which, gradient) in gradients.iter().enumerate() {
+            let direction = case.leaves[which].random_like(Distribution::Normal(0.0, 1.0));
+            let value = |by: f64| -> f64 {
+                let mut leaves = case.leaves.clone();
+                leaves[which] = leaves[which].clone() + direction.clone() * by;
+                let out = case.forward(leaves, Form::Fused(Precision::F32));
+                let data: TensorData = (out * case.upstream.clone()).into_data();
+                data.iter::<f32>().map(f64::from).sum()
+            };
+            let step = 2e-3;
+            let slope = (value(step) - value(-step)) / (2.0 * step);
+            let expected: f32 = (gradient.clone() * direction.clone()).sum().into_scalar();
+            let apart = (slope - f64::from(expected)).abs();
+            assert!(
+                apart < 2e-3 * slope.abs().max(1.0),
+                "weight {which}: {slope}, {expected}"
+            );
+        }
     }
 }

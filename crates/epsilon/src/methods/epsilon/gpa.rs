@@ -54,15 +54,9 @@ fn norm_specs(name: &str, width: usize) -> [Spec; 2] {
     ]
 }
 
-/// Refined semantics of tokens `[B, N, D]`.
-pub(super) fn forward(settings: &Epsilon, weights: &Weights, tokens: &Tensor<3>) -> Refined {
+/// `GT^Q [B, M, D]` of tokens `[B, N, D]`, or `[1, M, D]` where no encoder makes the prompts differ between images.
+pub fn encode(settings: &Epsilon, weights: &Weights, tokens: &Tensor<3>) -> Tensor<3> {
     let heads = settings.heads(tokens.dims()[2]);
-    let prompts = encode(settings, heads, weights, tokens);
-    refine(settings, weights, prompts, tokens)
-}
-
-/// `GT^Q [B, M, D]`, or `[1, M, D]` where no encoder makes the prompts differ between images.
-fn encode(settings: &Epsilon, heads: usize, weights: &Weights, tokens: &Tensor<3>) -> Tensor<3> {
     let mut prompts: Tensor<3> = weights.get::<2>("gpa.prompts").unsqueeze();
     let mut tokens = tokens.clone();
     for index in 0..settings.depth {
@@ -219,7 +213,7 @@ fn rows_dot(queries: Tensor<3>, tokens: &Tensor<3>) -> Tensor<3> {
 }
 
 /// Eq. 3, `GrS = softmax(K(F) . Q(GT^Q)) . V(F)`, with the key and value maps folded into the M queries.
-fn refine(
+pub fn refine(
     settings: &Epsilon,
     weights: &Weights,
     prompts: Tensor<3>,

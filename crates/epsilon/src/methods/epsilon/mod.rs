@@ -4,16 +4,15 @@
 //! Source: "Epsilon: Exploring Comprehensive Visual-Semantic Projection for Multi-Label Zero-Shot Learning",
 //! AAAI 2025 (arXiv 2408.12253). Equation numbers below are the paper's.
 
-mod fuser;
+pub mod fuser;
 mod gfp;
-mod gpa;
+pub mod gpa;
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use gpa::Refined;
-
 use super::{Batch, Dims, Loss, Method, MethodError};
+use crate::kernels::scores;
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Weights};
 
@@ -139,7 +138,7 @@ pub struct Semantics {
     /// `S`, the semantic vectors `[B, M, d_w]`.
     pub vectors: Tensor<3>,
     /// What GPA computed, when it is present.
-    pub refined: Option<Refined>,
+    pub refined: Option<gpa::Refined>,
     /// `GoS [B, M, D]`, when GFP is present.
     pub global: Option<Tensor<3>>,
 }
@@ -161,11 +160,11 @@ impl Epsilon {
         let refined = self
             .modules
             .gpa()
-            .then(|| gpa::forward(self, weights, &tokens));
+            .then(|| gpa::refine(self, weights, gpa::encode(self, weights, &tokens), &tokens));
         let global = self
             .modules
             .gfp()
-            .then(|| gfp::forward(self, weights, &tokens));
+            .then(|| gfp::forward(self, weights, &tokens, batch.precision));
         let parts = [
             global.clone(),
             refined.as_ref().map(|r| r.semantics.clone()),
@@ -190,6 +189,9 @@ impl Epsilon {
 
     /// `s_c` of every image and label, `[B, C]`, from semantic vectors `[B, M, d_w]` and label vectors `[C, d_w]`.
     pub fn match_labels(&self, vectors: &Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
+        if self.score == GroupScore::Max && scores::runs_on(vectors) {
+            return scores::max_over_groups(vectors.clone(), labels);
+        }
         let [images, groups, width] = vectors.dims();
         let [count, _] = labels.dims();
         let matches = vectors
@@ -239,6 +241,11 @@ impl Method for Epsilon {
             regularisation: f64::from(regularisation) * mean,
             total: (pairs.slope + spread) * mean,
         }
+    }
+
+    fn trains_in_bf16(&self, dims: &Dims) -> bool {
+        let even = dims.width.is_multiple_of(2) && self.hidden(dims.width).is_multiple_of(2);
+        self.modules.gfp() && self.global_source == GlobalSource::Split && !self.shared_mlp && even
     }
 
     fn live_values(&self, dims: &Dims) -> usize {

@@ -1,0 +1,77 @@
+//! Trains a recipe's first seed three times, for `bench/curve.py`: with the framework's own operations, with the fused
+//! ones, and with those in bf16. Prints one line of JSON each: `name`, `losses` (of every step's batch, before the
+//! step), `map` (ZSL, seen and GZSL on the test images, percent), `seconds`, `waiting` (share of the time spent waiting
+//! for tokens), `peak_rss_mb` (so far).
+//!
+//! `--recipe FILE --store FOLDER [--threads 2]`; the store holds the recipe's tokens.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+mod common;
+
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use common::{Arguments, Outcome, peak_rss_mb};
+use epsilon::experiment::{self, Prepared, Training};
+use epsilon::features::TokenStore;
+use epsilon::methods::Precision;
+use epsilon::profile;
+use epsilon::recipe::Recipe;
+use epsilon::training::Event;
+
+fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> Outcome<()> {
+    let device = Device::flex();
+    let training = Training {
+        recipe,
+        prepared,
+        store,
+        seed: recipe.seeds[0],
+        device: &device,
+        folder: None,
+        resume: false,
+    };
+    let (mut losses, mut waiting) = (Vec::new(), Vec::new());
+    let start = Instant::now();
+    let model = training.run(&mut |event| match event {
+        Event::Step { loss, .. } => losses.push(loss),
+        Event::Epoch(record) => waiting.push(record.waiting),
+        Event::Resumed { .. } => {}
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let figures = experiment::measure(
+        &model,
+        prepared,
+        store,
+        &recipe.evaluation,
+        &device,
+        &mut |_, _| {},
+    )?;
+    let map = [figures.zsl, figures.seen, figures.gzsl].map(|part| 100.0 * part.map);
+    let waiting = waiting.iter().sum::<f64>() / waiting.len() as f64;
+    let line = serde_json::json!({
+        "name": name, "losses": losses, "map": map, "seconds": seconds, "waiting": waiting,
+        "peak_rss_mb": peak_rss_mb()?,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::read(&["recipe", "store", "threads"])?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.get("threads", 2)?)
+        .build_global()?;
+    let mut recipe = Recipe::read(Path::new(&arguments.get("recipe", String::new())?))?;
+    let prepared = experiment::prepare(&recipe)?;
+    let store = TokenStore::open(Path::new(&arguments.get("store", String::new())?))?;
+    recipe.training.precision = Precision::F32;
+    profile::use_fused(false);
+    run("framework", &recipe, &prepared, &store)?;
+    profile::use_fused(true);
+    run("fused", &recipe, &prepared, &store)?;
+    recipe.training.precision = Precision::Bf16;
+    run("bf16", &recipe, &prepared, &store)
+}
