@@ -55,12 +55,10 @@ def operations(point, parts):
     h, k, w = point.hidden(), point.heads(), LABEL_WIDTH
     learnt, frozen = 3, 2  # Forward and backward, in forward counts: two factors need a gradient, or one.
     return {
-        # G = X W, Z = X U, L = gelu(Z) W2.
-        "GFP forward": b * n * m * (2 * d * d + 2 * d * h + 2 * h * d),
-        # d gelu(Z), dW2, dU, dW.
-        "GFP backward": b * n * m * (2 * h * d + 2 * h * d + 2 * d * h + 2 * d * d),
-        # U = W W1, and from dU: dW1 and its share of dW.
-        "GFP folding": parts * learnt * m * 2 * d * d * h,
+        # G = X W, and dW.
+        "GFP split": b * n * m * (2 * d * d + 2 * d * d),
+        # Z = G W1, L = gelu(Z) W2; d gelu(Z), dW2, dW1, and the MLP's share of dG.
+        "GFP MLP": b * n * m * (2 * d * h + 2 * h * d + 4 * 2 * h * d),
         # The same for all images: the query map, the key map folded in, the prompts' own logits.
         "encoder, queries": parts * learnt * (2 * m * d * d + 2 * m * d * d + 2 * k * m * m * d),
         # Logits of the tokens, and their mean.

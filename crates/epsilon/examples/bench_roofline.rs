@@ -1,5 +1,5 @@
 //! Where the time of Epsilon's training step goes, for `bench/roofline.py`. Prints one line of JSON: for each stage its
-//! seconds a step (wall clock, the mean of `--steps` steps), and those of the whole step.
+//! seconds a step (wall clock, the mean of `--steps` steps), those of the whole step, and the machine's limits.
 //!
 //! What the fused operations do is counted inside them; the other stages run alone, forward and backward, with a fixed
 //! gradient coming in.
@@ -17,6 +17,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::methods::epsilon::{fuser, gpa};
 use epsilon::profile::{self, Part};
+use rayon::prelude::*;
 use step::Step;
 
 const COUNTED: [(&str, Part); 5] = [
@@ -100,6 +101,32 @@ fn optimiser(step: &mut Step, steps: usize) -> f64 {
     spent.as_secs_f64() / steps as f64
 }
 
+/// What the machine can do: f32 products of matrices that fit its caches (GFLOP/s), and copies of arrays that do not
+/// (GB/s, read and written), both on all threads; the best of several tries.
+fn limits() -> [f64; 2] {
+    const SIDE: usize = 2048;
+    const LENGTH: usize = 1 << 26;
+    let best = |amount: f64, work: &mut dyn FnMut()| {
+        let seconds = (0..5).map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        });
+        amount / 1e9 / seconds.fold(f64::INFINITY, f64::min)
+    };
+    let matrix: Tensor<2> = Tensor::ones([SIDE, SIDE], &Device::flex());
+    let products = best(2.0 * (SIDE * SIDE * SIDE) as f64, &mut || {
+        let _ = matrix.clone().matmul(matrix.clone());
+    });
+    let (from, mut to) = (vec![1.0f32; LENGTH], vec![0.0f32; LENGTH]);
+    let copies = best(8.0 * LENGTH as f64, &mut || {
+        to.par_chunks_mut(1 << 20)
+            .zip(from.par_chunks(1 << 20))
+            .for_each(|(to, from)| to.copy_from_slice(from));
+    });
+    [products, copies]
+}
+
 fn main() -> Outcome<()> {
     let arguments = Arguments::read(step::NAMES)?;
     let (threads, steps) = (arguments.get("threads", 2)?, arguments.get("steps", 5)?);
@@ -114,7 +141,9 @@ fn main() -> Outcome<()> {
         .into_iter()
         .map(|(name, seconds)| (name.to_string(), seconds.into()))
         .collect();
-    let line = serde_json::json!({"seconds": seconds, "parts": step.parts.len(), "peak_rss_mb": peak_rss_mb()?});
+    let [products, copies] = limits();
+    let line = serde_json::json!({"gflops": products, "gbs": copies, "weights": step.weights.count(),
+        "seconds": seconds, "parts": step.parts.len(), "peak_rss_mb": peak_rss_mb()?});
     println!("{line}");
     Ok(())
 }

@@ -305,7 +305,7 @@ fn forward_group(
     let mut scratch = Scratch::new(sizes);
     let work = match tokens {
         Source::F32(tokens) => Work::F32(tokens),
-        Source::Bf16(tokens) => Work::Bf16(tokens, Operands::forward(sizes, weights)),
+        Source::Bf16(tokens) => Work::Bf16(tokens, Box::new(Operands::forward(sizes, weights))),
     };
     for (index, semantics) in semantics
         .chunks_mut(sizes.block() / count * width)
@@ -359,7 +359,7 @@ fn forward_group(
 /// [`Source`] with what a group makes of its weights.
 enum Work<'a> {
     F32(&'a [f32]),
-    Bf16(&'a Tokens, Operands),
+    Bf16(&'a Tokens, Box<Operands>),
 }
 
 /// The weights of one group.
@@ -628,7 +628,7 @@ fn backward_group(
     let mut scratch = Scratch::new(sizes);
     let mut work = match tokens {
         Source::F32(tokens) => Work::F32(tokens),
-        Source::Bf16(tokens) => Work::Bf16(tokens, Operands::backward(sizes, weights)),
+        Source::Bf16(tokens) => Work::Bf16(tokens, Box::new(Operands::backward(sizes, weights))),
     };
     let (all, block) = (sizes.rows(), sizes.block());
     for start in (0..all).step_by(block) {
