@@ -64,3 +64,33 @@ fn a_new_training_forgets_the_old_checkpoint() {
     world.run("train recipe.toml --out run --resume").done();
     assert_eq!(world.text("run/seed-1/metrics.jsonl").lines().count(), 1);
 }
+
+/// bf16 trains where the CPU has instructions for it, and is refused by name before anything starts where it has not.
+#[test]
+fn bf16_trains_or_is_refused() {
+    let world = World::new();
+    world.edit(
+        "recipe.toml",
+        "epochs = 1",
+        "epochs = 1\nprecision = \"bf16\"",
+    );
+    let ended = world.run("train recipe.toml --out half");
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512bf16") {
+        ended.done();
+        let first = std::fs::read(world.path("half/seed-1/model.safetensors")).unwrap();
+        world.run("train recipe.toml --out again").done();
+        let second = std::fs::read(world.path("again/seed-1/model.safetensors")).unwrap();
+        assert!(first == second, "bf16 repeats its weights too");
+        world.edit(
+            "recipe.toml",
+            "kind = \"epsilon\"",
+            "kind = \"epsilon\"\nshared-mlp = true",
+        );
+        let ended = world.run("train recipe.toml --out shared");
+        ended.refused(&["precision = \"bf16\"", "no bf16 form"]);
+        return;
+    }
+    ended.refused(&["precision = \"bf16\"", "AVX-512"]);
+    assert!(!world.path("half").exists());
+}
