@@ -269,11 +269,15 @@ fn run_forward(sizes: &Sizes, tokens: &FlexTensor, weights: &[FlexTensor; 5], ke
             .zip(attention.0.par_chunks_mut(rows * wide))
             .for_each(|((((semantics, weights), global), inner), attention)| {
                 let kept = Some([global, inner, attention]);
-                forward_group(sizes, tokens, weights, kept, semantics);
+                Scratch::with(sizes, |scratch| {
+                    forward_group(sizes, tokens, weights, kept, scratch, semantics);
+                });
             });
     } else {
         semantics.for_each(|(semantics, weights)| {
-            forward_group(sizes, tokens, weights, None, semantics);
+            Scratch::with(sizes, |scratch| {
+                forward_group(sizes, tokens, weights, None, scratch, semantics);
+            });
         });
     }
     kept
@@ -293,6 +297,7 @@ fn forward_group(
     tokens: Source,
     weights: &GroupWeights,
     mut kept: Option<[&mut [u32]; 3]>,
+    scratch: &mut Scratch,
     semantics: &mut [f32],
 ) {
     let Sizes {
@@ -302,7 +307,6 @@ fn forward_group(
         ..
     } = *sizes;
     let (wide, narrow) = (sizes.words(width), sizes.words(hidden));
-    let mut scratch = Scratch::new(sizes);
     let work = match tokens {
         Source::F32(tokens) => Work::F32(tokens),
         Source::Bf16(tokens) => Work::Bf16(tokens, Box::new(Operands::forward(sizes, weights))),
@@ -328,7 +332,7 @@ fn forward_group(
                     inner,
                     activation,
                     ..
-                } = &mut scratch;
+                } = scratch;
                 let out = match kept {
                     Some(kept) => kept.map(bytemuck::cast_slice_mut),
                     None => [
@@ -342,15 +346,7 @@ fn forward_group(
             Work::Bf16(tokens, operands) => {
                 let tokens = tokens.rows(start, rows);
                 let kept = kept.expect("bf16 is for training, which keeps");
-                gfp_bf16::forward_block(
-                    sizes,
-                    tokens,
-                    weights,
-                    operands,
-                    kept,
-                    &mut scratch,
-                    semantics,
-                );
+                gfp_bf16::forward_block(sizes, tokens, weights, operands, kept, scratch, semantics);
             }
         }
     }
@@ -391,6 +387,7 @@ impl<'a> GroupWeights<'a> {
 }
 
 /// Buffers for one block of rows of one group.
+#[derive(Default)]
 pub(super) struct Scratch {
     /// `[rows, D]`.
     pub global: Vec<f32>,
@@ -404,20 +401,30 @@ pub(super) struct Scratch {
     pub words: Vec<u32>,
 }
 
+/// Scratch for the next groups, as many as have worked at once: clearing it anew for every group would cost a fiftieth of
+/// a step.
+static SCRATCH: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
+
 impl Scratch {
-    fn new(sizes: &Sizes) -> Self {
+    /// Runs `work` with buffers of at least these sizes and any content.
+    fn with<T>(sizes: &Sizes, work: impl FnOnce(&mut Self) -> T) -> T {
+        let spare = || SCRATCH.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = spare().pop().unwrap_or_default();
         let rows = sizes.block();
-        let words = match sizes.precision {
-            Precision::F32 => 0,
-            Precision::Bf16 => rows * sizes.width.max(sizes.hidden) / 2,
+        let grow = |buffer: &mut Vec<f32>, width: usize| {
+            buffer.resize(buffer.len().max(rows * width), 0.0);
         };
-        Self {
-            global: vec![0.0; rows * sizes.width],
-            attention: vec![0.0; rows * sizes.width],
-            inner: vec![0.0; rows * sizes.hidden],
-            activation: vec![0.0; rows * sizes.hidden],
-            words: vec![0; words],
+        grow(&mut scratch.global, sizes.width);
+        grow(&mut scratch.attention, sizes.width);
+        grow(&mut scratch.inner, sizes.hidden);
+        grow(&mut scratch.activation, sizes.hidden);
+        if sizes.precision == Precision::Bf16 {
+            let words = rows * sizes.width.max(sizes.hidden) / 2;
+            scratch.words.resize(scratch.words.len().max(words), 0);
         }
+        let result = work(&mut scratch);
+        spare().push(scratch);
+        result
     }
 }
 
@@ -578,7 +585,16 @@ fn run_backward(
                 fc2,
                 into: Into::Replace,
             };
-            backward_group(sizes, tokens, &group_weights[group], &mine, &mut out);
+            Scratch::with(sizes, |scratch| {
+                backward_group(
+                    sizes,
+                    tokens,
+                    &group_weights[group],
+                    &mine,
+                    scratch,
+                    &mut out,
+                );
+            });
         });
     results
 }
@@ -623,9 +639,9 @@ fn backward_group(
     tokens: Source,
     weights: &GroupWeights,
     kept: &Block,
+    scratch: &mut Scratch,
     out: &mut GroupGradients,
 ) {
-    let mut scratch = Scratch::new(sizes);
     let mut work = match tokens {
         Source::F32(tokens) => Work::F32(tokens),
         Source::Bf16(tokens) => Work::Bf16(tokens, Box::new(Operands::backward(sizes, weights))),
@@ -637,11 +653,11 @@ fn backward_group(
         match &mut work {
             Work::F32(tokens) => {
                 let tokens = &tokens[start * sizes.width..][..rows * sizes.width];
-                backward_block(sizes, tokens, weights, &kept, &mut scratch, out);
+                backward_block(sizes, tokens, weights, &kept, scratch, out);
             }
             Work::Bf16(tokens, operands) => {
                 let tokens = tokens.columns(start);
-                gfp_bf16::backward_block(sizes, tokens, operands, &kept, &mut scratch, out);
+                gfp_bf16::backward_block(sizes, tokens, operands, &kept, scratch, out);
             }
         }
         out.into = Into::Add;

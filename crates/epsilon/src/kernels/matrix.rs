@@ -53,17 +53,30 @@ pub(crate) enum Into {
 
 /// `out (=, +=) a . b`, `out` row-major without gaps, `[a.rows, b.columns]`, on `threads` threads.
 pub(crate) fn product(out: &mut [f32], into: Into, a: Matrix, b: Matrix, threads: usize) {
-    assert_eq!(a.columns, b.rows);
     assert_eq!(out.len(), a.rows * b.columns);
-    if out.is_empty() {
+    product_strided(out, b.columns, into, a, b, threads);
+}
+
+/// As [`product`], with rows of `out` that start `stride` values apart; what lies between them is left alone.
+pub(crate) fn product_strided(
+    out: &mut [f32],
+    stride: usize,
+    into: Into,
+    a: Matrix,
+    b: Matrix,
+    threads: usize,
+) {
+    assert_eq!(a.columns, b.rows);
+    if a.rows == 0 || b.columns == 0 {
         return;
     }
+    assert!(b.columns <= stride && (a.rows - 1) * stride + b.columns <= out.len());
     let parallelism = match threads {
         0 | 1 => Parallelism::None,
         several => Parallelism::Rayon(several),
     };
-    // SAFETY: `Matrix::strided` and `transposed` keep every index of `a` and `b` inside their slices, the length of
-    // `out` was checked above, and `out` is borrowed mutably, so it overlaps neither of them.
+    // SAFETY: `Matrix::strided` and `transposed` keep every index of `a` and `b` inside their slices, those of `out`
+    // were checked above, and `out` is borrowed mutably, so it overlaps neither of them.
     unsafe {
         gemm::gemm(
             a.rows,
@@ -71,7 +84,7 @@ pub(crate) fn product(out: &mut [f32], into: Into, a: Matrix, b: Matrix, threads
             a.columns,
             out.as_mut_ptr(),
             1,
-            b.columns as isize,
+            stride as isize,
             into == Into::Add,
             a.data.as_ptr(),
             a.column_stride as isize,
@@ -110,6 +123,15 @@ mod tests {
         let mut gram = [1.0; 9];
         product(&mut gram, Into::Add, transposed, Matrix::new(&a, 2, 3), 2);
         assert_eq!(gram, [18.0, 23.0, 28.0, 23.0, 30.0, 37.0, 28.0, 37.0, 46.0]);
+    }
+
+    #[test]
+    fn a_product_leaves_what_lies_between_its_rows() {
+        let mut out = [9.0; 5];
+        let (a, b) = ([1.0, 2.0], [3.0, 4.0]);
+        let (a, b) = (Matrix::new(&a, 2, 1), Matrix::new(&b, 1, 2));
+        product_strided(&mut out, 3, Into::Replace, a, b, 1);
+        assert_eq!(out, [3.0, 4.0, 9.0, 6.0, 8.0]);
     }
 
     #[test]

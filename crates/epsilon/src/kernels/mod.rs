@@ -5,6 +5,8 @@ pub(crate) mod bf16;
 pub(crate) mod gelu;
 pub(crate) mod gfp;
 mod gfp_bf16;
+pub(crate) mod linear;
 pub(crate) mod matrix;
+pub(crate) mod reading;
 pub(crate) mod scores;
 pub(crate) mod vector;

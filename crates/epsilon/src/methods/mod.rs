@@ -210,11 +210,3 @@ impl Kind {
         }
     }
 }
-
-/// `x W + b` over the last dimension of `x [A, R, inputs]`, as one product.
-pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
-    let [outer, rows, inputs] = x.dims();
-    let [_, outputs] = weight.dims();
-    (x.reshape([outer * rows, inputs]).matmul(weight) + bias.unsqueeze())
-        .reshape([outer, rows, outputs])
-}

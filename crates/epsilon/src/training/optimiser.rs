@@ -3,11 +3,15 @@
 use burn::backend::Flex;
 use burn::tensor::{Device, Tensor};
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::device;
 use crate::kernels::vector;
 use crate::parameters::Weights;
+
+/// Values of a weight that a thread takes at once.
+const CHUNK: usize = 1 << 16;
 
 /// Adam's constants.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -111,13 +115,15 @@ fn step_in_place(
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let gradient = device::flex(gradient);
     let [mut weight, mut first, mut second] = [weight, first, second].map(device::flex);
-    vector::adam(
-        device::values(&gradient),
-        weight.storage_mut(),
-        first.storage_mut(),
-        second.storage_mut(),
-        constants,
-    );
+    weight
+        .storage_mut()
+        .par_chunks_mut(CHUNK)
+        .zip(first.storage_mut().par_chunks_mut(CHUNK))
+        .zip(second.storage_mut().par_chunks_mut(CHUNK))
+        .zip(device::values(&gradient).par_chunks(CHUNK))
+        .for_each(|(((weight, first), second), gradient)| {
+            vector::adam(gradient, weight, first, second, constants);
+        });
     let back = |tensor: FlexTensor| Tensor::from_primitive::<Flex>(tensor);
     (back(weight), back(first), back(second))
 }

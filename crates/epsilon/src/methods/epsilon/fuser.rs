@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::Modules;
-use crate::methods::{Dims, linear};
+use crate::kernels::linear::linear;
+use crate::methods::Dims;
 use crate::parameters::{self, Spec, Weights};
 
 pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {

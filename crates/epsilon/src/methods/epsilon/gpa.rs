@@ -9,7 +9,8 @@ use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, RefinementScale, RefinementSoftmax};
 use crate::kernels::gelu::gelu;
-use crate::methods::linear;
+use crate::kernels::linear::linear;
+use crate::kernels::reading::{self, Encoder, Refinement};
 use crate::parameters::{self, Spec, Start, Weights};
 
 /// LayerNorm's epsilon inside the encoder.
@@ -137,13 +138,32 @@ impl Block<'_> {
         let [images, _, width] = tokens.dims();
         let [_, groups, _] = prompts.dims();
         let own = self.normalise("norm1", prompts.clone());
-        let mixed = self.attend(own, standardise(tokens.clone()));
+        let mixed = if reading::runs_on(tokens) {
+            self.read(own, tokens)
+        } else {
+            self.attend(own, standardise(tokens.clone()))
+        };
         let (weight, bias) = self.linear("proj");
         self.mlp(prompts.expand([images, groups, width]) + linear(mixed, weight, bias))
     }
 
+    /// [`Self::attend`] over tokens that are not standardised yet, as one operation.
+    fn read(&self, own: Tensor<3>, tokens: &Tensor<3>) -> Tensor<3> {
+        let tokens = reading::standardise(tokens, NORM_EPSILON as f32);
+        let (weight, bias) = self.linear("qkv");
+        let (gamma, beta) = self.norm("norm1");
+        let maps = Encoder {
+            weight,
+            bias,
+            gamma,
+            beta,
+        };
+        let head = tokens.dims()[2] / self.heads;
+        maps.read(own, &tokens, self.heads, (head as f64).sqrt().recip())
+    }
+
     /// Attention of the prompts `own [B or 1, M, D]` (normalised) over themselves and the standardised tokens
-    /// `[B, N, D]`, heads joined: `[B, M, D]`.
+    /// `[B, N, D]`, heads joined: `[B, M, D]`. The straight form of [`Encoder::read`].
     fn attend(&self, own: Tensor<3>, tokens: Tensor<3>) -> Tensor<3> {
         let [images, count, width] = tokens.dims();
         let [copies, groups, _] = own.dims();
@@ -219,27 +239,51 @@ pub fn refine(
     prompts: Tensor<3>,
     tokens: &Tensor<3>,
 ) -> Refined {
+    let scale = match settings.refinement_scale {
+        RefinementScale::Sqrt => (tokens.dims()[2] as f64).sqrt().recip(),
+        RefinementScale::None => 1.0,
+    };
+    let softmax = settings.refinement_softmax;
+    let (semantics, attention) = if softmax == RefinementSoftmax::Tokens && reading::runs_on(tokens)
+    {
+        let maps = Refinement {
+            query: weights.linear("gpa.query"),
+            key: weights.linear("gpa.key").0,
+            value: weights.linear("gpa.value"),
+        };
+        maps.read(prompts.clone(), tokens, scale)
+    } else {
+        composed_refinement(softmax, scale, weights, prompts.clone(), tokens)
+    };
+    Refined {
+        prompts,
+        semantics,
+        attention,
+    }
+}
+
+/// `GrS` and its attention in the straight form, from the framework's own operations.
+fn composed_refinement(
+    softmax: RefinementSoftmax,
+    scale: f64,
+    weights: &Weights,
+    prompts: Tensor<3>,
+    tokens: &Tensor<3>,
+) -> (Tensor<3>, Tensor<3>) {
     let [images, count, width] = tokens.dims();
-    let groups = settings.groups;
     let (query_map, query_bias) = weights.linear("gpa.query");
     let (key_map, key_bias) = weights.linear("gpa.key");
     let (value_map, value_bias) = weights.linear("gpa.value");
-    let scale = match settings.refinement_scale {
-        RefinementScale::Sqrt => (width as f64).sqrt().recip(),
-        RefinementScale::None => 1.0,
-    };
-    let query = linear(prompts.clone(), query_map, query_bias) * scale;
+    let query = linear(prompts, query_map, query_bias) * scale;
+    let [copies, groups, _] = query.dims();
     let offset = (query.clone() * key_bias.unsqueeze()).sum_dim(2);
-    let folded = {
-        let [copies, _, _] = query.dims();
-        query
-            .reshape([copies * groups, width])
-            .matmul(key_map.transpose())
-            .reshape([copies, groups, width])
-    };
+    let folded = query
+        .reshape([copies * groups, width])
+        .matmul(key_map.transpose())
+        .reshape([copies, groups, width]);
     let logits = rows_dot(folded, tokens) + offset;
     let logits = logits.expand([images, groups, count]);
-    let attention = match settings.refinement_softmax {
+    let attention = match softmax {
         RefinementSoftmax::Tokens => activation::softmax(logits, 2),
         RefinementSoftmax::Groups => activation::softmax(logits, 1),
     };
@@ -249,9 +293,150 @@ pub fn refine(
         .matmul(value_map)
         .reshape([images, groups, width])
         + attention.clone().sum_dim(2) * value_bias.unsqueeze();
-    Refined {
-        prompts,
-        semantics,
-        attention,
+    (semantics, attention)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    const IMAGES: usize = 3;
+    const COUNT: usize = 9;
+    const WIDTH: usize = 20;
+    const GROUPS: usize = 5;
+    const HEADS: usize = 2;
+
+    /// Tokens, prompts of `copies` images, the gradient of the result, and weights, none of them special.
+    struct Case {
+        weights: Weights,
+        prompts: Tensor<3>,
+        tokens: Tensor<3>,
+        upstream: Tensor<3>,
+    }
+
+    /// From weights, prompts and tokens to what is read.
+    type Form<'a> = &'a dyn Fn(&Weights, Tensor<3>, &Tensor<3>) -> Tensor<3>;
+
+    impl Case {
+        fn new(copies: usize) -> Self {
+            let settings = Epsilon {
+                groups: GROUPS,
+                depth: 1,
+                ..Epsilon::default()
+            };
+            let mut rng = ChaCha8Rng::seed_from_u64(copies as u64);
+            let device = Device::flex();
+            device.seed(copies as u64);
+            let mut specs = specs(&settings, WIDTH);
+            // Scale and shift start at 1 and 0, where mistakes in them would not show.
+            for spec in &mut specs {
+                spec.start = Start::Uniform(0.5);
+            }
+            let draw = |rows: usize, columns: usize| -> Tensor<3> {
+                let shape = [rows, columns, WIDTH];
+                Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device)
+            };
+            Self {
+                weights: Weights::draw(specs, &mut rng, &device),
+                prompts: draw(copies, GROUPS),
+                tokens: draw(IMAGES, COUNT),
+                upstream: draw(IMAGES, GROUPS),
+            }
+        }
+
+        /// The result, and the gradients of the prompts and of every weight that `form` uses.
+        fn run(&self, form: Form) -> Vec<Tensor<1>> {
+            let weights = self.weights.tracked();
+            let prompts = self.prompts.clone().autodiff().require_grad();
+            let out = form(&weights, prompts.clone(), &self.tokens);
+            let mut gradients = (out.clone() * self.upstream.clone()).sum().backward();
+            let mut results = vec![out.inner().flatten(0, 2)];
+            results.push(prompts.grad_remove(&mut gradients).unwrap().flatten(0, 2));
+            for weight in weights.values() {
+                results.extend(weight.grad_remove(&mut gradients));
+            }
+            results
+        }
+
+        /// The slope of `form` along a random direction through the prompts, against its gradient.
+        fn check_slope(&self, form: Form) {
+            let gradient = self.run(form).swap_remove(1);
+            let direction = self.prompts.random_like(Distribution::Normal(0.0, 1.0));
+            let value = |by: f64| -> f64 {
+                let prompts = self.prompts.clone() + direction.clone() * by;
+                let out = form(&self.weights, prompts, &self.tokens) * self.upstream.clone();
+                out.into_data().iter::<f32>().map(f64::from).sum()
+            };
+            let step = 2e-3;
+            let slope = (value(step) - value(-step)) / (2.0 * step);
+            let expected: f32 = (gradient * direction.flatten(0, 2)).sum().into_scalar();
+            let apart = (slope - f64::from(expected)).abs();
+            assert!(apart < 5e-3 * slope.abs().max(1.0), "{slope}, {expected}");
+        }
+    }
+
+    fn assert_close(ours: &[Tensor<1>], theirs: &[Tensor<1>]) {
+        assert_eq!(ours.len(), theirs.len());
+        for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
+            let scale: f32 = b.clone().abs().max().into_scalar();
+            let worst: f32 = (a.clone() - b.clone()).abs().max().into_scalar();
+            assert!(
+                worst <= 2e-5 * scale.max(1.0),
+                "result {index}: worst {worst} at scale {scale}"
+            );
+        }
+    }
+
+    fn block(weights: &Weights) -> Block<'_> {
+        Block {
+            weights,
+            heads: HEADS,
+            name: "gpa.blocks.0".into(),
+        }
+    }
+
+    #[test]
+    fn the_encoder_as_one_operation_equals_its_straight_form() {
+        for copies in [1, IMAGES] {
+            let case = Case::new(copies);
+            let fused = |weights: &Weights, prompts, tokens: &Tensor<3>| {
+                block(weights).read(prompts, tokens)
+            };
+            let straight = |weights: &Weights, prompts, tokens: &Tensor<3>| {
+                block(weights).attend(prompts, standardise(tokens.clone()))
+            };
+            let results = case.run(&fused);
+            assert_eq!(results.len(), 2 + 4);
+            assert_close(&results, &case.run(&straight));
+            case.check_slope(&fused);
+        }
+    }
+
+    #[test]
+    fn the_refinement_as_one_operation_equals_its_straight_form() {
+        for copies in [1, IMAGES] {
+            let case = Case::new(copies);
+            let fused = |weights: &Weights, prompts, tokens: &Tensor<3>| {
+                let maps = Refinement {
+                    query: weights.linear("gpa.query"),
+                    key: weights.linear("gpa.key").0,
+                    value: weights.linear("gpa.value"),
+                };
+                maps.read(prompts, tokens, 0.3).0
+            };
+            let straight = |weights: &Weights, prompts, tokens: &Tensor<3>| {
+                composed_refinement(RefinementSoftmax::Tokens, 0.3, weights, prompts, tokens).0
+            };
+            let mut theirs = case.run(&straight);
+            // Rounding is all that the key bias's gradient holds; the operation has none.
+            let bias = theirs.remove(5);
+            let size: f32 = bias.abs().max().into_scalar();
+            assert!(size < 1e-5, "{size}");
+            assert_close(&case.run(&fused), &theirs);
+            case.check_slope(&fused);
+        }
     }
 }

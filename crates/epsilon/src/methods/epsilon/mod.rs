@@ -251,10 +251,11 @@ impl Method for Epsilon {
     fn live_values(&self, dims: &Dims) -> usize {
         let blocks = self.groups * (2 * dims.width + self.hidden(dims.width));
         // A whole encoder block keeps about 16 D values a token; the last one, of prompt rows alone, the standardised
-        // tokens and a few rows of attention.
+        // tokens, and for every prompt and head its attention and what is read with it.
         let whole = 16 * dims.width * self.depth.saturating_sub(1);
-        let encoder = whole + 2 * dims.width + 4 * self.groups * self.heads(dims.width);
-        dims.tokens * (blocks + encoder)
+        let queries = self.groups * self.heads(dims.width);
+        let encoder = whole + dims.width + 2 * queries;
+        dims.tokens * (blocks + encoder) + 4 * queries * dims.width
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
