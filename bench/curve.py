@@ -35,7 +35,7 @@ def tables(found):
     header = ["step", *found]
     rows = [[step, *(f"{run['losses'][step - 1]:.5f}" for run in found.values())] for step in SHOWN]
     losses = turns.table(header, rows)
-    header = ["", f"largest difference over {COMPARED} steps", "ZSL", "seen", "GZSL", "s", "waiting for tokens"]
+    header = ["", f"largest relative difference over {COMPARED} steps", "ZSL", "seen", "GZSL", "s", "waiting for tokens"]
     rows = []
     for name, run in found.items():
         cells = [name, f"{apart(found, name):.1e}", *(f"{value:.2f}" for value in run["map"])]
@@ -53,7 +53,7 @@ def plot():
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
-    for (name, run), style in zip(json.load(sys.stdin).items(), ("-", "--", ":")):
+    for (name, run), style in zip(json.load(sys.stdin).items(), ("-", "-.", "--", ":")):
         axes.plot(range(1, COMPARED + 1), run["losses"][:COMPARED], style, linewidth=1, label=name)
     axes.set(xlabel="step", ylabel="loss of the step's batch", yscale="log")
     axes.grid(color="0.9")

@@ -1,5 +1,6 @@
-//! Trains a recipe's first seed three times, for `bench/curve.py`: with the framework's own operations, with the fused
-//! ones, and with those in bf16. Prints one line of JSON each: `name`, `losses` (of every step's batch, before the
+//! Trains a recipe's first seed four times, for `bench/curve.py`: with the framework's own operations, with the same and
+//! the seen labels in reverse order, with the fused ones, and with those in bf16. The order of labels changes nothing but
+//! the order in which sums are rounded, so the second shows how far rounding alone drives a training. Prints one line of JSON each: `name`, `losses` (of every step's batch, before the
 //! step), `map` (ZSL, seen and GZSL on the test images, percent), `seconds`, `waiting` (share of the time spent waiting
 //! for tokens), `peak_rss_mb` (so far).
 //!
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
+use epsilon::dataset::SparseLabels;
 use epsilon::experiment::{self, Prepared, Training};
 use epsilon::features::TokenStore;
 use epsilon::methods::Precision;
@@ -59,6 +61,27 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
     Ok(())
 }
 
+/// The same with the seen labels in reverse order.
+fn reversed(mut prepared: Prepared) -> Outcome<Prepared> {
+    let (seen, labels) = (prepared.dataset.seen, &prepared.dataset.labels);
+    let place = |label: usize| if label < seen { seen - 1 - label } else { label };
+    let rows = (0..labels.rows())
+        .map(|row| {
+            let entries = labels.entries(row).iter();
+            let mut entries: Vec<_> = entries
+                .map(|&(label, value)| (place(label as usize) as u32, value))
+                .collect();
+            entries.sort_unstable();
+            entries
+        })
+        .collect();
+    prepared.dataset.labels = SparseLabels::new(labels.columns(), labels.rest(), rows)?;
+    prepared.dataset.names[..seen].reverse();
+    let order: Vec<usize> = (0..prepared.dataset.names.len()).map(place).collect();
+    prepared.vectors = prepared.vectors.select(&order);
+    Ok(prepared)
+}
+
 fn main() -> Outcome<()> {
     let arguments = Arguments::read(&["recipe", "store", "threads"])?;
     rayon::ThreadPoolBuilder::new()
@@ -70,6 +93,8 @@ fn main() -> Outcome<()> {
     recipe.training.precision = Precision::F32;
     profile::use_fused(false);
     run("framework", &recipe, &prepared, &store)?;
+    let other = reversed(experiment::prepare(&recipe)?)?;
+    run("reversed", &recipe, &other, &store)?;
     profile::use_fused(true);
     run("fused", &recipe, &prepared, &store)?;
     recipe.training.precision = Precision::Bf16;
