@@ -390,6 +390,7 @@ mod tests {
             tokens: 1,
             dim: 2,
             grid: (1, 1),
+            global: None,
         };
         let recipe = serde_json::json!({"note": 1});
         let card = Card::new(

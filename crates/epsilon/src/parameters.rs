@@ -199,6 +199,11 @@ impl Weights {
         self.specs.iter().map(Spec::len).sum()
     }
 
+    /// Whether there is a weight of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
     /// The weight of this name in the shape it was specified with.
     ///
     /// # Panics

@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::backbone::{VitConfig, tensor_vit};
+use crate::backbone::{Activation, BlockConfig, VitConfig, tensor_vit};
 use crate::dataset::scenes::{Scene, SceneOptions, Scenes};
 use crate::dataset::{DatasetError, Split};
 use crate::files;
@@ -56,11 +56,17 @@ pub fn config() -> VitConfig {
         },
         patch: 8,
         grid: 8,
-        dim: 96,
-        depth: 4,
-        heads: 3,
-        hidden: 384,
-        layer_norm_eps: 1e-6,
+        prefix: 1,
+        blocks: BlockConfig {
+            dim: 96,
+            depth: 4,
+            heads: 3,
+            hidden: 384,
+            layer_norm_eps: 1e-6,
+            activation: Activation::Gelu,
+            causal: false,
+        },
+        project_tokens: false,
         classes: None,
     }
 }
@@ -93,10 +99,14 @@ pub fn run(
     for head in ["patch", "class"] {
         specs.extend(parameters::linear(
             &format!("map.{head}"),
-            config.dim,
+            config.blocks.dim,
             labels.dim(),
         ));
-        specs.extend(parameters::linear(&format!("logit.{head}"), config.dim, 1));
+        specs.extend(parameters::linear(
+            &format!("logit.{head}"),
+            config.blocks.dim,
+            1,
+        ));
     }
     let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(WEIGHTS_SEED), &device);
     let settings = AdamSettings {
@@ -250,9 +260,9 @@ fn write(
         .take(kept)
         .map(|(spec, values)| {
             let shape = match spec.name.as_str() {
-                "cls_token" => vec![1, 1, config.dim],
-                "pos_embed" => vec![1, 1 + config.grid * config.grid, config.dim],
-                "patch_embed.proj.weight" => vec![config.dim, 3, config.patch, config.patch],
+                "cls_token" => vec![1, 1, config.blocks.dim],
+                "pos_embed" => vec![1, 1 + config.grid * config.grid, config.blocks.dim],
+                "patch_embed.proj.weight" => vec![config.blocks.dim, 3, config.patch, config.patch],
                 _ => spec.shape,
             };
             (spec.name, shape, values)
@@ -260,8 +270,8 @@ fn write(
         .collect();
     let preprocess = &config.preprocess;
     let settings = serde_json::json!({
-        "heads": config.heads,
-        "layer_norm_eps": config.layer_norm_eps,
+        "heads": config.blocks.heads,
+        "layer_norm_eps": config.blocks.layer_norm_eps,
         "mean": preprocess.mean,
         "std": preprocess.std,
         "fit": preprocess.fit,

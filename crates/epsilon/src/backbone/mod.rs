@@ -14,7 +14,9 @@ use thiserror::Error;
 
 pub use self::tensor_vit::TensorVit;
 pub use self::vit::Vit;
-pub use self::weights::{BlockWeights, Linear, NormWeights, VitConfig, VitWeights, load_weights};
+pub use self::weights::{
+    Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights, load_weights,
+};
 use crate::image::Preprocess;
 
 /// A network with fixed weights that makes `N` tokens and one global vector of every image.
@@ -52,6 +54,16 @@ pub struct BackboneInfo {
     pub dim: usize,
     /// Rows and columns of the grid the tokens come from, row by row; `rows * columns = tokens`.
     pub grid: (usize, usize),
+    /// Width of the global vector where it is not `dim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<usize>,
+}
+
+impl BackboneInfo {
+    /// Width of the global vector.
+    pub fn global_dim(&self) -> usize {
+        self.global.unwrap_or(self.dim)
+    }
 }
 
 /// What a backbone makes of `n` images.
@@ -59,7 +71,7 @@ pub struct BackboneInfo {
 pub struct Features {
     /// `[n, N, D]`.
     pub tokens: Vec<f32>,
-    /// `[n, D]`.
+    /// `[n, D]`, or `[n, BackboneInfo::global_dim()]` where that differs.
     pub global: Vec<f32>,
 }
 

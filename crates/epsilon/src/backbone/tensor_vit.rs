@@ -1,23 +1,29 @@
-//! The Vision Transformer over the tensor framework: for GPUs, and for training the built-in backbone.
+//! The Vision Transformer and its relatives over the tensor framework: for GPUs, and for training the built-in
+//! backbone.
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use super::{Backbone, BackboneError, BackboneInfo, Features, VitConfig, VitWeights};
+use super::{
+    Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, VitConfig, VitWeights,
+};
 use crate::device;
 use crate::kernels::gelu::gelu;
 use crate::parameters::{Spec, Start, Weights};
 
-/// Names (timm's), shapes and starts of the weights, the classifier left out.
+/// Names (timm's), shapes and starts of the weights; `cls_token` holds all tokens before the patches. The classifier,
+/// the normalisation before the blocks and the projection are left out.
 pub fn specs(config: &VitConfig) -> Vec<Spec> {
-    let (width, patch) = (config.dim, 3 * config.patch * config.patch);
-    let mut specs = vec![
-        Spec::new("cls_token", &[1, width], Start::TruncatedNormal(0.02)),
-        Spec::new(
-            "pos_embed",
-            &[1 + config.grid * config.grid, width],
-            Start::TruncatedNormal(0.02),
-        ),
-    ];
+    let (width, patch) = (config.blocks.dim, 3 * config.patch * config.patch);
+    let mut specs = Vec::new();
+    if config.prefix > 0 {
+        let start = Start::TruncatedNormal(0.02);
+        specs.push(Spec::new("cls_token", &[config.prefix, width], start));
+    }
+    specs.push(Spec::new(
+        "pos_embed",
+        &[config.prefix + config.grid * config.grid, width],
+        Start::TruncatedNormal(0.02),
+    ));
     let mut linear = |name: &str, inputs: usize, outputs: usize| {
         specs.push(Spec::new(
             format!("{name}.weight"),
@@ -31,11 +37,19 @@ pub fn specs(config: &VitConfig) -> Vec<Spec> {
         ));
     };
     linear("patch_embed.proj", patch, width);
-    for block in 0..config.depth {
+    for block in 0..config.blocks.depth {
         linear(&format!("blocks.{block}.attn.qkv"), width, 3 * width);
         linear(&format!("blocks.{block}.attn.proj"), width, width);
-        linear(&format!("blocks.{block}.mlp.fc1"), width, config.hidden);
-        linear(&format!("blocks.{block}.mlp.fc2"), config.hidden, width);
+        linear(
+            &format!("blocks.{block}.mlp.fc1"),
+            width,
+            config.blocks.hidden,
+        );
+        linear(
+            &format!("blocks.{block}.mlp.fc2"),
+            config.blocks.hidden,
+            width,
+        );
     }
     let mut norm = |name: &str| {
         specs.push(Spec::new(
@@ -49,7 +63,7 @@ pub fn specs(config: &VitConfig) -> Vec<Spec> {
             Start::Constant(0.0),
         ));
     };
-    for block in 0..config.depth {
+    for block in 0..config.blocks.depth {
         norm(&format!("blocks.{block}.norm1"));
         norm(&format!("blocks.{block}.norm2"));
     }
@@ -57,33 +71,49 @@ pub fn specs(config: &VitConfig) -> Vec<Spec> {
     specs
 }
 
-/// All tokens `[B, 1 + N, D]` after the final LayerNorm, the class token first, of normalised images `[B, 3, S, S]`.
+/// All tokens `[B, P + N, D]` after the final LayerNorm, those before the patches first, of normalised images
+/// `[B, 3, S, S]`.
 pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tensor<3> {
-    let net = Net { config, weights };
+    let net = Net {
+        config: &config.blocks,
+        weights,
+    };
     let [count, _, size, _] = images.dims();
-    let (grid, patch, width) = (config.grid, config.patch, config.dim);
+    let (grid, patch, width) = (config.grid, config.patch, config.blocks.dim);
     debug_assert_eq!(size, grid * patch);
     let patches = images
         .reshape([count, 3, grid, patch, grid, patch])
         .permute([0, 2, 4, 1, 3, 5])
         .reshape([count, grid * grid, 3 * patch * patch]);
-    let class: Tensor<2> = weights.get("cls_token");
-    let class = class.unsqueeze::<3>().expand([count, 1, width]);
+    let mut x = net.linear("patch_embed.proj", patches);
+    if config.prefix > 0 {
+        let prefix: Tensor<2> = weights.get("cls_token");
+        let prefix = prefix
+            .unsqueeze::<3>()
+            .expand([count, config.prefix, width]);
+        x = Tensor::cat(vec![prefix, x], 1);
+    }
     let place: Tensor<2> = weights.get("pos_embed");
-    let mut x =
-        Tensor::cat(vec![class, net.linear("patch_embed.proj", patches)], 1) + place.unsqueeze();
-    for block in 0..config.depth {
+    x = x + place.unsqueeze();
+    if weights.has("norm_pre.weight") {
+        x = net.norm("norm_pre", x);
+    }
+    for block in 0..config.blocks.depth {
         let name = |part: &str| format!("blocks.{block}.{part}");
         let mixed = net.attention(&name("attn"), net.norm(&name("norm1"), x.clone()));
         x = x + mixed;
-        let hidden = gelu(net.linear(&name("mlp.fc1"), net.norm(&name("norm2"), x.clone())));
+        let hidden = net.linear(&name("mlp.fc1"), net.norm(&name("norm2"), x.clone()));
+        let hidden = match config.blocks.activation {
+            Activation::Gelu => gelu(hidden),
+            Activation::QuickGelu => hidden.clone() * activation::sigmoid(hidden * 1.702),
+        };
         x = x + net.linear(&name("mlp.fc2"), hidden);
     }
     net.norm("norm", x)
 }
 
 struct Net<'a> {
-    config: &'a VitConfig,
+    config: &'a BlockConfig,
     weights: &'a Weights,
 }
 
@@ -140,15 +170,28 @@ impl TensorVit {
     /// Puts the weights on a device.
     pub fn new(weights: &VitWeights, device: &Device) -> Self {
         let config = weights.config.clone();
-        let specs = specs(&config);
+        let mut specs = specs(&config);
         let mut values = std::collections::BTreeMap::from([
-            ("cls_token".to_string(), weights.cls_token.clone()),
+            ("cls_token".to_string(), weights.prefix_tokens.clone()),
             ("pos_embed".to_string(), weights.pos_embed.clone()),
         ]);
         let mut put = |name: String, weight: &[f32], bias: &[f32]| {
             values.insert(format!("{name}.weight"), weight.to_vec());
             values.insert(format!("{name}.bias"), bias.to_vec());
         };
+        let mut more = |name: &str, shape: &[usize]| {
+            let start = Start::Constant(0.0);
+            specs.push(Spec::new(format!("{name}.weight"), shape, start));
+            specs.push(Spec::new(format!("{name}.bias"), &shape[..1], start));
+        };
+        if let Some(norm) = &weights.norm_pre {
+            more("norm_pre", &[config.blocks.dim]);
+            put("norm_pre".into(), &norm.weight, &norm.bias);
+        }
+        if let Some(map) = &weights.projection {
+            more("projection", &[map.bias.len(), config.blocks.dim]);
+            put("projection".into(), &map.weight, &map.bias);
+        }
         put(
             "patch_embed.proj".into(),
             &weights.patch_embed.weight,
@@ -202,8 +245,25 @@ impl Backbone for TensorVit {
             Tensor::from_data(images, &self.device),
         );
         let [_, rows, width] = all.dims();
-        out.global = device::host(&all.clone().narrow(1, 0, 1).reshape([count, width]));
-        out.tokens = device::host(&all.narrow(1, 1, rows - 1));
+        let prefix = self.config.prefix;
+        let mut tokens = all.clone().narrow(1, prefix, rows - prefix);
+        let mut global = match prefix {
+            0 => tokens.clone().mean_dim(1),
+            _ => all.narrow(1, 0, 1),
+        };
+        if self.weights.has("projection.weight") {
+            let net = Net {
+                config: &self.config.blocks,
+                weights: &self.weights,
+            };
+            global = net.linear("projection", global);
+            if self.config.project_tokens {
+                tokens = net.linear("projection", tokens);
+            }
+        }
+        debug_assert!(self.info.dim == width || self.config.project_tokens);
+        out.global = device::host(&global);
+        out.tokens = device::host(&tokens);
         Ok(())
     }
 }

@@ -1,37 +1,51 @@
-//! The Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; DeiT has the same form)
-//! on the CPU, forward only: one image a thread, so that its activations stay in that thread's cache.
+//! The Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021) and its relatives (DeiT,
+//! DINOv2, CLIP's image tower) on the CPU, forward only: one image a thread, so that its activations stay in
+//! that thread's cache. The blocks ([`Transformer`]) also carry CLIP's text tower.
 
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::kernels::{Layout, Norm, Packed, Rows, Start, gelu, layer_norm, product, softmax};
-use super::weights::{BlockWeights, Linear, NormWeights, VitConfig, VitWeights};
+use super::kernels::{
+    Layout, Norm, Packed, Rows, Start, gelu, layer_norm, product, quick_gelu, softmax,
+};
+use super::weights::{
+    Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights,
+};
 use super::{Backbone, BackboneError, BackboneInfo, Features};
 
 /// Rows of attention scores held at once, times their columns: 256 KiB.
 const SCORES: usize = 1 << 16;
 
 /// A Vision Transformer ready to run. [`Features::tokens`] are the patch tokens after the final layer
-/// normalisation, [`Features::global`] is the class token. Images of a batch are spread over the threads
-/// of rayon's current pool.
+/// normalisation, [`Features::global`] is the class token there, or the mean of the patch tokens where there is no
+/// class token; both through the projection where the network has one (the tokens only if
+/// [`VitConfig::project_tokens`]). Images of a batch are spread over the threads of rayon's current pool.
 pub struct Vit {
     info: BackboneInfo,
     config: VitConfig,
-    /// What the tokens are before the patches are added: class token, position, patch bias. `[1 + N, D]`.
+    /// What the tokens are before the patches are added: class token, position, patch bias. `[P + N, D]`.
     start: Vec<f32>,
     patch_embed: Packed,
-    blocks: Vec<Block>,
+    norm_pre: Option<Norm>,
+    transformer: Transformer,
     norm: Norm,
+    projection: Option<Map>,
     head: Option<Map>,
     /// Working memory that finished images left for the next.
     spare: Mutex<Vec<Scratch>>,
 }
 
 /// A linear map in the engine's layout.
-struct Map {
+pub(super) struct Map {
     weight: Packed,
     bias: Vec<f32>,
+}
+
+/// The blocks, without what comes before and after.
+pub(super) struct Transformer {
+    config: BlockConfig,
+    blocks: Vec<Block>,
 }
 
 struct Block {
@@ -43,10 +57,11 @@ struct Block {
     fc2: Map,
 }
 
-/// Working memory for one image. Rows lie [`stride`] apart.
-struct Scratch {
+/// Working memory for one sequence of tokens. Rows lie [`stride`] apart.
+pub(super) struct Scratch {
+    /// The sequence, `[rows, dim]`; [`Transformer::run`] works in place.
+    pub(super) tokens: Vec<f32>,
     patches: Vec<f32>,
-    tokens: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
     scores: Vec<f32>,
@@ -58,22 +73,38 @@ struct Scratch {
 
 /// Distance between rows of `width` values: whole cache lines, but an odd number of them, because rows a power
 /// of two apart compete for the same few places of the cache.
-fn stride(width: usize) -> usize {
+pub(super) fn stride(width: usize) -> usize {
     (width.div_ceil(16) | 1) * 16
 }
 
 impl Map {
-    fn new(linear: &Linear) -> Self {
+    pub(super) fn new(linear: &Linear) -> Self {
         let outputs = linear.bias.len();
         Self {
             weight: Packed::from_weight(&linear.weight, outputs, linear.weight.len() / outputs),
             bias: linear.bias.clone(),
         }
     }
+
+    /// Number of values of a result.
+    pub(super) fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// `out = weight rows + bias`.
+    pub(super) fn apply(&self, rows: Rows, out: &mut [f32], out_stride: usize) {
+        product(rows, &self.weight, Start::Bias(&self.bias), out, out_stride);
+    }
+
+    /// `out += weight rows + bias`.
+    fn add(&self, rows: Rows, out: &mut [f32], out_stride: usize) {
+        let start = Start::Output(&self.bias);
+        product(rows, &self.weight, start, out, out_stride);
+    }
 }
 
 impl Block {
-    fn new(mut weights: BlockWeights, config: &VitConfig) -> Self {
+    fn new(mut weights: BlockWeights, config: &BlockConfig) -> Self {
         // Queries carry the scale of the attention.
         let scale = 1.0 / ((config.dim / config.heads) as f32).sqrt();
         let queries = config.dim * config.dim;
@@ -81,31 +112,32 @@ impl Block {
         for value in weight[..queries].iter_mut().chain(&mut bias[..config.dim]) {
             *value *= scale;
         }
+        let epsilon = config.layer_norm_eps;
         Self {
-            norm1: norm(weights.norm1, config),
+            norm1: norm(weights.norm1, epsilon),
             qkv: Map::new(&weights.qkv),
             proj: Map::new(&weights.proj),
-            norm2: norm(weights.norm2, config),
+            norm2: norm(weights.norm2, epsilon),
             fc1: Map::new(&weights.fc1),
             fc2: Map::new(&weights.fc2),
         }
     }
 }
 
-fn norm(weights: NormWeights, config: &VitConfig) -> Norm {
+pub(super) fn norm(weights: NormWeights, epsilon: f32) -> Norm {
     Norm {
         weight: weights.weight,
         bias: weights.bias,
-        epsilon: config.layer_norm_eps,
+        epsilon,
     }
 }
 
 impl Scratch {
-    fn new(config: &VitConfig) -> Self {
-        let tokens = 1 + config.grid * config.grid;
+    /// Memory for up to `tokens` rows, and for patches of `patch_values` values.
+    pub(super) fn new(config: &BlockConfig, tokens: usize, patch_values: usize) -> Self {
         let rows = |width: usize| vec![0.0; tokens * stride(width)];
         Self {
-            patches: rows(3 * config.patch * config.patch),
+            patches: rows(patch_values),
             tokens: rows(config.dim),
             normed: rows(config.dim),
             qkv: rows(3 * config.dim),
@@ -128,76 +160,108 @@ impl Vit {
     pub fn new(weights: VitWeights) -> Self {
         let info = weights.info();
         let config = weights.config;
-        let dim = config.dim;
+        let dim = config.blocks.dim;
         let mut start = weights.pos_embed;
-        for (index, row) in start.chunks_exact_mut(dim).enumerate() {
-            let added = if index == 0 {
-                &weights.cls_token
-            } else {
-                &weights.patch_embed.bias
-            };
-            for (value, added) in row.iter_mut().zip(added) {
+        let (prefix, patches) = start.split_at_mut(config.prefix * dim);
+        for (value, added) in prefix.iter_mut().zip(&weights.prefix_tokens) {
+            *value += added;
+        }
+        for row in patches.chunks_exact_mut(dim) {
+            for (value, added) in row.iter_mut().zip(&weights.patch_embed.bias) {
                 *value += added;
             }
         }
+        let epsilon = config.blocks.layer_norm_eps;
         let patch_values = 3 * config.patch * config.patch;
         Self {
             info,
             start,
             patch_embed: Packed::from_weight(&weights.patch_embed.weight, dim, patch_values),
-            blocks: weights
-                .blocks
-                .into_iter()
-                .map(|block| Block::new(block, &config))
-                .collect(),
-            norm: norm(weights.norm, &config),
+            norm_pre: weights.norm_pre.map(|weights| norm(weights, epsilon)),
+            transformer: Transformer::new(weights.blocks, &config.blocks),
+            norm: norm(weights.norm, epsilon),
+            projection: weights.projection.as_ref().map(Map::new),
             head: weights.head.as_ref().map(Map::new),
             spare: Mutex::new(Vec::new()),
             config,
         }
     }
 
-    /// The classifier's scores (before any softmax) for class tokens `[n, D]`, as `[n, classes]`; `None` when the
+    /// The classifier's scores (before any softmax) for global vectors `[n, D]`, as `[n, classes]`; `None` when the
     /// file holds no classifier.
     pub fn logits(&self, global: &[f32]) -> Option<Vec<f32>> {
         let head = self.head.as_ref()?;
-        let classes = head.bias.len();
+        let dim = self.config.blocks.dim;
         let rows = Rows {
             data: global,
-            stride: self.config.dim,
-            count: global.len() / self.config.dim,
+            stride: dim,
+            count: global.len() / dim,
         };
-        let mut out = vec![0.0; rows.count * classes];
-        product(
-            rows,
-            &head.weight,
-            Start::Bias(&head.bias),
-            &mut out,
-            classes,
-        );
+        let mut out = vec![0.0; rows.count * head.outputs()];
+        head.apply(rows, &mut out, head.outputs());
         Some(out)
     }
 
-    /// One image through the whole network. `tokens` is `[N, D]`, `global` is `[D]`.
+    /// One image through the whole network. `tokens` is `[N, D]`, `global` is one vector.
     fn forward_one(&self, image: &[f32], s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
-        let dim = self.config.dim;
+        let (prefix, patches) = (self.config.prefix, self.config.grid * self.config.grid);
         self.embed(image, s);
-        for block in &self.blocks {
-            self.attend(block, s);
-            self.mlp(block, s);
+        if let Some(norm) = &self.norm_pre {
+            self.transformer.normalise(norm, s, prefix + patches);
+            std::mem::swap(&mut s.tokens, &mut s.normed);
         }
-        let rows = s.tokens.chunks_exact(stride(dim));
-        let outputs = std::iter::once(global).chain(tokens.chunks_exact_mut(dim));
-        for (row, out) in rows.zip(outputs) {
-            layer_norm(&row[..dim], &self.norm, out);
+        self.transformer.run(s, prefix + patches);
+        self.transformer.normalise(&self.norm, s, prefix + patches);
+        self.finish(s, tokens, global);
+    }
+
+    /// Normalised rows to the results.
+    fn finish(&self, s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
+        let (dim, prefix) = (self.config.blocks.dim, self.config.prefix);
+        let step = stride(dim);
+        let patches = &s.normed[prefix * step..];
+        if prefix == 0 {
+            // Without a class token the mean stands for the image; its row is free by now.
+            let mean = &mut s.tokens[..dim];
+            let count = self.info.tokens;
+            mean.fill(0.0);
+            for row in patches.chunks_exact(step).take(count) {
+                for (sum, value) in mean.iter_mut().zip(row) {
+                    *sum += value / count as f32;
+                }
+            }
+        }
+        let whole = if prefix == 0 { &s.tokens } else { &s.normed };
+        let rows = |data, count| Rows {
+            data,
+            stride: step,
+            count,
+        };
+        match &self.projection {
+            Some(map) => map.apply(rows(whole, 1), global, map.outputs()),
+            None => global.copy_from_slice(&whole[..dim]),
+        }
+        match &self.projection {
+            Some(map) if self.config.project_tokens => {
+                map.apply(rows(patches, self.info.tokens), tokens, map.outputs());
+            }
+            _ => {
+                for (row, out) in patches.chunks_exact(step).zip(tokens.chunks_exact_mut(dim)) {
+                    out.copy_from_slice(&row[..dim]);
+                }
+            }
         }
     }
 
     /// Patches to tokens.
     fn embed(&self, image: &[f32], s: &mut Scratch) {
         let &VitConfig {
-            patch, grid, dim, ..
+            patch,
+            grid,
+            prefix,
+            ..
         } = &self.config;
+        let dim = self.config.blocks.dim;
         let size = grid * patch;
         let (step, width) = (stride(3 * patch * patch), patch * patch);
         for (index, out) in s
@@ -227,71 +291,84 @@ impl Vit {
             stride: step,
             count: grid * grid,
         };
-        let out = &mut s.tokens[stride(dim)..];
+        let out = &mut s.tokens[prefix * stride(dim)..];
         product(
             patches,
             &self.patch_embed,
-            Start::Output(&self.zeros()),
+            Start::Output(&vec![0.0; dim]),
             out,
             stride(dim),
         );
     }
 
-    fn zeros(&self) -> Vec<f32> {
-        vec![0.0; self.config.dim]
+    fn take_scratch(&self) -> Scratch {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_else(|| {
+            let config = &self.config;
+            let tokens = config.prefix + config.grid * config.grid;
+            Scratch::new(&config.blocks, tokens, 3 * config.patch * config.patch)
+        })
     }
 
-    fn normalise(&self, norm: &Norm, s: &mut Scratch) {
+    fn return_scratch(&self, scratch: Scratch) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(scratch);
+    }
+}
+
+impl Transformer {
+    pub(super) fn new(blocks: Vec<BlockWeights>, config: &BlockConfig) -> Self {
+        Self {
+            config: config.clone(),
+            blocks: blocks
+                .into_iter()
+                .map(|block| Block::new(block, config))
+                .collect(),
+        }
+    }
+
+    /// The first `count` rows of `s.tokens` through all blocks.
+    pub(super) fn run(&self, s: &mut Scratch, count: usize) {
+        for block in &self.blocks {
+            self.attend(block, s, count);
+            self.mlp(block, s, count);
+        }
+    }
+
+    /// `normed = norm(tokens)`.
+    fn normalise(&self, norm: &Norm, s: &mut Scratch, count: usize) {
         let dim = self.config.dim;
-        let rows = s.tokens.chunks_exact(stride(dim));
+        let rows = s.tokens.chunks_exact(stride(dim)).take(count);
         for (row, out) in rows.zip(s.normed.chunks_exact_mut(stride(dim))) {
             layer_norm(&row[..dim], norm, &mut out[..dim]);
         }
     }
 
     /// `x += proj(attention(qkv(norm1(x))))`.
-    fn attend(&self, block: &Block, s: &mut Scratch) {
-        let &VitConfig {
-            dim, heads, grid, ..
-        } = &self.config;
-        let count = 1 + grid * grid;
-        self.normalise(&block.norm1, s);
+    fn attend(&self, block: &Block, s: &mut Scratch, count: usize) {
+        let &BlockConfig { dim, heads, .. } = &self.config;
+        self.normalise(&block.norm1, s, count);
         let normed = Rows {
             data: &s.normed,
             stride: stride(dim),
             count,
         };
-        let step = stride(3 * dim);
-        product(
-            normed,
-            &block.qkv.weight,
-            Start::Bias(&block.qkv.bias),
-            &mut s.qkv,
-            step,
-        );
+        block.qkv.apply(normed, &mut s.qkv, stride(3 * dim));
         for head in 0..heads {
-            self.attend_head(head, s);
+            self.attend_head(head, s, count);
         }
         let mixed = Rows {
             data: &s.mixed,
             stride: stride(dim),
             count,
         };
-        product(
-            mixed,
-            &block.proj.weight,
-            Start::Output(&block.proj.bias),
-            &mut s.tokens,
-            stride(dim),
-        );
+        block.proj.add(mixed, &mut s.tokens, stride(dim));
     }
 
     /// `mixed = softmax(q k') v` for one head; the scale is in q already.
-    fn attend_head(&self, head: usize, s: &mut Scratch) {
-        let &VitConfig {
-            dim, heads, grid, ..
-        } = &self.config;
-        let (count, width, step) = (1 + grid * grid, dim / heads, stride(3 * dim));
+    fn attend_head(&self, head: usize, s: &mut Scratch, count: usize) {
+        let &BlockConfig { dim, heads, .. } = &self.config;
+        let (width, step) = (dim / heads, stride(3 * dim));
         let (query, key, value) = (head * width, dim + head * width, 2 * dim + head * width);
         let keys = Layout {
             depth: width,
@@ -316,8 +393,12 @@ impl Vit {
                 count: rows,
             };
             product(queries, &s.keys, Start::Zero, &mut s.scores, stride(count));
-            for row in s.scores.chunks_exact_mut(stride(count)).take(rows) {
-                softmax(&mut row[..count]);
+            let scores = s.scores.chunks_exact_mut(stride(count)).take(rows);
+            for (row, scores) in (first..).zip(scores) {
+                // A causal token sees itself and those before it.
+                let seen = if self.config.causal { row + 1 } else { count };
+                softmax(&mut scores[..seen]);
+                scores[seen..count].fill(0.0);
             }
             let scores = Rows {
                 data: &s.scores,
@@ -329,51 +410,29 @@ impl Vit {
         }
     }
 
-    /// `x += fc2(gelu(fc1(norm2(x))))`.
-    fn mlp(&self, block: &Block, s: &mut Scratch) {
-        let &VitConfig {
-            dim, hidden, grid, ..
-        } = &self.config;
-        let count = 1 + grid * grid;
-        self.normalise(&block.norm2, s);
+    /// `x += fc2(activation(fc1(norm2(x))))`.
+    fn mlp(&self, block: &Block, s: &mut Scratch, count: usize) {
+        let &BlockConfig { dim, hidden, .. } = &self.config;
+        self.normalise(&block.norm2, s, count);
         let normed = Rows {
             data: &s.normed,
             stride: stride(dim),
             count,
         };
         let step = stride(hidden);
-        product(
-            normed,
-            &block.fc1.weight,
-            Start::Bias(&block.fc1.bias),
-            &mut s.hidden,
-            step,
-        );
-        for row in s.hidden.chunks_exact_mut(step) {
-            gelu(&mut row[..hidden]);
+        block.fc1.apply(normed, &mut s.hidden, step);
+        for row in s.hidden.chunks_exact_mut(step).take(count) {
+            match self.config.activation {
+                Activation::Gelu => gelu(&mut row[..hidden]),
+                Activation::QuickGelu => quick_gelu(&mut row[..hidden]),
+            }
         }
         let inner = Rows {
             data: &s.hidden,
             stride: step,
             count,
         };
-        product(
-            inner,
-            &block.fc2.weight,
-            Start::Output(&block.fc2.bias),
-            &mut s.tokens,
-            stride(dim),
-        );
-    }
-
-    fn take_scratch(&self) -> Scratch {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.pop().unwrap_or_else(|| Scratch::new(&self.config))
-    }
-
-    fn return_scratch(&self, scratch: Scratch) {
-        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.push(scratch);
+        block.fc2.add(inner, &mut s.tokens, stride(dim));
     }
 }
 
@@ -396,13 +455,13 @@ impl Backbone for Vit {
                 found: images.len(),
             });
         }
-        let (tokens, dim) = (self.info.tokens, self.info.dim);
+        let (tokens, dim, global) = (self.info.tokens, self.info.dim, self.info.global_dim());
         out.tokens.resize(count * tokens * dim, 0.0);
-        out.global.resize(count * dim, 0.0);
+        out.global.resize(count * global, 0.0);
         images
             .par_chunks_exact(image_len)
             .zip(out.tokens.par_chunks_exact_mut(tokens * dim))
-            .zip(out.global.par_chunks_exact_mut(dim))
+            .zip(out.global.par_chunks_exact_mut(global))
             .with_max_len(1)
             .for_each(|((image, tokens), global)| {
                 let mut scratch = self.take_scratch();

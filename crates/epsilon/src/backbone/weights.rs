@@ -21,15 +21,19 @@ const METADATA_KEY: &str = "epsilon.vit";
 const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// The shape of a Vision Transformer. Tokens are `[1 + grid * grid, dim]`, the class token first.
+/// What stands between the two linear maps of a block's MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// `x Phi(x)`, exact.
+    #[default]
+    Gelu,
+    /// `x sigmoid(1.702 x)`, as OpenAI's CLIP was trained.
+    QuickGelu,
+}
+
+/// The shape of a transformer's blocks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct VitConfig {
-    /// Width and height of the input, in pixels, and how an image is brought to it.
-    pub preprocess: Preprocess,
-    /// Width and height of a patch, in pixels.
-    pub patch: usize,
-    /// Patches along one side of the image.
-    pub grid: usize,
+pub struct BlockConfig {
     /// Width of a token, `D`.
     pub dim: usize,
     /// Number of blocks.
@@ -40,6 +44,27 @@ pub struct VitConfig {
     pub hidden: usize,
     /// Added to the variance in every layer normalisation.
     pub layer_norm_eps: f32,
+    /// Inside the MLPs.
+    pub activation: Activation,
+    /// Whether a token sees only itself and those before it (text towers).
+    pub causal: bool,
+}
+
+/// The shape of a Vision Transformer. Its sequence is `[prefix + grid * grid, dim]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VitConfig {
+    /// Width and height of the input, in pixels, and how an image is brought to it.
+    pub preprocess: Preprocess,
+    /// Width and height of a patch, in pixels.
+    pub patch: usize,
+    /// Patches along one side of the image.
+    pub grid: usize,
+    /// Tokens before the patches: the class token first, then others such as registers; or none at all.
+    pub prefix: usize,
+    /// The blocks.
+    pub blocks: BlockConfig,
+    /// Whether the projection (where there is one) makes the tokens too, not only the global vector.
+    pub project_tokens: bool,
     /// Classes of the classifier, if the file has one.
     pub classes: Option<usize>,
 }
@@ -53,6 +78,18 @@ pub struct Linear {
     pub bias: Vec<f32>,
 }
 
+impl Linear {
+    /// Multiplies every output by its own factor, `[outputs]`.
+    pub fn scale(&mut self, factors: &[f32]) {
+        let inputs = self.weight.len() / self.bias.len().max(1);
+        let rows = self.weight.chunks_exact_mut(inputs.max(1));
+        for ((row, bias), factor) in rows.zip(&mut self.bias).zip(factors) {
+            row.iter_mut().for_each(|value| *value *= factor);
+            *bias *= factor;
+        }
+    }
+}
+
 /// Scale and shift of a layer normalisation, `[dim]` each.
 #[derive(Clone, Debug)]
 pub struct NormWeights {
@@ -62,7 +99,8 @@ pub struct NormWeights {
     pub bias: Vec<f32>,
 }
 
-/// One block: `x += proj(attention(qkv(norm1(x))))`, then `x += fc2(gelu(fc1(norm2(x))))`.
+/// One block: `x += proj(attention(qkv(norm1(x))))`, then `x += fc2(activation(fc1(norm2(x))))`. A layer scale
+/// is part of `proj` and `fc2` ([`Linear::scale`]).
 #[derive(Clone, Debug)]
 pub struct BlockWeights {
     /// Before the attention.
@@ -88,16 +126,20 @@ pub struct VitWeights {
     pub name: String,
     /// SHA-256 of the weight file, in hexadecimal.
     pub sha256: String,
-    /// `[dim]`.
-    pub cls_token: Vec<f32>,
-    /// `[1 + grid * grid, dim]`.
+    /// `[prefix, dim]`: the class token, then the others.
+    pub prefix_tokens: Vec<f32>,
+    /// `[prefix + grid * grid, dim]`; zero where a prefix token has no position.
     pub pos_embed: Vec<f32>,
     /// `[dim, 3 * patch * patch]`: channel, row, column of a patch.
     pub patch_embed: Linear,
+    /// Before the first block, if any.
+    pub norm_pre: Option<NormWeights>,
     /// `depth` of them.
     pub blocks: Vec<BlockWeights>,
     /// The final layer normalisation.
     pub norm: NormWeights,
+    /// After the final layer normalisation, `[width, dim]`, if any.
+    pub projection: Option<Linear>,
     /// The classifier on the class token, `[classes, dim]`.
     pub head: Option<Linear>,
 }
@@ -146,13 +188,15 @@ pub fn load_weights(path: &Path) -> Result<VitWeights, BackboneError> {
             .to_string_lossy()
             .into_owned(),
         sha256: sha256(&map),
-        cls_token: file.values("cls_token")?,
+        prefix_tokens: file.values("cls_token")?,
         pos_embed: file.values("pos_embed")?,
         patch_embed: file.linear("patch_embed.proj")?,
+        norm_pre: None,
         blocks: (0..shape.depth)
             .map(|index| file.block(index))
             .collect::<Result<_, _>>()?,
         norm: file.norm("norm")?,
+        projection: None,
         head: match config.classes {
             Some(_) => Some(file.linear("head")?),
             None => None,
@@ -170,20 +214,27 @@ pub fn load_weights(path: &Path) -> Result<VitWeights, BackboneError> {
 impl VitWeights {
     /// What the network is and what goes in and comes out.
     pub fn info(&self) -> BackboneInfo {
-        let grid = self.config.grid;
+        let (grid, dim) = (self.config.grid, self.config.blocks.dim);
+        let projected = self.projection.as_ref().map(|map| map.bias.len());
+        let width = match projected {
+            Some(width) if self.config.project_tokens => width,
+            _ => dim,
+        };
+        let global = projected.unwrap_or(dim);
         BackboneInfo {
             name: self.name.clone(),
             weights_sha256: self.sha256.clone(),
             preprocess: self.config.preprocess.clone(),
             tokens: grid * grid,
-            dim: self.config.dim,
+            dim: width,
             grid: (grid, grid),
+            global: (global != width).then_some(global),
         }
     }
 
     /// The same network for images of `size` x `size` pixels. The position embedding of the patches is
     /// resampled with an antialiased bicubic filter (a = -0.5), as timm's `resample_abs_pos_embed`
-    /// does; the class token's is kept.
+    /// does; those of the tokens before them are kept.
     ///
     /// # Errors
     ///
@@ -197,10 +248,10 @@ impl VitWeights {
             ));
         }
         if to != from {
-            let dim = self.config.dim;
-            let (class, patches) = self.pos_embed.split_at(dim);
+            let dim = self.config.blocks.dim;
+            let (prefix, patches) = self.pos_embed.split_at(self.config.prefix * dim);
             let resampled = resample(patches, from, to, dim);
-            self.pos_embed = [class, &resampled].concat();
+            self.pos_embed = [prefix, &resampled].concat();
         }
         self.config.grid = to;
         self.config.preprocess.size = size;
@@ -378,11 +429,17 @@ impl<'a> WeightFile<'a> {
             preprocess,
             patch: shape.patch,
             grid,
-            dim: shape.dim,
-            depth: shape.depth,
-            heads,
-            hidden: shape.hidden,
-            layer_norm_eps,
+            prefix: 1,
+            blocks: BlockConfig {
+                dim: shape.dim,
+                depth: shape.depth,
+                heads,
+                hidden: shape.hidden,
+                layer_norm_eps,
+                activation: Activation::Gelu,
+                causal: false,
+            },
+            project_tokens: false,
             classes: shape.classes,
         })
     }

@@ -679,6 +679,7 @@ mod tests {
                 tokens: 2,
                 dim: 3,
                 grid: (2, 1),
+                global: None,
             },
             limit: AtomicUsize::new(usize::MAX),
         }

@@ -465,6 +465,7 @@ mod tests {
                     tokens: 2,
                     dim: 3,
                     grid: (1, 2),
+                    global: None,
                 },
                 dtype: TokenType::F16,
                 shard_size: 2,
