@@ -64,7 +64,13 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
 /// The same with the seen labels in reverse order.
 fn reversed(mut prepared: Prepared) -> Outcome<Prepared> {
     let (seen, labels) = (prepared.dataset.seen, &prepared.dataset.labels);
-    let place = |label: usize| if label < seen { seen - 1 - label } else { label };
+    let place = |label: usize| {
+        if label < seen {
+            seen - 1 - label
+        } else {
+            label
+        }
+    };
     let rows = (0..labels.rows())
         .map(|row| {
             let entries = labels.entries(row).iter();

@@ -38,7 +38,7 @@ impl Extraction {
                 .map(|path| (path.into(), path.into()))
                 .collect(),
             options: ExtractOptions {
-                batch: arguments.get("batch", 32)?,
+                batch: Some(arguments.get("batch", 32)?),
                 decoders: arguments.get("threads", 2)?,
                 ..ExtractOptions::default()
             },

@@ -13,7 +13,9 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::backbone::{Backbone, BackboneError};
 use crate::dataset::{Dataset, DatasetError, Split, Summary, table};
-use crate::features::{self, ExtractReport, FeatureError, Progress, StoreError, TokenStore};
+use crate::features::{
+    self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
+};
 use crate::labels::{LabelError, LabelVectors, Resolution, resolve};
 use crate::methods::{self, Dims, MethodError};
 use crate::model::{Card, Model, ModelError, Scorer};
@@ -163,7 +165,7 @@ impl Prepared {
     }
 }
 
-/// Extracts the tokens of a data set's images into `dir`; what an earlier run finished is kept.
+/// Extracts the tokens of a data set's images, or of one part of them, into `dir`; what an earlier run finished is kept.
 ///
 /// # Errors
 /// [`ExperimentError::Features`], and [`ExperimentError::Method`] when the method cannot be built for such tokens, which
@@ -173,6 +175,7 @@ pub fn extract(
     prepared: &Prepared,
     backbone: &dyn Backbone,
     dir: &Path,
+    part: Option<Part>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, ExperimentError> {
     let info = backbone.info();
@@ -186,7 +189,10 @@ pub fn extract(
         &prepared.items(),
         backbone,
         dir,
-        &recipe.extract_options(),
+        &ExtractOptions {
+            part,
+            ..recipe.extract_options()
+        },
         progress,
     )?)
 }
@@ -395,6 +401,12 @@ impl Layout<'_> {
     /// The token store.
     pub fn tokens(&self) -> PathBuf {
         self.0.join("tokens")
+    }
+
+    /// The token store of one part of the images.
+    pub fn part(&self, part: Part) -> PathBuf {
+        let name = format!("tokens-{}-of-{}", part.index(), part.of());
+        self.0.join(name)
     }
 
     /// The run folder of a seed.

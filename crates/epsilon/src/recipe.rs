@@ -80,8 +80,9 @@ pub struct BackboneSettings {
 pub struct FeatureSettings {
     /// Element type of the token store.
     pub dtype: TokenType,
-    /// Images that the backbone takes at once.
-    pub batch: usize,
+    /// Images that the backbone takes at once; left out, as many as fit the memory well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
 }
 
 impl Default for FeatureSettings {
@@ -196,7 +197,7 @@ impl Recipe {
         if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
             return Err(form("[evaluation] K = 0: give at least 1".into()));
         }
-        if recipe.features.batch == 0 {
+        if recipe.features.batch == Some(0) {
             return Err(form("[features] batch = 0: give at least 1".into()));
         }
         if recipe.seeds.is_empty() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use epsilon::experiment;
+use epsilon::features::Part;
 use epsilon::recipe::Recipe;
 
 use super::Place;
@@ -15,6 +16,9 @@ pub struct Args {
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
+    /// Extract only part I of N of the photographs; `epsilon store merge` joins the parts.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Part>,
     /// Read all tokens back and compare their checksums.
     #[arg(long)]
     verify: bool,
@@ -27,7 +31,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let recipe = Recipe::read(&args.recipe)?;
     let prepared = experiment::prepare(&recipe)?;
     let folder = args.place.folder(&args.recipe);
-    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, args.shard)?;
     if args.verify {
         store.verify()?;
     }

@@ -6,6 +6,7 @@ pub mod extract;
 pub mod predict;
 pub mod prepare;
 pub mod quickstart;
+pub mod store;
 pub mod train;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use clap::Args;
 use epsilon::backbone::{self, Backbone};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Layout, Prepared};
-use epsilon::features::TokenStore;
+use epsilon::features::{Part, TokenStore};
 use epsilon::recipe::Recipe;
 
 use crate::console;
@@ -50,18 +51,22 @@ impl Place {
     }
 }
 
-/// Makes sure that a recipe's tokens are there, extracting what is missing; tells whether some images failed.
+/// Makes sure that a recipe's tokens are there, or those of one part of its images, extracting what is missing; tells
+/// whether some images failed.
 pub fn tokens(
     recipe: &Recipe,
     prepared: &Prepared,
     place: &Place,
     folder: &Path,
+    part: Option<Part>,
 ) -> anyhow::Result<(TokenStore, bool)> {
-    let dir = Layout(folder).tokens();
+    let layout = Layout(folder);
+    let dir = part.map_or_else(|| layout.tokens(), |part| layout.part(part));
     let backbone = place.backbone(&recipe.backbone.weights)?;
 
     let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
-    let report = experiment::extract(recipe, prepared, &*backbone, &dir, &mut |progress| {
+    let report = experiment::extract(recipe, prepared, &*backbone, &dir, part, &mut |progress| {
+        bar.set_length(progress.total as u64);
         bar.set_position((progress.done + progress.failed) as u64);
         if progress.failed > 0 {
             bar.set_message(format!("{} failed", progress.failed));

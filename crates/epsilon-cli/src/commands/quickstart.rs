@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 
     let recipe = Recipe::read(&path)?;
     let prepared = experiment::prepare(&recipe)?;
-    let (store, _) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    let (store, _) = super::tokens(&recipe, &prepared, &args.place, &folder, None)?;
     let device = args.place.device()?;
     let methods = [
         ("Epsilon", recipe.method.clone()),

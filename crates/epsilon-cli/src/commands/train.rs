@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let prepared = experiment::prepare(&recipe)?;
     prepared.check(&recipe.evaluation)?;
     let folder = args.place.folder(&args.recipe);
-    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder)?;
+    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, None)?;
     let mut rows = Vec::new();
     for &seed in &recipe.seeds {
         let one = OneSeed {

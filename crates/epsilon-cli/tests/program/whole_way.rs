@@ -195,3 +195,28 @@ fn unseen(prediction: &Value) -> Vec<&str> {
         .map(|entry| entry["name"].as_str().unwrap())
         .collect()
 }
+
+/// Several machines share an extraction: the merged parts train to the model of the whole.
+#[test]
+fn parts_extracted_apart_train_as_the_whole() {
+    let world = World::new();
+    world.run("train recipe.toml --out whole").done();
+    for part in ["2/3", "1/3", "3/3"] {
+        let extract = format!("extract recipe.toml --out parts --shard {part}");
+        world.run(&extract).done();
+    }
+    let parts = |which: &[usize]| {
+        let folders = which.iter().map(|i| format!("parts/tokens-{i}-of-3 "));
+        let folders: String = folders.collect();
+        world.run(&format!("store merge {folders}--out parts/tokens"))
+    };
+    parts(&[1, 3]).refused(&["of 3 parts one is missing: 2"]);
+    let merged = parts(&[3, 1, 2]).done();
+    assert_eq!(merged, "parts/tokens: 36 images of 3 parts, 0 failed\n");
+    world.run("train recipe.toml --out parts").done();
+    let model =
+        |out: &str| std::fs::read(world.path(out).join("seed-1/model.safetensors")).unwrap();
+    assert!(model("parts") == model("whole"));
+    let wrong = world.run("extract recipe.toml --shard 4/3");
+    wrong.refused(&["`4/3` is no part"]);
+}

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Instant;
@@ -14,24 +15,73 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use thiserror::Error;
 
 use super::store::{
-    Failure, Header, JOURNAL, MANIFEST, Manifest, Shard, StoreError, TokenType, VERSION,
+    Failure, Header, JOURNAL, MANIFEST, Manifest, PartOf, Shard, StoreError, TokenType, VERSION,
     read_manifest, shard_name,
 };
-use crate::backbone::{Backbone, BackboneError, Features};
+use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
 use crate::files::{self, sha256};
 use crate::image::{self, Limits, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
 const AHEAD: usize = 8;
 
+/// One of several equal parts of a list of images, so that several machines can share an extraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    index: usize,
+    of: usize,
+}
+
+impl Part {
+    /// Which part, from 1.
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// Of how many.
+    pub fn of(self) -> usize {
+        self.of
+    }
+
+    /// Its own stretch of the list: the parts in their order are the whole.
+    fn cut<T>(self, items: &[T]) -> &[T] {
+        let border =
+            |index: usize| (items.len() as u128 * index as u128 / self.of as u128) as usize;
+        &items[border(self.index - 1)..border(self.index)]
+    }
+}
+
+/// A part that is not written as `2/4`.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "`{0}` is no part: write it as I/N, such as 2/4 for the second of four, with I from 1 to N"
+)]
+pub struct NoPart(String);
+
+impl FromStr for Part {
+    type Err = NoPart;
+
+    fn from_str(text: &str) -> Result<Self, NoPart> {
+        let wrong = || NoPart(text.into());
+        let (index, of) = text.split_once('/').ok_or_else(wrong)?;
+        let number = |digits: &str| digits.parse::<usize>().map_err(|_| wrong());
+        let (index, of) = (number(index)?, number(of)?);
+        if index == 0 || index > of {
+            return Err(wrong());
+        }
+        Ok(Self { index, of })
+    }
+}
+
 /// How images are turned into tokens.
 #[derive(Clone, Debug)]
 pub struct ExtractOptions {
-    /// Images the backbone is given at once.
-    pub batch: usize,
+    /// Images the backbone is given at once; `None` for as many as [`usual_batch`] says.
+    pub batch: Option<usize>,
     /// Threads that read and decode images.
     pub decoders: usize,
     /// Images of a shard; fixed once a store is begun.
@@ -40,19 +90,45 @@ pub struct ExtractOptions {
     pub dtype: TokenType,
     /// Which image files are refused.
     pub limits: Limits,
+    /// Extract only this part of the images.
+    pub part: Option<Part>,
 }
 
 impl Default for ExtractOptions {
-    /// 32 images a batch, 2 decoding threads, 128 images a shard, half precision.
+    /// A batch that fits the memory, a decoding thread a core, 128 images a shard, half precision, all images.
     fn default() -> Self {
         Self {
-            batch: 32,
-            decoders: 2,
+            batch: None,
+            decoders: rayon::current_num_threads(),
             shard_size: 128,
             dtype: TokenType::F16,
             limits: Limits::default(),
+            part: None,
         }
     }
+}
+
+/// The most images a batch holds unless told otherwise: more do not make the backbone faster.
+const USUAL_BATCH: usize = 32;
+
+/// Images a batch holds where nothing is said: as many as fit, pixels and tokens, into an eighth of the memory that is
+/// free, at most 32, at least one a thread. What comes out does not depend on it.
+pub fn usual_batch(info: &BackboneInfo) -> usize {
+    let memory = System::new_with_specifics(
+        RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
+    );
+    let limit = memory.cgroup_limits().map(|limits| limits.free_memory);
+    let free = memory.available_memory().min(limit.unwrap_or(u64::MAX));
+    batch_for(info, free, rayon::current_num_threads())
+}
+
+fn batch_for(info: &BackboneInfo, free: u64, threads: usize) -> usize {
+    // The backbone's own working memory for an image is of the size of a few layers' tokens.
+    const LAYERS: usize = 8;
+    let image = 4 * (info.preprocess.len() + LAYERS * info.tokens * info.dim);
+    let most = (free / 8 / image.max(1) as u64).min(USUAL_BATCH as u64) as usize;
+    // Whole rounds of all threads.
+    (most / threads * threads).max(threads)
 }
 
 /// How far an extraction is.
@@ -142,15 +218,22 @@ pub fn extract(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
-    if options.batch == 0 || options.shard_size == 0 || options.decoders == 0 {
+    if options.batch == Some(0) || options.shard_size == 0 || options.decoders == 0 {
         return Err(FeatureError::Options);
     }
+    let whole_sha256 = digest(items)?;
+    let items = options.part.map_or(items, |part| part.cut(items));
     let header = Header {
         version: VERSION,
         backbone: backbone.info().clone(),
         dtype: options.dtype,
         shard_size: options.shard_size,
         items_sha256: digest(items)?,
+        part: options.part.map(|Part { index, of }| PartOf {
+            index,
+            of,
+            whole_sha256,
+        }),
     };
     if dir.join(MANIFEST).exists() {
         return finished(dir, &header);
@@ -160,6 +243,9 @@ pub fn extract(
     let resumed = writer.manifest.ids.len();
     let earlier = writer.consumed;
     let rest = &items[earlier.min(items.len())..];
+    let most = options
+        .batch
+        .unwrap_or_else(|| usual_batch(backbone.info()));
     decoded(rest, &backbone.info().preprocess, options, |images| {
         let mut batch = Batch::default();
         for (offset, (id, _)) in rest.iter().enumerate() {
@@ -169,7 +255,7 @@ pub fn extract(
             }
             let read = offset + 1;
             // A batch never reaches into the next shard: a resumed run then forms the same batches.
-            let full = batch.ids.len() == options.batch.min(writer.room());
+            let full = batch.ids.len() == most.min(writer.room());
             if full || read == rest.len() {
                 writer.add(&mut batch, backbone, earlier + read)?;
                 progress(Progress {
@@ -211,7 +297,7 @@ fn finished(dir: &Path, header: &Header) -> Result<ExtractReport, FeatureError> 
 }
 
 /// Says what differs between the store that is there and the one asked for.
-fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreError> {
+pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreError> {
     let (a, b) = (&found.backbone, &wanted.backbone);
     let backbone = |header: &Header| {
         let info = &header.backbone;
@@ -249,6 +335,12 @@ fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreEr
             wanted.shard_size.to_string(),
         ),
         (
+            "part of the images",
+            found.part == wanted.part,
+            part_name(found),
+            part_name(wanted),
+        ),
+        (
             "list of images",
             found.items_sha256 == wanted.items_sha256,
             format!("hash {}", found.items_sha256),
@@ -263,6 +355,13 @@ fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreEr
             found,
             wanted,
         }),
+    }
+}
+
+fn part_name(header: &Header) -> String {
+    match &header.part {
+        Some(part) => format!("part {} of {}", part.index, part.of),
+        None => "all of them".into(),
     }
 }
 
@@ -738,7 +837,7 @@ mod tests {
 
     fn options() -> ExtractOptions {
         ExtractOptions {
-            batch: 4,
+            batch: Some(4),
             decoders: 3,
             shard_size: 10,
             ..ExtractOptions::default()
@@ -998,7 +1097,7 @@ mod tests {
             matches!(run(&items, &means(), &dir), Err(FeatureError::Duplicate { id }) if id == "photo 1")
         );
         let none = ExtractOptions {
-            batch: 0,
+            batch: Some(0),
             ..options()
         };
         assert!(matches!(
@@ -1011,5 +1110,124 @@ mod tests {
             assert_eq!(run(list, &means(), &dir).unwrap().images, 0);
             assert!(TokenStore::open(&dir).unwrap().is_empty());
         }
+    }
+
+    #[test]
+    fn parts_are_written_as_people_write_them() {
+        for text in ["2/4", "1/1"] {
+            let part: Part = text.parse().unwrap();
+            assert_eq!(format!("{}/{}", part.index(), part.of()), text);
+        }
+        for text in ["0/4", "5/4", "4", "a/b", "-1/2", "1/0", "1/2/3", ""] {
+            let error = text.parse::<Part>().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{text}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_fits_the_memory_in_whole_rounds() {
+        let info = means().info;
+        let image = 4 * (3 * 4 * 4 + 8 * 2 * 3);
+        let free = |images: u64| 8 * images * image;
+        assert_eq!(batch_for(&info, free(1000), 2), 32);
+        assert_eq!(batch_for(&info, free(1000), 5), 30);
+        assert_eq!(batch_for(&info, free(9), 4), 8);
+        assert_eq!(batch_for(&info, 0, 4), 4);
+        assert!(usual_batch(&info) >= 1);
+    }
+
+    fn part(text: &str) -> ExtractOptions {
+        ExtractOptions {
+            part: Some(text.parse().unwrap()),
+            ..options()
+        }
+    }
+
+    #[test]
+    fn merged_parts_are_the_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 37);
+        let whole = folder.path().join("whole");
+        run(&items, &means(), &whole).unwrap();
+        let whole = TokenStore::open(&whole).unwrap();
+        let parts: Vec<PathBuf> = (1..=3)
+            .rev()
+            .map(|index| {
+                let dir = folder.path().join(format!("part {index}"));
+                let options = part(&format!("{index}/3"));
+                extract(&items, &means(), &dir, &options, &mut |_| {}).unwrap();
+                dir
+            })
+            .collect();
+        let dir = folder.path().join("merged");
+        // What a killed merge may have left.
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join(shard_name(1)), "half a shard").unwrap();
+        super::super::merge(&parts, &dir).unwrap();
+        let merged = TokenStore::open(&dir).unwrap();
+        merged.verify().unwrap();
+        assert_eq!(merged.ids(), whole.ids());
+        assert_eq!(merged.manifest().failed, whole.manifest().failed);
+        assert_eq!(merged.manifest().header, whole.manifest().header);
+        let (mut ours, mut theirs) = ([0.0; 6], [0.0; 6]);
+        for row in 0..whole.len() {
+            merged.read_tokens(row, &mut ours);
+            whole.read_tokens(row, &mut theirs);
+            assert_eq!(ours, theirs, "row {row}");
+        }
+        // It is what the whole extraction would have made.
+        let report = run(&items, &means(), &dir).unwrap();
+        assert_eq!(report.resumed, whole.len());
+    }
+
+    #[test]
+    fn parts_that_do_not_belong_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 9);
+        let make = |name: &str, items: &[(String, PathBuf)], options: &ExtractOptions| {
+            let dir = folder.path().join(name);
+            extract(items, &means(), &dir, options, &mut |_| {}).unwrap();
+            dir
+        };
+        let first = make("first", &items, &part("1/2"));
+        let second = make("second", &items, &part("2/2"));
+        let again = make("again", &items, &part("1/2"));
+        let third = make("third", &items, &part("3/3"));
+        let other = make("other", &items[..8], &part("2/2"));
+        let whole = make("whole", &items, &options());
+        let single = ExtractOptions {
+            dtype: TokenType::F32,
+            ..part("2/2")
+        };
+        let single = make("single", &items, &single);
+        let to = folder.path().join("to");
+        let message = |parts: &[&PathBuf]| {
+            let parts: Vec<PathBuf> = parts.iter().map(|dir| dir.to_path_buf()).collect();
+            let text = super::super::merge(&parts, &to).unwrap_err().to_string();
+            assert!(!to.exists(), "something was written: {text}");
+            text
+        };
+        assert!(message(&[]).contains("no part"));
+        assert!(message(&[&first]).contains("of 2 parts one is missing: 2"));
+        assert!(message(&[&first, &second, &again]).contains("are both part 1"));
+        assert!(message(&[&first, &third]).contains("different lists"));
+        assert!(message(&[&first, &other]).contains("different lists"));
+        assert!(message(&[&first, &whole]).contains("whole: holds a whole list"));
+        assert!(message(&[&first, &single]).contains("value type"));
+        assert!(message(&[&first, &folder.path().join("none")]).contains("no token store there"));
+
+        let shard = second.join(shard_name(0));
+        let mut bytes = fs::read(&shard).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&shard, bytes).unwrap();
+        assert!(message(&[&first, &second]).contains("its checksum is not the manifest's"));
+        let error = super::super::merge(&[first.clone(), again], &whole).unwrap_err();
+        assert!(error.to_string().contains("are both part 1"), "{error}");
+        // Another part than the one that is there.
+        let error = extract(&items, &means(), &first, &part("2/2"), &mut |_| {}).unwrap_err();
+        assert!(
+            error.to_string().contains("part 1 of 2, not part 2 of 2"),
+            "{error}"
+        );
     }
 }

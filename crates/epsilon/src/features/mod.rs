@@ -1,7 +1,13 @@
 //! Tokens of many images: extraction with a backbone, and the store that keeps them on disk.
 
 mod extract;
+mod merge;
 mod store;
 
-pub use self::extract::{ExtractOptions, ExtractReport, FeatureError, Progress, extract};
-pub use self::store::{Failure, Header, Manifest, Shard, StoreError, TokenStore, TokenType};
+pub use self::extract::{
+    ExtractOptions, ExtractReport, FeatureError, NoPart, Part, Progress, extract, usual_batch,
+};
+pub use self::merge::{MergeError, merge};
+pub use self::store::{
+    Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,
+};

@@ -57,10 +57,24 @@ pub struct Header {
     pub backbone: BackboneInfo,
     /// How a value is kept.
     pub dtype: TokenType,
-    /// Images of every shard but the last, which may hold fewer.
+    /// The most images of a shard. All but the last hold as many, and in a merged store the last one of each part.
     pub shard_size: usize,
     /// SHA-256 of the ids of all images asked for, each followed by a line feed; failed ones included.
     pub items_sha256: String,
+    /// Set where the store holds a part of a larger list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartOf>,
+}
+
+/// Which part of a list of images a store holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOf {
+    /// Which one, from 1.
+    pub index: usize,
+    /// Into how many the list was cut.
+    pub of: usize,
+    /// `items_sha256` of the whole list.
+    pub whole_sha256: String,
 }
 
 /// One file of a store.
@@ -157,10 +171,11 @@ pub struct TokenStore {
     shards: Vec<MappedShard>,
 }
 
-/// A shard in memory, and where its tensors lie.
+/// A shard in memory, its first row, and where its tensors lie.
 #[derive(Debug)]
 struct MappedShard {
     map: Mmap,
+    first: usize,
     tokens: usize,
     global: usize,
 }
@@ -179,11 +194,12 @@ impl TokenStore {
             reason,
         };
         let rows = rows(&manifest).map_err(damaged)?;
-        let shards = manifest
-            .shards
-            .iter()
-            .map(|shard| open_shard(dir, &manifest.header, shard))
-            .collect::<Result<_, _>>()?;
+        let mut first = 0;
+        let mut shards = Vec::with_capacity(manifest.shards.len());
+        for shard in &manifest.shards {
+            shards.push(open_shard(dir, &manifest.header, shard, first)?);
+            first += shard.rows;
+        }
         Ok(Self {
             dir: dir.into(),
             manifest,
@@ -258,12 +274,11 @@ impl TokenStore {
 
     fn read(&self, row: usize, tensor: impl Fn(&MappedShard) -> usize, out: &mut [f32]) {
         assert!(row < self.len(), "row {row} of {}", self.len());
-        let Header {
-            shard_size, dtype, ..
-        } = self.manifest.header;
-        let shard = &self.shards[row / shard_size];
+        let dtype = self.manifest.header.dtype;
+        let shard = self.shards.partition_point(|shard| shard.first <= row) - 1;
+        let shard = &self.shards[shard];
         let length = out.len() * dtype.bytes();
-        let from = tensor(shard) + row % shard_size * length;
+        let from = tensor(shard) + (row - shard.first) * length;
         let bytes = &shard.map[from..from + length];
         // `open_shard` has checked the alignment.
         match dtype {
@@ -348,25 +363,22 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
     if header.backbone.tokens == 0 || header.backbone.dim == 0 || header.shard_size == 0 {
         return Err("tokens, dim and shard_size must be above zero".into());
     }
-    let full = ids.len() / header.shard_size;
     for (index, shard) in shards.iter().enumerate() {
-        let rows = if index < full {
-            header.shard_size
-        } else {
-            ids.len() % header.shard_size
-        };
-        if shard.rows != rows || rows == 0 || shard.file != shard_name(index) {
+        let fits = (1..=header.shard_size).contains(&shard.rows);
+        if !fits || shard.file != shard_name(index) {
             return Err(format!(
-                "shard {index} is {} with {} images, expected {} with {rows}",
+                "shard {index} is {} with {} images, expected {} with 1 to {}",
                 shard.file,
                 shard.rows,
-                shard_name(index)
+                shard_name(index),
+                header.shard_size
             ));
         }
     }
-    if shards.len() != ids.len().div_ceil(header.shard_size) {
+    let held: usize = shards.iter().map(|shard| shard.rows).sum();
+    if held != ids.len() {
         return Err(format!(
-            "{} shards cannot hold {} images",
+            "{} shards hold {held} images, {} are listed",
             shards.len(),
             ids.len()
         ));
@@ -380,7 +392,12 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
     Ok(rows)
 }
 
-fn open_shard(dir: &Path, header: &Header, shard: &Shard) -> Result<MappedShard, StoreError> {
+fn open_shard(
+    dir: &Path,
+    header: &Header,
+    shard: &Shard,
+    first: usize,
+) -> Result<MappedShard, StoreError> {
     let path = dir.join(&shard.file);
     let failed = |source: io::Error| match source.kind() {
         ErrorKind::NotFound => StoreError::MissingShard { path: path.clone() },
@@ -406,6 +423,7 @@ fn open_shard(dir: &Path, header: &Header, shard: &Shard) -> Result<MappedShard,
     );
     Ok(MappedShard {
         map,
+        first,
         tokens,
         global,
     })
@@ -470,6 +488,7 @@ mod tests {
                 dtype: TokenType::F16,
                 shard_size: 2,
                 items_sha256: String::new(),
+                part: None,
             },
             shards: Vec::new(),
             failed: Vec::new(),
@@ -571,13 +590,14 @@ mod tests {
         assert!(spoil(&|m| m.header.backbone.tokens = 4).contains("tokens is F16 [2, 2, 3]"));
         assert!(spoil(&|m| m.header.dtype = TokenType::F32).contains("expected F32"));
         assert!(spoil(&|m| m.header.shard_size = 0).contains("above zero"));
-        assert!(spoil(&|m| m.ids.push("d".into())).contains("shard 1 is"));
+        assert!(spoil(&|m| m.ids.push("d".into())).contains("hold 3 images, 4 are listed"));
+        assert!(spoil(&|m| m.shards[1].rows = 3).contains("with 3 images, expected"));
         assert!(spoil(&|m| m.ids[2] = "a".into()).contains("the id a is there twice"));
         assert!(
             spoil(&|m| m.shards[1].file = "../../passwd".into())
                 .contains("shard 1 is ../../passwd")
         );
-        assert!(spoil(&|m| m.shards.truncate(1)).contains("1 shards cannot hold 3 images"));
+        assert!(spoil(&|m| m.shards.truncate(1)).contains("1 shards hold 2 images, 3 are listed"));
 
         put(dir.path(), &good);
         let path = dir.path().join(shard_name(1));
