@@ -6,10 +6,12 @@ pub mod extract;
 pub mod predict;
 pub mod prepare;
 pub mod quickstart;
+pub mod store;
 pub mod train;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use epsilon::backbone::{self, Backbone};
 use epsilon::burn::tensor::Device;
@@ -33,10 +35,7 @@ pub struct Place {
 impl Place {
     /// The folder of the experiment that this recipe file describes.
     pub fn folder(&self, recipe: &Path) -> PathBuf {
-        let name = recipe.file_stem().unwrap_or_default();
-        self.out
-            .clone()
-            .unwrap_or_else(|| Path::new("runs").join(name))
+        run_folder(self.out.as_deref(), recipe)
     }
 
     /// The device.
@@ -50,6 +49,12 @@ impl Place {
     }
 }
 
+/// The folder of a recipe's experiment: the one asked for, or `runs/RECIPE`.
+pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
+    let name = recipe.file_stem().unwrap_or_default();
+    out.map_or_else(|| Path::new("runs").join(name), PathBuf::from)
+}
+
 /// Makes sure that a recipe's tokens are there, extracting what is missing; tells whether some images failed.
 pub fn tokens(
     recipe: &Recipe,
@@ -57,8 +62,15 @@ pub fn tokens(
     place: &Place,
     folder: &Path,
 ) -> anyhow::Result<(TokenStore, bool)> {
+    if let Some(dir) = &recipe.features.store {
+        return Ok((TokenStore::open(dir)?, false));
+    }
     let dir = Layout(folder).tokens();
-    let backbone = place.backbone(&recipe.backbone.weights)?;
+    let backbone = recipe
+        .backbone
+        .as_ref()
+        .context("the recipe names no backbone")?;
+    let backbone = place.backbone(&backbone.weights)?;
 
     let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
     let report = experiment::extract(recipe, prepared, &*backbone, &dir, &mut |progress| {

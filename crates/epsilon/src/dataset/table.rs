@@ -1,19 +1,21 @@
-//! Tables of photographs: TSV, CSV or JSONL with path, split and labels, and lists of seen and unseen labels.
+//! Tables of photographs: TSV, CSV, JSONL or Parquet with path, split and labels, and lists of seen and unseen labels.
 //!
 //! A TSV or CSV table has the columns `path`, `split`, `labels` and, if wanted, `negative`; a first line with
 //! these names is recognised and may order them freely. Labels in a cell are separated by `,`, `;` or `|`
 //! (a CSV cell with commas is quoted). A JSONL table has one object a line:
-//! `{"path": "a.jpg", "split": "train", "labels": ["cat"], "negative": ["dog"]}`.
+//! `{"path": "a.jpg", "split": "train", "labels": ["cat"], "negative": ["dog"]}`. A Parquet table has columns of these
+//! names, `labels` and `negative` lists of text or cells as above; its rows are counted as lines.
 //!
 //! Without `negative`, a label that an image does not list is negative; with it, unknown.
 
-use super::summary::WordCounts;
+use super::columns;
+use super::lines::{self, line_error};
+use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::labels::read_seen_unseen;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
 /// The characters that separate labels in a cell.
@@ -23,7 +25,7 @@ const SEPARATORS: [char; 3] = [',', ';', '|'];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableOptions {
-    /// The table; its extension (`tsv`, `csv`, `jsonl`, `ndjson`) tells its kind.
+    /// The table; its extension (`tsv`, `csv`, `jsonl`, `ndjson`, `parquet`) tells its kind.
     pub table: PathBuf,
     /// The folder that the paths of the table are relative to.
     pub images: PathBuf,
@@ -57,7 +59,7 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
     let (names, seen) = read_seen_unseen(&options.seen, &options.unseen)?;
     let path = &options.table;
     let format = Format::of(path)?;
-    if format != Format::Jsonl
+    if matches!(format, Format::Tsv | Format::Csv)
         && let Some(name) = names.iter().find(|name| name.contains(SEPARATORS))
     {
         return Err(DatasetError::NameHoldsSeparator {
@@ -65,22 +67,17 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
             path: path.clone(),
         });
     }
-    let file = File::open(path).map_err(|source| DatasetError::Read {
-        path: path.clone(),
-        source,
-    })?;
     let mut table = Table::new(path, &options.images, &names);
-    format.read(path, BufReader::new(file), &mut |line, row| {
-        table.push(line, row)
-    })?;
+    format.read(path, &mut |line, row| table.push(line, row))?;
     let (records, labels, ignored) = table.finish()?;
     let dataset = Dataset {
         records,
         labels,
+        words: names.clone(),
         names,
         seen,
     };
-    let summary = Summary::new(&dataset, ignored);
+    let summary = Summary::new(&dataset, ignored, Notes::default());
     Ok((dataset, summary))
 }
 
@@ -102,6 +99,7 @@ enum Format {
     Tsv,
     Csv,
     Jsonl,
+    Parquet,
 }
 
 impl Format {
@@ -115,30 +113,24 @@ impl Format {
             "tsv" => Ok(Self::Tsv),
             "csv" => Ok(Self::Csv),
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "parquet" => Ok(Self::Parquet),
             _ => Err(DatasetError::Extension { path: path.into() }),
         }
     }
 
-    fn read(self, path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
+    fn read(self, path: &Path, sink: &mut Sink) -> Result<(), DatasetError> {
         match self {
-            Self::Tsv => read_tsv(path, reader, sink),
-            Self::Csv => read_csv(path, reader, sink),
-            Self::Jsonl => read_jsonl(path, reader, sink),
+            Self::Tsv => read_tsv(path, lines::open(path)?, sink),
+            Self::Csv => read_csv(path, lines::open(path)?, sink),
+            Self::Jsonl => read_jsonl(path, lines::open(path)?, sink),
+            Self::Parquet => read_parquet(path, sink),
         }
-    }
-}
-
-fn line_error(path: &Path, line: u64, problem: LineError) -> DatasetError {
-    DatasetError::Line {
-        path: path.into(),
-        line,
-        problem,
     }
 }
 
 fn read_tsv(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
     let mut columns = None;
-    for_each_line(path, reader, |line, text| {
+    lines::for_each(path, reader, |line, text| {
         match cells(&mut columns, text.split('\t')) {
             Ok(Some(row)) => sink(line, row),
             Ok(None) => Ok(()),
@@ -148,45 +140,11 @@ fn read_tsv(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), Da
 }
 
 fn read_jsonl(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
-    for_each_line(path, reader, |line, text| {
+    lines::for_each(path, reader, |line, text| {
         let row = serde_json::from_str(text)
             .map_err(|error| line_error(path, line, LineError::Json(error)))?;
         sink(line, row)
     })
-}
-
-/// Hands over every line that is not blank, without byte order mark and line end.
-fn for_each_line(
-    path: &Path,
-    mut reader: impl BufRead,
-    mut sink: impl FnMut(u64, &str) -> Result<(), DatasetError>,
-) -> Result<(), DatasetError> {
-    let mut buffer = Vec::new();
-    for line in 1.. {
-        buffer.clear();
-        let length =
-            reader
-                .read_until(b'\n', &mut buffer)
-                .map_err(|source| DatasetError::Read {
-                    path: path.into(),
-                    source,
-                })?;
-        if length == 0 {
-            break;
-        }
-        let text =
-            std::str::from_utf8(&buffer).map_err(|_| line_error(path, line, LineError::NotUtf8))?;
-        let text = if line == 1 {
-            text.strip_prefix('\u{feff}').unwrap_or(text)
-        } else {
-            text
-        };
-        let text = text.trim_end_matches(['\n', '\r']);
-        if !text.trim().is_empty() {
-            sink(line, text)?;
-        }
-    }
-    Ok(())
 }
 
 fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), DatasetError> {
@@ -221,6 +179,69 @@ fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), D
         }
     }
     Ok(())
+}
+
+/// The columns of a Parquet table.
+const PARQUET: [&str; 4] = ["path", "split", "labels", "negative"];
+
+fn read_parquet(path: &Path, sink: &mut Sink) -> Result<(), DatasetError> {
+    let found = columns::about(path)?.columns;
+    // pandas keeps its row labels in a column of this name.
+    let is_column = |name: &&String| !name.starts_with("__index_level_");
+    let negative = found.iter().any(|name| name == "negative");
+    let wanted = &PARQUET[..if negative { 4 } else { 3 }];
+    let other = found
+        .iter()
+        .filter(is_column)
+        .find(|name| !wanted.contains(&name.as_str()));
+    if let Some(name) = other {
+        let reason = format!(
+            "unknown column {name:?}; a table has path, split, labels and, if wanted, negative"
+        );
+        return Err(DatasetError::Form {
+            path: path.into(),
+            reason,
+        });
+    }
+    let mut line = 0;
+    columns::read(path, wanted, &[], |rows| {
+        for row in 0..rows.count {
+            line += 1;
+            let error = |problem| line_error(path, line, problem);
+            let text = |column: usize| match rows.texts[column].row(row) {
+                [value] => columns::text(value).map(|text| text.trim().to_string()),
+                _ => Ok(String::new()),
+            };
+            let names = |column: usize| {
+                let cells = &rows.texts[column];
+                let texts = cells.row(row).iter().map(columns::text);
+                match cells.is_list {
+                    true => texts.map(|text| text.map(str::to_string)).collect(),
+                    false => texts
+                        .map(|text| text.map(split_cell))
+                        .collect::<Result<Vec<_>, _>>()
+                        .map(|cells| cells.concat()),
+                }
+            };
+            let written = Row {
+                path: text(0).map_err(error)?,
+                split: text(1).map_err(error)?,
+                labels: names(2).map_err(error)?,
+                negative: negative.then(|| names(3)).transpose().map_err(error)?,
+            };
+            sink(line, written)?;
+        }
+        Ok(())
+    })
+}
+
+/// The labels of a cell.
+fn split_cell(cell: &str) -> Vec<String> {
+    let names = cell.split(SEPARATORS).map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(Into::into)
+        .collect()
 }
 
 /// Tells on which line a record of a CSV file starts. The csv crate's own count starts at the blank lines
@@ -311,14 +332,7 @@ fn cells<'c>(
             expected: columns.width.to_string(),
         });
     }
-    let labels = |column: usize| -> Vec<String> {
-        cells[column]
-            .split(SEPARATORS)
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(Into::into)
-            .collect()
-    };
+    let labels = |column: usize| split_cell(cells[column]);
     Ok(Some(Row {
         path: cells[columns.path].into(),
         split: cells[columns.split].into(),
@@ -695,7 +709,9 @@ labels       3 seen, 1 unseen; a label that is not listed is negative
              seen labels without image            2         2
              unseen labels without image          1         0
              seen labels per image             1.00      1.00
+               of those with one               1.00      1.00
              unseen labels per image           0.00      1.00
+               of those with one               0.00      1.00
              no train image has the seen labels: dog, ice cream
              no test image has the seen labels: cat, ice cream
 ignored      1 words in neither list, 1 times; most often: tree 1
