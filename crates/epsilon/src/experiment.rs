@@ -162,7 +162,7 @@ impl Prepared {
         self.dataset
             .records
             .iter()
-            .map(|r| (r.id.clone(), r.path.clone()))
+            .map(|r| (r.id.clone(), r.path()))
             .collect()
     }
 

@@ -11,6 +11,7 @@ use crate::labels::read_seen_unseen;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Which categories are seen and which unseen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,15 +260,16 @@ pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
     let mut rows = Vec::new();
     let mut ignored = WordCounts::new();
     let mut notes = Notes::default();
+    let mut places = HashSet::new();
     let parts = [
-        (Split::Train, "train", &options.train, &options.train_images),
-        (Split::Test, "test", &options.test, &options.test_images),
+        (Split::Train, &options.train, &options.train_images),
+        (Split::Test, &options.test, &options.test_images),
     ];
-    for (split, prefix, path, images) in parts {
+    for (split, path, images) in parts {
+        let folder: Arc<Path> = images.as_path().into();
         let found = Instances::read(path)?.labels(path, &names, &mut ignored)?;
-        for (file, labels) in found {
+        for (id, labels) in found {
             let unseen = labels.iter().any(|&(label, _)| label as usize >= seen);
-            let id = format!("{prefix}/{file}");
             if split == Split::Train
                 && unseen
                 && options.training_images == TrainingImages::WithoutUnseen
@@ -275,9 +277,13 @@ pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
                 notes.count("training images with an unseen category, dropped", &id);
                 continue;
             }
+            if !places.insert(id.clone()) {
+                notes.count("test images that are also training images, left out", &id);
+                continue;
+            }
             records.push(Record {
                 id,
-                path: images.join(file),
+                folder: folder.clone(),
                 split,
             });
             rows.push(labels);
@@ -479,14 +485,24 @@ mod tests {
         assert_eq!(dataset.names, ["cat", "dog", "cow"]);
         assert_eq!(dataset.labels.entries(0), []);
         assert_eq!(dataset.labels.entries(1), [(1, 1), (2, 1)]);
-        assert_eq!(dataset.records[1].id, "train/b.jpg");
-        assert!(dataset.records[1].path.ends_with("train2014/b.jpg"));
+        assert_eq!(dataset.records[1].id, "b.jpg");
+        assert!(dataset.records[1].path().ends_with("train2014/b.jpg"));
         assert!(summary.most_ignored[0].0 == "tree" && summary.ignored_words == 1);
         options.training_images = TrainingImages::WithoutUnseen;
         let (dataset, summary) = read(&options).unwrap();
         assert_eq!(summary.train.images, 1);
-        assert_eq!(dataset.records[0].id, "train/a.jpg");
-        assert_eq!(summary.notes[0].examples, ["train/b.jpg"]);
+        assert_eq!(dataset.records[0].id, "a.jpg");
+        assert_eq!(summary.notes[0].examples, ["b.jpg"]);
+    }
+
+    #[test]
+    fn an_image_of_both_files_stays_in_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        world(dir.path(), 3, 2, 1);
+        let options = options(dir.path());
+        std::fs::copy(&options.train, &options.test).unwrap();
+        let (dataset, summary) = read(&options).unwrap();
+        assert_eq!((dataset.records.len(), summary.notes[0].count), (3, 3));
     }
 
     #[test]
@@ -565,7 +581,7 @@ mod tests {
             let (dataset, summary) = read(&options(dir.path())).unwrap();
             prop_assert_eq!((summary.train.images, summary.test.images), (train, test));
             for (row, (file, labels)) in tree.iter().flatten().enumerate() {
-                prop_assert!(dataset.records[row].path.ends_with(file));
+                prop_assert!(dataset.records[row].path().ends_with(file));
                 let known: Vec<usize> = labels.iter().copied().filter(|&label| label < 3).collect();
                 prop_assert_eq!(dataset.labels.positives(row).collect::<Vec<_>>(), known);
             }

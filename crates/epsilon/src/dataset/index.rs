@@ -1,8 +1,8 @@
 //! The index of a data set: images and labels as they were read, in one Parquet file, so that text files of gigabytes are
 //! read once. It is used while the options and the size and time of every source file are what they were.
 //!
-//! Columns: `id` and `path` of each image, `split` (0 train, 1 test), and the numbers of its `positive` and `negative`
-//! labels. The label names and the counts are in the file's metadata, under `epsilon.index`.
+//! Columns: `id` of each image, the number of its `folder`, `split` (0 train, 1 test), and the numbers of its `positive` and
+//! `negative` labels. Folders, label names and counts are in the file's metadata, under `epsilon.index`.
 
 use super::columns::{self, Rows};
 use super::{Dataset, DatasetError, Record, SparseLabels, Split, Summary};
@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 const METADATA: &str = "epsilon.index";
 const SCHEMA: &str = "message index {
     required binary id (UTF8);
-    required binary path (UTF8);
+    required int32 folder;
     required int32 split;
     repeated int32 positive;
     repeated int32 negative;
@@ -36,6 +36,7 @@ const GROUP: usize = 1 << 16;
 #[derive(Serialize, Deserialize)]
 struct Header {
     key: String,
+    folders: Vec<PathBuf>,
     names: Vec<String>,
     words: Vec<String>,
     seen: usize,
@@ -105,13 +106,16 @@ fn load(path: &Path, key: &str) -> Result<Option<(Dataset, Summary)>, DatasetErr
     let mut records = Vec::with_capacity(about.rows.min(1 << 24));
     let mut starts = vec![0];
     let mut entries: Vec<(u32, i8)> = Vec::new();
-    let numbers = ["split", "positive", "negative"];
-    columns::read(path, &["id", "path"], &numbers, |rows| {
+    let folders: Vec<Arc<Path>> = header.folders.iter().map(|f| f.as_path().into()).collect();
+    let numbers = ["folder", "split", "positive", "negative"];
+    columns::read(path, &["id"], &numbers, |rows| {
         for row in 0..rows.count {
-            records
-                .push(record(&rows, row).ok_or_else(|| damaged("a row without a value".into()))?);
+            records.push(
+                record(&rows, row, &folders)
+                    .ok_or_else(|| damaged("a row without a value".into()))?,
+            );
             let start = entries.len();
-            for (column, value) in [(1, 1), (2, -1)] {
+            for (column, value) in [(2, 1), (3, -1)] {
                 let labels = rows.numbers[column].row(row).iter();
                 entries.extend(labels.map(|&label| (label as u32, value)));
             }
@@ -137,27 +141,35 @@ fn load(path: &Path, key: &str) -> Result<Option<(Dataset, Summary)>, DatasetErr
     Ok(Some((dataset, summary)))
 }
 
-fn record(rows: &Rows, row: usize) -> Option<Record> {
-    let text = |column: usize| {
-        let value = rows.texts[column].row(row).first()?;
-        columns::text(value).ok().map(str::to_string)
+fn record(rows: &Rows, row: usize, folders: &[Arc<Path>]) -> Option<Record> {
+    let [id] = rows.texts[0].row(row) else {
+        return None;
     };
-    let split = match rows.numbers[0].row(row) {
-        [0] => Split::Train,
-        [1] => Split::Test,
-        _ => return None,
+    let ([folder], [split]) = (rows.numbers[0].row(row), rows.numbers[1].row(row)) else {
+        return None;
     };
     Some(Record {
-        id: text(0)?,
-        path: text(1)?.into(),
-        split,
+        id: columns::text(id).ok()?.to_string(),
+        folder: folders.get(usize::try_from(*folder).ok()?)?.clone(),
+        split: match split {
+            0 => Split::Train,
+            1 => Split::Test,
+            _ => return None,
+        },
     })
 }
 
 /// Writes the index, beside its place first.
 fn save(path: &Path, key: &str, dataset: &Dataset, summary: &Summary) -> Result<(), DatasetError> {
+    let mut folders: Vec<Arc<Path>> = Vec::new();
+    for record in &dataset.records {
+        if !folders.contains(&record.folder) {
+            folders.push(record.folder.clone());
+        }
+    }
     let header = Header {
         key: key.into(),
+        folders: folders.iter().map(|folder| folder.to_path_buf()).collect(),
         names: dataset.names.clone(),
         words: dataset.words.clone(),
         seen: dataset.seen,
@@ -176,8 +188,13 @@ fn save(path: &Path, key: &str, dataset: &Dataset, summary: &Summary) -> Result<
     }
     let header = serde_json::to_string(&header).map_err(|error| failed(error.into()))?;
     files::replace(path, |file| {
-        write(BufWriter::with_capacity(1 << 18, file), header, dataset)
-            .map_err(std::io::Error::other)
+        write(
+            BufWriter::with_capacity(1 << 18, file),
+            header,
+            &folders,
+            dataset,
+        )
+        .map_err(std::io::Error::other)
     })
     .map_err(failed)
 }
@@ -185,6 +202,7 @@ fn save(path: &Path, key: &str, dataset: &Dataset, summary: &Summary) -> Result<
 fn write(
     file: impl std::io::Write + Send,
     header: String,
+    folders: &[Arc<Path>],
     dataset: &Dataset,
 ) -> Result<(), ParquetError> {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
@@ -199,33 +217,30 @@ fn write(
         let rows = first..rows.min(first + GROUP);
         let records = &dataset.records[rows.clone()];
         let mut group = writer.next_row_group()?;
-        let texts = |text: &dyn Fn(&Record) -> Result<ByteArray, ParquetError>| {
-            records.iter().map(text).collect::<Result<Vec<_>, _>>()
-        };
-        let ids = texts(&|record| Ok(record.id.as_str().into()))?;
-        let paths = texts(&|record| match record.path.to_str() {
-            Some(path) => Ok(path.into()),
-            None => Err(ParquetError::General(format!(
-                "{} is not UTF-8",
-                record.path.display()
-            ))),
-        })?;
-        for values in [ids, paths] {
+        let ids: Vec<ByteArray> = records.iter().map(|r| r.id.as_str().into()).collect();
+        let mut column = next(&mut group)?;
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&ids, None, None)?;
+        column.close()?;
+        let folder = |record: &Record| folders.iter().position(|f| *f == record.folder);
+        let numbers: [Vec<i32>; 2] = [
+            records
+                .iter()
+                .map(|r| folder(r).unwrap_or(0) as i32)
+                .collect(),
+            records
+                .iter()
+                .map(|r| i32::from(r.split == Split::Test))
+                .collect(),
+        ];
+        for values in numbers {
             let mut column = next(&mut group)?;
             column
-                .typed::<ByteArrayType>()
+                .typed::<Int32Type>()
                 .write_batch(&values, None, None)?;
             column.close()?;
         }
-        let splits: Vec<i32> = records
-            .iter()
-            .map(|record| i32::from(record.split == Split::Test))
-            .collect();
-        let mut column = next(&mut group)?;
-        column
-            .typed::<Int32Type>()
-            .write_batch(&splits, None, None)?;
-        column.close()?;
         for sign in [1, -1] {
             let (mut values, mut present, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
             for row in rows.clone() {
@@ -287,7 +302,7 @@ mod tests {
         assert_eq!(cached(&path, &key, never).unwrap(), fresh);
         // Images that come later are found without the index being made anew.
         std::fs::create_dir_all(dir.path().join("Flickr/cat")).unwrap();
-        std::fs::write(&fresh.0.records[0].path, "").unwrap();
+        std::fs::write(fresh.0.records[0].path(), "").unwrap();
         let (_, summary) = source.read_cached(&path).unwrap();
         assert_eq!(summary.missing_images, fresh.1.missing_images[1..]);
         assert_eq!(std::fs::read(&path).unwrap(), written);

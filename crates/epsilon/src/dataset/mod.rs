@@ -25,6 +25,7 @@ use crate::labels::LabelError;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Everything that can go wrong when a data set is read or drawn.
 #[derive(Debug, thiserror::Error)]
@@ -266,12 +267,19 @@ pub enum Split {
 /// One image of a data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The path as the table writes it: stable and unique.
+    /// The path of its file within `folder`: stable and unique.
     pub id: String,
-    /// Where the file lies.
-    pub path: PathBuf,
+    /// The folder of the images. (Data sets have millions of images, and few folders.)
+    pub folder: Arc<Path>,
     /// Its part of the data set.
     pub split: Split,
+}
+
+impl Record {
+    /// Where the file lies.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(&self.id)
+    }
 }
 
 /// Images and their labels.
@@ -432,7 +440,7 @@ pub fn check_images(
     progress: &(dyn Fn() + Sync),
 ) -> Vec<(String, String)> {
     let check = |record: &Record| {
-        let result = decode(&record.path);
+        let result = decode(&record.path());
         progress();
         result.err().map(|reason| (record.id.clone(), reason))
     };
@@ -447,7 +455,7 @@ mod tests {
     fn dataset(ids: &[&str]) -> Dataset {
         let record = |(i, id): (usize, &&str)| Record {
             id: id.to_string(),
-            path: Path::new("root").join(id),
+            folder: Path::new("root").into(),
             split: if i % 2 == 0 {
                 Split::Train
             } else {

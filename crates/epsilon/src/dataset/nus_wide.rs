@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where NUS-WIDE lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +89,7 @@ pub fn read(options: &NusWideOptions) -> Result<(Dataset, Summary), DatasetError
         .par_iter()
         .map(|&(split, name)| Part::read(&files, split, name, &columns, &concepts, seen as u32))
         .collect::<Result<_, _>>()?;
+    let images: Arc<Path> = options.images.as_path().into();
     let mut records = Vec::new();
     let mut rows = Vec::new();
     let mut known = HashMap::new();
@@ -98,7 +100,7 @@ pub fn read(options: &NusWideOptions) -> Result<(Dataset, Summary), DatasetError
                 continue;
             }
             records.push(Record {
-                path: options.images.join(&id),
+                folder: images.clone(),
                 id,
                 split: part.split,
             });

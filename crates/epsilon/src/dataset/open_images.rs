@@ -8,9 +8,11 @@ use super::lines::{self, csv_cells, line_error};
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::labels::pickle;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to do with a line of a class that has no description.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ pub fn read(options: &OpenImagesOptions) -> Result<(Dataset, Summary), DatasetEr
     let mut rows = Rows {
         options,
         classes: numbers,
-        numbers: HashMap::new(),
+        images: options.images.as_path().into(),
         records: Vec::new(),
         entries: Vec::new(),
         notes: Notes::default(),
@@ -233,8 +235,7 @@ struct Entry {
 struct Rows<'a> {
     options: &'a OpenImagesOptions,
     classes: HashMap<&'a [u8], Class<'a>>,
-    /// Row of each image of the part that is being read.
-    numbers: HashMap<Box<[u8]>, u32>,
+    images: Arc<Path>,
     records: Vec<Record>,
     entries: Vec<Entry>,
     notes: Notes,
@@ -247,11 +248,8 @@ const COLUMNS: [&str; 3] = ["ImageID", "LabelName", "Confidence"];
 
 impl Rows<'_> {
     fn read(&mut self, path: &Path, split: Split, folder: &str) -> Result<(), DatasetError> {
-        if self.records.last().is_none_or(|last| last.split != split) {
-            self.numbers.clear();
-        }
         let mut columns = None;
-        let mut last = (Vec::new(), 0);
+        let mut last = Vec::new();
         lines::for_each_raw(path, lines::open(path)?, |line, text| {
             let error = |problem| line_error(path, line, problem);
             if text.trim_ascii().is_empty() {
@@ -284,15 +282,16 @@ impl Rows<'_> {
                 );
                 return Ok(());
             };
-            if last.0 != image {
-                last = (
-                    image.to_vec(),
-                    self.row(image, split, folder).map_err(error)?,
-                );
+            if last != image || last.is_empty() {
+                last.clear();
+                last.extend_from_slice(image);
+                self.records
+                    .push(self.record(image, split, folder).map_err(error)?);
             }
+            let row = self.records.len() as u32 - 1;
             match self.classes.get_mut(class) {
                 Some(Class::Label(label)) => self.entries.push(Entry {
-                    row: last.1,
+                    row,
                     label: *label,
                     value,
                 }),
@@ -310,24 +309,43 @@ impl Rows<'_> {
         }
     }
 
-    /// The row of an image of the part that is being read.
-    fn row(&mut self, image: &[u8], split: Split, folder: &str) -> Result<u32, LineError> {
-        if let Some(&row) = self.numbers.get(image) {
-            return Ok(row);
-        }
+    fn record(&self, image: &[u8], split: Split, folder: &str) -> Result<Record, LineError> {
         if image.is_empty() {
             return Err(LineError::EmptyPath);
         }
         let name = std::str::from_utf8(image).map_err(|_| LineError::NotUtf8)?;
-        let id = format!("{folder}/{name}.jpg");
-        let row = self.records.len() as u32;
-        self.numbers.insert(image.into(), row);
-        self.records.push(Record {
-            path: self.options.images.join(&id),
-            id,
+        Ok(Record {
+            id: format!("{folder}/{name}.jpg"),
+            folder: self.images.clone(),
             split,
-        });
-        Ok(row)
+        })
+    }
+
+    /// Joins the rows of images whose lines do not stand together; gives whether a row has lost its entries so. In the
+    /// published files, which are sorted by image, there are none.
+    fn join_rows(&mut self) -> Vec<bool> {
+        let mut is_joined = vec![false; self.records.len()];
+        let id = |row: &u32| &self.records[*row as usize].id;
+        let mut order: Vec<u32> = (0..self.records.len() as u32).collect();
+        let in_order = |pair: &[u32]| {
+            let [a, b] = [pair[0], pair[1]].map(|row| self.records[row as usize].split);
+            a != b || id(&pair[0]) < id(&pair[1])
+        };
+        if order.windows(2).all(in_order) {
+            return is_joined;
+        }
+        order.par_sort_by(|a, b| id(a).cmp(id(b)));
+        let mut first: Vec<u32> = (0..self.records.len() as u32).collect();
+        for pair in order.windows(2) {
+            if id(&pair[0]) == id(&pair[1]) {
+                first[pair[1] as usize] = first[pair[0] as usize];
+                is_joined[pair[1] as usize] = true;
+            }
+        }
+        for entry in &mut self.entries {
+            entry.row = first[entry.row as usize];
+        }
+        is_joined
     }
 
     /// Sorts the entries into rows and drops training images with too many positives.
@@ -337,19 +355,19 @@ impl Rows<'_> {
         labels: usize,
         seen: usize,
     ) -> Result<(Vec<Record>, SparseLabels, WordCounts, Notes), DatasetError> {
-        self.numbers = HashMap::new();
-        self.entries.sort_unstable();
+        let is_joined = self.join_rows();
+        self.entries.par_sort_unstable();
         self.entries.dedup();
-        let mut records = Vec::with_capacity(self.records.len());
         let mut starts = vec![0];
         let mut kept: Vec<(u32, i8)> = Vec::with_capacity(self.entries.len());
         let mut contradicting = 0;
         let mut place = 0;
+        let mut row = 0;
         let crowded = format!(
             "training images with more than {} positive seen labels, dropped",
             self.options.max_positives
         );
-        for (row, record) in (0..).zip(self.records) {
+        self.records.retain(|record| {
             let start = kept.len();
             while let Some(entry) = self.entries.get(place).filter(|entry| entry.row == row) {
                 let next = self.entries.get(place + 1);
@@ -361,16 +379,20 @@ impl Rows<'_> {
                     place += 1;
                 }
             }
+            row += 1;
             let is_positive = |&&(label, value): &&(u32, i8)| value > 0 && (label as usize) < seen;
             let positives = kept[start..].iter().filter(is_positive).count();
             if record.split == Split::Train && positives > self.options.max_positives {
                 self.notes.count(&crowded, &record.id);
                 kept.truncate(start);
-                continue;
+                return false;
             }
-            records.push(record);
+            if is_joined[row as usize - 1] {
+                return false;
+            }
             starts.push(kept.len());
-        }
+            true
+        });
         self.entries = Vec::new();
         if contradicting > 0 {
             let what = "labels that two lines contradict, left unknown";
@@ -396,7 +418,7 @@ impl Rows<'_> {
             }
         }
         let labels = SparseLabels::from_parts(labels, 0, starts, kept)?;
-        Ok((records, labels, ignored, self.notes))
+        Ok((self.records, labels, ignored, self.notes))
     }
 }
 
@@ -523,7 +545,7 @@ pub(super) mod tests {
                 "test/ffff.jpg"
             ]
         );
-        assert!(dataset.records[3].path.ends_with("images/test/ffff.jpg"));
+        assert!(dataset.records[3].path().ends_with("images/test/ffff.jpg"));
         let entries: Vec<&[(u32, i8)]> = (0..4).map(|row| dataset.labels.entries(row)).collect();
         assert_eq!(
             entries,
@@ -560,7 +582,10 @@ pub(super) mod tests {
             ("aa,verification,/m/1,", "confidence \"\""),
             ("aa,verification,/m/1", "3 cells instead of 4"),
             ("aa,verification,/m/1,1,1", "5 cells instead of 4"),
-            ("aa,\"verification,/m/1,1", "a quoted cell that does not end on this line"),
+            (
+                "aa,\"verification,/m/1,1",
+                "a quoted cell that does not end on this line",
+            ),
             (",verification,/m/1,1", "the path of the image is empty"),
         ] {
             let message = message(line);

@@ -81,7 +81,7 @@ pub struct Summary {
     pub most_ignored: Vec<(String, usize)>,
     /// What else the reader met and counted; `rows` are those that were kept.
     pub notes: Vec<Note>,
-    /// Ids of the images whose file does not exist.
+    /// Ids of the images whose file does not exist; with a token store, of those without tokens.
     pub missing_images: Vec<String>,
 }
 
@@ -133,7 +133,7 @@ impl Summary {
 
     /// Looks for the file of every image.
     pub(super) fn find_missing(&mut self, dataset: &Dataset) {
-        let missing = |record: &Record| (!record.path.is_file()).then(|| record.id.clone());
+        let missing = |record: &Record| (!record.path().is_file()).then(|| record.id.clone());
         self.missing_images = dataset.records.par_iter().filter_map(missing).collect();
     }
 }
@@ -274,7 +274,7 @@ impl fmt::Display for Summary {
             }
             writeln!(f)?;
         }
-        write!(f, "missing      {} image files", self.missing_images.len())?;
+        write!(f, "missing      {} images", self.missing_images.len())?;
         for id in self.missing_images.iter().take(LISTED) {
             write!(f, "\n             {id}")?;
         }

@@ -13,10 +13,17 @@ use super::lines::{self, line_error};
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::labels::read_seen_unseen;
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The characters that separate labels in a cell.
 const SEPARATORS: [char; 3] = [',', ';', '|'];
@@ -79,6 +86,108 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
     };
     let summary = Summary::new(&dataset, ignored, Notes::default());
     Ok((dataset, summary))
+}
+
+/// Rows of a row group that [`Writer`] makes.
+const GROUP: usize = 4096;
+
+/// Writes a Parquet table row by row.
+pub(crate) struct Writer<W: std::io::Write + Send> {
+    file: SerializedFileWriter<W>,
+    negative: bool,
+    rows: Vec<Row>,
+}
+
+impl<W: std::io::Write + Send> Writer<W> {
+    /// A table with or without the column `negative`.
+    pub(crate) fn new(file: W, negative: bool) -> Result<Self, ParquetError> {
+        let list = |name: &str| {
+            format!(
+                "required group {name} (LIST) {{ repeated group list {{ required binary element (UTF8); }} }}"
+            )
+        };
+        let mut schema = String::from("required binary path (UTF8); required binary split (UTF8);");
+        schema += &list("labels");
+        if negative {
+            schema += &list("negative");
+        }
+        let schema = Arc::new(parse_message_type(&format!(
+            "message table {{ {schema} }}"
+        ))?);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .build();
+        Ok(Self {
+            file: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
+            negative,
+            rows: Vec::new(),
+        })
+    }
+
+    /// Adds a row; `negative` is dropped where the table has no such column.
+    pub(crate) fn push(
+        &mut self,
+        path: &str,
+        split: Split,
+        labels: Vec<String>,
+        negative: Vec<String>,
+    ) -> Result<(), ParquetError> {
+        self.rows.push(Row {
+            path: path.into(),
+            split: match split {
+                Split::Train => "train".into(),
+                Split::Test => "test".into(),
+            },
+            labels,
+            negative: self.negative.then_some(negative),
+        });
+        match self.rows.len() {
+            GROUP => self.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        let rows = std::mem::take(&mut self.rows);
+        let mut group = self.file.next_row_group()?;
+        let mut column = 0;
+        while let Some(mut writer) = group.next_column()? {
+            let typed = writer.typed::<ByteArrayType>();
+            let cells: [fn(&Row) -> &[String]; 4] = [
+                |row| std::slice::from_ref(&row.path),
+                |row| std::slice::from_ref(&row.split),
+                |row| &row.labels,
+                |row| row.negative.as_deref().unwrap_or_default(),
+            ];
+            let (mut values, mut present, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+            for row in &rows {
+                let cells = cells[column](row);
+                values.extend(cells.iter().map(|cell| ByteArray::from(cell.as_str())));
+                let count = cells.len();
+                present.extend(std::iter::repeat_n(i16::from(count > 0), count.max(1)));
+                repeated.extend((0..count.max(1)).map(|i| i16::from(i > 0)));
+            }
+            let levels = column >= 2;
+            typed.write_batch(
+                &values,
+                levels.then_some(&present),
+                levels.then_some(&repeated),
+            )?;
+            writer.close()?;
+            column += 1;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(mut self) -> Result<(), ParquetError> {
+        if !self.rows.is_empty() {
+            self.flush()?;
+        }
+        self.file.close()?;
+        Ok(())
+    }
 }
 
 /// One row as written.
@@ -344,7 +453,7 @@ fn cells<'c>(
 /// The data set as it grows row by row.
 struct Table<'a> {
     path: &'a Path,
-    images: &'a Path,
+    images: Arc<Path>,
     names: &'a [String],
     numbers: HashMap<&'a str, u32>,
     lines: HashMap<String, u64>,
@@ -359,7 +468,7 @@ impl<'a> Table<'a> {
     fn new(path: &'a Path, images: &'a Path, names: &'a [String]) -> Self {
         Self {
             path,
-            images,
+            images: images.into(),
             names,
             numbers: names.iter().map(String::as_str).zip(0..).collect(),
             lines: HashMap::new(),
@@ -403,7 +512,7 @@ impl<'a> Table<'a> {
             return Err(LineError::BothSigns(self.names[pair[0].0 as usize].clone()));
         }
         self.records.push(Record {
-            path: self.images.join(&row.path),
+            folder: self.images.clone(),
             id: row.path.clone(),
             split,
         });
@@ -513,7 +622,8 @@ mod tests {
             );
             assert_eq!(dataset.records[1].id, "b.jpg");
             assert!(
-                dataset.records[1].path.ends_with("b.jpg") && dataset.records[1].path.is_absolute()
+                dataset.records[1].path().ends_with("b.jpg")
+                    && dataset.records[1].path().is_absolute()
             );
             assert_eq!(
                 (
@@ -715,7 +825,7 @@ labels       3 seen, 1 unseen; a label that is not listed is negative
              no train image has the seen labels: dog, ice cream
              no test image has the seen labels: cat, ice cream
 ignored      1 words in neither list, 1 times; most often: tree 1
-missing      1 image files
+missing      1 images
              b.jpg";
         assert_eq!(summary.to_string(), expected);
         let json = serde_json::to_value(&summary).unwrap();
@@ -751,7 +861,7 @@ missing      1 image files
         #[test]
         fn arbitrary_bytes_never_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
-            name in prop_oneof![Just("t.tsv"), Just("t.csv"), Just("t.jsonl")],
+            name in prop_oneof![Just("t.tsv"), Just("t.csv"), Just("t.jsonl"), Just("t.parquet")],
         ) {
             let _ = read_table(name, bytes);
         }
@@ -765,6 +875,34 @@ missing      1 image files
                 prop_assert_eq!(dataset.records.len(), dataset.labels.rows());
                 prop_assert_eq!(summary.train.images + summary.test.images, summary.rows);
             }
+        }
+
+        #[test]
+        fn parquet_tables_round_trip(
+            rows in proptest::collection::vec(proptest::collection::vec(-1i8..=1, 4), 1..10),
+            negative: bool,
+        ) {
+            let names = ["cat", "dog", "ice cream", "cow"];
+            let words = |row: &[i8], sign: i8| -> Vec<String> {
+                names.iter().zip(row).filter(|(_, value)| **value == sign).map(|(name, _)| name.to_string()).collect()
+            };
+            let mut bytes = Vec::new();
+            let mut writer = Writer::new(&mut bytes, negative).unwrap();
+            for (i, row) in rows.iter().enumerate() {
+                let split = if i % 2 == 0 { Split::Train } else { Split::Test };
+                writer.push(&format!("{i}.jpg"), split, words(row, 1), words(row, -1)).unwrap();
+            }
+            writer.finish().unwrap();
+            let (dataset, summary) = read_table("t.parquet", &bytes).unwrap();
+            prop_assert_eq!(summary.train.images, rows.len().div_ceil(2));
+            for (row, values) in rows.iter().enumerate() {
+                for (label, &value) in values.iter().enumerate() {
+                    let expected = if negative || value == 1 { value } else { -1 };
+                    prop_assert_eq!(dataset.labels.get(row, label), expected);
+                }
+            }
+            let cut = read_table("t.parquet", &bytes[..bytes.len() / 2]).unwrap_err();
+            prop_assert!(cut.to_string().contains("t.parquet: not a sound Parquet file"));
         }
 
         #[test]

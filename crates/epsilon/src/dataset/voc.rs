@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a class counts as of which all objects of an image are marked as difficult.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,13 +133,11 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         let what = "labels left unknown because every object is difficult";
         notes.add(what, unknown, Vec::new());
     }
-    let record = |(id, split): (String, Split)| {
-        let id = format!("JPEGImages/{id}.jpg");
-        Record {
-            path: options.folder.join(&id),
-            id,
-            split,
-        }
+    let folder: Arc<Path> = options.folder.as_path().into();
+    let record = |(id, split): (String, Split)| Record {
+        id: format!("JPEGImages/{id}.jpg"),
+        folder: folder.clone(),
+        split,
     };
     let dataset = Dataset {
         records: records.into_iter().map(record).collect(),

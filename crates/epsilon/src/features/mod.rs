@@ -3,5 +3,6 @@
 mod extract;
 mod store;
 
+pub(crate) use self::extract::extract_from;
 pub use self::extract::{ExtractOptions, ExtractReport, FeatureError, Progress, extract};
 pub use self::store::{Failure, Header, Manifest, Shard, StoreError, TokenStore, TokenType};

@@ -437,10 +437,17 @@ impl Machine<'_> {
                         return Err(format!("protocol {protocol}; 2 to 5 are read"));
                     }
                 }
-                0x95 => drop(self.take(8)?), // FRAME: the length of what follows
+                // FRAME: the length of what follows.
+                0x95 => {
+                    self.take(8)?;
+                }
                 b'(' => self.marks.push(self.stack.len()),
-                b'0' => drop(self.pop()?),
-                b'1' => drop(self.pop_mark()?),
+                b'0' => {
+                    self.pop()?;
+                }
+                b'1' => {
+                    self.pop_mark()?;
+                }
                 b'2' => {
                     let top = self.top()?;
                     self.stack.push(top);

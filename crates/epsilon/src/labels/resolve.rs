@@ -535,15 +535,24 @@ mod tests {
         ));
         assert!(matches!(
             error("b 2\na nan\n", "a"),
-            LabelError::NotFinite { place: Place::Line(2), .. }
+            LabelError::NotFinite {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 2\na 0.0\n", "a"),
-            LabelError::ZeroRow { place: Place::Line(2), .. }
+            LabelError::ZeroRow {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 2 3\na 1\n", "b"),
-            LabelError::Width { place: Place::Line(2), .. }
+            LabelError::Width {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 1\nc -1\n", "b c"),

@@ -9,7 +9,8 @@ use super::pickle::{self, Pickle, Vectors};
 use super::text_vectors::{Lines, open, scan_text};
 use super::{LabelError, width_error};
 use half::{bf16, f16};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, Read, Seek, SeekFrom};
@@ -629,7 +630,7 @@ fn tensor(path: &Path) -> Result<Matrix, LabelError> {
     Read::take(&file, 8 + length)
         .read_to_end(&mut start)
         .map_err(failed)?;
-    let (_, metadata) = SafeTensors::read_metadata(&start)
+    let metadata: Metadata = serde_json::from_slice(start.get(8..).unwrap_or_default())
         .map_err(|error| form(path, format!("not a safetensors file ({error})")))?;
     let tensors = metadata.tensors();
     let mut matrices = tensors.iter().filter(|(_, info)| info.shape.len() == 2);
@@ -653,4 +654,337 @@ fn tensor(path: &Path) -> Result<Matrix, LabelError> {
     };
     let offset = 8 + length + info.data_offsets.0 as u64;
     Matrix::new(path, file, offset, &info.shape, number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{resolve, resolve_words};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/published"
+        ))
+        .join(name)
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    /// What make.py writes at place i.
+    fn value(i: usize) -> f32 {
+        (i as f32 * 37.0 % 101.0 - 50.0) / 16.0
+    }
+
+    fn row(first: usize) -> Vec<f32> {
+        (first..first + 3).map(value).collect()
+    }
+
+    /// A folder with a vector file and lists of words.
+    struct World {
+        dir: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new(file: impl AsRef<[u8]>, lists: &[&str]) -> (Self, VectorFile) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("vectors");
+            std::fs::write(&path, file).unwrap();
+            let lists = (0..).zip(lists).map(|(i, text)| {
+                let path = dir.path().join(format!("words-{i}.txt"));
+                std::fs::write(&path, text).unwrap();
+                path
+            });
+            let names = lists.collect();
+            (Self { dir }, VectorFile { path, names })
+        }
+    }
+
+    fn found(file: impl AsRef<[u8]>, lists: &[&str], wanted: &[&str]) -> Result<Vec<f32>, String> {
+        let (world, file) = World::new(file, lists);
+        let resolved =
+            resolve_words(&file, &names(wanted), &names(wanted)).map_err(|error| error.to_string());
+        drop(world.dir);
+        Ok(resolved?.vectors.values().to_vec())
+    }
+
+    fn bytes(name: &str) -> Vec<u8> {
+        std::fs::read(fixture(name)).unwrap()
+    }
+
+    const WORDS: &str = "cat\r\ndog\r\nice cream\r\n#pig\r\n";
+
+    fn word2vec(words: &[(&str, Vec<f32>)], line_ends: bool) -> Vec<u8> {
+        let mut file = format!("{} {}\n", words.len(), words[0].1.len()).into_bytes();
+        for (word, vector) in words {
+            file.extend(format!("{word} ").bytes());
+            file.extend(vector.iter().flat_map(|v| v.to_le_bytes()));
+            file.extend(line_ends.then_some(b'\n'));
+        }
+        file
+    }
+
+    fn safetensors(tensors: &[(&str, Vec<usize>)]) -> Vec<u8> {
+        let data: Vec<u8> = (0..12).flat_map(|i| value(i).to_le_bytes()).collect();
+        let views = tensors.iter().map(|(name, shape)| {
+            let length = 4 * shape.iter().product::<usize>();
+            let view =
+                safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), &data[..length]);
+            (*name, view.unwrap())
+        });
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    #[test]
+    fn arrays_with_a_list_of_words() {
+        let wanted = ["ice cream", "cat", "#pig"];
+        let expected = [row(6), row(0), row(9)].concat();
+        assert_eq!(
+            found(bytes("tags.npy"), &[WORDS], &wanted).unwrap(),
+            expected
+        );
+        assert_eq!(
+            found(bytes("half.npy"), &[WORDS], &wanted).unwrap(),
+            expected
+        );
+        let tensor = safetensors(&[("vectors", vec![4, 3]), ("bias", vec![3])]);
+        assert_eq!(found(tensor, &[WORDS], &wanted).unwrap(), expected);
+    }
+
+    #[test]
+    fn arrays_that_do_not_fit() {
+        let message = |file: Vec<u8>, lists: &[&str]| found(file, lists, &["cat"]).unwrap_err();
+        assert!(message(bytes("tags.npy"), &[]).contains("holds numbers alone; give one list"));
+        assert!(message(bytes("tags.npy"), &[WORDS, WORDS]).contains("not 2"));
+        let short = message(bytes("tags.npy"), &["cat\ndog\n"]);
+        assert!(
+            short.contains("words-0.txt: 2 words, but ")
+                && short.contains("vectors holds 4 vectors"),
+            "{short}"
+        );
+        assert!(message(bytes("tags.npy"), &[&format!("{WORDS}x\n")]).contains("5 words, but"));
+        assert!(
+            message(bytes("tags.npy"), &["cat\ndog\ncat\ncow\n"])
+                .contains("words-0.txt, line 3: `cat` has a vector on line 1 already")
+        );
+        assert!(message(bytes("fortran.npy"), &[WORDS]).contains("Fortran order"));
+        let mut cut = bytes("tags.npy");
+        cut.pop();
+        assert!(message(cut, &[WORDS]).contains("too short for 4 vectors of width 3"));
+        let two = safetensors(&[("a", vec![2, 3]), ("b", vec![2, 3])]);
+        assert!(message(two, &[WORDS]).contains("must hold one matrix"));
+        let header =
+            b"\x93NUMPY\x01\x00\x40\x00{'descr': '<i4', 'fortran_order': False, 'shape': (1, 1), }";
+        assert!(
+            message([&header[..], &[b' '; 8], &[0; 4]].concat(), &["cat"])
+                .contains("values of type <i4")
+        );
+        let header = b"\x93NUMPY\x01\x00\x40\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999), }";
+        assert!(message(header.to_vec(), &["cat"]).contains("cut"));
+        assert!(message(b"\x1f\x8b\x08".to_vec(), &[]).contains("compressed with gzip"));
+        assert!(message(b"PK\x03\x04".to_vec(), &[]).contains("zip archive"));
+        assert!(message(b"\xba\x16\x4f\x2f".to_vec(), &[]).contains("use the .vec file"));
+        assert!(message(b"cat 1 2\n".to_vec(), &[WORDS]).contains("holds its own words"));
+    }
+
+    #[test]
+    fn binary_word2vec() {
+        let words = [("cat", row(0)), ("polar_bear", row(3)), ("dog", row(6))];
+        for line_ends in [false, true] {
+            let file = word2vec(&words, line_ends);
+            let expected = [row(6), row(3)].concat();
+            assert_eq!(found(&file, &[], &["dog", "polar bear"]).unwrap(), expected);
+            let message = |file: &[u8]| found(file, &[], &["dog"]).unwrap_err();
+            for cut in [1 + usize::from(line_ends), 9, 14, 40] {
+                let short = message(&file[..file.len() - cut]);
+                assert!(short.contains("promises 3 vectors but it holds"), "{short}");
+            }
+            let long = message(&[&file[..], b"cow "].concat());
+            assert!(long.contains("goes on after the 3 vectors"), "{long}");
+            assert!(
+                found(&file, &[], &["dgo"])
+                    .unwrap_err()
+                    .contains("nearest: `dog`")
+            );
+        }
+        let broken = [
+            ("cat", vec![f32::NAN, 1.0]),
+            ("dog", vec![0.0, 0.0]),
+            ("dog", vec![1.0, 2.0]),
+        ];
+        let message = |words: &[(&str, Vec<f32>)], wanted: &str| {
+            found(word2vec(words, true), &[], &[wanted]).unwrap_err()
+        };
+        assert!(message(&broken, "cat").contains("vector 1: \"NaN\" is not a finite number"));
+        assert!(message(&broken, "dog").contains("vector 2: the vector of `dog` is all zeros"));
+        let twice = [("dog", vec![1.0, 2.0]), ("dog", vec![1.0, 2.0])];
+        assert!(
+            message(&twice, "dog").contains("vector 2: `dog` has a vector on vector 1 already")
+        );
+    }
+
+    #[test]
+    fn fasttext_and_word2vec_text_are_still_text() {
+        assert_eq!(
+            found("2 3\ncat 1 2 3\ndog 4 5 6\n", &[], &["dog"]).unwrap(),
+            [4.0, 5.0, 6.0]
+        );
+        assert_eq!(
+            found("2 3\nété 1 2 3\ndog 4 5 6\n", &[], &["été"]).unwrap(),
+            [1.0, 2.0, 3.0]
+        );
+    }
+
+    #[test]
+    fn the_published_pickle_in_every_protocol() {
+        // As NUS-WIDE's: vectors of all tags and of all concepts, two lists that share a word.
+        for protocol in 2..=5 {
+            let pickle = bytes(&format!("pair-{protocol}.pkl"));
+            let lists = ["cat\ndog\ncow\npig\n", "hen\nfox\n"];
+            let expected = [row(15), row(3), row(12)].concat();
+            assert_eq!(
+                found(&pickle, &lists, &["fox", "dog", "hen"]).unwrap(),
+                expected
+            );
+            assert!(
+                found(&pickle, &lists[..1], &["fox"])
+                    .unwrap_err()
+                    .contains("holds 2 arrays; give a list")
+            );
+            let other = ["cat\ndog\ncow\npig\n", "hen\ndog\n"];
+            assert!(
+                found(&pickle, &other, &["dog"])
+                    .unwrap_err()
+                    .contains("words-1.txt, line 2: `dog` has a vector")
+            );
+            for cut in 1..pickle.len() {
+                found(&pickle[..cut], &lists, &["dog"]).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn pickles_with_their_own_words() {
+        let expected = [row(3), row(6), row(0)].concat();
+        assert_eq!(
+            found(bytes("words.pkl"), &[], &["dog", "ice cream", "cat"]).unwrap(),
+            expected
+        );
+        let fortran = found(bytes("fortran.pkl"), &[], &["pig", "cat"]).unwrap();
+        assert_eq!(fortran, [row(9), row(0)].concat());
+        assert!(
+            found(bytes("words.pkl"), &["cat\n"], &["cat"])
+                .unwrap_err()
+                .contains("holds its own words")
+        );
+    }
+
+    #[test]
+    fn a_pickle_runs_nothing() {
+        let message = found(bytes("harmful.pkl"), &[], &["cat"]).unwrap_err();
+        assert!(
+            message.contains("it asks to run `builtins.print`; nothing of a pickle is run"),
+            "{message}"
+        );
+        let system = b"\x80\x02cos\nsystem\nU\x02ls\x85R.";
+        assert!(
+            found(system, &[], &["cat"])
+                .unwrap_err()
+                .contains("byte 13: it asks to run `os.system`")
+        );
+        // Lists of lists of lists: no depth that a stack would have to follow.
+        let deep = [
+            &b"\x80\x04"[..],
+            &b"]".repeat(100_000),
+            &b"a".repeat(99_999),
+            b".",
+        ]
+        .concat();
+        assert!(
+            found(deep, &[], &["cat"])
+                .unwrap_err()
+                .contains("holds no label vectors")
+        );
+        // A list that holds itself.
+        let own = b"\x80\x04]\x94h\x00a.";
+        assert!(
+            found(own, &[], &["cat"])
+                .unwrap_err()
+                .contains("holds no label vectors")
+        );
+    }
+
+    #[test]
+    fn pickled_lists_of_names() {
+        for protocol in 2..=5 {
+            let path = fixture(&format!("names-{protocol}.pkl"));
+            assert_eq!(
+                pickle::read_strings(&path).unwrap(),
+                ["/m/03", "/m/01", "/m/02"]
+            );
+        }
+        let error = pickle::read_strings(&fixture("pair-4.pkl")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("pair-4.pkl: holds no list of names")
+        );
+    }
+
+    #[test]
+    fn labels_that_share_a_word() {
+        let (world, file) = World::new("cat 1 2\n", &[]);
+        let resolved = resolve_words(
+            &file,
+            &names(&["cat (1)", "cat (2)"]),
+            &names(&["cat", "cat"]),
+        )
+        .unwrap();
+        assert_eq!(resolved.vectors.values(), [1.0, 2.0, 1.0, 2.0]);
+        let error = resolve(&file.path, &names(&["category"]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`category`"), "{error}");
+        drop(world.dir);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn arbitrary_pickles_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            spoilt in 0usize..5000, byte: u8, protocol in 2u8..=5,
+        ) {
+            let _ = found([&[0x80, protocol][..], &bytes].concat(), &["cat"], &["cat"]);
+            let mut pickle = super::tests::bytes(&format!("pair-{protocol}.pkl"));
+            let place = spoilt % pickle.len();
+            pickle[place] = byte;
+            let _ = found(pickle, &["cat\n", "dog\n"], &["cat"]);
+        }
+
+        #[test]
+        fn arbitrary_starts_never_panic(
+            start in prop_oneof![
+                Just(b"\x93NUMPY\x01\x00".to_vec()), Just(b"2 3\ncat \x00".to_vec()), Just(b"\x40\0\0\0\0\0\0\0{".to_vec()), Just(b"".to_vec()),
+            ],
+            bytes in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let _ = found([&start[..], &bytes].concat(), &["cat"], &["cat"]);
+            let _ = found([&start[..], &bytes].concat(), &[], &["cat"]);
+        }
+
+        #[test]
+        fn binary_vectors_round_trip(
+            words in proptest::collection::btree_map("[a-zé]{1,6}", proptest::collection::vec(0.5f32..2.0, 4), 1..8),
+            line_ends: bool,
+        ) {
+            let words: Vec<(&str, Vec<f32>)> = words.iter().map(|(w, v)| (w.as_str(), v.clone())).collect();
+            let wanted: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let expected: Vec<f32> = words.iter().flat_map(|(_, vector)| vector.clone()).collect();
+            prop_assert_eq!(found(word2vec(&words, line_ends), &[], &wanted).unwrap(), expected);
+        }
+    }
 }
