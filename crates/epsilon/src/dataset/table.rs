@@ -692,6 +692,42 @@ mod tests {
     }
 
     #[test]
+    fn what_pandas_wrote_is_read() {
+        let fixture = |name: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/published");
+            std::fs::read(Path::new(folder).join(name)).unwrap()
+        };
+        let (dataset, summary) = read_table("t.parquet", fixture("table.parquet")).unwrap();
+        assert_eq!(dense(&dataset), [[1, -1, 1, 0], [0; 4], [0, 0, 0, 1]]);
+        assert_eq!(summary.most_ignored, [("tree".to_string(), 1)]);
+        assert_eq!(dataset.rows(Split::Test), [1]);
+        let (dataset, _) = read_table("t.parquet", fixture("cells.parquet")).unwrap();
+        assert_eq!(dense(&dataset), [[1, -1, 1, -1], [-1, 1, -1, 1]]);
+        assert_eq!(dataset.records[1].id, "c.jpg");
+    }
+
+    #[test]
+    fn parquet_tables_that_do_not_fit() {
+        let bytes = |schema: &str| {
+            let schema = Arc::new(parse_message_type(schema).unwrap());
+            let mut bytes = Vec::new();
+            let file = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+            file.close().unwrap();
+            bytes
+        };
+        let text = "binary path (UTF8); required binary split (UTF8)";
+        let other = bytes(&format!(
+            "message t {{ required {text}; required binary lables (UTF8); }}"
+        ));
+        assert!(message("t.parquet", other).contains("unknown column \"lables\""));
+        let none = bytes(&format!(
+            "message t {{ required {text}; required binary labels (UTF8); }}"
+        ));
+        assert!(message("t.parquet", none).contains("holds no row"));
+        assert!(message("t.parquet", "path,split").contains("not a sound Parquet file"));
+    }
+
+    #[test]
     fn errors_name_file_and_line() {
         assert!(message("t.txt", "").contains("unknown kind of table; its name must end in"));
         assert!(message("t.tsv", "").contains("holds no row"));

@@ -782,7 +782,7 @@ mod tests {
             message([&header[..], &[b' '; 8], &[0; 4]].concat(), &["cat"])
                 .contains("values of type <i4")
         );
-        let header = b"\x93NUMPY\x01\x00\x40\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999), }";
+        let header = b"\x93NUMPY\x01\x00\x80\x00{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 99999999999), }";
         assert!(message(header.to_vec(), &["cat"]).contains("cut"));
         assert!(message(b"\x1f\x8b\x08".to_vec(), &[]).contains("compressed with gzip"));
         assert!(message(b"PK\x03\x04".to_vec(), &[]).contains("zip archive"));
