@@ -12,11 +12,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::backbone::{Backbone, BackboneError};
-use crate::dataset::{Dataset, DatasetError, Split, Summary, table};
+use crate::dataset::{Dataset, DatasetError, Split, Summary};
 use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
-use crate::labels::{LabelError, LabelVectors, Resolution, resolve};
+use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
 use crate::methods::{self, Dims, MethodError};
 use crate::model::{Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
@@ -85,8 +85,34 @@ pub struct Prepared {
 /// # Errors
 /// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
 pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
-    let (dataset, summary) = table::read(&recipe.table())?;
-    let resolved = resolve(&recipe.data.vectors, &dataset.names)?;
+    with_vectors(recipe, recipe.data.source.read()?)
+}
+
+/// [`prepare`] through the index of the run folder, which is made where it is missing or out of date.
+///
+/// # Errors
+/// As [`prepare`], and an index that cannot be written.
+pub fn prepare_in(recipe: &Recipe, folder: &Path) -> Result<Prepared, ExperimentError> {
+    with_vectors(
+        recipe,
+        recipe.data.source.read_cached(&Layout(folder).index())?,
+    )
+}
+
+fn with_vectors(
+    recipe: &Recipe,
+    (dataset, mut summary): (Dataset, Summary),
+) -> Result<Prepared, ExperimentError> {
+    if let Some(dir) = &recipe.features.store {
+        // What counts is not whether an image is there, but whether its tokens are.
+        let store = TokenStore::open(dir)?;
+        let ids = dataset.records.iter().map(|record| &record.id);
+        summary.missing_images = ids
+            .filter(|id| store.row_of(id).is_none())
+            .cloned()
+            .collect();
+    }
+    let resolved = resolve_words(&recipe.data.vector_file(), &dataset.names, &dataset.words)?;
     Ok(Prepared {
         dataset,
         summary,
@@ -138,7 +164,7 @@ impl Prepared {
         self.dataset
             .records
             .iter()
-            .map(|r| (r.id.clone(), r.path.clone()))
+            .map(|r| (r.id.clone(), r.path()))
             .collect()
     }
 
@@ -316,7 +342,11 @@ impl Training<'_> {
             self.prepared.dataset.names.clone(),
             self.prepared.dataset.seen,
             self.store.manifest().header.backbone.clone(),
-            recipe.backbone.weights.clone(),
+            recipe
+                .backbone
+                .as_ref()
+                .map(|b| b.weights.clone())
+                .unwrap_or_default(),
             serde_json::json!(recipe),
             recipe.evaluation.protocol.clone(),
             self.seed,
@@ -407,6 +437,11 @@ impl Layout<'_> {
     pub fn part(&self, part: Part) -> PathBuf {
         let name = format!("tokens-{}-of-{}", part.index(), part.of());
         self.0.join(name)
+    }
+
+    /// The index of the data set.
+    pub fn index(&self) -> PathBuf {
+        self.0.join("index.parquet")
     }
 
     /// The run folder of a seed.

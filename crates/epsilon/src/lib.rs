@@ -22,5 +22,6 @@ pub mod model;
 pub mod parameters;
 pub mod pretraining;
 pub mod profile;
+pub mod published_features;
 pub mod recipe;
 pub mod training;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use epsilon::labels::{self, Found};
+use epsilon::labels::{self, Found, VectorFile};
 use serde::Serialize;
 
 use crate::{Outcome, console};
 
-/// Find the vectors of label names in a GloVe or word2vec text file, and say how each was found.
+/// Find the vectors of label names in a file of word vectors, and say how each was found.
 #[derive(clap::Args)]
 pub struct Args {
     /// Label names, one a line.
@@ -17,6 +17,9 @@ pub struct Args {
     /// The vector file.
     #[arg(long, value_name = "FILE")]
     vectors: PathBuf,
+    /// A list of the vector file's words, one a line, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE")]
+    vector_names: Vec<PathBuf>,
     /// Write the vectors that were found here, as text.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -33,7 +36,11 @@ struct Row<'a> {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let names = labels::read_names(&args.labels)?;
-    let resolved = labels::resolve(&args.vectors, &names)?;
+    let file = VectorFile {
+        path: args.vectors,
+        names: args.vector_names,
+    };
+    let resolved = labels::resolve_words(&file, &names, &names)?;
     if let Some(out) = &args.out {
         labels::write_text_vectors(out, &resolved.vectors)?;
     }

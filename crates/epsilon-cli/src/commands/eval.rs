@@ -46,9 +46,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let run = args.model.parent().and_then(|seed| seed.parent());
     let beside = run.map(|run| run.join("tokens")).unwrap_or_default();
-    let store = TokenStore::open(&args.store.unwrap_or(beside))
+    let own = recipe.features.store.clone().unwrap_or(beside);
+    let store = TokenStore::open(&args.store.unwrap_or(own))
         .context("give the model's token store with --store")?;
-    let prepared = experiment::prepare(&recipe)?;
+    let prepared = match run {
+        Some(run) if args.data.is_none() => experiment::prepare_in(&recipe, run)?,
+        _ => experiment::prepare(&recipe)?,
+    };
     let bar = console::bar(0, "measure");
     let figures = experiment::measure(
         &model,

@@ -11,6 +11,7 @@ pub mod train;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use epsilon::backbone::{self, Backbone};
 use epsilon::burn::tensor::Device;
@@ -34,10 +35,7 @@ pub struct Place {
 impl Place {
     /// The folder of the experiment that this recipe file describes.
     pub fn folder(&self, recipe: &Path) -> PathBuf {
-        let name = recipe.file_stem().unwrap_or_default();
-        self.out
-            .clone()
-            .unwrap_or_else(|| Path::new("runs").join(name))
+        run_folder(self.out.as_deref(), recipe)
     }
 
     /// The device.
@@ -51,6 +49,12 @@ impl Place {
     }
 }
 
+/// The folder of a recipe's experiment: the one asked for, or `runs/RECIPE`.
+pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
+    let name = recipe.file_stem().unwrap_or_default();
+    out.map_or_else(|| Path::new("runs").join(name), PathBuf::from)
+}
+
 /// Makes sure that a recipe's tokens are there, or those of one part of its images, extracting what is missing; tells
 /// whether some images failed.
 pub fn tokens(
@@ -60,9 +64,16 @@ pub fn tokens(
     folder: &Path,
     part: Option<Part>,
 ) -> anyhow::Result<(TokenStore, bool)> {
+    if let Some(dir) = &recipe.features.store {
+        return Ok((TokenStore::open(dir)?, false));
+    }
     let layout = Layout(folder);
     let dir = part.map_or_else(|| layout.tokens(), |part| layout.part(part));
-    let backbone = place.backbone(&recipe.backbone.weights)?;
+    let backbone = recipe
+        .backbone
+        .as_ref()
+        .context("the recipe names no backbone")?;
+    let backbone = place.backbone(&backbone.weights)?;
 
     let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
     let report = experiment::extract(recipe, prepared, &*backbone, &dir, part, &mut |progress| {

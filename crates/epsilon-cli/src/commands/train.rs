@@ -47,9 +47,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let device = args.place.device()?;
     recipe.training.check_device(&device)?;
-    let prepared = experiment::prepare(&recipe)?;
-    prepared.check(&recipe.evaluation)?;
     let folder = args.place.folder(&args.recipe);
+    let prepared = experiment::prepare_in(&recipe, &folder)?;
+    prepared.check(&recipe.evaluation)?;
     let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, None)?;
     let mut rows = Vec::new();
     for &seed in &recipe.seeds {

@@ -5,6 +5,7 @@ mod bad_input;
 mod full_disk;
 mod kill;
 mod manners;
+mod published;
 mod quickstart;
 mod repeat;
 mod whole_way;

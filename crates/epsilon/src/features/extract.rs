@@ -218,6 +218,25 @@ pub fn extract(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
+    let preprocess = &backbone.info().preprocess;
+    let read = |_: &str, path: &Path| decode(path, preprocess, &options.limits);
+    extract_from(items, &read, backbone, dir, options, progress)
+}
+
+/// [`extract`] with another way of reading an item than decoding an image: `read` makes of id and file what `backbone`
+/// takes as the pixels of one image, or says why it cannot.
+///
+/// # Errors
+///
+/// See [`FeatureError`].
+pub(crate) fn extract_from(
+    items: &[(String, PathBuf)],
+    read: &ReadItem,
+    backbone: &dyn Backbone,
+    dir: &Path,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, FeatureError> {
     if options.batch == Some(0) || options.shard_size == 0 || options.decoders == 0 {
         return Err(FeatureError::Options);
     }
@@ -246,7 +265,7 @@ pub fn extract(
     let most = options
         .batch
         .unwrap_or_else(|| usual_batch(backbone.info()));
-    decoded(rest, &backbone.info().preprocess, options, |images| {
+    decoded(rest, read, options, |images| {
         let mut batch = Batch::default();
         for (offset, (id, _)) in rest.iter().enumerate() {
             match images.next(offset) {
@@ -382,6 +401,9 @@ impl Batch {
 /// A preprocessed image, or why it could not be read.
 type Decoded = Result<Vec<f32>, String>;
 
+/// Reads one item, by its id and file.
+type ReadItem<'a> = dyn Fn(&str, &Path) -> Decoded + Sync + 'a;
+
 /// Decoded images, in order: image `i` comes from thread `i % threads`.
 struct Images {
     channels: Vec<Receiver<Decoded>>,
@@ -399,7 +421,7 @@ impl Images {
 /// Runs `consume` while threads decode `items` ahead of it.
 fn decoded<T>(
     items: &[(String, PathBuf)],
-    preprocess: &Preprocess,
+    read: &ReadItem,
     options: &ExtractOptions,
     consume: impl FnOnce(Images) -> T,
 ) -> T {
@@ -408,12 +430,9 @@ fn decoded<T>(
             .map(|first| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 scope.spawn(move || {
-                    for (_, path) in items.iter().skip(first).step_by(options.decoders) {
+                    for (id, path) in items.iter().skip(first).step_by(options.decoders) {
                         // The receiver is gone when the run has failed.
-                        if sender
-                            .send(decode(path, preprocess, &options.limits))
-                            .is_err()
-                        {
+                        if sender.send(read(id, path)).is_err() {
                             break;
                         }
                     }
