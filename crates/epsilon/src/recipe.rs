@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::{self, Options, Tokens};
 use crate::dataset::table::TableOptions;
 use crate::features::{ExtractOptions, TokenType};
 use crate::methods::Kind;
@@ -70,8 +71,20 @@ pub struct DataSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackboneSettings {
-    /// Safetensors file with the weights.
+    /// A weight file, a folder with its configuration, or `hf:owner/name[@revision]` on the model hub.
     pub weights: PathBuf,
+    /// Which tokens a network with a projection (CLIP) gives.
+    #[serde(default)]
+    pub tokens: Tokens,
+}
+
+impl BackboneSettings {
+    /// What is chosen besides the weights.
+    pub fn options(&self) -> Options {
+        Options {
+            tokens: self.tokens,
+        }
+    }
 }
 
 /// How tokens are kept.
@@ -163,8 +176,10 @@ impl Recipe {
             source,
         })?;
         let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
-        for place in recipe.paths() {
-            *place.1 = folder.join(&place.1);
+        for (_, place) in recipe.paths() {
+            if !backbone::is_hub_id(place) {
+                *place = folder.join(&place);
+            }
         }
         recipe.check_files(path)?;
         Ok(recipe)
@@ -217,7 +232,7 @@ impl Recipe {
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        let missing = self.paths().into_iter().find(|(_, place)| !place.exists());
+        let missing = self.paths().into_iter().find(|(_, place)| !backbone::is_hub_id(place) && !place.exists());
         match missing {
             Some((key, named)) => Err(RecipeError::Missing {
                 path: path.into(),

@@ -20,7 +20,7 @@ use super::store::{
     Failure, Header, JOURNAL, MANIFEST, Manifest, Shard, StoreError, TokenType, VERSION,
     read_manifest, shard_name,
 };
-use crate::backbone::{Backbone, BackboneError, Features};
+use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
 use crate::files::{self, sha256};
 use crate::image::{self, Limits, Preprocess};
 
@@ -217,6 +217,10 @@ fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreEr
         let info = &header.backbone;
         format!("{}, weights {}", info.name, info.weights_sha256)
     };
+    let shape = |info: &BackboneInfo| {
+        let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
+        format!("{tokens} tokens of {dim}, global vectors of {global}")
+    };
     let pairs = [
         (
             "backbone",
@@ -232,9 +236,10 @@ fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreEr
         ),
         (
             "token shape",
-            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid),
-            format!("{} tokens of {}", a.tokens, a.dim),
-            format!("{} tokens of {}", b.tokens, b.dim),
+            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid)
+                && (a.global_dim(), a.projected) == (b.global_dim(), b.projected),
+            shape(a),
+            shape(b),
         ),
         (
             "value type",
@@ -508,7 +513,7 @@ impl Writer {
         let info = &self.manifest.header.backbone;
         let rows = self.ids.len();
         let tensors = [
-            ("global", self.global.view(vec![rows, info.dim])?),
+            ("global", self.global.view(vec![rows, info.global_dim()])?),
             (
                 "tokens",
                 self.tokens.view(vec![rows, info.tokens, info.dim])?,
@@ -656,7 +661,6 @@ mod tests {
 
     use super::super::TokenStore;
     use super::*;
-    use crate::backbone::BackboneInfo;
     use crate::image::{Fit, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
@@ -673,6 +677,7 @@ mod tests {
                 preprocess: Preprocess {
                     size: 4,
                     fit: Fit::Squash,
+                    filter: crate::image::Filter::Bicubic,
                     mean: [0.0; 3],
                     std: [1.0; 3],
                 },
@@ -680,6 +685,7 @@ mod tests {
                 dim: 3,
                 grid: (2, 1),
                 global: None,
+                projected: false,
             },
             limit: AtomicUsize::new(usize::MAX),
         }
