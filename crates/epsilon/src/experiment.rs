@@ -209,6 +209,7 @@ pub fn extract(
         tokens: info.tokens,
         width: info.dim,
         label_width: prepared.vectors.dim(),
+        global: info.global,
     };
     recipe.method.specs(&dims)?;
     Ok(features::extract(

@@ -256,7 +256,9 @@ impl Model {
         }
         // Never so with a file that `save` wrote.
         let Dims { tokens, width, .. } = self.card.dims;
-        if (backbone.tokens, backbone.dim) != (tokens, width) {
+        let same = backbone.global_dim() == self.card.dims.global_width()
+            && backbone.projected == mine.projected;
+        if (backbone.tokens, backbone.dim) != (tokens, width) || !same {
             return Err(ModelError::Mismatch {
                 what: "the tokens",
                 found: format!("{} of {} values", backbone.tokens, backbone.dim),
@@ -344,7 +346,7 @@ impl<'a> Scorer<'a> {
         scores
     }
 
-    /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, D]`, all row-major.
+    /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, Dims::global_width()]`, all row-major.
     pub fn score(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<f32> {
         let batch = self
             .labels
@@ -364,6 +366,7 @@ mod tests {
             tokens: 1,
             width: 2,
             label_width: 3,
+            global: None,
         };
         let method = Kind::Ridge(Ridge::default());
         let specs = method.specs(&dims).unwrap();
@@ -380,6 +383,7 @@ mod tests {
         let preprocess = Preprocess {
             size: 8,
             fit: Fit::Squash,
+            filter: crate::image::Filter::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
         };
@@ -391,6 +395,7 @@ mod tests {
             dim: 2,
             grid: (1, 1),
             global: None,
+            projected: false,
         };
         let recipe = serde_json::json!({"note": 1});
         let card = Card::new(

@@ -11,11 +11,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::backbone::{Activation, BlockConfig, VitConfig, tensor_vit};
+use crate::backbone::{Activation, BlockConfig, Resampling, VitConfig, tensor_vit};
 use crate::dataset::scenes::{Scene, SceneOptions, Scenes};
 use crate::dataset::{DatasetError, Split};
 use crate::files;
-use crate::image::{Fit, Preprocess, RgbImage};
+use crate::image::{Filter, Fit, Preprocess, RgbImage};
 use crate::parameters::{self, Weights};
 use crate::training::{Adam, AdamSettings, Progress, Schedule};
 
@@ -51,6 +51,7 @@ pub fn config() -> VitConfig {
         preprocess: Preprocess {
             size: 64,
             fit: Fit::Squash,
+            filter: Filter::Bicubic,
             mean: [0.5; 3],
             std: [0.25; 3],
         },
@@ -67,6 +68,7 @@ pub fn config() -> VitConfig {
             causal: false,
         },
         project_tokens: false,
+        resampling: Resampling::Antialiased,
         classes: None,
     }
 }

@@ -21,7 +21,7 @@ use crate::features::{
     ExtractOptions, ExtractReport, FeatureError, Progress, TokenType, extract_from,
 };
 use crate::files;
-use crate::image::{Fit, Preprocess};
+use crate::image::{Filter, Fit, Preprocess};
 
 /// Why features cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -436,12 +436,15 @@ impl Imported {
                 preprocess: Preprocess {
                     size: 224,
                     fit: Fit::Squash,
+                    filter: Filter::Bilinear,
                     mean: [0.485, 0.456, 0.406],
                     std: [0.229, 0.224, 0.225],
                 },
                 tokens: positions,
                 dim: channels,
                 grid,
+                global: None,
+                projected: false,
             },
         }
     }

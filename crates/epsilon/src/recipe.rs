@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::{self, Options, Tokens};
 use crate::dataset::Source;
 use crate::features::{ExtractOptions, TokenType};
 use crate::labels::VectorFile;
@@ -128,8 +129,20 @@ fn source(kind: &str, keys: toml::Table) -> Result<Source, String> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackboneSettings {
-    /// Safetensors file with the weights.
+    /// A weight file, a folder with its configuration, or `hf:owner/name[@revision]` on the model hub.
     pub weights: PathBuf,
+    /// Which tokens a network with a projection (CLIP) gives.
+    #[serde(default)]
+    pub tokens: Tokens,
+}
+
+impl BackboneSettings {
+    /// What is chosen besides the weights.
+    pub fn options(&self) -> Options {
+        Options {
+            tokens: self.tokens,
+        }
+    }
 }
 
 /// How tokens are kept.
@@ -227,8 +240,10 @@ impl Recipe {
             source,
         })?;
         let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
-        for place in recipe.paths() {
-            *place.1 = folder.join(&place.1);
+        for (_, place) in recipe.paths() {
+            if !backbone::is_hub_id(place) {
+                *place = folder.join(&place);
+            }
         }
         recipe.check_files(path)?;
         Ok(recipe)
@@ -288,10 +303,9 @@ impl Recipe {
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
         // Tokens that are there already need no image.
         let needed = self.features.store.is_none();
-        let missing = self
-            .paths()
-            .into_iter()
-            .find(|(key, place)| !place.exists() && (needed || !key.ends_with("images")));
+        let missing = self.paths().into_iter().find(|(key, place)| {
+            !backbone::is_hub_id(place) && !place.exists() && (needed || !key.ends_with("images"))
+        });
         match missing {
             Some((key, named)) => Err(RecipeError::Missing {
                 path: path.into(),

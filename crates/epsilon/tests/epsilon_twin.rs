@@ -128,6 +128,7 @@ impl Fixture {
             tokens: self.tensors["tokens"].0[1],
             width: self.size("dim"),
             label_width: self.size("label_dim"),
+            global: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod backbone;
 pub mod embed;
 pub mod eval;
 pub mod extract;
@@ -13,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use epsilon::backbone::{self, Backbone};
+use epsilon::backbone::{self as networks, Backbone};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Layout, Prepared};
 use epsilon::features::{Part, TokenStore};
-use epsilon::recipe::Recipe;
+use epsilon::recipe::{BackboneSettings, Recipe};
 
 use crate::console;
 
@@ -43,9 +44,14 @@ impl Place {
         Ok(epsilon::device::device(&self.device)?)
     }
 
-    /// A backbone on the device.
-    pub fn backbone(&self, weights: &Path) -> anyhow::Result<Box<dyn Backbone>> {
-        Ok(backbone::load_on(weights, &self.device()?)?)
+    /// A recipe's backbone on the device; downloaded first where it is a hub's.
+    pub fn backbone(&self, settings: &BackboneSettings) -> anyhow::Result<Box<dyn Backbone>> {
+        let path = networks::locate(&settings.weights, console::is_terminal())?;
+        Ok(networks::load_on(
+            &path,
+            &settings.options(),
+            &self.device()?,
+        )?)
     }
 }
 
@@ -73,7 +79,7 @@ pub fn tokens(
         .backbone
         .as_ref()
         .context("the recipe names no backbone")?;
-    let backbone = place.backbone(&backbone.weights)?;
+    let backbone = place.backbone(backbone)?;
 
     let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
     let report = experiment::extract(recipe, prepared, &*backbone, &dir, part, &mut |progress| {

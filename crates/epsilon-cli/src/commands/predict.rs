@@ -31,8 +31,8 @@ pub struct Args {
     /// How many labels to show.
     #[arg(long, default_value_t = 10, value_name = "N")]
     top: usize,
-    /// The backbone's weights [default: where the model's recipe found them].
-    #[arg(long, value_name = "FILE")]
+    /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
+    #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
@@ -56,7 +56,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .backbone
         .as_ref()
         .unwrap_or(&model.card.backbone_weights);
-    let backbone = backbone::load_on(weights, &device)
+    let backbone = backbone::locate(weights, console::is_terminal())
+        .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
         .context("the model's backbone; --backbone names another place")?;
     model.check_backbone(backbone.info())?;
     let vectors = wanted(&args, &model)?;

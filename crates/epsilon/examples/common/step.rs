@@ -49,6 +49,7 @@ impl Step {
             tokens: arguments.get("tokens", 196)?,
             width: arguments.get("dim", 768)?,
             label_width: arguments.get("label-dim", 300)?,
+            global: None,
         };
         let method = Epsilon {
             groups: arguments.get("groups", 8)?,

@@ -229,14 +229,7 @@ impl Backbone for TensorVit {
         count: usize,
         out: &mut Features,
     ) -> Result<(), BackboneError> {
-        let expected = count * self.info.preprocess.len();
-        if images.len() != expected {
-            return Err(BackboneError::Images {
-                count,
-                expected,
-                found: images.len(),
-            });
-        }
+        super::check_images(images, count, self.info.preprocess.len())?;
         let size = self.info.preprocess.size as usize;
         let images = TensorData::new(images.to_vec(), [count, 3, size, size]);
         let all = forward(

@@ -448,13 +448,7 @@ impl Backbone for Vit {
         out: &mut Features,
     ) -> Result<(), BackboneError> {
         let image_len = self.config.preprocess.len();
-        if count.checked_mul(image_len) != Some(images.len()) {
-            return Err(BackboneError::Images {
-                count,
-                expected: count.saturating_mul(image_len),
-                found: images.len(),
-            });
-        }
+        super::check_images(images, count, image_len)?;
         let (tokens, dim, global) = (self.info.tokens, self.info.dim, self.info.global_dim());
         out.tokens.resize(count * tokens * dim, 0.0);
         out.global.resize(count * global, 0.0);
@@ -670,13 +664,13 @@ mod tests {
         let mut tensors = read(&fixture("tiny.safetensors"));
         tensors.remove("norm.bias");
         tensors.remove("blocks.1.attn.qkv.weight");
-        tensors.insert("blocks.0.ls1.gamma".into(), (vec![40], vec![1.0; 40]));
+        tensors.insert("blocks.0.more.gamma".into(), (vec![40], vec![1.0; 40]));
         tensors.insert("blocks.1.mlp.fc2.bias".into(), (vec![4], vec![1.0; 4]));
         let text = message(&tensors, HEADS);
         for part in [
             "norm.bias: missing",
             "blocks.1.attn.qkv.weight: missing",
-            "blocks.0.ls1.gamma: not part of this network",
+            "blocks.0.more.gamma: not part of this network",
             "blocks.1.mlp.fc2.bias: shape [4], expected [40]",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
@@ -691,7 +685,7 @@ mod tests {
         assert!(text.contains("cls_token: type I32"), "{text}");
         assert!(matches!(
             load(&fixture("tiny_io.safetensors")),
-            Err(BackboneError::Tensors { .. })
+            Err(BackboneError::Unknown { .. })
         ));
     }
 

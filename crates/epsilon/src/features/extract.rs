@@ -322,6 +322,10 @@ pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<
         let info = &header.backbone;
         format!("{}, weights {}", info.name, info.weights_sha256)
     };
+    let shape = |info: &BackboneInfo| {
+        let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
+        format!("{tokens} tokens of {dim}, global vectors of {global}")
+    };
     let pairs = [
         (
             "backbone",
@@ -337,9 +341,10 @@ pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<
         ),
         (
             "token shape",
-            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid),
-            format!("{} tokens of {}", a.tokens, a.dim),
-            format!("{} tokens of {}", b.tokens, b.dim),
+            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid)
+                && (a.global_dim(), a.projected) == (b.global_dim(), b.projected),
+            shape(a),
+            shape(b),
         ),
         (
             "value type",
@@ -626,7 +631,7 @@ impl Writer {
         let info = &self.manifest.header.backbone;
         let rows = self.ids.len();
         let tensors = [
-            ("global", self.global.view(vec![rows, info.dim])?),
+            ("global", self.global.view(vec![rows, info.global_dim()])?),
             (
                 "tokens",
                 self.tokens.view(vec![rows, info.tokens, info.dim])?,
@@ -774,7 +779,6 @@ mod tests {
 
     use super::super::TokenStore;
     use super::*;
-    use crate::backbone::BackboneInfo;
     use crate::image::{Fit, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
@@ -791,6 +795,7 @@ mod tests {
                 preprocess: Preprocess {
                     size: 4,
                     fit: Fit::Squash,
+                    filter: crate::image::Filter::Bicubic,
                     mean: [0.0; 3],
                     std: [1.0; 3],
                 },
@@ -798,6 +803,7 @@ mod tests {
                 dim: 3,
                 grid: (2, 1),
                 global: None,
+                projected: false,
             },
             limit: AtomicUsize::new(usize::MAX),
         }

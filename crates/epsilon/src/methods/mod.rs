@@ -38,6 +38,16 @@ pub struct Dims {
     pub width: usize,
     /// d_w, the label vectors' width.
     pub label_width: usize,
+    /// The global vector's width where it is not D.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<usize>,
+}
+
+impl Dims {
+    /// The global vector's width.
+    pub fn global_width(&self) -> usize {
+        self.global.unwrap_or(self.width)
+    }
 }
 
 /// What large products of frozen tokens are computed in while training.
@@ -56,7 +66,7 @@ pub enum Precision {
 pub struct Batch {
     /// Patch tokens `[B, N, D]`.
     pub tokens: Tensor<3>,
-    /// Global vectors `[B, D]`.
+    /// Global vectors `[B, D]`, or [`Dims::global_width`] wide.
     pub global: Tensor<2>,
     /// Vectors `[C, d_w]`, unit length, of the labels to score.
     pub label_vectors: Tensor<2>,
@@ -132,7 +142,7 @@ pub trait Method: Send + Sync {
 
 /// A method that is solved in one go from all global vectors.
 pub trait ClosedForm: Send + Sync {
-    /// Solves for the weights. `global` is row-major `[images, D]`; `targets` has a row for every image.
+    /// Solves for the weights. `global` is row-major `[images, Dims::global_width()]`; `targets` has a row for every image.
     ///
     /// # Errors
     /// A [`MethodError`] when no solution exists.

@@ -25,7 +25,7 @@ impl Default for Ridge {
 
 impl ClosedForm for Ridge {
     fn specs(&self, dims: &Dims) -> Vec<Spec> {
-        parameters::linear("ridge", dims.width, dims.label_width)
+        parameters::linear("ridge", dims.global_width(), dims.label_width)
             .map(|spec| Spec {
                 start: Start::Constant(0.0),
                 ..spec
@@ -42,8 +42,11 @@ impl ClosedForm for Ridge {
         device: &Device,
     ) -> Result<Weights, MethodError> {
         let images = targets.rows().len();
-        let mut x =
-            DMatrix::from_row_iterator(images, dims.width, global.iter().map(|&v| f64::from(v)));
+        let mut x = DMatrix::from_row_iterator(
+            images,
+            dims.global_width(),
+            global.iter().map(|&v| f64::from(v)),
+        );
         let mut y = mean_positives(targets, labels);
         let x_mean = x.row_mean();
         let y_mean = y.row_mean();
@@ -55,7 +58,7 @@ impl ClosedForm for Ridge {
 
         let mut gram = x.tr_mul(&x);
         let penalty = self.penalty * images as f64;
-        for i in 0..dims.width {
+        for i in 0..dims.global_width() {
             gram[(i, i)] += penalty;
         }
         let factor = Cholesky::new(gram).ok_or_else(|| {
@@ -115,6 +118,7 @@ mod tests {
             tokens: 1,
             width: 1,
             label_width: 1,
+            global: None,
         };
         let names = vec!["left".to_string(), "right".to_string()];
         let labels = LabelVectors::new(names, 1, vec![-1.0, 1.0]).unwrap();

@@ -68,17 +68,15 @@ impl<'a> Examples<'a> {
             tokens: self.store.tokens_per_image(),
             width: self.store.dim(),
             label_width: self.vectors.dim(),
+            global: self.store.manifest().header.backbone.global,
         }
     }
 
     /// All labels of all images, and their global vectors row-major, for methods that are solved in one go.
     pub fn whole(&self) -> (Targets, Vec<f32>) {
-        let mut global = vec![0.0; self.items.len() * self.store.dim()];
-        for (item, out) in self
-            .items
-            .iter()
-            .zip(global.chunks_exact_mut(self.store.dim()))
-        {
+        let width = self.store.global_dim();
+        let mut global = vec![0.0; self.items.len() * width];
+        for (item, out) in self.items.iter().zip(global.chunks_exact_mut(width)) {
             self.store.read_global(item.store_row, out);
         }
         (self.targets(&self.items), global)
@@ -191,7 +189,7 @@ impl LabelsOn {
         targets: Targets,
     ) -> Batch {
         let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
-        let global = TensorData::new(global, [images, dims.width]);
+        let global = TensorData::new(global, [images, dims.global_width()]);
         Batch {
             tokens: Tensor::from_data(tokens, &self.device),
             global: Tensor::from_data(global, &self.device),
@@ -205,12 +203,12 @@ impl LabelsOn {
 
 /// Tokens and global vectors of some rows of a store.
 pub(crate) fn read(store: &TokenStore, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let (size, dim) = (store.tokens_per_image() * store.dim(), store.dim());
+    let (size, width) = (store.tokens_per_image() * store.dim(), store.global_dim());
     let mut tokens = vec![0.0; rows.len() * size];
-    let mut global = vec![0.0; rows.len() * dim];
+    let mut global = vec![0.0; rows.len() * width];
     let out = tokens
         .chunks_exact_mut(size)
-        .zip(global.chunks_exact_mut(dim));
+        .zip(global.chunks_exact_mut(width));
     for (&row, (tokens, global)) in rows.iter().zip(out) {
         store.read_tokens(row, tokens);
         store.read_global(row, global);

@@ -280,6 +280,13 @@ impl Epsilon {
                 dims.width
             ));
         }
+        if self.with_cls && dims.global_width() != dims.width {
+            return wrong(format!(
+                "with-cls: the global vector has {} values, the tokens {}: they cannot stand together",
+                dims.global_width(),
+                dims.width
+            ));
+        }
         if self.hidden(dims.width) == 0 {
             return wrong("hidden = 0: give at least 1".into());
         }
