@@ -8,5 +8,6 @@ mod gfp_bf16;
 pub(crate) mod linear;
 pub(crate) mod matrix;
 pub(crate) mod reading;
+mod rows;
 pub(crate) mod scores;
 pub(crate) mod vector;
