@@ -232,7 +232,10 @@ impl Recipe {
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        let missing = self.paths().into_iter().find(|(_, place)| !backbone::is_hub_id(place) && !place.exists());
+        let missing = self
+            .paths()
+            .into_iter()
+            .find(|(_, place)| !backbone::is_hub_id(place) && !place.exists());
         match missing {
             Some((key, named)) => Err(RecipeError::Missing {
                 path: path.into(),
