@@ -106,11 +106,7 @@ fn with_vectors(
     if let Some(dir) = &recipe.features.store {
         // What counts is not whether an image is there, but whether its tokens are.
         let store = TokenStore::open(dir)?;
-        let ids = dataset.records.iter().map(|record| &record.id);
-        summary.missing_images = ids
-            .filter(|id| store.row_of(id).is_none())
-            .cloned()
-            .collect();
+        summary.set_missing(&dataset, |_, record| store.row_of(&record.id).is_none());
     }
     let resolved = resolve_words(&recipe.data.vector_file(), &dataset.names, &dataset.words)?;
     Ok(Prepared {

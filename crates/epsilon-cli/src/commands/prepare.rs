@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use epsilon::dataset::check_images;
 use epsilon::experiment::{self, Prepared};
+use epsilon::features::TokenStore;
 use epsilon::image::{self, Limits};
 use epsilon::recipe::Recipe;
 
@@ -31,7 +32,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
     let prepared = experiment::prepare_in(&recipe, &folder)?;
     let failed = match &recipe.features.store {
-        Some(store) => without_tokens(&prepared, store),
+        Some(store) => without_tokens(&prepared, store)?,
         None => bad_images(&prepared, args.quick),
     };
     if args.json {
@@ -62,10 +63,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Id and reason of each image that a token store does not hold.
-fn without_tokens(prepared: &Prepared, store: &Path) -> Vec<(String, String)> {
-    let reason = |id: &String| format!("{}: holds no tokens of {id}", store.display());
-    let missing = prepared.summary.missing_images.iter();
-    missing.map(|id| (id.clone(), reason(id))).collect()
+fn without_tokens(prepared: &Prepared, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let store = TokenStore::open(dir)?;
+    let reason = |id: &String| format!("{}: holds no tokens of {id}", dir.display());
+    let ids = prepared.dataset.records.iter().map(|record| &record.id);
+    let missing = ids.filter(|id| store.row_of(id).is_none());
+    Ok(missing.map(|id| (id.clone(), reason(id))).collect())
 }
 
 /// Id and reason of each image that is missing or, unless `quick`, cannot be decoded.

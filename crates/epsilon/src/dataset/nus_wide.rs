@@ -344,7 +344,7 @@ mod tests {
         assert_eq!(positives(1), ["blue", "airport"]);
         assert_eq!(positives(2), ["blue", "airport", "sky"]);
         assert_eq!(dataset.labels.rest(), -1);
-        assert_eq!(summary.missing_images, ["b/2.jpg", "b/3.jpg"]);
+        assert_eq!(summary.missing_examples, ["b/2.jpg", "b/3.jpg"]);
         let counted: Vec<(&str, usize)> = summary
             .notes
             .iter()

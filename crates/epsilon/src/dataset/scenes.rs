@@ -478,7 +478,7 @@ mod tests {
             (
                 summary.train.images,
                 summary.test.images,
-                summary.missing_images.len()
+                summary.missing_images
             ),
             (5, 3, 0)
         );

@@ -81,8 +81,10 @@ pub struct Summary {
     pub most_ignored: Vec<(String, usize)>,
     /// What else the reader met and counted; `rows` are those that were kept.
     pub notes: Vec<Note>,
-    /// Ids of the images whose file does not exist; with a token store, of those without tokens.
-    pub missing_images: Vec<String>,
+    /// Images whose file does not exist; with a token store, those without tokens.
+    pub missing_images: usize,
+    /// Ids of the first ones, at most twenty.
+    pub missing_examples: Vec<String>,
 }
 
 /// Counts of one split.
@@ -125,7 +127,8 @@ impl Summary {
             ignored_occurrences,
             most_ignored,
             notes: notes.0,
-            missing_images: Vec::new(),
+            missing_images: 0,
+            missing_examples: Vec::new(),
         };
         summary.find_missing(dataset);
         summary
@@ -133,8 +136,22 @@ impl Summary {
 
     /// Looks for the file of every image.
     pub(super) fn find_missing(&mut self, dataset: &Dataset) {
-        let missing = |record: &Record| (!record.path().is_file()).then(|| record.id.clone());
-        self.missing_images = dataset.records.par_iter().filter_map(missing).collect();
+        let is_missing = |record: &Record| !record.path().is_file();
+        let missing: Vec<bool> = dataset.records.par_iter().map(is_missing).collect();
+        self.set_missing(dataset, |row, _| missing[row]);
+    }
+
+    /// Counts the images that `is_missing`, given row and record, says are missing.
+    pub(crate) fn set_missing(
+        &mut self,
+        dataset: &Dataset,
+        is_missing: impl Fn(usize, &Record) -> bool,
+    ) {
+        let rows = dataset.records.iter().enumerate();
+        let missing = rows.filter(|&(row, record)| is_missing(row, record));
+        let mut missing = missing.map(|(_, record)| &record.id);
+        self.missing_examples = missing.by_ref().take(LISTED).cloned().collect();
+        self.missing_images = self.missing_examples.len() + missing.count();
     }
 }
 
@@ -274,12 +291,12 @@ impl fmt::Display for Summary {
             }
             writeln!(f)?;
         }
-        write!(f, "missing      {} images", self.missing_images.len())?;
-        for id in self.missing_images.iter().take(LISTED) {
+        write!(f, "missing      {} images", self.missing_images)?;
+        for id in &self.missing_examples {
             write!(f, "\n             {id}")?;
         }
-        if self.missing_images.len() > LISTED {
-            let more = self.missing_images.len() - LISTED;
+        let more = self.missing_images - self.missing_examples.len();
+        if more > 0 {
             write!(f, "\n             and {more} more")?;
         }
         Ok(())

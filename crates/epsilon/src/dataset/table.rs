@@ -666,7 +666,7 @@ mod tests {
             );
             assert_eq!((summary.ignored_words, summary.ignored_occurrences), (1, 2));
             assert_eq!(summary.most_ignored, [("tree".to_string(), 2)]);
-            assert_eq!(summary.missing_images, ["b.jpg", "c.jpg"]);
+            assert_eq!(summary.missing_examples, ["b.jpg", "c.jpg"]);
         }
     }
 
@@ -865,7 +865,10 @@ missing      1 images
              b.jpg";
         assert_eq!(summary.to_string(), expected);
         let json = serde_json::to_value(&summary).unwrap();
-        assert_eq!(json["missing_images"][0], "b.jpg");
+        assert_eq!(
+            (&json["missing_images"], &json["missing_examples"][0]),
+            (&1.into(), &"b.jpg".into())
+        );
     }
 
     #[test]
@@ -885,7 +888,7 @@ missing      1 images
         );
         assert_eq!((summary.train.images, summary.test.images), (4500, 499));
         assert_eq!(summary.ignored_words, 374 - 242);
-        assert_eq!(summary.missing_images, [""; 0]);
+        assert_eq!(summary.missing_images, 0);
         assert_eq!(summary.train.seen_without_positive, [""; 0]);
         let sky = dataset.names.iter().position(|name| name == "sky").unwrap();
         assert_eq!(dataset.labels.get(0, sky), 1); // train/1000.jpeg: city, mountain, sky, sun
