@@ -108,7 +108,7 @@ pub fn bootstrap_table(
         }
         (empty, figures)
     })?;
-    let labels: Vec<&(bool, Vec<(Option<f64>, f64)>)> = columns
+    let labels: Vec<_> = columns
         .iter()
         .filter_map(|&column| measured[column].as_ref())
         .collect();
