@@ -1,4 +1,4 @@
-"""What bench/step.py and bench/extract.py share: programs that take turns, ratios, Markdown tables, machine facts."""
+"""What the benches share: programs that take turns, ratios, Markdown tables, machine facts."""
 
 import datetime
 import json
@@ -24,9 +24,9 @@ def interpreter():
     return str(path)
 
 
-def build(example):
-    """Builds an example of the library and returns its program."""
-    command = ["cargo", "build", "--release", "--package", "epsilon", "--example", example]
+def build(example, package="epsilon"):
+    """Builds an example of a package and returns its program."""
+    command = ["cargo", "build", "--release", "--package", package, "--example", example]
     command += ["--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == example]

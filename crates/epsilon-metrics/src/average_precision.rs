@@ -1,6 +1,7 @@
 //! Average precision of one label: its annotated images ranked by score, and the mean over its
 //! positives of the precision at each one's rank.
 
+use crate::columns::sort;
 use crate::error::MetricsError;
 use crate::input::{Labels, Scores};
 use crate::protocol::Ties;
@@ -29,85 +30,88 @@ pub fn average_precision(
 ) -> Result<Option<f64>, MetricsError> {
     Scores::new(scores, scores.len(), 1)?;
     Labels::new(labels, scores.len(), 1)?;
-    let mut ranking = Ranking::with_capacity(scores.len());
-    for (image, (&score, &label)) in scores.iter().zip(labels).enumerate() {
-        if label != 0 {
-            ranking.push(image, score, label > 0);
-        }
-    }
-    ranking.sort();
-    Ok(ranking.average_precision(ties))
+    let cells = scores.iter().zip(labels).enumerate();
+    let mut entries: Vec<Entry> = cells
+        .map(|(image, (&score, &label))| Entry::new(image, score, label))
+        .collect();
+    sort(&mut entries, &mut Vec::new());
+    Ok(Measured::new(&entries, ties, |entry| !entry.is_unknown()).average_precision)
 }
 
-/// The annotated images of one label, best score first, equal scores in image order.
-///
-/// An image is one number, so that ranking is sorting plain integers: the score's bits turned so
-/// that better is smaller (32 bits), the image (31 bits), whether it is positive (1 bit).
-pub(crate) struct Ranking {
-    entries: Vec<u64>,
-    positives: u32,
+/// An image in a label's ranking, as one number, so that ranking is sorting plain integers: the
+/// score's bits turned so that better is smaller (32 bits), the image (30 bits), its label + 1 (2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry(u64);
+
+impl Entry {
+    /// `image` is below 2^30, which the tables' checks grant.
+    pub(crate) fn new(image: usize, score: f32, label: i8) -> Self {
+        let low = (image as u64) << 2 | (label + 1) as u64;
+        Self(u64::from(descending(score)) << 32 | low)
+    }
+
+    /// The image.
+    pub(crate) fn image(self) -> usize {
+        (self.0 as u32 >> 2) as usize
+    }
+
+    /// The same entry as that of another image.
+    pub(crate) fn with_image(self, image: usize) -> Self {
+        Self(self.0 & !0xffff_fffc | (image as u64) << 2)
+    }
+
+    pub(crate) fn is_positive(self) -> bool {
+        self.0 & 3 == 2
+    }
+
+    pub(crate) fn is_unknown(self) -> bool {
+        self.0 & 3 == 1
+    }
+
+    /// The score, turned so that better is smaller.
+    pub(crate) fn order(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
-impl Ranking {
-    pub(crate) fn with_capacity(images: usize) -> Self {
-        Self {
-            entries: Vec::with_capacity(images),
-            positives: 0,
-        }
-    }
-
-    /// Adds an image; `image` is below 2^31, which the input types have checked.
-    pub(crate) fn push(&mut self, image: usize, score: f32, positive: bool) {
-        let low = (image as u64) << 1 | u64::from(positive);
-        self.entries.push(u64::from(descending(score)) << 32 | low);
-        self.positives += u32::from(positive);
-    }
-
-    pub(crate) fn sort(&mut self) {
-        self.entries.sort_unstable();
-    }
-
-    /// Number of positive images.
-    pub(crate) fn positives(&self) -> usize {
-        self.positives as usize
-    }
-
-    /// Number of annotated images.
-    pub(crate) fn annotated(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// The runs of images that share a rank, best first: equal scores together, or one by one.
-    pub(crate) fn ranks(&self, ties: Ties) -> impl Iterator<Item = &[u64]> {
-        self.entries.chunk_by(move |a, b| match ties {
-            Ties::Grouped => a >> 32 == b >> 32,
-            Ties::Stable => false,
-        })
-    }
-
+/// One label's ranking, measured over some of its images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    /// Positive images.
+    pub(crate) positives: usize,
+    /// Images that counted.
+    pub(crate) annotated: usize,
     /// `None` without positives.
-    pub(crate) fn average_precision(&self, ties: Ties) -> Option<f64> {
+    pub(crate) average_precision: Option<f64>,
+}
+
+impl Measured {
+    /// Over the entries that `counts` lets pass; `entries` best first, equal scores in image order.
+    pub(crate) fn new(entries: &[Entry], ties: Ties, counts: impl Fn(Entry) -> bool) -> Self {
         let (mut found, mut ranked, mut sum) = (0_usize, 0_usize, 0.0);
-        for run in self.ranks(ties) {
-            let positives = run.iter().filter(|&&entry| is_positive(entry)).count();
-            found += positives;
-            ranked += run.len();
-            if positives > 0 {
-                sum += positives as f64 * (found as f64 / ranked as f64);
+        // Positives of the run of images that share a rank: equal scores together, or one by one.
+        let mut run = 0_usize;
+        for (place, &entry) in entries.iter().enumerate() {
+            let counted = counts(entry);
+            ranked += usize::from(counted);
+            run += usize::from(counted & entry.is_positive());
+            if run == 0 {
+                continue;
+            }
+            let next = entries.get(place + 1);
+            let goes_on = next.is_some_and(|next| next.order() == entry.order());
+            if ties == Ties::Stable || !goes_on {
+                found += run;
+                sum += run as f64 * (found as f64 / ranked as f64);
+                run = 0;
             }
         }
-        (found > 0).then(|| sum / found as f64)
+        Self {
+            positives: found,
+            annotated: ranked,
+            average_precision: (found > 0).then(|| sum / found as f64),
+        }
     }
-}
-
-/// Whether an entry of a [`Ranking`] is a positive image.
-pub(crate) fn is_positive(entry: u64) -> bool {
-    entry & 1 == 1
-}
-
-/// The image of an entry of a [`Ranking`].
-pub(crate) fn image_of(entry: u64) -> usize {
-    (entry as u32 >> 1) as usize
 }
 
 /// Maps a finite score to an integer that is smaller the higher the score; -0 and 0 are equal.

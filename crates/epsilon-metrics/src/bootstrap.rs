@@ -4,12 +4,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::{Ranking, image_of, is_positive};
+use crate::average_precision::Entry;
+use crate::columns::map_rankings;
 use crate::error::MetricsError;
-use crate::evaluation::mean;
+use crate::evaluation::{Request, check_request, mean};
+use crate::images::{Contest, hold};
 use crate::input::{Labels, Scores};
-use crate::protocol::{EmptyLabel, Protocol, Ties};
-use crate::selection::Selection;
+use crate::protocol::{EmptyLabel, Images, Protocol, Ties, Unknown};
+use crate::table::{InMemory, Table, check_table};
 
 /// How much the mAP varies with the choice of images. Fractions, as the mAP itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -33,8 +35,8 @@ pub struct Bootstrap {
 /// full table. A label that loses all its positives in one resample is left out of that resample's
 /// mean, since counting it as 0 would say that few images make a model worse; a resample that leaves
 /// no label is left out. Copies of one image tie with each other, which lifts the AP of a label
-/// with few positives: use the spread, not the centre. The same seed gives the same result for any number of threads.
-/// Under [`Ties::Stable`] copies of one image share a rank, different images do not.
+/// with few positives: use the spread, not the centre. The same seed gives the same result for any
+/// number of threads. Under [`Ties::Stable`] copies of one image share a rank, different images do not.
 ///
 /// Each column is sorted once and then reweighted, all resamples side by side. Memory: 2 bytes an
 /// image and resample.
@@ -63,24 +65,57 @@ pub fn bootstrap(
     resamples: usize,
     seed: u64,
 ) -> Result<Bootstrap, MetricsError> {
+    let request = Request {
+        columns,
+        protocol,
+        ks: &[],
+    };
+    bootstrap_table(&InMemory::new(scores, labels)?, request, resamples, seed)
+}
+
+/// As [`bootstrap`], of any table; the `ks` of the request do not matter.
+///
+/// # Errors
+/// As [`bootstrap`], and whatever keeps the table from being read.
+pub fn bootstrap_table(
+    table: &impl Table,
+    request: Request<'_>,
+    resamples: usize,
+    seed: u64,
+) -> Result<Bootstrap, MetricsError> {
     if resamples < 2 {
         return Err(MetricsError::TooFewResamples { resamples });
     }
+    check_table(table)?;
+    check_request(&request, table.labels())?;
+    let Request {
+        columns, protocol, ..
+    } = request;
     let settings = protocol.settings();
-    let selection = Selection::new(scores, labels, columns, settings)?;
-    let draws = Draws::new(selection.rows().len(), resamples, seed);
-    let labels = selection.map_rankings(|ranking| {
-        let mut figures = resampled(&ranking, settings.ties, &draws);
-        let empty = ranking.positives() == 0;
+    let kept = kept(table, columns, settings.images)?;
+    let images = kept.iter().flatten().count();
+    let draws = Draws::new(images, resamples, seed);
+    let mut wanted = vec![false; table.labels()];
+    for &column in columns {
+        wanted[column] = true;
+    }
+    let measured = map_rankings(table, &wanted, |_, entries| {
+        let counted = counted(entries, &kept, settings.unknown);
+        let mut figures = resampled(&counted, settings.ties, &draws);
+        let empty = !counted.iter().any(|entry| entry.is_positive());
         if empty && settings.empty_label == EmptyLabel::Zero {
             figures.iter_mut().for_each(|f| f.0 = Some(0.0));
         }
         (empty, figures)
-    });
+    })?;
+    let labels: Vec<_> = columns
+        .iter()
+        .filter_map(|&column| measured[column].as_ref())
+        .collect();
     let first_empty = labels.iter().position(|(empty, _)| *empty);
     if let (Some(place), EmptyLabel::Error) = (first_empty, settings.empty_label) {
         return Err(MetricsError::LabelWithoutPositives {
-            column: selection.columns()[place],
+            column: columns[place],
             protocol: protocol.name().into(),
         });
     }
@@ -100,6 +135,44 @@ pub fn bootstrap(
         low: quantile(&maps, 0.025),
         high: quantile(&maps, 0.975),
     })
+}
+
+/// The number of each image among those kept, `None` where it is not.
+fn kept(
+    table: &impl Table,
+    columns: &[usize],
+    images: Images,
+) -> Result<Vec<Option<usize>>, MetricsError> {
+    let contest = Contest {
+        columns,
+        without_unknown: false,
+        ks: Vec::new(),
+    };
+    let outcomes = hold(table, &[contest])?;
+    let positives: Vec<u32> = outcomes.into_iter().flat_map(|o| o.positives).collect();
+    if positives.iter().all(|&positives| positives == 0) {
+        return Err(MetricsError::NoPositives {
+            images: table.images(),
+            labels: columns.len(),
+        });
+    }
+    let mut next = 0;
+    let kept = positives
+        .into_iter()
+        .map(|positives| {
+            let keep = images == Images::All || positives > 0;
+            next += usize::from(keep);
+            keep.then(|| next - 1)
+        })
+        .collect();
+    Ok(kept)
+}
+
+/// The entries that count for AP, their images numbered among those kept.
+fn counted(entries: &[Entry], kept: &[Option<usize>], unknown: Unknown) -> Vec<Entry> {
+    let counts = |entry: &&Entry| unknown == Unknown::Negative || !entry.is_unknown();
+    let kept = |entry: &Entry| kept[entry.image()].map(|image| entry.with_image(image));
+    entries.iter().filter(counts).filter_map(kept).collect()
 }
 
 /// How often each image was drawn, [images, resamples], so that one image's counts lie together.
@@ -122,28 +195,29 @@ impl Draws {
         Self { counts, resamples }
     }
 
-    fn of(&self, entry: u64) -> &[u16] {
-        let start = image_of(entry) * self.resamples;
+    fn of(&self, entry: Entry) -> &[u16] {
+        let start = entry.image() * self.resamples;
         &self.counts[start..start + self.resamples]
     }
 }
 
 /// AP (`None` where no positive was drawn) and number of annotated images of one label in each
-/// resample: the running counts of `Ranking::average_precision`, one set a resample.
-fn resampled(ranking: &Ranking, ties: Ties, draws: &Draws) -> Vec<(Option<f64>, f64)> {
+/// resample: the running counts of `Measured::new`, one set a resample.
+fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<(Option<f64>, f64)> {
     let mut found = vec![0_u32; draws.resamples];
     let mut ranked = vec![0_u32; draws.resamples];
     let mut sums = vec![0.0_f64; draws.resamples];
     let mut positives = vec![0_u32; draws.resamples];
-    for run in ranking.ranks(ties) {
+    let runs = entries.chunk_by(|a, b| ties == Ties::Grouped && a.order() == b.order());
+    for run in runs {
         for &entry in run {
             add(&mut ranked, draws.of(entry));
         }
-        if !run.iter().any(|&entry| is_positive(entry)) {
+        if !run.iter().any(|&entry| entry.is_positive()) {
             continue;
         }
         positives.fill(0);
-        for &entry in run.iter().filter(|&&entry| is_positive(entry)) {
+        for &entry in run.iter().filter(|&&entry| entry.is_positive()) {
             add(&mut positives, draws.of(entry));
         }
         for (((sum, found), ranked), positives) in
@@ -206,12 +280,12 @@ mod tests {
     fn reweighting_equals_copying_images() {
         let (scores, labels) = tables(40, 1);
         let draws = Draws::new(40, 25, 3);
-        let mut ranking = Ranking::with_capacity(40);
-        for image in (0..40).filter(|&i| labels[i] != 0) {
-            ranking.push(image, scores[image], labels[image] > 0);
-        }
-        ranking.sort();
-        let figures = resampled(&ranking, Ties::Grouped, &draws);
+        let known = (0..40).filter(|&i| labels[i] != 0);
+        let mut entries: Vec<Entry> = known
+            .map(|image| Entry::new(image, scores[image], labels[image]))
+            .collect();
+        entries.sort_unstable();
+        let figures = resampled(&entries, Ties::Grouped, &draws);
         for (resample, (ap, annotated)) in figures.into_iter().enumerate() {
             let copies: Vec<usize> = (0..40)
                 .flat_map(|i| {

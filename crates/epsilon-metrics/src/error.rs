@@ -85,6 +85,12 @@ pub enum MetricsError {
         /// Columns of the labels.
         labels_labels: usize,
     },
+    /// A [`Table`](crate::Table) could not give a block.
+    #[error("the scores and labels could not be read: {reason}")]
+    Read {
+        /// Why not.
+        reason: String,
+    },
     /// No column is to be evaluated.
     #[error("no column was chosen for evaluation: name at least one label")]
     NoColumns,

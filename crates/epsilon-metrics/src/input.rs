@@ -3,8 +3,8 @@
 
 use crate::error::MetricsError;
 
-/// The most images or labels that can be ranked: in a ranking their number has 31 bits.
-const LIMIT: usize = 1 << 31;
+/// The most images or labels that can be ranked: in a ranking their number has 30 bits.
+pub(crate) const LIMIT: usize = 1 << 30;
 
 /// Scores of every label for every image: row-major [images, labels], finite; higher ranks first.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +18,7 @@ impl<'a> Scores<'a> {
     /// Borrows `values`, row-major [images, labels].
     ///
     /// # Errors
-    /// An empty table, a length other than `images * labels`, more than 2^31 rows or columns, or a NaN or
+    /// An empty table, a length other than `images * labels`, more than 2^30 rows or columns, or a NaN or
     /// infinite score (named by its row and column).
     pub fn new(values: &'a [f32], images: usize, labels: usize) -> Result<Self, MetricsError> {
         check_shape("scores", values.len(), images, labels)?;
@@ -64,7 +64,7 @@ impl<'a> Labels<'a> {
     /// Borrows `values`, row-major [images, labels].
     ///
     /// # Errors
-    /// An empty table, a length other than `images * labels`, more than 2^31 rows or columns, or a value
+    /// An empty table, a length other than `images * labels`, more than 2^30 rows or columns, or a value
     /// other than -1, 0, 1 (named by its row and column).
     pub fn new(values: &'a [i8], images: usize, labels: usize) -> Result<Self, MetricsError> {
         check_shape("labels", values.len(), images, labels)?;
@@ -144,7 +144,7 @@ mod tests {
             Err(MetricsError::Length { found: 5, .. })
         ));
         assert!(matches!(
-            Labels::new(&[0; 5], 1 << 31, 1 << 31),
+            Labels::new(&[0; 5], 1 << 30, 1 << 30),
             Err(MetricsError::Length { .. })
         ));
         assert!(matches!(

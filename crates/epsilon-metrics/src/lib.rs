@@ -26,21 +26,27 @@
 
 mod average_precision;
 mod bootstrap;
+mod columns;
 mod error;
 mod evaluation;
+mod images;
 mod input;
 mod protocol;
 mod report;
-mod selection;
+mod table;
 mod top_k;
 
 pub use average_precision::average_precision;
-pub use bootstrap::{Bootstrap, bootstrap};
+pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
 pub use error::MetricsError;
-pub use evaluation::{Evaluation, LabelFigures, SplitEvaluation, evaluate, evaluate_splits};
+pub use evaluation::{
+    Evaluation, LabelFigures, Request, SplitEvaluation, evaluate, evaluate_protocols,
+    evaluate_splits, evaluate_table,
+};
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
 pub use report::Comparison;
+pub use table::{InMemory, Table};
 pub use top_k::TopK;
 
 #[cfg(doctest)]

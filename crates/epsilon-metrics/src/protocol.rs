@@ -111,6 +111,25 @@ impl fmt::Display for Settings {
     }
 }
 
+const BASE: Settings = Settings {
+    images: Images::WithPositive,
+    empty_label: EmptyLabel::Zero,
+    mean: Mean::Plain,
+    unknown: Unknown::Miss,
+    ties: Ties::Grouped,
+};
+const ALL_IMAGES: Settings = Settings {
+    images: Images::All,
+    ..BASE
+};
+const SKIP_EMPTY: Settings = Settings {
+    empty_label: EmptyLabel::Skip,
+    ..BASE
+};
+/// The K of the tables on NUS-WIDE and on Open Images.
+const NUS_WIDE: [usize; 2] = [3, 5];
+const OPEN_IMAGES: [usize; 2] = [10, 20];
+
 /// A named, checked set of rules, and the K its published tables print.
 ///
 /// | name | images | empty label | mean | unknown | K |
@@ -128,7 +147,8 @@ impl fmt::Display for Settings {
 /// ```
 /// use epsilon_metrics::{Images, Protocol, Settings};
 ///
-/// let protocol = Protocol::named("lesa-nus")?;
+/// let protocol = Protocol::lesa_nus();
+/// assert_eq!(Protocol::named("lesa-nus")?, protocol);
 /// assert_eq!(protocol.settings().images, Images::All);
 /// assert_eq!(protocol.ks(), [3, 5]);
 ///
@@ -159,53 +179,71 @@ impl Protocol {
         "biam-oi-weighted",
     ];
 
+    /// Epsilon and the (ML)2P-Encoder, on NUS-WIDE.
+    pub fn epsilon() -> Self {
+        Self::preset("epsilon", BASE, NUS_WIDE)
+    }
+
+    /// LESA, BiAM and Gen-MLZSL, on NUS-WIDE.
+    pub fn lesa_nus() -> Self {
+        Self::preset("lesa-nus", ALL_IMAGES, NUS_WIDE)
+    }
+
+    /// SDL.
+    pub fn sdl() -> Self {
+        let settings = Settings {
+            unknown: Unknown::Negative,
+            ..BASE
+        };
+        Self::preset("sdl", settings, NUS_WIDE)
+    }
+
+    /// LESA, on Open Images.
+    pub fn lesa_oi() -> Self {
+        Self::preset("lesa-oi", ALL_IMAGES, OPEN_IMAGES)
+    }
+
+    /// BiAM, on Open Images.
+    pub fn biam_oi() -> Self {
+        Self::preset("biam-oi", SKIP_EMPTY, OPEN_IMAGES)
+    }
+
+    /// BiAM, on Open Images, labels weighted by their annotated images.
+    pub fn biam_oi_weighted() -> Self {
+        let settings = Settings {
+            mean: Mean::ByAnnotated,
+            ..SKIP_EMPTY
+        };
+        Self::preset("biam-oi-weighted", settings, OPEN_IMAGES)
+    }
+
+    /// Every published protocol, in the order of [`Protocol::NAMES`].
+    pub fn all() -> [Self; 6] {
+        [
+            Self::epsilon(),
+            Self::lesa_nus(),
+            Self::sdl(),
+            Self::lesa_oi(),
+            Self::biam_oi(),
+            Self::biam_oi_weighted(),
+        ]
+    }
+
     /// A published protocol by its name.
     ///
     /// # Errors
     /// An unknown name; the message lists the known ones.
     pub fn named(name: &str) -> Result<Self, MetricsError> {
-        let base = Settings {
-            images: Images::WithPositive,
-            empty_label: EmptyLabel::Zero,
-            mean: Mean::Plain,
-            unknown: Unknown::Miss,
-            ties: Ties::Grouped,
-        };
-        let all = Settings {
-            images: Images::All,
-            ..base
-        };
-        let skip = Settings {
-            empty_label: EmptyLabel::Skip,
-            ..base
-        };
-        let (nus, open_images) = ([3, 5], [10, 20]);
-        let (settings, ks) = match name {
-            "epsilon" => (base, nus),
-            "lesa-nus" => (all, nus),
-            "sdl" => (
-                Settings {
-                    unknown: Unknown::Negative,
-                    ..base
-                },
-                nus,
-            ),
-            "lesa-oi" => (all, open_images),
-            "biam-oi" => (skip, open_images),
-            "biam-oi-weighted" => (
-                Settings {
-                    mean: Mean::ByAnnotated,
-                    ..skip
-                },
-                open_images,
-            ),
-            _ => return Err(MetricsError::UnknownProtocol { name: name.into() }),
-        };
-        Ok(Self {
+        let found = Self::all().into_iter().find(|p| p.name == name);
+        found.ok_or_else(|| MetricsError::UnknownProtocol { name: name.into() })
+    }
+
+    fn preset(name: &str, settings: Settings, ks: [usize; 2]) -> Self {
+        Self {
             name: name.into(),
             settings,
             ks: ks.to_vec(),
-        })
+        }
     }
 
     /// Rules of one's own under a name of their own.
@@ -278,8 +316,10 @@ mod tests {
 
     #[test]
     fn every_name_parses_and_prints_itself() {
-        for name in Protocol::NAMES {
-            assert_eq!(name.parse::<Protocol>().unwrap().to_string(), name);
+        let all = Protocol::all();
+        assert_eq!(all.each_ref().map(Protocol::name), Protocol::NAMES);
+        for protocol in all {
+            assert_eq!(protocol.name().parse(), Ok(protocol));
         }
     }
 

@@ -106,6 +106,10 @@ fn figures(evaluations: &[(&str, &Evaluation)]) -> Vec<Vec<String>> {
         table.push(row(format!("R@{k} (%)"), &|e| at_k(e, k, |t| t.recall)));
         table.push(row(format!("F1@{k} (%)"), &|e| at_k(e, k, |t| t.f1)));
     }
+    table.push(row("coverage error".into(), &|e| {
+        format!("{:.1}", e.coverage_error)
+    }));
+    table.push(row("ranking loss (%)".into(), &|e| percent(e.ranking_loss)));
     table
 }
 
@@ -235,7 +239,8 @@ mod tests {
             .to_string();
         assert!(text.contains("images with a positive label"), "{text}");
         assert!(text.contains("\nimages kept          1 of 2\n"), "{text}");
-        assert!(text.ends_with("F1@1 (%)              100.0"), "{text}");
+        assert!(text.contains("\nF1@1 (%)              100.0\n"), "{text}");
+        assert!(text.ends_with("\nranking loss (%)        0.0"), "{text}");
     }
 
     #[test]

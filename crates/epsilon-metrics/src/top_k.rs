@@ -1,17 +1,15 @@
-//! Overall precision, recall and F1 of the K best labels of each image.
+//! Precision, recall and F1 of the K best labels of each image: over all labels together, of one
+//! label, and as a mean over labels.
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::descending;
-use crate::error::MetricsError;
-use crate::protocol::{Unknown, check_ks};
-use crate::selection::Selection;
-
-/// Overall figures of the K best labels of each image, as fractions:
+/// Figures of the K best labels of each image, as fractions. Overall:
 /// P = sum TP / (K * images), R = sum TP / sum positives, F1 = 2PR / (P + R), 0 when both are 0.
 ///
-/// Under [`Unknown::Ignore`] an image with fewer than K annotated labels fills fewer places, and
+/// Of one label: P = TP / images that have it among their K best, R = TP / its positives; what
+/// divides by nothing is 0.
+///
+/// Under [`Unknown::Ignore`](crate::Unknown::Ignore) an image with fewer than K annotated labels fills fewer places, and
 /// precision counts the places filled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TopK {
@@ -26,7 +24,7 @@ pub struct TopK {
 }
 
 impl TopK {
-    fn new(k: usize, hits: u64, places: u64, positives: u64) -> Self {
+    pub(crate) fn new(k: usize, hits: u64, places: u64, positives: u64) -> Self {
         let share = |whole: u64| match whole {
             0 => 0.0,
             whole => hits as f64 / whole as f64,
@@ -39,77 +37,23 @@ impl TopK {
             f1: 2.0 * share(places + positives),
         }
     }
-}
 
-/// Hits and places filled, for each K.
-type Counts = Vec<(u64, u64)>;
-
-/// The overall figures at each of `ks`.
-pub(crate) fn top_k(
-    selection: &Selection<'_>,
-    unknown: Unknown,
-    ks: &[usize],
-) -> Result<Vec<TopK>, MetricsError> {
-    check_ks(ks)?;
-    let labels = selection.columns().len();
-    // Ascending, so the last is the largest.
-    let Some(&largest) = ks.last() else {
-        return Ok(Vec::new());
-    };
-    if largest > labels {
-        return Err(MetricsError::KTooLarge { k: largest, labels });
-    }
-    let counts = selection
-        .rows()
-        .par_iter()
-        .fold(
-            || (vec![(0, 0); ks.len()], Vec::with_capacity(labels)),
-            |(mut counts, mut ranked), &row| {
-                rank(selection, unknown, row, largest, &mut ranked);
-                count(&ranked, ks, &mut counts);
-                (counts, ranked)
-            },
-        )
-        .map(|(counts, _)| counts)
-        .reduce(|| vec![(0, 0); ks.len()], add);
-    Ok(ks
-        .iter()
-        .zip(counts)
-        .map(|(&k, (hits, places))| TopK::new(k, hits, places, selection.positives()))
-        .collect())
-}
-
-/// Fills `ranked` with the `k` best labels of one image, best first, equal scores in column order.
-/// Each is one number: the score turned so that better is smaller, the place among the columns,
-/// whether it is positive.
-fn rank(selection: &Selection<'_>, unknown: Unknown, row: usize, k: usize, ranked: &mut Vec<u64>) {
-    ranked.clear();
-    for (place, (score, value)) in selection.entries(row).enumerate() {
-        if value == 0 && unknown == Unknown::Ignore {
-            continue;
+    /// Precision and recall as given, F1 their harmonic mean.
+    pub(crate) fn of_means(k: usize, precision: f64, recall: f64) -> Self {
+        Self {
+            k,
+            precision,
+            recall,
+            f1: harmonic_mean(precision, recall),
         }
-        let low = (place as u64) << 1 | u64::from(value > 0);
-        ranked.push(u64::from(descending(score)) << 32 | low);
-    }
-    if ranked.len() > k {
-        ranked.select_nth_unstable(k - 1);
-        ranked.truncate(k);
-    }
-    ranked.sort_unstable();
-}
-
-fn count(ranked: &[u64], ks: &[usize], counts: &mut Counts) {
-    for (&k, (hits, places)) in ks.iter().zip(counts) {
-        let taken = &ranked[..k.min(ranked.len())];
-        *hits += taken.iter().map(|entry| entry & 1).sum::<u64>();
-        *places += taken.len() as u64;
     }
 }
 
-fn add(mut a: Counts, b: Counts) -> Counts {
-    for (a, b) in a.iter_mut().zip(b) {
-        a.0 += b.0;
-        a.1 += b.1;
+/// 2ab / (a + b), 0 when both are 0.
+pub(crate) fn harmonic_mean(a: f64, b: f64) -> f64 {
+    if a + b > 0.0 {
+        2.0 * a * b / (a + b)
+    } else {
+        0.0
     }
-    a
 }

@@ -44,6 +44,11 @@ struct Expected {
     average_precision: Vec<Option<f64>>,
     annotated: Vec<usize>,
     top_k: Vec<TopK>,
+    top_k_by_label: Vec<TopK>,
+    /// [ks, columns].
+    top_k_of_labels: Vec<Vec<TopK>>,
+    coverage_error: f64,
+    ranking_loss: f64,
 }
 
 #[test]
@@ -104,8 +109,20 @@ fn compare(actual: &Evaluation, expected: &Expected, what: &str) {
             (a, e) => assert_eq!(a, e, "{what}"),
         }
     }
-    assert_eq!(actual.top_k.len(), expected.top_k.len(), "{what}");
-    for (a, e) in actual.top_k.iter().zip(&expected.top_k) {
+    compare_top_k(&actual.top_k, &expected.top_k, what);
+    compare_top_k(&actual.top_k_by_label, &expected.top_k_by_label, what);
+    for (column, label) in actual.per_label.iter().enumerate() {
+        let of_label = expected.top_k_of_labels.iter().map(|of_k| of_k[column]);
+        let what = format!("{what}, column {}", label.column);
+        compare_top_k(&label.top_k, &of_label.collect::<Vec<_>>(), &what);
+    }
+    close(actual.coverage_error, expected.coverage_error, what);
+    close(actual.ranking_loss, expected.ranking_loss, what);
+}
+
+fn compare_top_k(actual: &[TopK], expected: &[TopK], what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (a, e) in actual.iter().zip(expected) {
         let what = format!("{what}, K = {}", e.k);
         assert_eq!(a.k, e.k, "{what}");
         close(a.precision, e.precision, &what);

@@ -1,0 +1,234 @@
+//! What is read off every image's list of labels, in one pass over the rows: its positives, its K
+//! best labels, its coverage and its ranking loss. Serves any number of protocols at once.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::average_precision::descending;
+use crate::error::MetricsError;
+use crate::table::{Block, Table, check_rows};
+
+/// Values of a block of rows.
+const BLOCK_VALUES: usize = 1 << 17;
+/// From this many positives on an image's scores are sorted instead of counted for each positive.
+const MANY_POSITIVES: usize = 64;
+
+/// A set of labels that compete with each other in every image.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Contest<'a> {
+    /// The labels' columns.
+    pub(crate) columns: &'a [usize],
+    /// Whether unknown labels stay out of the list; else they stand in it as negatives.
+    pub(crate) without_unknown: bool,
+    /// Lengths of the lists wanted, ascending.
+    pub(crate) ks: Vec<usize>,
+}
+
+/// How often a label stood in the K best.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Places {
+    /// As a positive.
+    pub(crate) hits: u32,
+    /// In images with a positive among the contest's labels.
+    pub(crate) of_images_with_positive: u32,
+    /// In all images.
+    pub(crate) of_all_images: u32,
+}
+
+/// What a contest came to.
+pub(crate) struct Outcome {
+    /// [ks, columns].
+    pub(crate) places: Vec<Places>,
+    /// Positives of each image.
+    pub(crate) positives: Vec<u32>,
+    /// Sum over the images of their coverage: how far down its list one has to go to meet all its
+    /// positives; 0 without positives.
+    pub(crate) coverage: u64,
+    /// Sum over the images of the share of pairs of a positive and a listed negative that are in
+    /// the wrong order or tied; 0 where there is no pair.
+    pub(crate) ranking_loss: f64,
+}
+
+/// Part of an outcome, of some rows.
+struct Part {
+    places: Vec<Places>,
+    positives: Vec<u32>,
+    coverage: u64,
+    losses: Vec<f64>,
+}
+
+impl Part {
+    fn new(contest: &Contest<'_>) -> Self {
+        Self {
+            places: vec![Places::default(); contest.ks.len() * contest.columns.len()],
+            positives: Vec::new(),
+            coverage: 0,
+            losses: Vec::new(),
+        }
+    }
+
+    fn append(&mut self, other: Self) {
+        for (a, b) in self.places.iter_mut().zip(other.places) {
+            a.hits += b.hits;
+            a.of_images_with_positive += b.of_images_with_positive;
+            a.of_all_images += b.of_all_images;
+        }
+        self.positives.extend(other.positives);
+        self.coverage += other.coverage;
+        self.losses.extend(other.losses);
+    }
+}
+
+/// Holds every contest in every image. Checks every value of the table.
+pub(crate) fn hold(
+    table: &impl Table,
+    contests: &[Contest<'_>],
+) -> Result<Vec<Outcome>, MetricsError> {
+    let images = table.images();
+    // A few pieces a thread: enough to share the work, few enough that their counts stay small.
+    let rows = images.div_ceil(4 * rayon::current_num_threads());
+    let pieces: Vec<Range<usize>> = (0..images)
+        .step_by(rows)
+        .map(|first| first..images.min(first + rows))
+        .collect();
+    let parts: Result<Vec<Vec<Part>>, MetricsError> = pieces
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|rows| hold_in(table, contests, rows))
+        .collect();
+    let mut whole: Vec<Part> = contests.iter().map(Part::new).collect();
+    for part in parts? {
+        for (whole, part) in whole.iter_mut().zip(part) {
+            whole.append(part);
+        }
+    }
+    Ok(whole.into_iter().map(Outcome::from).collect())
+}
+
+impl From<Part> for Outcome {
+    fn from(mut part: Part) -> Self {
+        // In an order of their own, so that neither threads nor the order of the images matter.
+        part.losses.sort_unstable_by(f64::total_cmp);
+        Self {
+            places: part.places,
+            positives: part.positives,
+            coverage: part.coverage,
+            ranking_loss: part.losses.iter().sum(),
+        }
+    }
+}
+
+fn hold_in(
+    table: &impl Table,
+    contests: &[Contest<'_>],
+    rows: Range<usize>,
+) -> Result<Vec<Part>, MetricsError> {
+    let columns = table.labels();
+    let step = (BLOCK_VALUES / columns).max(1);
+    let mut parts: Vec<Part> = contests.iter().map(Part::new).collect();
+    let (mut block, mut list) = (Block::default(), List::default());
+    for first in rows.clone().step_by(step) {
+        let rows = first..rows.end.min(first + step);
+        let (scores, labels) = block.read(table, rows, 0..columns)?;
+        check_rows(first, columns, scores, labels)?;
+        let rows = scores
+            .chunks_exact(columns)
+            .zip(labels.chunks_exact(columns));
+        for (scores, labels) in rows {
+            for (contest, part) in contests.iter().zip(&mut parts) {
+                list.fill(contest, scores, labels);
+                list.count(contest, part);
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// One image's list in one contest.
+#[derive(Default)]
+struct List {
+    /// The scores listed, in no particular order.
+    scores: Vec<f32>,
+    /// Those of the positives.
+    positives: Vec<f32>,
+    /// The best, best first, equal scores in column order. Each is one number: the score turned so
+    /// that better is smaller (32 bits), the place among the columns (31), whether it is positive.
+    best: Vec<u64>,
+}
+
+impl List {
+    fn fill(&mut self, contest: &Contest<'_>, scores: &[f32], labels: &[i8]) {
+        self.scores.clear();
+        self.positives.clear();
+        self.best.clear();
+        let most = contest.ks.last().copied().unwrap_or(0);
+        let mut worst = if most > 0 { u64::MAX } else { 0 };
+        for (place, &column) in contest.columns.iter().enumerate() {
+            let (score, label) = (scores[column], labels[column]);
+            if label == 0 && contest.without_unknown {
+                continue;
+            }
+            self.scores.push(score);
+            if label > 0 {
+                self.positives.push(score);
+            }
+            let low = (place as u64) << 1 | u64::from(label > 0);
+            let entry = u64::from(descending(score)) << 32 | low;
+            if entry < worst {
+                self.best.push(entry);
+                // Cut back now and then, so that few entries pass once the best are in.
+                if self.best.len() == 2 * most + 16 {
+                    worst = *self.best.select_nth_unstable(most - 1).1;
+                    self.best.truncate(most);
+                }
+            }
+        }
+        self.best.sort_unstable();
+        self.best.truncate(most);
+    }
+
+    fn count(&mut self, contest: &Contest<'_>, part: &mut Part) {
+        let with_positive = u32::from(!self.positives.is_empty());
+        let columns = contest.columns.len();
+        for (&k, places) in contest.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
+            for &entry in &self.best[..k.min(self.best.len())] {
+                let place = &mut places[(entry as u32 >> 1) as usize];
+                place.hits += (entry & 1) as u32;
+                place.of_images_with_positive += with_positive;
+                place.of_all_images += 1;
+            }
+        }
+        part.positives.push(self.positives.len() as u32);
+        let (coverage, loss) = self.coverage_and_loss();
+        part.coverage += coverage as u64;
+        part.losses.push(loss);
+    }
+
+    fn coverage_and_loss(&mut self) -> (usize, f64) {
+        let (listed, positives) = (self.scores.len(), &mut self.positives);
+        positives.sort_unstable_by(f32::total_cmp);
+        let many = positives.len() > MANY_POSITIVES;
+        if many {
+            self.scores.sort_unstable_by(f32::total_cmp);
+        }
+        let at_least = |score: f32| match many {
+            true => listed - self.scores.partition_point(|&s| s < score),
+            false => self.scores.iter().filter(|&&s| s >= score).count(),
+        };
+        let Some(&last) = positives.first() else {
+            return (0, 0.0);
+        };
+        let wrong: usize = positives
+            .iter()
+            .map(|&score| {
+                let positives_at_least =
+                    positives.len() - positives.partition_point(|&p| p < score);
+                at_least(score) - positives_at_least
+            })
+            .sum();
+        let pairs = positives.len() * (listed - positives.len());
+        // Where there is no pair, none is wrong.
+        (at_least(last), wrong as f64 / pairs.max(1) as f64)
+    }
+}

@@ -1,0 +1,203 @@
+//! Where scores and labels come from: a table in memory, or anything that can be asked for blocks of
+//! one, so that a table larger than memory is measured from a file.
+
+use std::ops::Range;
+
+use crate::error::MetricsError;
+use crate::input::{LIMIT, Labels, Scores};
+
+/// A table of scores and three-valued labels, [images, labels], that is read in blocks.
+///
+/// A block is read by several threads at a time, first all rows once (blocks of a few rows and all
+/// columns), then all columns once (blocks of a few columns and some thousand rows). A table must
+/// give the same values every time. Values are checked when the rows are read, so an implementation
+/// need not do so.
+///
+/// ```
+/// use std::ops::Range;
+///
+/// use epsilon_metrics::{MetricsError, Protocol, Request, Table, evaluate_table};
+///
+/// /// Scores made on demand: nothing is ever held whole.
+/// struct Made;
+///
+/// impl Table for Made {
+///     fn images(&self) -> usize {
+///         1000
+///     }
+///
+///     fn labels(&self) -> usize {
+///         20
+///     }
+///
+///     fn read(
+///         &self,
+///         rows: Range<usize>,
+///         columns: Range<usize>,
+///         scores: &mut [f32],
+///         labels: &mut [i8],
+///     ) -> Result<(), MetricsError> {
+///         let cells = rows.flat_map(|row| columns.clone().map(move |column| (row, column)));
+///         for ((row, column), (score, label)) in cells.zip(scores.iter_mut().zip(labels)) {
+///             *score = (row * 7 % 11) as f32;
+///             *label = if row % 20 == column { 1 } else { -1 };
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let columns: Vec<usize> = (0..20).collect();
+/// let protocol = Protocol::lesa_nus();
+/// let request = Request { columns: &columns, protocol: &protocol, ks: &[3, 5] };
+/// let figures = evaluate_table(&Made, &[request])?;
+/// assert_eq!(figures[0].positives_per_image, 1.0);
+/// # Ok::<(), MetricsError>(())
+/// ```
+pub trait Table: Sync {
+    /// Number of images (rows).
+    fn images(&self) -> usize;
+
+    /// Number of labels (columns).
+    fn labels(&self) -> usize;
+
+    /// Fills `scores` and `labels`, both row-major [rows, columns], with that block.
+    ///
+    /// # Errors
+    /// What keeps it from being read, as [`MetricsError::Read`].
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [f32],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError>;
+}
+
+/// Scores and labels in memory, of the same shape.
+#[derive(Debug, Clone, Copy)]
+pub struct InMemory<'a> {
+    scores: Scores<'a>,
+    labels: Labels<'a>,
+}
+
+impl<'a> InMemory<'a> {
+    /// Puts the two side by side.
+    ///
+    /// # Errors
+    /// Shapes that differ.
+    pub fn new(scores: Scores<'a>, labels: Labels<'a>) -> Result<Self, MetricsError> {
+        if (scores.images(), scores.labels()) != (labels.images(), labels.labels()) {
+            return Err(MetricsError::ShapesDiffer {
+                scores_images: scores.images(),
+                scores_labels: scores.labels(),
+                labels_images: labels.images(),
+                labels_labels: labels.labels(),
+            });
+        }
+        Ok(Self { scores, labels })
+    }
+}
+
+impl Table for InMemory<'_> {
+    fn images(&self) -> usize {
+        self.scores.images()
+    }
+
+    fn labels(&self) -> usize {
+        self.scores.labels()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [f32],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        let width = columns.len();
+        let targets = scores
+            .chunks_exact_mut(width)
+            .zip(labels.chunks_exact_mut(width));
+        for (row, (scores, labels)) in rows.zip(targets) {
+            scores.copy_from_slice(&self.scores.row(row)[columns.clone()]);
+            labels.copy_from_slice(&self.labels.row(row)[columns.clone()]);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the table's stated shape can be measured.
+pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
+    let (what, images, labels) = ("scores", table.images(), table.labels());
+    if images == 0 || labels == 0 {
+        return Err(MetricsError::Empty {
+            what,
+            images,
+            labels,
+        });
+    }
+    if images.max(labels) > LIMIT {
+        return Err(MetricsError::TooLarge {
+            what,
+            images,
+            labels,
+            limit: LIMIT,
+        });
+    }
+    Ok(())
+}
+
+/// A buffer that one thread reads blocks into.
+#[derive(Default)]
+pub(crate) struct Block {
+    scores: Vec<f32>,
+    labels: Vec<i8>,
+}
+
+impl Block {
+    /// Reads a block: its scores and labels, row-major [rows, columns].
+    pub(crate) fn read(
+        &mut self,
+        table: &impl Table,
+        rows: Range<usize>,
+        columns: Range<usize>,
+    ) -> Result<(&[f32], &[i8]), MetricsError> {
+        let values = rows.len() * columns.len();
+        self.scores.resize(values, 0.0);
+        self.labels.resize(values, 0);
+        table.read(rows, columns, &mut self.scores, &mut self.labels)?;
+        Ok((&self.scores, &self.labels))
+    }
+}
+
+/// Whether whole rows from `first` on hold finite scores and labels of -1, 0 and 1 alone.
+pub(crate) fn check_rows(
+    first: usize,
+    columns: usize,
+    scores: &[f32],
+    labels: &[i8],
+) -> Result<(), MetricsError> {
+    // Without a branch a value, so that it costs little beside what follows.
+    let finite = scores.iter().fold(true, |ok, v| ok & v.is_finite());
+    let known = labels.iter().fold(true, |ok, v| ok & (-1..=1).contains(v));
+    let place = |at: usize| (first + at / columns, at % columns);
+    if !finite && let Some(at) = scores.iter().position(|v| !v.is_finite()) {
+        let (image, label) = place(at);
+        let value = scores[at];
+        return Err(MetricsError::NotFinite {
+            image,
+            label,
+            value,
+        });
+    }
+    if !known && let Some(at) = labels.iter().position(|v| !(-1..=1).contains(v)) {
+        let (image, label) = place(at);
+        let value = labels[at];
+        return Err(MetricsError::LabelValue {
+            image,
+            label,
+            value,
+        });
+    }
+    Ok(())
+}
