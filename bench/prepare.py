@@ -23,6 +23,31 @@ OPEN_IMAGES = (4_400_000, 125_436, 2)
 LABELS = 7_586
 VECTORS, WIDTH = 1_850_000, 300
 
+# What the interpreter with NumPy runs: vectors of `count` words as binary word2vec, .npy and, of the first words, text of
+# about the same size; and a list of labels among those.
+VECTOR_FILES = r"""
+import sys
+import numpy as np
+folder, (count, width, labels) = sys.argv[1], map(int, sys.argv[2:])
+random = np.random.default_rng(1)
+words = [f"word{i}" for i in range(count)]
+in_text = count * 9 // 20
+open(f"{folder}/words.txt", "w").writelines(word + "\n" for word in words)
+chosen = random.choice(in_text, labels, replace=False)
+open(f"{folder}/labels.txt", "w").writelines(words[i] + "\n" for i in chosen)
+tails = [" ".join(f"{value:.5f}" for value in row) + "\n" for row in random.standard_normal((2000, width))]
+with open(f"{folder}/vectors.txt", "w") as text:
+    text.writelines(f"{words[i]} {tails[i % 2000]}" for i in range(in_text))
+matrix = np.lib.format.open_memmap(f"{folder}/vectors.npy", "w+", np.float32, (count, width))
+with open(f"{folder}/vectors.bin", "wb") as binary:
+    binary.write(f"{count} {width}\n".encode())
+    for first in range(0, count, 10000):
+        block = random.standard_normal((min(10000, count - first), width), dtype=np.float32)
+        matrix[first : first + len(block)] = block
+        for word, row in zip(words[first : first + 10000], block):
+            binary.write(word.encode() + b" " + row.tobytes() + b"\n")
+"""
+
 
 def ask(command, threads):
     environment = os.environ | {"RAYON_NUM_THREADS": str(threads)}
@@ -59,45 +84,16 @@ def compare(args, ours, folder, kind):
     ], answers["pandas"][0]["pandas"]
 
 
-def vector_files(folder):
-    """A vector file of 2.2 GB as binary word2vec, as text and as .npy with a list; and a list of labels."""
-    script = (
-        "import sys, numpy as np\n"
-        "folder, count, width, labels = sys.argv[1], *map(int, sys.argv[2:])\n"
-        "random = np.random.default_rng(1)\n"
-        "words = [f'word{i}' for i in range(count)]\n"
-        "open(f'{folder}/words.txt', 'w').writelines(w + '\\n' for w in words)\n"
-        "chosen = random.choice(count, labels, replace=False)\n"
-        "open(f'{folder}/labels.txt', 'w').writelines(words[i] + '\\n' for i in chosen)\n"
-        "matrix = np.lib.format.open_memmap(f'{folder}/vectors.npy', 'w+', np.float32, (count, width))\n"
-        "binary, text = open(f'{folder}/vectors.bin', 'wb'), open(f'{folder}/vectors.txt', 'w')\n"
-        "binary.write(f'{count} {width}\\n'.encode())\n"
-        "for first in range(0, count, 10000):\n"
-        "    block = random.standard_normal((min(10000, count - first), width), dtype=np.float32)\n"
-        "    matrix[first : first + len(block)] = block\n"
-        "    for word, row in zip(words[first:], block):\n"
-        "        binary.write(word.encode() + b' ' + row.tobytes() + b'\\n')\n"
-        "    if first < count * 2 // 5:\n"
-        "        lines = np.char.mod('%.5f', block)\n"
-        "        text.writelines(w + ' ' + ' '.join(row) + '\\n' for w, row in zip(words[first:], lines))\n"
-    )
-    subprocess.run([turns.interpreter(), "-c", script, str(folder), str(VECTORS), str(WIDTH), str(LABELS)], check=True)
-    # The text file holds fewer words at the same size: only labels that it has are asked for.
-    have = {line.split(" ", 1)[0] for line in (folder / "vectors.txt").open()}
-    labels = [line for line in (folder / "labels.txt").read_text().splitlines() if line in have]
-    spare = [word for word in sorted(have) if word not in set(labels)][: LABELS - len(labels)]
-    (folder / "labels-text.txt").write_text("".join(f"{word}\n" for word in labels + spare))
-
-
 def vectors(args, ours, folder):
-    vector_files(folder)
+    sizes = map(str, (VECTORS, WIDTH, LABELS))
+    subprocess.run([turns.interpreter(), "-c", VECTOR_FILES, str(folder), *sizes], check=True)
     rows = []
-    for kind, name, labels, names in [
-        ("word2vec, binary", "vectors.bin", "labels.txt", []),
-        ("GloVe, text", "vectors.txt", "labels-text.txt", []),
-        (".npy and a list of words", "vectors.npy", "labels.txt", ["words.txt"]),
+    for kind, name, names in [
+        ("word2vec, binary", "vectors.bin", []),
+        ("GloVe, text", "vectors.txt", []),
+        (".npy and a list of words", "vectors.npy", ["words.txt"]),
     ]:
-        command = [ours, "resolve", *(str(folder / file) for file in [name, labels, *names])]
+        command = [ours, "resolve", *(str(folder / file) for file in [name, "labels.txt", *names])]
         answers = [ask(command, args.threads) for _ in range(args.rounds)]
         size = (folder / name).stat().st_size / 1e9
         seconds = statistics.median(answer["seconds"] for answer in answers)
