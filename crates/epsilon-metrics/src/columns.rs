@@ -22,7 +22,7 @@ const BUCKETS: usize = 1 << DIGIT;
 /// scores in image order; one result a column, `None` where it is not wanted.
 ///
 /// Memory: the columns that all threads hold at a time take at most an eighth of what the scores
-/// take as f32, and two columns a thread more.
+/// take as f32, and a few columns a thread more.
 pub(crate) fn map_rankings<T: Send>(
     table: &impl Table,
     wanted: &[bool],
