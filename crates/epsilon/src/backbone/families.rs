@@ -452,7 +452,7 @@ fn block(
     let fc1 = reader.biased(&name(names.mlp[0]), hidden, dim);
     let mut fc2 = reader.biased(&name(names.mlp[1]), dim, hidden);
     // Both layer scales or none.
-    let scales = names.scales.map(|part| name(part));
+    let scales = names.scales.map(name);
     if !names.scales[0].is_empty() && scales.iter().any(|name| reader.has(name)) {
         proj.scale(&reader.tensor(&scales[0], &[dim]));
         fc2.scale(&reader.tensor(&scales[1], &[dim]));
