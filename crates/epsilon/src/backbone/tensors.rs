@@ -235,7 +235,7 @@ fn is_harmless(name: &str) -> bool {
     let torch = name.strip_prefix("torch.");
     let plain_torch = torch.is_some_and(|rest| !rest.contains('.'));
     let known = |known: &&str| name == *known || (known.ends_with('.') && name.starts_with(known));
-    plain_torch || HARMLESS.iter().any(|name| known(name))
+    plain_torch || HARMLESS.iter().any(known)
 }
 
 /// Whether a file begins as one of `torch.save`'s containers: a zip, a tar or a bare pickle.
