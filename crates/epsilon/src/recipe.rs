@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{self, Options, Tokens};
+use crate::backbone::{self, Options, Precision, Tokens};
 use crate::dataset::table::TableOptions;
 use crate::features::{ExtractOptions, TokenType};
 use crate::methods::Kind;
@@ -76,6 +76,9 @@ pub struct BackboneSettings {
     /// Which tokens a network with a projection (CLIP) gives.
     #[serde(default)]
     pub tokens: Tokens,
+    /// What the network's products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl BackboneSettings {
@@ -83,6 +86,7 @@ impl BackboneSettings {
     pub fn options(&self) -> Options {
         Options {
             tokens: self.tokens,
+            precision: self.precision,
         }
     }
 }
@@ -232,7 +236,10 @@ impl Recipe {
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        let missing = self.paths().into_iter().find(|(_, place)| !backbone::is_hub_id(place) && !place.exists());
+        let missing = self
+            .paths()
+            .into_iter()
+            .find(|(_, place)| !backbone::is_hub_id(place) && !place.exists());
         match missing {
             Some((key, named)) => Err(RecipeError::Missing {
                 path: path.into(),

@@ -27,7 +27,12 @@ pub struct Args {
     #[arg(long, value_name = "WEIGHTS", requires = "text")]
     weights: Option<PathBuf>,
     /// The sentence; {label} becomes the label.
-    #[arg(long, value_name = "TEXT", requires = "text", default_value = "There is a {label} in the scene")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "text",
+        default_value = "There is a {label} in the scene"
+    )]
     template: String,
     /// Write the vectors that were found or made here, as text.
     #[arg(long, value_name = "FILE")]

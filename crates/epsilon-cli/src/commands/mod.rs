@@ -48,7 +48,11 @@ impl Place {
     /// A recipe's backbone on the device; downloaded first where it is a hub's.
     pub fn backbone(&self, settings: &BackboneSettings) -> anyhow::Result<Box<dyn Backbone>> {
         let path = networks::locate(&settings.weights, console::is_terminal())?;
-        Ok(networks::load_on(&path, &settings.options(), &self.device()?)?)
+        Ok(networks::load_on(
+            &path,
+            &settings.options(),
+            &self.device()?,
+        )?)
     }
 }
 

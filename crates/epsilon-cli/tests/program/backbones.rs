@@ -84,12 +84,22 @@ fn vgg_from_photographs_to_labels() {
     let world = World::of(6, 4);
     put(&world, "vgg19.pth", "vgg.pth");
     world.edit("recipe.toml", "backbone.safetensors", "vgg.pth");
-    world.edit("recipe.toml", "kind = \"epsilon\"\ngroups = 2", "kind = \"ridge\"");
+    world.edit(
+        "recipe.toml",
+        "kind = \"epsilon\"\ngroups = 2",
+        "kind = \"ridge\"",
+    );
     world.run("train recipe.toml --out out").done();
     let model = "out/seed-1/model.safetensors";
-    let ranked = world.run(&format!("predict {model} test-0007.png --json")).json();
+    let ranked = world
+        .run(&format!("predict {model} test-0007.png --json"))
+        .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
-    world.edit("recipe.toml", "kind = \"ridge\"", "kind = \"epsilon\"\ngroups = 2\nheads = 2");
+    world.edit(
+        "recipe.toml",
+        "kind = \"ridge\"",
+        "kind = \"epsilon\"\ngroups = 2\nheads = 2",
+    );
     world.run("train recipe.toml --out out").done();
     world.edit("recipe.toml", "groups = 2", "with-cls = true");
     world
@@ -115,8 +125,16 @@ fn clip_from_photographs_to_any_words() {
     world
         .run(&format!("{embed} --template label"))
         .refused(&["--template", "{label}"]);
-    world.edit("recipe.toml", "\"backbone.safetensors\"", "\"clip\"\ntokens = \"projected\"");
-    world.edit("recipe.toml", "groups = 2", "groups = 2\nheads = 2\nwith-cls = true");
+    world.edit(
+        "recipe.toml",
+        "\"backbone.safetensors\"",
+        "\"clip\"\ntokens = \"projected\"",
+    );
+    world.edit(
+        "recipe.toml",
+        "groups = 2",
+        "groups = 2\nheads = 2\nwith-cls = true",
+    );
     world.run("train recipe.toml --out out").done();
     world.write("new.txt", "sea lion\nred\n");
     let model = "out/seed-1/model.safetensors";
@@ -128,7 +146,12 @@ fn clip_from_photographs_to_any_words() {
 #[test]
 fn weights_cut_short_in_every_container() {
     let world = World::of(1, 1);
-    for file in ["vgg19.pth", "vgg19_bn.pth", "timm_dinov2.safetensors", "open_clip"] {
+    for file in [
+        "vgg19.pth",
+        "vgg19_bn.pth",
+        "timm_dinov2.safetensors",
+        "open_clip",
+    ] {
         let name = if file == "open_clip" {
             "open_clip/open_clip_pytorch_model.bin"
         } else {
@@ -137,7 +160,9 @@ fn weights_cut_short_in_every_container() {
         for share in [0.0, 0.001, 0.3, 0.9, 0.999] {
             put(&world, file, file);
             world.truncate(name, share);
-            world.run(&format!("backbone check {file}")).refused(&[name]);
+            world
+                .run(&format!("backbone check {file}"))
+                .refused(&[name]);
         }
     }
     // Two shards and their index; then one shard is gone, then cut, then the index points outside.
@@ -226,8 +251,11 @@ fn a_hub_that_cannot_be_reached_and_a_filled_cache() {
         home,
     ]);
     let offline = [("HF_HOME", home), ("HF_HUB_OFFLINE", "1")];
-    run_with(&world, "backbone check hf:owner/net", &offline)
-        .refused(&["owner/net", "HF_HUB_OFFLINE", home]);
+    run_with(&world, "backbone check hf:owner/net", &offline).refused(&[
+        "owner/net",
+        "HF_HUB_OFFLINE",
+        home,
+    ]);
     run_with(&world, "backbone check hf:owner", &offline).refused(&["hf:OWNER/NAME"]);
     let repository = "cache/hub/models--owner--net";
     put(&world, "vit", &format!("{repository}/snapshots/c0ffee"));
@@ -246,19 +274,74 @@ fn a_hub_that_cannot_be_reached_and_a_filled_cache() {
 fn a_configuration_that_lies() {
     let world = World::of(1, 1);
     for (file, from, to, part) in [
-        ("config.json", "\"hidden_size\": 40", "\"hidden_size\": 64", "hidden_size is 64 there, but 40"),
-        ("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 12", "num_hidden_layers is 12"),
-        ("config.json", "\"num_attention_heads\": 5", "\"num_attention_heads\": 7", "7 heads"),
-        ("config.json", "\"num_attention_heads\": 5", "\"num_attention_heads\": 0", "0 heads"),
-        ("config.json", "\"num_attention_heads\": 5", "\"num_attention_heads\": \"five\"", "num_attention_heads"),
-        ("config.json", "\"image_size\": 12", "\"image_size\": 224", "image_size is 224"),
-        ("config.json", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", "activation relu"),
+        (
+            "config.json",
+            "\"hidden_size\": 40",
+            "\"hidden_size\": 64",
+            "hidden_size is 64 there, but 40",
+        ),
+        (
+            "config.json",
+            "\"num_hidden_layers\": 2",
+            "\"num_hidden_layers\": 12",
+            "num_hidden_layers is 12",
+        ),
+        (
+            "config.json",
+            "\"num_attention_heads\": 5",
+            "\"num_attention_heads\": 7",
+            "7 heads",
+        ),
+        (
+            "config.json",
+            "\"num_attention_heads\": 5",
+            "\"num_attention_heads\": 0",
+            "0 heads",
+        ),
+        (
+            "config.json",
+            "\"num_attention_heads\": 5",
+            "\"num_attention_heads\": \"five\"",
+            "num_attention_heads",
+        ),
+        (
+            "config.json",
+            "\"image_size\": 12",
+            "\"image_size\": 224",
+            "image_size is 224",
+        ),
+        (
+            "config.json",
+            "\"hidden_act\": \"gelu\"",
+            "\"hidden_act\": \"relu\"",
+            "activation relu",
+        ),
         ("config.json", "1e-12", "-1", "layer_norm_eps"),
         ("config.json", "{", "", "not JSON"),
-        ("preprocessor_config.json", "\"height\": 12", "\"height\": 13", "not one length"),
-        ("preprocessor_config.json", "\"resample\": 2", "\"resample\": 1", "resample 1"),
-        ("preprocessor_config.json", "\"height\": 12,\n  \"width\": 12", "\"height\": 14,\n  \"width\": 14", "multiple of the patch size 4"),
-        ("preprocessor_config.json", "\"height\": 12,\n  \"width\": 12", "\"height\": 4000000000,\n  \"width\": 4000000000", "out of reach"),
+        (
+            "preprocessor_config.json",
+            "\"height\": 12",
+            "\"height\": 13",
+            "not one length",
+        ),
+        (
+            "preprocessor_config.json",
+            "\"resample\": 2",
+            "\"resample\": 1",
+            "resample 1",
+        ),
+        (
+            "preprocessor_config.json",
+            "\"height\": 12,\n  \"width\": 12",
+            "\"height\": 14,\n  \"width\": 14",
+            "multiple of the patch size 4",
+        ),
+        (
+            "preprocessor_config.json",
+            "\"height\": 12,\n  \"width\": 12",
+            "\"height\": 4000000000,\n  \"width\": 4000000000",
+            "out of reach",
+        ),
     ] {
         put(&world, "vit", "vit");
         world.edit(&format!("vit/{file}"), from, to);
@@ -290,7 +373,9 @@ fn png_header(width: u32, height: u32) -> Vec<u8> {
 #[test]
 fn pictures_of_one_pixel_and_of_too_many() {
     let world = World::of(6, 4);
-    RgbImage::new(1, 1).save(world.path("train-0001.png")).unwrap();
+    RgbImage::new(1, 1)
+        .save(world.path("train-0001.png"))
+        .unwrap();
     world.write("train-0002.png", png_header(20_000, 20_000));
     world.write("train-0004.png", png_header(u32::MAX >> 1, 1 << 20));
     let out = world.run("extract recipe.toml --out out").partly(&[
@@ -298,7 +383,10 @@ fn pictures_of_one_pixel_and_of_too_many() {
         "20000 x 20000 pixels, above the limit of 100000000",
         "train-0004.png",
     ]);
-    assert!(out.contains("8 images") && out.contains("2 failed"), "{out}");
+    assert!(
+        out.contains("8 images") && out.contains("2 failed"),
+        "{out}"
+    );
 }
 
 #[test]

@@ -350,7 +350,11 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
         ids,
         ..
     } = manifest;
-    if header.backbone.tokens == 0 || header.backbone.dim == 0 || header.backbone.global == Some(0) || header.shard_size == 0 {
+    if header.backbone.tokens == 0
+        || header.backbone.dim == 0
+        || header.backbone.global == Some(0)
+        || header.shard_size == 0
+    {
         return Err("tokens, dim and shard_size must be above zero".into());
     }
     let full = ids.len() / header.shard_size;
@@ -473,6 +477,7 @@ mod tests {
                     grid: (1, 2),
                     global: None,
                     projected: false,
+                    precision: Default::default(),
                 },
                 dtype: TokenType::F16,
                 shard_size: 2,

@@ -42,8 +42,11 @@ impl ClosedForm for Ridge {
         device: &Device,
     ) -> Result<Weights, MethodError> {
         let images = targets.rows().len();
-        let mut x =
-            DMatrix::from_row_iterator(images, dims.global_width(), global.iter().map(|&v| f64::from(v)));
+        let mut x = DMatrix::from_row_iterator(
+            images,
+            dims.global_width(),
+            global.iter().map(|&v| f64::from(v)),
+        );
         let mut y = mean_positives(targets, labels);
         let x_mean = x.row_mean();
         let y_mean = y.row_mean();

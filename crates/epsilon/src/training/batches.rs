@@ -76,11 +76,7 @@ impl<'a> Examples<'a> {
     pub fn whole(&self) -> (Targets, Vec<f32>) {
         let width = self.store.global_dim();
         let mut global = vec![0.0; self.items.len() * width];
-        for (item, out) in self
-            .items
-            .iter()
-            .zip(global.chunks_exact_mut(width))
-        {
+        for (item, out) in self.items.iter().zip(global.chunks_exact_mut(width)) {
             self.store.read_global(item.store_row, out);
         }
         (self.targets(&self.items), global)
