@@ -254,6 +254,14 @@ impl Model {
                 remedy: "extract the tokens again with the model's recipe",
             });
         }
+        if backbone.precision != mine.precision {
+            return Err(ModelError::Mismatch {
+                what: "the backbone's precision",
+                found: backbone.precision.to_string(),
+                expected: mine.precision.to_string(),
+                remedy: "extract the tokens in the model's precision",
+            });
+        }
         // Never so with a file that `save` wrote.
         let Dims { tokens, width, .. } = self.card.dims;
         let same = backbone.global_dim() == self.card.dims.global_width()
@@ -396,6 +404,7 @@ mod tests {
             grid: (1, 1),
             global: None,
             projected: false,
+            precision: Default::default(),
         };
         let recipe = serde_json::json!({"note": 1});
         let card = Card::new(

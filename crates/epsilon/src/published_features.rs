@@ -15,7 +15,7 @@ use hdf5_reader::Hdf5File;
 use hdf5_reader::group::Group;
 use parquet::errors::ParquetError;
 
-use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
+use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features, Precision};
 use crate::dataset::{Split, table};
 use crate::features::{
     ExtractOptions, ExtractReport, FeatureError, Progress, TokenType, extract_from,
@@ -445,6 +445,7 @@ impl Imported {
                 grid,
                 global: None,
                 projected: false,
+                precision: Precision::F32,
             },
         }
     }

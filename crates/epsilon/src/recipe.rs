@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{self, Options, Tokens};
+use crate::backbone::{self, Options, Precision, Tokens};
 use crate::dataset::Source;
 use crate::features::{ExtractOptions, TokenType};
 use crate::labels::VectorFile;
@@ -134,6 +134,9 @@ pub struct BackboneSettings {
     /// Which tokens a network with a projection (CLIP) gives.
     #[serde(default)]
     pub tokens: Tokens,
+    /// What the network's products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl BackboneSettings {
@@ -141,6 +144,7 @@ impl BackboneSettings {
     pub fn options(&self) -> Options {
         Options {
             tokens: self.tokens,
+            precision: self.precision,
         }
     }
 }

@@ -49,7 +49,13 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                 Tokens::Plain
             };
             let path = backbone::locate(&weights, console::is_terminal())?;
-            let check = backbone::check(&path, &Options { tokens })?;
+            let check = backbone::check(
+                &path,
+                &Options {
+                    tokens,
+                    ..Options::default()
+                },
+            )?;
             if json {
                 console::print_json(&check)?;
             } else {

@@ -9,9 +9,10 @@ use serde_json::json;
 use tokenizers::Tokenizer;
 
 use super::BackboneError;
+use super::engine::{Arithmetic, Input, Map, stride};
 use super::families::{TextParts, read_text};
-use super::kernels::{Norm, Rows, layer_norm};
-use super::vit::{Map, Scratch, Transformer, norm, stride};
+use super::kernels::{After, Norm, Rows, layer_norm};
+use super::vit::{Scratch, Transformer, norm};
 
 const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -95,9 +96,9 @@ impl TextTower {
             embedding,
             positions,
             parts: Parts {
-                transformer: Transformer::new(blocks, &config),
+                transformer: Transformer::new(blocks, &config, Arithmetic::F32),
                 norm: norm(last, config.layer_norm_eps),
-                projection: Map::new(&projection),
+                projection: Map::new(&projection, Arithmetic::F32),
                 config,
             },
             path,
@@ -157,7 +158,10 @@ impl TextTower {
             count: 1,
         };
         let width = self.width();
-        self.parts.projection.apply(rows, &mut out, width);
+        let rows = Input::F32(rows);
+        self.parts
+            .projection
+            .apply(rows, After::Store, &mut out, width);
         Ok(out)
     }
 }

@@ -2,6 +2,7 @@
 //! folder or a model hub; their family is told by the tensors' names.
 
 mod clip_text;
+mod engine;
 mod families;
 mod hub;
 mod kernels;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::clip_text::TextTower;
+pub use self::engine::Precision;
 use self::families::Network;
 pub use self::families::{FAMILIES, Family};
 pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
@@ -71,6 +73,9 @@ pub struct BackboneInfo {
     /// Whether the tokens went through the network's projection ([`Tokens::Projected`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projected: bool,
+    /// What the network computed in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
 }
 
 /// Which tokens a network with a projection (CLIP) gives.
@@ -89,6 +94,8 @@ pub enum Tokens {
 pub struct Options {
     /// Which tokens.
     pub tokens: Tokens,
+    /// What its products are computed in.
+    pub precision: Precision,
 }
 
 impl BackboneInfo {
@@ -104,7 +111,10 @@ impl BackboneInfo {
         } else {
             Tokens::Plain
         };
-        Options { tokens }
+        Options {
+            tokens,
+            precision: self.precision,
+        }
     }
 }
 
@@ -191,6 +201,15 @@ pub enum BackboneError {
         /// What it is.
         family: &'static str,
     },
+    /// The CPU lacks the instructions of a precision.
+    #[error(
+        "precision = \"{precision}\" needs a CPU with AVX-512, its bf16 and its VNNI instructions, which this one lacks: \
+         give \"f32\""
+    )]
+    Precision {
+        /// The precision asked for.
+        precision: Precision,
+    },
     /// A tokenizer cannot be read or used.
     #[error("{}: {reason}", path.display())]
     Tokenizer {
@@ -244,10 +263,15 @@ pub fn load_on(
     device: &Device,
 ) -> Result<Box<dyn Backbone>, BackboneError> {
     let on_cpu = *device == Device::flex();
+    let precision = options.precision;
+    if !on_cpu && precision != Precision::F32 {
+        let family = "precision = \"bf16\" or \"int8\"";
+        return Err(BackboneError::Device { family });
+    }
     Ok(match families::read(path, options)?.network {
-        Network::Vit(weights) if on_cpu => Box::new(Vit::new(*weights)),
+        Network::Vit(weights) if on_cpu => Box::new(Vit::new(*weights, precision)?),
         Network::Vit(weights) => Box::new(TensorVit::new(&weights, device)),
-        Network::Vgg(weights) if on_cpu => Box::new(Vgg::new(*weights)),
+        Network::Vgg(weights) if on_cpu => Box::new(Vgg::new(*weights, precision)?),
         Network::Vgg(_) => return Err(BackboneError::Device { family: "VGG" }),
     })
 }

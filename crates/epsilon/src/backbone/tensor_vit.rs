@@ -264,7 +264,7 @@ impl Backbone for TensorVit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::{BUILT_IN, Vit, load_weights};
+    use crate::backbone::{BUILT_IN, Precision, Vit, load_weights};
 
     /// The framework's form and the CPU engine agree, on the built-in weights.
     #[test]
@@ -281,7 +281,8 @@ mod tests {
         TensorVit::new(&weights, &Device::flex())
             .forward(&images, count, &mut ours)
             .unwrap();
-        Vit::new(weights)
+        Vit::new(weights, Precision::F32)
+            .unwrap()
             .forward(&images, count, &mut theirs)
             .unwrap();
         for (a, b) in [

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::kernels::{Packed, Rows, Start, product};
+use super::engine::{Arithmetic, Encoded, Map as Affine, Precision};
+use super::kernels::{After, Rows};
 use super::tensors::Reader;
 use super::weights::Linear;
 use super::{Backbone, BackboneError, BackboneInfo, Features};
@@ -150,6 +151,7 @@ impl VggWeights {
             grid: (side, side),
             global: (global != dim).then_some(global),
             projected: false,
+            precision: Precision::F32,
         }
     }
 }
@@ -161,22 +163,32 @@ pub struct Vgg {
     layers: Vec<Layer>,
     connected: [Wide; 2],
     /// Working memory that finished images left for the next.
-    spare: Mutex<Vec<[Map; 2]>>,
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// Working memory for one image.
+#[derive(Default)]
+struct Scratch {
+    maps: [Map; 2],
+    gathered: Vec<f32>,
+    encoded: Encoded,
 }
 
 /// A convolution in the engine's layout: one matrix `[inputs, outputs]` a place under the 3 x 3 window, or a single one
 /// for all nine where there are few inputs.
 struct Layer {
-    places: Vec<Packed>,
-    bias: Vec<f32>,
+    arithmetic: Arithmetic,
+    /// The first adds the bias.
+    places: Vec<Affine>,
     inputs: usize,
     pooled: bool,
 }
 
 /// A fully connected layer in slices of its outputs.
 struct Wide {
-    slices: Vec<(Packed, Vec<f32>)>,
-    outputs: usize,
+    arithmetic: Arithmetic,
+    slices: Vec<Affine>,
+    inputs: usize,
 }
 
 /// A square map of pixels `[side + 2, side + 2, channels]` with a border of zeros.
@@ -220,13 +232,18 @@ impl Map {
 }
 
 impl Layer {
-    fn new(convolution: Convolution) -> Self {
+    fn new(convolution: Convolution, arithmetic: Arithmetic) -> Self {
         let Convolution {
             map,
             inputs,
             pooled,
         } = convolution;
         let outputs = map.bias.len();
+        // The pixels themselves are few values that matter much.
+        let arithmetic = match gathers(inputs) {
+            true => arithmetic.at_least_bf16(),
+            false => arithmetic,
+        };
         // [outputs, inputs, 9] to [9, outputs, inputs].
         let at = |place: usize| -> Vec<f32> {
             map.weight.iter().skip(place).step_by(9).copied().collect()
@@ -239,53 +256,57 @@ impl Layer {
                     .iter()
                     .flat_map(move |place| place[part.clone()].to_vec())
             });
-            let weight: Vec<f32> = rows.collect();
-            vec![Packed::from_weight(&weight, outputs, 9 * inputs)]
+            let weight = rows.collect();
+            let bias = map.bias;
+            vec![Affine::new(&Linear { weight, bias }, arithmetic)]
         } else {
-            (0..9)
-                .map(|place| Packed::from_weight(&at(place), outputs, inputs))
-                .collect()
+            let place = |place: usize| {
+                let bias = match place {
+                    0 => map.bias.clone(),
+                    _ => vec![0.0; outputs],
+                };
+                let weight = at(place);
+                Affine::new(&Linear { weight, bias }, arithmetic)
+            };
+            (0..9).map(place).collect()
         };
         Self {
+            arithmetic,
             places,
-            bias: map.bias,
             inputs,
             pooled,
         }
     }
 
-    /// `to = relu(convolution(from))`; `gathered` is working memory.
-    fn run(&self, from: &Map, to: &mut Map, gathered: &mut Vec<f32>) {
-        let (wide, inputs, outputs) = (from.side + 2, self.inputs, self.bias.len());
+    /// `to = relu(convolution(from))`, with the first map for the second and the rest for working memory.
+    fn run(&self, s: &mut Scratch) {
+        let [from, to] = &mut s.maps;
+        let (wide, inputs, outputs) = (from.side + 2, self.inputs, self.places[0].outputs());
         to.shape(from.side, outputs);
         // From the first pixel to the last, the borders between rows included: long products, a little of them in vain.
         let (first, count) = (wide + 1, from.side * wide - 2);
-        let zeros = vec![0.0; outputs];
         for start in (0..count).step_by(BLOCK) {
-            let rows = BLOCK.min(count - start);
+            let count = BLOCK.min(count - start);
             let out = &mut to.values[(first + start) * outputs..];
-            if gathers(inputs) {
-                gather(from, start, rows, gathered);
-                let rows = Rows {
-                    data: gathered,
-                    stride: 9 * inputs,
-                    count: rows,
+            for (place, map) in self.places.iter().enumerate() {
+                let shifted = start + place / 3 * wide + place % 3;
+                let (data, stride) = if gathers(inputs) {
+                    gather(from, start, count, &mut s.gathered);
+                    (&s.gathered[..], 9 * inputs)
+                } else {
+                    (&from.values[shifted * inputs..], inputs)
                 };
-                product(rows, &self.places[0], Start::Bias(&self.bias), out, outputs);
-            } else {
-                for (place, weight) in self.places.iter().enumerate() {
-                    let shifted = start + place / 3 * wide + place % 3;
-                    let rows = Rows {
-                        data: &from.values[shifted * inputs..],
-                        stride: inputs,
-                        count: rows,
-                    };
-                    let begin = match place {
-                        0 => Start::Bias(&self.bias),
-                        _ => Start::Output(&zeros),
-                    };
-                    product(rows, weight, begin, out, outputs);
-                }
+                let rows = Rows {
+                    data,
+                    stride,
+                    count,
+                };
+                let after = match place {
+                    0 => After::Store,
+                    _ => After::Add,
+                };
+                let rows = s.encoded.encode(self.arithmetic, rows, stride);
+                map.apply(rows, after, out, outputs);
             }
         }
         for value in &mut to.values[first * outputs..(first + count) * outputs] {
@@ -361,44 +382,46 @@ fn average(from: &Map, out: &mut [f32]) {
 }
 
 impl Wide {
-    fn new(linear: &Linear) -> Self {
+    fn new(linear: &Linear, arithmetic: Arithmetic) -> Self {
         let outputs = linear.bias.len();
         let inputs = linear.weight.len() / outputs;
-        let slices = linear
-            .weight
-            .chunks(SLICE * inputs)
-            .zip(linear.bias.chunks(SLICE))
-            .map(|(weight, bias)| {
-                (
-                    Packed::from_weight(weight, bias.len(), inputs),
-                    bias.to_vec(),
-                )
+        let slices = (0..outputs)
+            .step_by(SLICE)
+            .map(|first| {
+                let part = first..outputs.min(first + SLICE);
+                Affine::part(linear, part, 0..inputs, arithmetic)
             })
             .collect();
-        Self { slices, outputs }
+        Self {
+            arithmetic,
+            slices,
+            inputs,
+        }
     }
 
     /// `relu(weight rows + bias)` of `count` rows.
-    fn run(&self, rows: &[f32], count: usize) -> Vec<f32> {
-        let inputs = rows.len() / count.max(1);
+    fn run(&self, data: &[f32], count: usize) -> Vec<f32> {
+        let rows = Rows {
+            data,
+            stride: self.inputs,
+            count,
+        };
+        let mut encoded = Encoded::default();
+        let rows = encoded.encode(self.arithmetic, rows, self.inputs);
         let parts: Vec<Vec<f32>> = self
             .slices
             .par_iter()
-            .map(|(weight, bias)| {
-                let rows = Rows {
-                    data: rows,
-                    stride: inputs,
-                    count,
-                };
-                let mut out = vec![0.0; count * bias.len()];
-                product(rows, weight, Start::Bias(bias), &mut out, bias.len());
+            .map(|map| {
+                let width = map.outputs();
+                let mut out = vec![0.0; count * width];
+                map.apply(rows, After::Store, &mut out, width);
                 out
             })
             .collect();
-        let mut joined = Vec::with_capacity(count * self.outputs);
+        let mut joined = Vec::new();
         for row in 0..count {
-            for (part, (_, bias)) in parts.iter().zip(&self.slices) {
-                let part = &part[row * bias.len()..(row + 1) * bias.len()];
+            for (part, map) in parts.iter().zip(&self.slices) {
+                let part = &part[row * map.outputs()..][..map.outputs()];
                 joined.extend(part.iter().map(|value| relu(*value)));
             }
         }
@@ -408,30 +431,33 @@ impl Wide {
 
 impl Vgg {
     /// Lays the weights out for the CPU.
-    pub fn new(weights: VggWeights) -> Self {
-        let info = weights.info();
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Precision`] when the CPU lacks the instructions.
+    pub fn new(weights: VggWeights, precision: Precision) -> Result<Self, BackboneError> {
+        let arithmetic = Arithmetic::new(precision)?;
+        let mut info = weights.info();
+        info.precision = precision;
         let Parts {
             convolutions,
             connected,
         } = weights.parts;
-        Self {
+        Ok(Self {
             info,
-            layers: convolutions.into_iter().map(Layer::new).collect(),
-            connected: connected.map(|linear| Wide::new(&linear)),
+            layers: convolutions
+                .into_iter()
+                .map(|convolution| Layer::new(convolution, arithmetic))
+                .collect(),
+            connected: connected.map(|linear| Wide::new(&linear, arithmetic)),
             spare: Mutex::new(Vec::new()),
-        }
+        })
     }
 
     /// One image through the convolutions. `tokens` is `[N, D]`, `pooled` is `[D, 7, 7]`.
-    fn forward_one(
-        &self,
-        image: &[f32],
-        maps: &mut [Map; 2],
-        tokens: &mut [f32],
-        pooled: &mut [f32],
-    ) {
-        let [from, to] = maps;
+    fn forward_one(&self, image: &[f32], s: &mut Scratch, tokens: &mut [f32], pooled: &mut [f32]) {
         let side = self.info.preprocess.size as usize;
+        let from = &mut s.maps[0];
         from.shape(side, 3);
         for row in 0..side {
             for (pixel, out) in from.row_mut(row).chunks_exact_mut(3).enumerate() {
@@ -440,15 +466,16 @@ impl Vgg {
                 }
             }
         }
-        let mut gathered = Vec::new();
         for layer in &self.layers {
             if layer.pooled {
+                let [from, to] = &mut s.maps;
                 pool(from, to);
-                std::mem::swap(from, to);
+                s.maps.swap(0, 1);
             }
-            layer.run(from, to, &mut gathered);
-            std::mem::swap(from, to);
+            layer.run(s);
+            s.maps.swap(0, 1);
         }
+        let [from, to] = &mut s.maps;
         let width = from.side * from.channels;
         for (row, out) in tokens.chunks_exact_mut(width).enumerate() {
             out.copy_from_slice(from.row(row));
@@ -482,11 +509,11 @@ impl Backbone for Vgg {
             .with_max_len(1)
             .for_each(|((image, tokens), pooled)| {
                 let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut maps = spare.pop().unwrap_or_default();
+                let mut scratch = spare.pop().unwrap_or_default();
                 drop(spare);
-                self.forward_one(image, &mut maps, tokens, pooled);
+                self.forward_one(image, &mut scratch, tokens, pooled);
                 let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
-                spare.push(maps);
+                spare.push(scratch);
             });
         let hidden = self.connected[0].run(&pooled, count);
         out.global = self.connected[1].run(&hidden, count);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::BackboneInfo;
+use super::engine::Precision;
 use crate::image::Preprocess;
 
 /// What stands between the two linear maps of a block's MLP.
@@ -160,6 +161,7 @@ impl VitWeights {
             grid: (grid, grid),
             global: (global != width).then_some(global),
             projected: projected.is_some() && self.config.project_tokens,
+            precision: Precision::F32,
         }
     }
 

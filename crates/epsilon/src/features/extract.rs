@@ -347,6 +347,12 @@ pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<
             shape(b),
         ),
         (
+            "precision",
+            a.precision == b.precision,
+            a.precision.to_string(),
+            b.precision.to_string(),
+        ),
+        (
             "value type",
             found.dtype == wanted.dtype,
             format!("{:?}", found.dtype),
@@ -804,6 +810,7 @@ mod tests {
                 grid: (2, 1),
                 global: None,
                 projected: false,
+                precision: Default::default(),
             },
             limit: AtomicUsize::new(usize::MAX),
         }

@@ -495,6 +495,7 @@ mod tests {
                     grid: (1, 2),
                     global: None,
                     projected: false,
+                    precision: Default::default(),
                 },
                 dtype: TokenType::F16,
                 shard_size: 2,

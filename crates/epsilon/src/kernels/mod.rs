@@ -1,6 +1,7 @@
 //! The CPU's inner loops: matrix products, element-wise functions over rows in cache, and the fused operations that
 //! the framework runs on its CPU device in place of chains of its own.
 
+pub(crate) mod avx512;
 pub(crate) mod bf16;
 pub(crate) mod gelu;
 pub(crate) mod gfp;
