@@ -112,6 +112,7 @@ fn clip_images_under_both_names_plain_and_projected() {
         );
         let options = Options {
             tokens: Tokens::Projected,
+            ..Options::default()
         };
         let network = backbone::load_on(&fixture(file), &options, &Device::flex()).unwrap();
         assert_eq!((network.info().dim, network.info().global), (16, None));
