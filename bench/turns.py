@@ -27,9 +27,10 @@ def interpreter():
     return str(path)
 
 
-def build(example, package="epsilon"):
-    """Builds an example of a package and returns its program."""
-    command = ["cargo", "build", "--release", "--package", package, "--example", example]
+def build(example):
+    """Builds an example and returns its program. `--workspace` chooses the features of dependencies that the tests have
+    too, so that nothing is compiled twice."""
+    command = ["cargo", "build", "--release", "--workspace", "--example", example]
     command += ["--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == example]
