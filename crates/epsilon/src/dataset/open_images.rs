@@ -243,6 +243,9 @@ struct Rows<'a> {
     unknown: HashMap<String, usize>,
 }
 
+/// Bytes of a line of the published files, at the least: 16 digits, `verification`, a machine id, a confidence.
+const SHORTEST_LINE: u64 = 36;
+
 /// The columns that are needed, in any order among others.
 const COLUMNS: [&str; 3] = ["ImageID", "LabelName", "Confidence"];
 
@@ -250,6 +253,13 @@ impl Rows<'_> {
     fn read(&mut self, path: &Path, split: Split, folder: &str) -> Result<(), DatasetError> {
         let mut columns = None;
         let mut last = Vec::new();
+        // Room for as many images as there may be lines: what is not used is never touched, and to grow would need twice
+        // the memory for a moment.
+        let size = std::fs::metadata(path)
+            .map_err(|e| lines::read_error(path, e))?
+            .len();
+        // Where there is no such room the list grows as it must.
+        let _ = self.records.try_reserve((size / SHORTEST_LINE) as usize);
         lines::for_each_raw(path, lines::open(path)?, |line, text| {
             let error = |problem| line_error(path, line, problem);
             if text.trim_ascii().is_empty() {
