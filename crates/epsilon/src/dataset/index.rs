@@ -218,7 +218,20 @@ fn write(
         let rows = first..rows.min(first + GROUP);
         let records = &dataset.records[rows.clone()];
         let mut group = writer.next_row_group()?;
-        let ids: Vec<ByteArray> = records.iter().map(|r| r.id.as_str().into()).collect();
+        // One buffer for all ids, of which each is a piece.
+        let all = ByteArray::from(
+            records
+                .iter()
+                .map(|r| r.id.as_str())
+                .collect::<String>()
+                .into_bytes(),
+        );
+        let mut place = 0;
+        let piece = |record: &Record| {
+            place += record.id.len();
+            all.slice(place - record.id.len(), record.id.len())
+        };
+        let ids: Vec<ByteArray> = records.iter().map(piece).collect();
         let mut column = next(&mut group)?;
         column
             .typed::<ByteArrayType>()
