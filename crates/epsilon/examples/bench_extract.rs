@@ -12,8 +12,8 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Arguments, Outcome, peak_rss_mb};
 use burn::tensor::Device;
+use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::backbone::{self, Backbone, Options, Precision};
 use epsilon::features::{ExtractOptions, TokenStore, TokenType, extract};
 use epsilon::image::{self, Limits};
@@ -119,7 +119,10 @@ impl Extraction {
             ),
         ];
         std::fs::write(
-            folder.join(format!("check-{}.safetensors", self.backbone.info().precision)),
+            folder.join(format!(
+                "check-{}.safetensors",
+                self.backbone.info().precision
+            )),
             safetensors::serialize(tensors, None)?,
         )?;
         println!("{}", serde_json::json!({"images": items.len()}));

@@ -64,14 +64,6 @@ impl Arithmetic {
             _ => Self::Bf16(cpu),
         })
     }
-
-    /// The same, with bf16 in the place of int8: for products that are few and matter much.
-    pub fn at_least_bf16(self) -> Self {
-        match self {
-            Self::Int8(cpu) => Self::Bf16(cpu),
-            other => other,
-        }
-    }
 }
 
 /// A linear map `y = W x + b` in the engine's layout.

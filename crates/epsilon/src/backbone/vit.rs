@@ -25,7 +25,7 @@ pub struct Vit {
     config: VitConfig,
     /// What the tokens are before the patches are added: class token, position, patch bias. `[P + N, D]`.
     start: Vec<f32>,
-    arithmetic: Arithmetic,
+    /// In f32 whatever the rest is in: few operations, and where the largest part of the others' error would come from.
     patch_embed: Map,
     norm_pre: Option<Norm>,
     transformer: Transformer,
@@ -179,8 +179,7 @@ impl Vit {
         Ok(Self {
             info,
             start,
-            arithmetic,
-            patch_embed: Map::new(&patch_embed, arithmetic.at_least_bf16()),
+            patch_embed: exact(&patch_embed),
             norm_pre: weights.norm_pre.map(|weights| norm(weights, epsilon)),
             transformer: Transformer::new(weights.blocks, &config.blocks, arithmetic),
             norm: norm(weights.norm, epsilon),
@@ -299,11 +298,9 @@ impl Vit {
             stride: step,
             count: grid * grid,
         };
-        let arithmetic = self.arithmetic.at_least_bf16();
-        let patches = s.encoded[0].encode(arithmetic, patches, 3 * width);
         let out = &mut s.tokens[prefix * stride(dim)..];
         self.patch_embed
-            .apply(patches, After::Add, out, stride(dim));
+            .apply(Input::F32(patches), After::Add, out, stride(dim));
     }
 
     fn take_scratch(&self) -> Scratch {
