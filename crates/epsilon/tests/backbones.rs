@@ -9,6 +9,7 @@ use epsilon::backbone::{
 };
 use epsilon::burn::tensor::Device;
 use epsilon::image::{Filter, Fit};
+use proptest::prelude::*;
 use safetensors::SafeTensors;
 
 fn fixture(name: &str) -> PathBuf {
@@ -194,5 +195,35 @@ fn vgg_from_both_of_pytorchs_containers() {
         let one = run(&*network, &images[3 * 224 * 224..]);
         assert_eq!(one.tokens, out.tokens[196 * 20..], "an image stands alone");
         assert_eq!(one.global, out.global[28..]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    /// Whatever stands in a state dict, of any container: an error or a network, never a panic.
+    #[test]
+    fn damaged_state_dicts_never_panic(
+        file in 0usize..3,
+        places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        early in any::<bool>(),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let name = ["vgg19.pth", "vgg19_bn.pth", "open_clip/open_clip_pytorch_model.bin"][file];
+        let mut bytes = fs::read(fixture(name)).unwrap();
+        // The pickle stands at the beginning, and little of the file is not numbers.
+        let end = if early { 4000 } else { bytes.len() };
+        for (place, value) in places {
+            let at = place.index(end);
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.pth");
+        fs::write(&path, bytes).unwrap();
+        if let Err(error) = backbone::check(&path, &Options::default()) {
+            prop_assert!(error.to_string().contains("weights.pth"), "{}", error);
+        }
     }
 }

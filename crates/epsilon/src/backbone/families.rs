@@ -36,7 +36,7 @@ pub struct Family {
     pub tokens: &'static str,
     /// Tokens N x D of well-known members, and the global vector's width.
     pub widths: &'static str,
-    /// Hub ids of well-known members.
+    /// Hub ids, or file names, of well-known members.
     pub typical: &'static [&'static str],
     /// Preprocessing where neither the file nor its folder says otherwise.
     pub preprocess: &'static str,
@@ -156,10 +156,7 @@ const VGG: Family = Family {
     tokens: "the last convolution's map after its ReLU (VGG19: conv5_4); global: the second fully connected \
         layer after its ReLU",
     widths: "VGG19 196 x 512; global 4096",
-    typical: &[
-        "vgg19-dcbb9e9d.pth",
-        "timm/vgg19.tv_in1k is not of this form",
-    ],
+    typical: &["vgg19-dcbb9e9d.pth", "vgg19_bn-c79401a0.pth"],
     preprocess: "shorter side to 256, centre 224, bilinear, ImageNet mean and deviation",
 };
 
@@ -455,7 +452,7 @@ fn block(
     let fc1 = reader.biased(&name(names.mlp[0]), hidden, dim);
     let mut fc2 = reader.biased(&name(names.mlp[1]), dim, hidden);
     // Both layer scales or none.
-    let scales = names.scales.map(|part| name(part));
+    let scales = names.scales.map(name);
     if !names.scales[0].is_empty() && scales.iter().any(|name| reader.has(name)) {
         proj.scale(&reader.tensor(&scales[0], &[dim]));
         fc2.scale(&reader.tensor(&scales[1], &[dim]));
@@ -583,6 +580,12 @@ impl Source<'_> {
             placed = 0;
         }
         let registers = reader.has("register_tokens");
+        // DINOv2's own files without registers resample as transformers' do; their mask token tells them.
+        let resampling = if reader.has("mask_token") && !registers {
+            Resampling::Plain
+        } else {
+            Resampling::Antialiased
+        };
         let with_pre_norm = reader.has("norm_pre.weight");
         let parts = Parts {
             dim,
@@ -608,15 +611,16 @@ impl Source<'_> {
         // timm's CLIP towers begin with a norm and come with either activation.
         let activation = (!with_pre_norm).then_some(Activation::Gelu);
         // DINOv2's own 518 pixels are five times the work of the 224 that it is published with.
-        let dino = registers || (patch == 14 && rows == 1 + 37 * 37);
-        let usual = if dino { DINO_USUAL } else { TIMM_USUAL };
-        self.vit(
-            parts,
-            usual,
-            activation,
-            dino.then_some(224),
-            Resampling::Antialiased,
-        )
+        let dino = patch == 14 && matches!(rows, 1369 | 1370);
+        let usual = match (dino, with_pre_norm) {
+            (true, _) => DINO_USUAL,
+            (false, true) => Usual {
+                epsilon: CLIP_USUAL.epsilon,
+                ..TIMM_USUAL
+            },
+            (false, false) => TIMM_USUAL,
+        };
+        self.vit(parts, usual, activation, dino.then_some(224), resampling)
     }
 
     /// ViT, DeiT and DINOv2 with transformers' names.

@@ -216,6 +216,16 @@ fn open_clip_config(json: &Value, tower: Tower, config: &mut Config) -> Result<(
             }
         }
         Tower::Image => {
+            if let Some(vision) = model.get("vision_cfg") {
+                let width: Option<usize> = get(vision, "width", &path)?;
+                let head = get(vision, "head_width", &path)?.unwrap_or(64);
+                settings.heads = width.and_then(|width| width.checked_div(head));
+                for key in ["patch_size", "image_size"] {
+                    if let Some(value) = get(vision, key, &path)? {
+                        config.claims.push((key, value));
+                    }
+                }
+            }
             if let Some(pre) = json.get("preprocess_cfg") {
                 settings.mean = get(pre, "mean", &path)?;
                 settings.std = get(pre, "std", &path)?;

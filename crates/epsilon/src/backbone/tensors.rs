@@ -44,14 +44,17 @@ const WRAPPERS: [&str; 7] = [
 ];
 
 /// Python types in a PyTorch file that are no tensors, but no reason to refuse it either: settings that
-/// were saved beside the weights.
-const HARMLESS: [&str; 6] = [
-    "torch.",
-    "collections.",
+/// were saved beside the weights. With a dot at the end, all that begins so.
+const HARMLESS: [&str; 9] = [
     "argparse.Namespace",
-    "numpy.",
+    "collections.OrderedDict",
+    "collections.defaultdict",
     "int",
+    "numpy.core.multiarray.",
+    "numpy._core.multiarray.",
+    "numpy.dtype",
     "set",
+    "torch.nn.",
 ];
 
 /// Everything a weight file, or a folder of them, holds.
@@ -219,14 +222,20 @@ impl Tensors {
 /// The first object of a type that is none of tensors and settings.
 fn foreign(value: &PickleValue) -> Option<&str> {
     match value {
-        PickleValue::Unsupported(name) => {
-            let known = HARMLESS.iter().any(|known| name.starts_with(known));
-            (!known).then_some(name)
-        }
+        PickleValue::Unsupported(name) => (!is_harmless(name)).then_some(name),
         PickleValue::List(values) => values.iter().find_map(foreign),
         PickleValue::Dict(values) => values.values().find_map(foreign),
         _ => None,
     }
+}
+
+/// Whether a Python type is a tensor's, or only a setting's.
+fn is_harmless(name: &str) -> bool {
+    // torch.Tensor, torch.float32, torch.Size, torch.device, ...
+    let torch = name.strip_prefix("torch.");
+    let plain_torch = torch.is_some_and(|rest| !rest.contains('.'));
+    let known = |known: &&str| name == *known || (known.ends_with('.') && name.starts_with(known));
+    plain_torch || HARMLESS.iter().any(known)
 }
 
 /// Whether a file begins as one of `torch.save`'s containers: a zip, a tar or a bare pickle.

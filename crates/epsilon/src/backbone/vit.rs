@@ -685,8 +685,8 @@ mod tests {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         let mut odd = tensors;
-        odd.insert("pos_embed".into(), (vec![1, 25, 40], vec![0.0; 1000]));
-        assert!(message(&odd, HEADS).contains("pos_embed has 25 rows"));
+        odd.insert("pos_embed".into(), (vec![1, 24, 40], vec![0.0; 960]));
+        assert!(message(&odd, HEADS).contains("pos_embed has 24 rows"));
     }
 
     #[test]

@@ -153,6 +153,12 @@ mod tests {
                 &fixture(&name),
                 &name,
             );
+            let name = format!("bilinear_{width}x{height}.png");
+            assert_close(
+                &resize(&image, 32, fit, Filter::Bilinear),
+                &fixture(&name),
+                &name,
+            );
         }
     }
 
