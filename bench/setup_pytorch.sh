@@ -8,11 +8,7 @@ folder="${1:-${EPSILON_BENCH_VENV:-$HOME/.cache/epsilon-bench}}"
 python3 -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet \
     'torch==2.*' 'numpy==2.*' 'pillow==13.*' 'safetensors==0.*' 'timm==1.*' 'matplotlib==3.*' \
-<<<<<<< HEAD
-    'onnx==1.*' 'onnxruntime==1.*' 'onnxscript==0.*'
-"$folder/bin/python" -c 'import matplotlib, numpy, onnxruntime, onnxscript, PIL, safetensors, timm, torch; print("torch", torch.__version__)' >&2
-=======
-    'torchvision==0.*' 'transformers==5.*'
-"$folder/bin/python" -c 'import matplotlib, numpy, PIL, safetensors, timm, torch, torchvision, transformers; print("torch", torch.__version__)' >&2
->>>>>>> 29b132e1bfae7a344598012d56715fccd592ce2c
+    'torchvision==0.*' 'transformers==5.*' 'onnx==1.*' 'onnxruntime==1.*' 'onnxscript==0.*'
+"$folder/bin/python" -c 'import matplotlib, numpy, onnxruntime, onnxscript, PIL, safetensors, timm, torch, torchvision, transformers
+print("torch", torch.__version__)' >&2
 echo "$folder/bin/python"
