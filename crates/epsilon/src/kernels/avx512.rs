@@ -172,8 +172,8 @@ mod x86 {
                     ($($rows:literal)*) => {
                         match count {
                             $($rows => {
-                                for (r, [a, b]) in tile.sums::<INT8, $rows>().into_iter().enumerate() {
-                                    let mut sums = [floats::<INT8>(a), floats::<INT8>(b)];
+                                for (r, [a, b]) in tile.sums::<INT8, $rows>().iter().enumerate() {
+                                    let mut sums = [floats::<INT8>(*a), floats::<INT8>(*b)];
                                     finish.take(simd, row + r, columns.clone(), &mut sums);
                                 }
                             })*
