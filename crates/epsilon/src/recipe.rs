@@ -390,6 +390,24 @@ mod tests {
     }
 
     #[test]
+    fn the_backbones_precision() {
+        assert_eq!(parse(TEXT).unwrap().backbone.precision, Precision::F32);
+        let with = |value: &str| {
+            parse(&TEXT.replace(
+                "[backbone]",
+                &format!("[backbone]\nprecision = \"{value}\""),
+            ))
+        };
+        assert_eq!(with("int8").unwrap().backbone.precision, Precision::Int8);
+        assert_eq!(
+            with("bf16").unwrap().backbone.options().precision,
+            Precision::Bf16
+        );
+        let error = with("f16").unwrap_err();
+        assert!(error.contains("f16") && error.contains("int8"), "{error}");
+    }
+
+    #[test]
     fn mistyped_keys_name_the_nearest() {
         let error = parse(&TEXT.replace("groups", "gruops")).unwrap_err();
         assert!(

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use epsilon::backbone::{
-    self, Backbone, Features, Options, TensorVit, TextTower, Tokens, load_weights,
+    self, Backbone, BackboneError, Features, Options, Precision, TensorVit, TextTower, Tokens,
+    load_weights,
 };
 use epsilon::burn::tensor::Device;
 use epsilon::image::{Filter, Fit};
@@ -225,6 +226,56 @@ proptest! {
         fs::write(&path, bytes).unwrap();
         if let Err(error) = backbone::check(&path, &Options::default()) {
             prop_assert!(error.to_string().contains("weights.pth"), "{}", error);
+        }
+    }
+}
+
+/// Mean cosine of rows of `dim` values.
+fn mean_cosine(a: &[f32], b: &[f32], dim: usize) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    let pairs = a.chunks_exact(dim).zip(b.chunks_exact(dim));
+    let cosines = pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+    cosines.sum::<f32>() / (a.len() / dim) as f32
+}
+
+/// Every family in the precisions that this CPU has, against its own f32.
+#[test]
+fn other_precisions_agree_with_f32() {
+    for file in [
+        "vit",
+        "dinov2_registers",
+        "clip",
+        "vgg19.pth",
+        "vgg19_bn.pth",
+    ] {
+        let load = |precision| {
+            let options = Options {
+                precision,
+                ..Options::default()
+            };
+            backbone::load_on(&fixture(file), &options, &Device::flex())
+        };
+        let exact = load(Precision::F32).unwrap();
+        let length = 2 * exact.info().preprocess.len();
+        let images: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
+        let (info, exact) = (exact.info().clone(), run(&*exact, &images));
+        for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.98)] {
+            let network = match load(precision) {
+                Ok(network) => network,
+                Err(error) => {
+                    assert!(matches!(error, BackboneError::Precision { .. }), "{error}");
+                    println!("skipped: {error}");
+                    continue;
+                }
+            };
+            assert_eq!(network.info().options().precision, precision);
+            let ours = run(&*network, &images);
+            let tokens = mean_cosine(&ours.tokens, &exact.tokens, info.dim);
+            let global = mean_cosine(&ours.global, &exact.global, info.global_dim());
+            assert!(
+                tokens > least && global > least,
+                "{file} {precision}: {tokens}, {global}"
+            );
         }
     }
 }

@@ -107,6 +107,45 @@ fn vgg_from_photographs_to_labels() {
         .refused(&["with-cls", "28 values, the tokens 20"]);
 }
 
+/// A store in another precision is another store, and a model ranks with what it was trained on.
+#[test]
+fn precisions_are_kept_apart() {
+    let world = World::of(6, 4);
+    world.run("extract recipe.toml --out out").done();
+    let manifest = world.text("out/tokens/manifest.json");
+    assert!(!manifest.contains("precision"), "as older stores, in f32");
+    world.edit(
+        "recipe.toml",
+        "[backbone]",
+        "[backbone]\nprecision = \"int8\"",
+    );
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    if !has {
+        println!("skipped: this CPU has no AVX-512 bf16 instructions");
+        world
+            .run("train recipe.toml --out out")
+            .refused(&["precision = \"int8\"", "AVX-512"]);
+        return;
+    }
+    world
+        .run("train recipe.toml --out out")
+        .refused(&["another precision", "f32", "int8"]);
+    world.run("train recipe.toml --out other").done();
+    let manifest = world.text("other/tokens/manifest.json");
+    assert!(manifest.contains("\"precision\": \"int8\""), "{manifest}");
+    let model = "other/seed-1/model.safetensors";
+    let ranked = world
+        .run(&format!("predict {model} test-0007.png --json"))
+        .json();
+    assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
+    world
+        .run(&format!("eval {model} --store out/tokens"))
+        .refused(&["precision", "f32", "int8"]);
+}
+
 /// CLIP's projected tokens with label vectors of its own text tower.
 #[test]
 fn clip_from_photographs_to_any_words() {

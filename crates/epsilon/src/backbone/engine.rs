@@ -64,14 +64,6 @@ impl Arithmetic {
             _ => Self::Bf16(cpu),
         })
     }
-
-    /// The same, with bf16 in the place of int8: for products that are few and matter much.
-    pub fn at_least_bf16(self) -> Self {
-        match self {
-            Self::Int8(cpu) => Self::Bf16(cpu),
-            other => other,
-        }
-    }
 }
 
 /// A linear map `y = W x + b` in the engine's layout.
@@ -435,9 +427,12 @@ impl Head<'_> {
 
     fn bf16(&self, cpu: Instructions, room: &mut Attention, out: &mut [f32], out_stride: usize) {
         let (count, width) = (self.query.count, self.width);
-        let used = (count - 1) * self.key.stride + width;
-        let (key, value) = (&self.key.data[..used], &self.value.data[..used]);
-        room.key_panels.fill_transposed(key, width, self.key.stride);
+        let used = (count - 1) * self.value.stride + width;
+        let (pairs, keys) = (width.div_ceil(2), stride(width.div_ceil(2)));
+        room.encoded.bf16(cpu, self.key, width);
+        let words = &room.encoded.words[..count * keys];
+        room.key_panels.fill_transposed_words(words, pairs, keys);
+        let value = &self.value.data[..used];
         room.value_panels.fill(value, width, self.value.stride);
         let (block, step) = (score_rows(count), stride(count));
         room.scores.resize(block * step, 0.0);

@@ -125,7 +125,9 @@ impl Tensors {
         } else {
             self.add_safetensors(path, &map)?;
         }
-        Ok(sha256(&map))
+        let hash = sha256(&map);
+        forget(&map);
+        Ok(hash)
     }
 
     fn add_safetensors(&mut self, path: &Path, map: &Arc<Mmap>) -> Result<(), BackboneError> {
@@ -246,6 +248,19 @@ fn is_pytorch(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK")
         || bytes.first() == Some(&0x80)
         || bytes.get(257..262) == Some(b"ustar")
+}
+
+/// Hands the memory of a mapped file back; what is read once more comes from the file again. Without it a file and its
+/// values would both be held while they are read.
+fn forget(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is of a file and is only read, so that its pages come back with the same content; `map`
+        // says what is asked of the file. A failure costs memory only.
+        let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+    #[cfg(not(unix))]
+    let _ = map;
 }
 
 pub(super) fn map(path: &Path) -> Result<Mmap, BackboneError> {
@@ -394,7 +409,11 @@ impl<'a> Reader<'a> {
             return Vec::new();
         }
         let values = match &entry.data {
-            Data::Mapped(map, range) => to_f32(kind, &map[range.clone()]),
+            Data::Mapped(map, range) => {
+                let values = to_f32(kind, &map[range.clone()]);
+                forget(map);
+                values
+            }
             Data::Torch(tensor) => match tensor.read() {
                 Ok(bytes) => to_f32(kind, &bytes),
                 Err(error) => {

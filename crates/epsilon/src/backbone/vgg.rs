@@ -239,9 +239,9 @@ impl Layer {
             pooled,
         } = convolution;
         let outputs = map.bias.len();
-        // The pixels themselves are few values that matter much.
+        // The pixels' own layer has few operations, and every later one lives on it.
         let arithmetic = match gathers(inputs) {
-            true => arithmetic.at_least_bf16(),
+            true => Arithmetic::F32,
             false => arithmetic,
         };
         // [outputs, inputs, 9] to [9, outputs, inputs].

@@ -25,7 +25,7 @@ pub struct Vit {
     config: VitConfig,
     /// What the tokens are before the patches are added: class token, position, patch bias. `[P + N, D]`.
     start: Vec<f32>,
-    arithmetic: Arithmetic,
+    /// In f32 whatever the rest is in: few operations, and where the largest part of the others' error would come from.
     patch_embed: Map,
     norm_pre: Option<Norm>,
     transformer: Transformer,
@@ -179,8 +179,7 @@ impl Vit {
         Ok(Self {
             info,
             start,
-            arithmetic,
-            patch_embed: Map::new(&patch_embed, arithmetic.at_least_bf16()),
+            patch_embed: exact(&patch_embed),
             norm_pre: weights.norm_pre.map(|weights| norm(weights, epsilon)),
             transformer: Transformer::new(weights.blocks, &config.blocks, arithmetic),
             norm: norm(weights.norm, epsilon),
@@ -299,11 +298,9 @@ impl Vit {
             stride: step,
             count: grid * grid,
         };
-        let arithmetic = self.arithmetic.at_least_bf16();
-        let patches = s.encoded[0].encode(arithmetic, patches, 3 * width);
         let out = &mut s.tokens[prefix * stride(dim)..];
         self.patch_embed
-            .apply(patches, After::Add, out, stride(dim));
+            .apply(Input::F32(patches), After::Add, out, stride(dim));
     }
 
     fn take_scratch(&self) -> Scratch {
@@ -591,6 +588,54 @@ mod tests {
         );
     }
 
+    /// Mean cosine of rows of `dim` values.
+    fn mean_cosine(a: &[f32], b: &[f32], dim: usize) -> f32 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let pairs = a.chunks_exact(dim).zip(b.chunks_exact(dim));
+        let cosines = pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+        cosines.sum::<f32>() / (a.len() / dim) as f32
+    }
+
+    #[test]
+    fn other_precisions_agree_with_f32() {
+        let real = shared("deit_tiny_patch16_224.safetensors");
+        let tiny = (
+            fixture("tiny.safetensors"),
+            fixture("tiny_io.safetensors"),
+            "input_20",
+        );
+        let mut cases = vec![tiny];
+        if real.exists() {
+            cases.push((real, shared("deit_tiny_reference_io.safetensors"), "input"));
+        } else {
+            println!("skipped: ../shared/data is missing");
+        }
+        for (weights, io, input) in cases {
+            let (shape, input) = &read(&io)[input];
+            let run = |precision| {
+                let vit = Vit::new(load_weights(&weights).unwrap(), precision)?;
+                let mut out = Features::default();
+                vit.forward(input, shape[0], &mut out).unwrap();
+                assert_eq!(vit.info.precision, precision);
+                Ok::<_, BackboneError>((out, vit.info.dim))
+            };
+            let (exact, dim) = run(Precision::F32).unwrap();
+            for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.99)] {
+                let out = match run(precision) {
+                    Ok((out, _)) => out,
+                    Err(error) => {
+                        assert!(crate::kernels::avx512::Instructions::find().is_none());
+                        println!("skipped: {error}");
+                        continue;
+                    }
+                };
+                let cosine = mean_cosine(&out.tokens, &exact.tokens, dim);
+                assert!(cosine > least, "{precision}: mean cosine {cosine}");
+                assert_ne!(out, exact);
+            }
+        }
+    }
+
     #[test]
     fn the_file_tells_the_shape() {
         let vit = load(&fixture("tiny.safetensors")).unwrap();
@@ -736,12 +781,21 @@ mod tests {
 
     #[test]
     fn an_image_does_not_depend_on_its_batch() {
-        let vit = load(&fixture("tiny.safetensors")).unwrap();
         let input = &read(&fixture("tiny_io.safetensors"))["input_20"].1;
-        let (mut all, mut one) = (Features::default(), Features::default());
-        vit.forward(input, 3, &mut all).unwrap();
-        vit.forward(&input[1200..2400], 1, &mut one).unwrap();
-        assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
-        assert_eq!(all.global[40..80], one.global);
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
+            let vit = match Vit::new(weights, precision) {
+                Ok(vit) => vit,
+                Err(error) => {
+                    println!("skipped: {error}");
+                    continue;
+                }
+            };
+            let (mut all, mut one) = (Features::default(), Features::default());
+            vit.forward(input, 3, &mut all).unwrap();
+            vit.forward(&input[1200..2400], 1, &mut one).unwrap();
+            assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
+            assert_eq!(all.global[40..80], one.global);
+        }
     }
 }

@@ -785,6 +785,7 @@ mod tests {
 
     use super::super::TokenStore;
     use super::*;
+    use crate::backbone::Precision;
     use crate::image::{Fit, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
@@ -1064,6 +1065,8 @@ mod tests {
         weights.info.weights_sha256 = "1".into();
         let mut preprocess = means();
         preprocess.info.preprocess.mean = [0.5; 3];
+        let mut precision = means();
+        precision.info.precision = Precision::Int8;
         for dir in [&begun, &complete] {
             let message =
                 |backbone: &Means, options: &ExtractOptions, items: &[(String, PathBuf)]| {
@@ -1074,6 +1077,7 @@ mod tests {
                 };
             assert!(message(&weights, &options(), &items).contains("another backbone"));
             assert!(message(&preprocess, &options(), &items).contains("another preprocessing"));
+            assert!(message(&precision, &options(), &items).contains("another precision"));
             assert!(message(&means(), &options(), &items[1..]).contains("another list of images"));
             let single = ExtractOptions {
                 dtype: TokenType::F32,

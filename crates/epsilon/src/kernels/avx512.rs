@@ -172,8 +172,9 @@ mod x86 {
                     ($($rows:literal)*) => {
                         match count {
                             $($rows => {
-                                for (r, sums) in tile.sums::<INT8, $rows>().iter_mut().enumerate() {
-                                    finish.take(simd, row + r, columns.clone(), sums);
+                                for (r, [a, b]) in tile.sums::<INT8, $rows>().iter().enumerate() {
+                                    let mut sums = [floats::<INT8>(*a), floats::<INT8>(*b)];
+                                    finish.take(simd, row + r, columns.clone(), &mut sums);
                                 }
                             })*
                             _ => unreachable!("a tile has 1 to 12 rows"),
@@ -197,7 +198,7 @@ mod x86 {
     impl Tile<'_> {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
         #[inline]
-        fn sums<const INT8: bool, const ROWS: usize>(&self) -> [[f32x16; 2]; ROWS] {
+        fn sums<const INT8: bool, const ROWS: usize>(&self) -> [[__m512i; 2]; ROWS] {
             let (step, apart) = (self.step, self.apart);
             let steps = self.words.len() / PANEL;
             assert!(steps == 0 || (ROWS - 1) * apart + (steps - 1) * step < self.left.len());
@@ -215,7 +216,7 @@ mod x86 {
                     sums[1] = dot::<INT8>(sums[1], left, right[1]);
                 }
             }
-            sums.map(|sums| sums.map(|sum| floats::<INT8>(sum)))
+            sums
         }
     }
 

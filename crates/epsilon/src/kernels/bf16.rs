@@ -96,6 +96,20 @@ impl Panels {
         }
     }
 
+    /// As [`Panels::fill_transposed`], of rows that are words already, `pairs` each.
+    pub fn fill_transposed_words(&mut self, words: &[u32], pairs: usize, stride: usize) {
+        self.shape(2 * pairs, words.len().div_ceil(stride));
+        let panels = self.words.chunks_exact_mut((pairs * PANEL).max(1));
+        for (panel, rows) in panels.zip(words.chunks(PANEL * stride)) {
+            for (pair, out) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let column = rows[pair..].iter().step_by(stride);
+                for (out, word) in out.iter_mut().zip(column) {
+                    *out = *word;
+                }
+            }
+        }
+    }
+
     /// As the right side of a product.
     pub fn side(&self) -> Right<'_> {
         Right {
@@ -259,6 +273,11 @@ mod tests {
             prop_assert_eq!(&used.words, &fresh.words);
             let apart: Vec<f32> = transposed.chunks(depth).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
             used.fill_transposed(&apart, depth, depth + 3);
+            prop_assert_eq!(&used.words, &fresh.words);
+            let rows: Vec<u32> = transposed.chunks(depth)
+                .flat_map(|row| row.chunks(2).map(|pair| round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16)))
+                .collect();
+            used.fill_transposed_words(&rows, depth.div_ceil(2), depth.div_ceil(2));
             prop_assert_eq!(&used.words, &fresh.words);
         }
     }
