@@ -19,7 +19,7 @@ FIGURES = ("zsl", "seen", "gzsl")
 
 
 def program():
-    subprocess.run(["cargo", "build", "--release", "--package", "epsilon-cli"], cwd=turns.ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "--workspace"], cwd=turns.ROOT, check=True)
     return str(turns.ROOT / "target/release/epsilon")
 
 

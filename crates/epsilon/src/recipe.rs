@@ -391,16 +391,22 @@ mod tests {
 
     #[test]
     fn the_backbones_precision() {
-        assert_eq!(parse(TEXT).unwrap().backbone.precision, Precision::F32);
+        assert_eq!(
+            parse(TEXT).unwrap().backbone.unwrap().precision,
+            Precision::F32
+        );
         let with = |value: &str| {
             parse(&TEXT.replace(
                 "[backbone]",
                 &format!("[backbone]\nprecision = \"{value}\""),
             ))
         };
-        assert_eq!(with("int8").unwrap().backbone.precision, Precision::Int8);
         assert_eq!(
-            with("bf16").unwrap().backbone.options().precision,
+            with("int8").unwrap().backbone.unwrap().precision,
+            Precision::Int8
+        );
+        assert_eq!(
+            with("bf16").unwrap().backbone.unwrap().options().precision,
             Precision::Bf16
         );
         let error = with("f16").unwrap_err();
