@@ -39,11 +39,11 @@ pub struct Vit {
 /// The blocks, without what comes before and after.
 pub(super) struct Transformer {
     config: BlockConfig,
-    arithmetic: Arithmetic,
     blocks: Vec<Block>,
 }
 
 struct Block {
+    arithmetic: Arithmetic,
     norm1: Norm,
     /// Queries, keys and values of some heads at a time, and how many heads.
     qkv: Vec<(Map, usize)>,
@@ -77,6 +77,7 @@ impl Block {
         }
         let epsilon = config.layer_norm_eps;
         Self {
+            arithmetic,
             norm1: norm(weights.norm1, epsilon),
             qkv: by_heads(&weights.qkv, config, arithmetic),
             proj: Map::new(&weights.proj, arithmetic),
@@ -326,10 +327,10 @@ impl Transformer {
     ) -> Self {
         Self {
             config: config.clone(),
-            arithmetic,
             blocks: blocks
                 .into_iter()
-                .map(|block| Block::new(block, config, arithmetic))
+                .enumerate()
+                .map(|(place, block)| Block::new(block, config, arithmetic.of_block(place)))
                 .collect(),
         }
     }
@@ -358,7 +359,7 @@ impl Transformer {
         } = &self.config;
         self.normalise(&block.norm1, s, count);
         let [encoded, _] = &mut s.encoded;
-        let normed = encoded.encode(self.arithmetic, rows(&s.normed, dim, count), dim);
+        let normed = encoded.encode(block.arithmetic, rows(&s.normed, dim, count), dim);
         let width = dim / heads;
         let mut first = 0;
         for (map, heads) in &block.qkv {
@@ -368,10 +369,10 @@ impl Transformer {
             let out = &mut s.mixed[first * width..];
             let shape = [*heads, width];
             let room = &mut s.attention;
-            attend(self.arithmetic, qkv, shape, causal, room, out, stride(dim));
+            attend(block.arithmetic, qkv, shape, causal, room, out, stride(dim));
             first += heads;
         }
-        let mixed = encoded.encode(self.arithmetic, rows(&s.mixed, dim, count), dim);
+        let mixed = encoded.encode(block.arithmetic, rows(&s.mixed, dim, count), dim);
         block
             .proj
             .apply(mixed, After::Add, &mut s.tokens, stride(dim));
@@ -386,12 +387,12 @@ impl Transformer {
         };
         self.normalise(&block.norm2, s, count);
         let [encoded, encoded_hidden] = &mut s.encoded;
-        let normed = encoded.encode(self.arithmetic, rows(&s.normed, dim, count), dim);
+        let normed = encoded.encode(block.arithmetic, rows(&s.normed, dim, count), dim);
         for [fc1, fc2] in &block.mlp {
             let width = fc1.outputs();
             fc1.apply(normed, activation, &mut s.hidden, stride(width));
             let hidden = rows(&s.hidden, width, count);
-            let hidden = encoded_hidden.encode(self.arithmetic, hidden, width);
+            let hidden = encoded_hidden.encode(block.arithmetic, hidden, width);
             fc2.apply(hidden, After::Add, &mut s.tokens, stride(dim));
         }
     }
