@@ -7,5 +7,6 @@ mod kill;
 mod manners;
 mod quickstart;
 mod repeat;
+mod scores;
 mod whole_way;
 mod world;
