@@ -17,7 +17,7 @@ use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
-use crate::methods::{self, Dims, MethodError};
+use crate::methods::{self, Dims, MethodError, Whole};
 use crate::model::{Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
@@ -205,6 +205,7 @@ pub fn extract(
         tokens: info.tokens,
         width: info.dim,
         label_width: prepared.vectors.dim(),
+        labels: prepared.dataset.seen,
         global: info.global,
     };
     recipe.method.specs(&dims)?;
@@ -263,7 +264,16 @@ impl Training<'_> {
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
                 }
-                method.solve(&dims, &global, &targets, examples.vectors(), self.device)?
+                let dataset = &self.prepared.dataset;
+                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+                let whole = Whole {
+                    global: &global,
+                    targets: &targets,
+                    labels: examples.vectors(),
+                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    seed: self.seed,
+                };
+                method.solve(&dims, &whole, self.device)?
             }
             methods::Fit::Gradient(method) => {
                 let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
@@ -295,7 +305,15 @@ impl Training<'_> {
     fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let scorer = Scorer::new(&self.recipe.method, weights, dims, vectors, self.device);
+        let columns = (0..labels).collect();
+        let scorer = Scorer::new(
+            &self.recipe.method,
+            weights,
+            dims,
+            vectors,
+            columns,
+            self.device,
+        );
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let scores = scorer.score_rows(self.store, &rows, &mut |_| {});
         let targets = dense(&self.prepared.dataset, images, labels);
