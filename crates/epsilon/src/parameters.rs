@@ -264,6 +264,14 @@ impl Weights {
         self.values[place].clone().reshape(shape)
     }
 
+    /// The flat values of the weight of this name.
+    ///
+    /// # Panics
+    /// When the method names a weight it did not specify.
+    pub fn get_flat(&self, name: &str) -> Tensor<1> {
+        self.values[self.place(name)].clone()
+    }
+
     /// Weight and bias of the linear map of this name.
     pub fn linear(&self, name: &str) -> (Tensor<2>, Tensor<1>) {
         (

@@ -260,6 +260,9 @@ pub enum Fit<'a> {
 }
 
 impl Kind {
+    /// The name of every method.
+    pub const NAMES: [&str; 3] = ["epsilon", "ridge", "random"];
+
     /// How the method is fitted.
     pub fn fit(&self) -> Fit<'_> {
         match self {
