@@ -22,15 +22,16 @@ struct Fits {
     method: &'static str,
     /// How it trains.
     training: &'static str,
-    /// The mAP of the seen labels on its training images, in percent, that shows it.
-    map: f64,
+    /// The most pairs of a label that is there and one that is not, in percent of the pairs of a training image, that it
+    /// may rank the wrong way round. (Most losses rank the labels of an image, so this shows a fit and mAP does not.)
+    pairs: f64,
 }
 
 const FITS: &[Fits] = &[Fits {
-    method: "kind = 'epsilon'\n groups = 4\n lambda = 0.1\n alpha = 'positives'",
-    training: "epochs = 150\n batch = 8\n learning-rate = 2e-3\n \
+    method: "kind = 'epsilon'\n groups = 4\n lambda = 0.0\n alpha = 'positives'",
+    training: "epochs = 80\n batch = 8\n learning-rate = 2e-3\n \
                schedule = { kind = 'cosine', floor = 0.05 }\n optimiser = { kind = 'adam', weight-decay = 0.0 }",
-    map: 95.0,
+    pairs: 0.5,
 }];
 
 /// Those that do not learn from the images, or not enough of them to fit them.
@@ -61,8 +62,9 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         };
         let model = training.run(&mut |_| {}).unwrap();
         let scores = scores(&model, &prepared, store);
-        let map = 100.0 * seen_map(&scores, &prepared);
-        assert!(map >= fits.map, "{}: {map:.1}", recipe.method.name());
+        let wrong = 100.0 * wrong_pairs(&scores, &prepared);
+        let name = recipe.method.name();
+        assert!(wrong <= fits.pairs, "{name}: {wrong:.2} % of the pairs");
 
         let path = folder.join("model.safetensors");
         model.save(&path).unwrap();
@@ -128,7 +130,7 @@ fn scores(model: &Model, prepared: &Prepared, store: &TokenStore) -> Vec<f32> {
     scorer.score_rows(store, &rows.collect::<Vec<_>>(), &mut |_| {})
 }
 
-fn seen_map(scores: &[f32], prepared: &Prepared) -> f64 {
+fn wrong_pairs(scores: &[f32], prepared: &Prepared) -> f64 {
     let dataset = &prepared.dataset;
     let rows = dataset.rows(Split::Train);
     let mut labels = Vec::new();
@@ -141,7 +143,7 @@ fn seen_map(scores: &[f32], prepared: &Prepared) -> f64 {
     let labels = Labels::new(&labels, rows.len(), dataset.seen).unwrap();
     let columns: Vec<usize> = (0..dataset.seen).collect();
     let figures = evaluate(scores, labels, &columns, &Protocol::biam_oi(), &[]);
-    figures.unwrap().map
+    figures.unwrap().ranking_loss
 }
 
 /// Labels that were never trained on are scored by their vectors, or refused by name.
