@@ -245,15 +245,7 @@ impl Training<'_> {
     /// # Errors
     /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
     pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
-        let mut items = self.prepared.examples(self.store, Split::Train);
-        if items.is_empty() {
-            return Err(self.no_images());
-        }
-        let share = self.recipe.training.validation;
-        let kept = (items.len() as f64 * share).round() as usize;
-        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
-        let validation = items.split_off(items.len() - kept);
-        items.sort_by_key(|item| item.store_row);
+        let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
@@ -292,6 +284,29 @@ impl Training<'_> {
             }
         };
         Ok(self.model(dims, weights))
+    }
+
+    /// The training images and the validation images, which are the same for every seed.
+    fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
+        let mut items = self.prepared.examples(self.store, Split::Train);
+        if items.is_empty() {
+            return Err(self.no_images());
+        }
+        let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
+        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+        let validation = items.split_off(items.len() - kept);
+        items.sort_by_key(|item| item.store_row);
+        Ok((items, validation))
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where none are kept.
+    ///
+    /// # Errors
+    /// No image with tokens.
+    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+        let (_, validation) = self.split()?;
+        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        Ok((!validation.is_empty()).then(map))
     }
 
     fn no_images(&self) -> ExperimentError {

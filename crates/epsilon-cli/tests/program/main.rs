@@ -3,6 +3,7 @@
 
 mod backbones;
 mod bad_input;
+mod comparison;
 mod full_disk;
 mod kill;
 mod manners;
