@@ -1,6 +1,6 @@
 """Trains a recipe with the framework's own operations, the fused ones, and those in bf16. See bench/README.md.
 
-    python3 bench/curve.py RECIPE STORE [--threads 2] [--write]
+    python3 bench/curve.py RECIPE STORE [--epochs N] [--threads 2] [--write]
 
 STORE is the folder of the recipe's tokens, such as runs/corel5k/tokens. Needs no third-party package itself; with
 --write the plot is drawn in the interpreter that has matplotlib, as growth.py's are.
@@ -21,6 +21,8 @@ SHOWN = (1, 10, 50, 100, 150, 200)
 
 def train(args, example):
     command = [example, "--recipe", args.recipe, "--store", args.store, "--threads", str(args.threads)]
+    if args.epochs:
+        command += ["--epochs", str(args.epochs)]
     lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return {answer["name"]: answer for answer in map(json.loads, lines)}
 
@@ -31,7 +33,7 @@ def apart(found, name):
     return max(abs(ours - theirs) / abs(theirs) for ours, theirs in pairs)
 
 
-def tables(found):
+def tables(found, epochs):
     header = ["step", *found]
     rows = [[step, *(f"{run['losses'][step - 1]:.5f}" for run in found.values())] for step in SHOWN]
     losses = turns.table(header, rows)
@@ -40,7 +42,7 @@ def tables(found):
     for name, run in found.items():
         cells = [name, f"{apart(found, name):.1e}", *(f"{value:.2f}" for value in run["map"])]
         rows.append(cells + [f"{run['seconds']:.0f}", f"{100 * run['waiting']:.2f} %"])
-    return f"Loss of a step's batch:\n\n{losses}\n\nThe whole training, mAP in percent:\n\n{turns.table(header, rows)}\n"
+    return f"Loss of a step's batch:\n\n{losses}\n\nThe whole training, {epochs}, mAP in percent:\n\n{turns.table(header, rows)}\n"
 
 
 def plot():
@@ -69,13 +71,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("store")
+    parser.add_argument("--epochs", type=int, help="in place of the recipe's, where the first steps are what matters")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true", help="keep tables and plot in bench/results/curve.*")
     args = parser.parse_args()
     if args.write:
         ask_matplotlib("-c", "import matplotlib")
     found = train(args, turns.build("bench_curve"))
-    text = tables(found)
+    text = tables(found, f"{args.epochs} epochs" if args.epochs else "as many epochs as the recipe says")
     print(text)
     if args.write:
         ask_matplotlib(__file__, "--plot", input=json.dumps(found))

@@ -59,7 +59,7 @@ def main():
     args = parser.parse_args()
     args.measured = args.measured or args.columns
     before = turns.load()
-    example = turns.build("bench_eval", "epsilon-metrics")
+    example = turns.build("bench_eval")
     turns.pin(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         shared = ["--scores", str(Path(folder) / "scores.f32"), "--labels", str(Path(folder) / "labels.i8")]

@@ -11,8 +11,6 @@ keys and values; `compile` is `straight` through torch.compile.
 
 import argparse
 import json
-import re
-import resource
 import sys
 import time
 from pathlib import Path
@@ -20,6 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from turns import peak_rss_mb
 
 MAX_POSITIVES = 6
 LAMBDA = 0.3
@@ -135,17 +135,6 @@ class Step:
         loss.backward()
         self.adam.step()
         return loss.item()
-
-
-def peak_rss_mb() -> float:
-    """The largest resident size so far. Linux carries ru_maxrss over from the process that started this one, so the
-    kernel's own high-water mark of this address space is read where there is one."""
-    try:
-        kibibytes = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
-    except FileNotFoundError:
-        # Bytes on macOS, KiB elsewhere.
-        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return kibibytes * 1024 / 1e6
 
 
 def report(args: argparse.Namespace, step: Step, steps: int) -> None:

@@ -76,7 +76,7 @@ def main():
     print(table)
     if args.write:
         settings = f"N = {args.tokens}, M = {args.groups}, hidden width D/4, {args.labels} labels"
-        facts = f"{turns.machine(torch)}\n- load before the run: {before}"
+        facts = f"{turns.machine(f'PyTorch {torch}')}\n- load before the run: {before}"
         text = (
             f"# Training step\n\n{settings}; {args.threads} threads, {args.rounds} rounds. Written by `bench/step.py`; "
             f"`bench/README.md` says what is compared.\n\n{table}\n\n{facts}\n"

@@ -4,8 +4,11 @@ import datetime
 import json
 import os
 import platform
+import re
+import resource
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,9 +27,10 @@ def interpreter():
     return str(path)
 
 
-def build(example, package="epsilon"):
-    """Builds an example of a package and returns its program."""
-    command = ["cargo", "build", "--release", "--package", package, "--example", example]
+def build(example):
+    """Builds an example and returns its program. `--workspace` chooses the features of dependencies that the tests have
+    too, so that nothing is compiled twice."""
+    command = ["cargo", "build", "--release", "--workspace", "--example", example]
     command += ["--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == example]
@@ -93,6 +97,17 @@ def seconds(values):
     return f"{statistics.median(values):.3f}"
 
 
+def peak_rss_mb():
+    """The largest resident size of this process so far, in 10^6 bytes. Linux carries ru_maxrss over from the process that
+    started this one, so the kernel's own high-water mark of this address space is read where there is one."""
+    try:
+        kibibytes = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
+    except FileNotFoundError:
+        # Bytes on macOS, KiB elsewhere.
+        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return kibibytes * 1024 / 1e6
+
+
 def table(header, rows):
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
@@ -110,7 +125,7 @@ def machine(peer):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = [
         f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",
-        f"peer: PyTorch {peer}",
+        f"peer: {peer}",
         f"ours: {output('rustc', '--version')}, commit {output('git', 'describe', '--always', '--dirty')}",
         f"date: {datetime.date.today().isoformat()}",
     ]

@@ -16,9 +16,14 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(serde_json::to_string_pretty(value)?)?)
 }
 
+/// Whether somebody watches stderr.
+pub fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// Tells what is going on, on stderr, where somebody watches.
 pub fn tell(text: impl std::fmt::Display) {
-    if io::stderr().is_terminal() {
+    if is_terminal() {
         complain(text);
     }
 }
@@ -50,7 +55,7 @@ pub fn explain(error: &anyhow::Error) -> String {
 
 /// A progress bar with rate and time left; silent when stderr is no terminal.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
-    let target = if io::stderr().is_terminal() {
+    let target = if is_terminal() {
         ProgressDrawTarget::stderr_with_hz(4)
     } else {
         ProgressDrawTarget::hidden()

@@ -2,6 +2,7 @@
 
 mod commands;
 mod console;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -28,11 +29,13 @@ enum Command {
     Quickstart(commands::quickstart::Args),
     Prepare(commands::prepare::Args),
     Embed(commands::embed::Args),
+    Backbone(commands::backbone::Args),
     Extract(commands::extract::Args),
     Store(commands::store::Args),
     Train(commands::train::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
+    Bench(commands::bench::Args),
 }
 
 /// How a command that could start ended.
@@ -72,10 +75,12 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Quickstart(args) => commands::quickstart::run(args),
         Command::Prepare(args) => commands::prepare::run(args),
         Command::Embed(args) => commands::embed::run(args),
+        Command::Backbone(args) => commands::backbone::run(args),
         Command::Extract(args) => commands::extract::run(args),
         Command::Store(args) => commands::store::run(args),
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Predict(args) => commands::predict::run(args),
+        Command::Bench(args) => commands::bench::run(args),
     }
 }

@@ -4,7 +4,8 @@
 //! step), `map` (ZSL, seen and GZSL on the test images, percent), `seconds`, `waiting` (share of the time spent waiting
 //! for tokens), `peak_rss_mb` (so far).
 //!
-//! `--recipe FILE --store FOLDER [--threads 2]`; the store holds the recipe's tokens.
+//! `--recipe FILE --store FOLDER [--epochs N] [--threads 2]`; the store holds the recipe's tokens, `--epochs` takes the
+//! place of the recipe's.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -89,11 +90,12 @@ fn reversed(mut prepared: Prepared) -> Outcome<Prepared> {
 }
 
 fn main() -> Outcome<()> {
-    let arguments = Arguments::read(&["recipe", "store", "threads"])?;
+    let arguments = Arguments::read(&["recipe", "store", "epochs", "threads"])?;
     rayon::ThreadPoolBuilder::new()
         .num_threads(arguments.get("threads", 2)?)
         .build_global()?;
     let mut recipe = Recipe::read(Path::new(&arguments.get("recipe", String::new())?))?;
+    recipe.training.epochs = arguments.get("epochs", recipe.training.epochs)?;
     let prepared = experiment::prepare(&recipe)?;
     let store = TokenStore::open(Path::new(&arguments.get("store", String::new())?))?;
     recipe.training.precision = Precision::F32;

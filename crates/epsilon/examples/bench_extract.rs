@@ -1,10 +1,10 @@
 //! Times extraction, image files to a token store, for `bench/extract.py`; `bench/peer_extract.py` is the same in
 //! PyTorch and takes the same arguments and lines.
 //!
-//! `--weights FILE --list FILE [--batch 32] [--threads 2] --serve`: reads lines on stdin. `run FOLDER` makes the
-//! store of all images there and prints one line of JSON: `seconds`, `peak_rss_mb`, `images`. `check FOLDER` writes
-//! `check.safetensors` there, for the first images: `pixels` (decoded, resized, normalised) and `tokens` (through a
-//! store in single precision).
+//! `--weights FILE --list FILE [--precision f32] [--batch 32] [--threads 2] --serve`: reads lines on stdin. `run FOLDER`
+//! makes the store of all images there and prints one line of JSON: `seconds`, `peak_rss_mb`, `images`. `check FOLDER`
+//! writes `check-PRECISION.safetensors` there, for the first images: `pixels` (decoded, resized, normalised) and
+//! `tokens` (through a store in single precision). `rate` prints `gflops`, of f32 products of the `gemm` crate.
 
 mod common;
 
@@ -12,8 +12,9 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
-use epsilon::backbone::{self, Backbone};
+use epsilon::backbone::{self, Backbone, Options, Precision};
 use epsilon::features::{ExtractOptions, TokenStore, TokenType, extract};
 use epsilon::image::{self, Limits};
 use safetensors::Dtype;
@@ -26,13 +27,27 @@ struct Extraction {
     backbone: Box<dyn Backbone>,
     items: Vec<(String, PathBuf)>,
     options: ExtractOptions,
+    threads: usize,
+}
+
+/// A precision by its name in a recipe.
+fn precision(name: &str) -> Outcome<Precision> {
+    Ok(serde_json::from_value(name.into())?)
 }
 
 impl Extraction {
     fn new(arguments: &Arguments) -> Outcome<Self> {
         let list = std::fs::read_to_string(arguments.get("list", String::new())?)?;
         Ok(Self {
-            backbone: backbone::load(Path::new(&arguments.get("weights", String::new())?))?,
+            backbone: backbone::load_on(
+                Path::new(&arguments.get("weights", String::new())?),
+                &Options {
+                    precision: precision(&arguments.get("precision", "f32".to_string())?)?,
+                    ..Options::default()
+                },
+                &Device::flex(),
+            )?,
+            threads: arguments.get("threads", 2)?,
             items: list
                 .lines()
                 .map(|path| (path.into(), path.into()))
@@ -76,7 +91,7 @@ impl Extraction {
             dtype: TokenType::F32,
             ..self.options.clone()
         };
-        let dir = folder.join("single");
+        let dir = folder.join(format!("single-{}", self.backbone.info().precision));
         self.store(items, &options, &dir)?;
         let store = TokenStore::open(&dir)?;
         let preprocess = &self.backbone.info().preprocess;
@@ -104,10 +119,53 @@ impl Extraction {
             ),
         ];
         std::fs::write(
-            folder.join("check.safetensors"),
+            folder.join(format!(
+                "check-{}.safetensors",
+                self.backbone.info().precision
+            )),
             safetensors::serialize(tensors, None)?,
         )?;
         println!("{}", serde_json::json!({"images": items.len()}));
+        Ok(())
+    }
+
+    /// The best of several products of matrices that fit the caches.
+    fn rate(&self) -> Outcome<()> {
+        const SIDE: usize = 2048;
+        let (a, b) = (vec![1f32; SIDE * SIDE], vec![1f32; SIDE * SIDE]);
+        let mut out = vec![0f32; SIDE * SIDE];
+        let seconds = (0..6).map(|_| {
+            let start = Instant::now();
+            let side = SIDE as isize;
+            let parallelism = gemm::Parallelism::Rayon(self.threads);
+            // SAFETY: all three are square matrices of that side, without gaps.
+            unsafe {
+                gemm::gemm(
+                    SIDE,
+                    SIDE,
+                    SIDE,
+                    out.as_mut_ptr(),
+                    1,
+                    side,
+                    false,
+                    a.as_ptr(),
+                    1,
+                    side,
+                    b.as_ptr(),
+                    1,
+                    side,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    parallelism,
+                );
+            }
+            start.elapsed().as_secs_f64()
+        });
+        let gflops = 2.0 * (SIDE as f64).powi(3) / 1e9 / seconds.fold(f64::INFINITY, f64::min);
+        println!("{}", serde_json::json!({"gflops": gflops}));
         Ok(())
     }
 }
@@ -120,7 +178,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 }
 
 fn main() -> Outcome<()> {
-    let arguments = Arguments::read(&["weights", "list", "batch", "threads"])?;
+    let arguments = Arguments::read(&["weights", "list", "precision", "batch", "threads"])?;
     if !arguments.serve {
         return Err("give --serve: see bench/extract.py".into());
     }
@@ -129,10 +187,12 @@ fn main() -> Outcome<()> {
         .build_global()?;
     let extraction = Extraction::new(&arguments)?;
     for line in std::io::stdin().lock().lines() {
-        match line?.split_once(' ') {
+        let line = line?;
+        match line.split_once(' ') {
             Some(("run", folder)) => extraction.run(Path::new(folder))?,
             Some(("check", folder)) => extraction.check(Path::new(folder))?,
-            _ => return Err("stdin: expected `run FOLDER` or `check FOLDER`".into()),
+            None if line == "rate" => extraction.rate()?,
+            _ => return Err("stdin: expected `run FOLDER`, `check FOLDER` or `rate`".into()),
         }
     }
     Ok(())

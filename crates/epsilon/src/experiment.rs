@@ -13,12 +13,12 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::backbone::{Backbone, BackboneError};
-use crate::dataset::{Dataset, DatasetError, Split, Summary, table};
+use crate::dataset::{Dataset, DatasetError, Split, Summary};
 use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
-use crate::labels::{LabelError, LabelVectors, Resolution, resolve};
-use crate::methods::{self, Dims, MethodError};
+use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
+use crate::methods::{self, Dims, MethodError, Whole};
 use crate::model::{Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
@@ -89,8 +89,30 @@ pub struct Prepared {
 /// # Errors
 /// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
 pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
-    let (dataset, summary) = table::read(&recipe.table())?;
-    let resolved = resolve(&recipe.data.vectors, &dataset.names)?;
+    with_vectors(recipe, recipe.data.source.read()?)
+}
+
+/// [`prepare`] through the index of the run folder, which is made where it is missing or out of date.
+///
+/// # Errors
+/// As [`prepare`], and an index that cannot be written.
+pub fn prepare_in(recipe: &Recipe, folder: &Path) -> Result<Prepared, ExperimentError> {
+    with_vectors(
+        recipe,
+        recipe.data.source.read_cached(&Layout(folder).index())?,
+    )
+}
+
+fn with_vectors(
+    recipe: &Recipe,
+    (dataset, mut summary): (Dataset, Summary),
+) -> Result<Prepared, ExperimentError> {
+    if let Some(dir) = &recipe.features.store {
+        // What counts is not whether an image is there, but whether its tokens are.
+        let store = TokenStore::open(dir)?;
+        summary.set_missing(&dataset, |_, record| store.row_of(&record.id).is_none());
+    }
+    let resolved = resolve_words(&recipe.data.vector_file(), &dataset.names, &dataset.words)?;
     Ok(Prepared {
         dataset,
         summary,
@@ -142,7 +164,7 @@ impl Prepared {
         self.dataset
             .records
             .iter()
-            .map(|r| (r.id.clone(), r.path.clone()))
+            .map(|r| (r.id.clone(), r.path()))
             .collect()
     }
 
@@ -187,6 +209,8 @@ pub fn extract(
         tokens: info.tokens,
         width: info.dim,
         label_width: prepared.vectors.dim(),
+        labels: prepared.dataset.seen,
+        global: info.global,
     };
     recipe.method.specs(&dims)?;
     Ok(features::extract(
@@ -225,15 +249,7 @@ impl Training<'_> {
     /// # Errors
     /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
     pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
-        let mut items = self.prepared.examples(self.store, Split::Train);
-        if items.is_empty() {
-            return Err(self.no_images());
-        }
-        let share = self.recipe.training.validation;
-        let kept = (items.len() as f64 * share).round() as usize;
-        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
-        let validation = items.split_off(items.len() - kept);
-        items.sort_by_key(|item| item.store_row);
+        let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
@@ -244,7 +260,16 @@ impl Training<'_> {
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
                 }
-                method.solve(&dims, &global, &targets, examples.vectors(), self.device)?
+                let dataset = &self.prepared.dataset;
+                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+                let whole = Whole {
+                    global: &global,
+                    targets: &targets,
+                    labels: examples.vectors(),
+                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    seed: self.seed,
+                };
+                method.solve(&dims, &whole, self.device)?
             }
             methods::Fit::Gradient(method) => {
                 let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
@@ -265,6 +290,29 @@ impl Training<'_> {
         Ok(self.model(dims, weights))
     }
 
+    /// The training images and the validation images, which are the same for every seed.
+    fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
+        let mut items = self.prepared.examples(self.store, Split::Train);
+        if items.is_empty() {
+            return Err(self.no_images());
+        }
+        let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
+        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+        let validation = items.split_off(items.len() - kept);
+        items.sort_by_key(|item| item.store_row);
+        Ok((items, validation))
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where none are kept.
+    ///
+    /// # Errors
+    /// No image with tokens.
+    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+        let (_, validation) = self.split()?;
+        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        Ok((!validation.is_empty()).then(map))
+    }
+
     fn no_images(&self) -> ExperimentError {
         ExperimentError::NoImages {
             store: self.store.dir().into(),
@@ -276,7 +324,15 @@ impl Training<'_> {
     fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let scorer = Scorer::new(&self.recipe.method, weights, dims, vectors, self.device);
+        let columns = (0..labels).collect();
+        let scorer = Scorer::new(
+            &self.recipe.method,
+            weights,
+            dims,
+            vectors,
+            columns,
+            self.device,
+        );
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let scores = scorer.score_rows(self.store, &rows, &mut |_| {});
         let targets = dense(&self.prepared.dataset, images, labels);
@@ -320,7 +376,11 @@ impl Training<'_> {
             self.prepared.dataset.names.clone(),
             self.prepared.dataset.seen,
             self.store.manifest().header.backbone.clone(),
-            recipe.backbone.weights.clone(),
+            recipe
+                .backbone
+                .as_ref()
+                .map(|b| b.weights.clone())
+                .unwrap_or_default(),
             serde_json::json!(recipe),
             recipe.evaluation.protocol.clone(),
             self.seed,
@@ -476,6 +536,11 @@ impl Layout<'_> {
     pub fn part(&self, part: Part) -> PathBuf {
         let name = format!("tokens-{}-of-{}", part.index(), part.of());
         self.0.join(name)
+    }
+
+    /// The index of the data set.
+    pub fn index(&self) -> PathBuf {
+        self.0.join("index.parquet")
     }
 
     /// The run folder of a seed.

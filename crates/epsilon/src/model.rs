@@ -15,7 +15,7 @@ use crate::backbone::BackboneInfo;
 use crate::features::TokenStore;
 use crate::files;
 use crate::labels::{LabelError, LabelVectors};
-use crate::methods::{Dims, Kind, MethodError, Targets};
+use crate::methods::{Dims, Kind, MethodError, Targets, Vocabulary};
 use crate::parameters::Weights;
 use crate::training::{LabelsOn, read};
 
@@ -51,6 +51,19 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with them.
         source: LabelError,
+    },
+    /// A label that a method with a closed vocabulary was not trained on.
+    #[error(
+        "the method `{method}` scores only the {known} labels it was trained on, and \"{label}\" is none of them: \
+         give some of those, or train a method that goes by label vectors"
+    )]
+    Unknown {
+        /// The method.
+        method: &'static str,
+        /// The label.
+        label: String,
+        /// Labels that the model knows.
+        known: usize,
     },
     /// Tokens or label vectors of another kind than the model was trained on.
     #[error(
@@ -213,7 +226,8 @@ impl Model {
     /// A scorer of these labels (any names; their vectors need not be unit length).
     ///
     /// # Errors
-    /// [`ModelError::Mismatch`] when the vectors have another width than the model's.
+    /// [`ModelError::Mismatch`] when the vectors have another width than the model's, [`ModelError::Unknown`] for labels
+    /// that a method with a closed vocabulary was not trained on.
     pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
         if labels.dim() != self.card.dims.label_width {
             return Err(ModelError::Mismatch {
@@ -223,13 +237,32 @@ impl Model {
                 remedy: "give the vector file the model was trained with",
             });
         }
+        let columns = match self.card.method.vocabulary() {
+            Vocabulary::Open => (0..labels.len()).collect(),
+            Vocabulary::Closed => self.columns(labels.names())?,
+        };
         Ok(Scorer::new(
             &self.card.method,
             &self.weights,
             self.card.dims,
             Arc::new(labels.unit()),
+            columns,
             device,
         ))
+    }
+
+    /// The number of each of these labels among those the model was trained on.
+    fn columns(&self, names: &[String]) -> Result<Arc<[usize]>, ModelError> {
+        let known = &self.card.labels[..self.card.dims.labels.min(self.card.labels.len())];
+        let column = |name: &String| {
+            let found = known.iter().position(|label| label == name);
+            found.ok_or_else(|| ModelError::Unknown {
+                method: self.card.method.name(),
+                label: name.clone(),
+                known: known.len(),
+            })
+        };
+        names.iter().map(column).collect()
     }
 
     /// Whether tokens of this backbone are what the model reads.
@@ -254,9 +287,19 @@ impl Model {
                 remedy: "extract the tokens again with the model's recipe",
             });
         }
+        if backbone.precision != mine.precision {
+            return Err(ModelError::Mismatch {
+                what: "the backbone's precision",
+                found: backbone.precision.to_string(),
+                expected: mine.precision.to_string(),
+                remedy: "extract the tokens in the model's precision",
+            });
+        }
         // Never so with a file that `save` wrote.
         let Dims { tokens, width, .. } = self.card.dims;
-        if (backbone.tokens, backbone.dim) != (tokens, width) {
+        let same = backbone.global_dim() == self.card.dims.global_width()
+            && backbone.projected == mine.projected;
+        if (backbone.tokens, backbone.dim) != (tokens, width) || !same {
             return Err(ModelError::Mismatch {
                 what: "the tokens",
                 found: format!("{} of {} values", backbone.tokens, backbone.dim),
@@ -310,12 +353,14 @@ pub struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// A scorer with a method's weights; `labels` are unit length.
+    /// A scorer with a method's weights; `labels` are unit length, and `columns` their numbers among the labels the method
+    /// was trained on, which only one with a closed vocabulary asks for.
     pub fn new(
         method: &'a Kind,
         weights: &'a Weights,
         dims: Dims,
         labels: Arc<LabelVectors>,
+        columns: Arc<[usize]>,
         device: &Device,
     ) -> Self {
         let count = labels.len();
@@ -323,7 +368,7 @@ impl<'a> Scorer<'a> {
             method,
             weights,
             dims,
-            labels: LabelsOn::new(labels, device),
+            labels: LabelsOn::known_as(labels, columns, device),
             count,
         }
     }
@@ -344,7 +389,7 @@ impl<'a> Scorer<'a> {
         scores
     }
 
-    /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, D]`, all row-major.
+    /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, Dims::global_width()]`, all row-major.
     pub fn score(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<f32> {
         let batch = self
             .labels
@@ -364,6 +409,8 @@ mod tests {
             tokens: 1,
             width: 2,
             label_width: 3,
+            labels: 1,
+            global: None,
         };
         let method = Kind::Ridge(Ridge::default());
         let specs = method.specs(&dims).unwrap();
@@ -380,6 +427,7 @@ mod tests {
         let preprocess = Preprocess {
             size: 8,
             fit: Fit::Squash,
+            filter: crate::image::Filter::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
         };
@@ -391,6 +439,8 @@ mod tests {
             dim: 2,
             grid: (1, 1),
             global: None,
+            projected: false,
+            precision: Default::default(),
         };
         let recipe = serde_json::json!({"note": 1});
         let card = Card::new(

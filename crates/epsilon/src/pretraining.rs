@@ -11,13 +11,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::backbone::{Activation, BlockConfig, VitConfig, tensor_vit};
+use crate::backbone::{Activation, BlockConfig, Resampling, VitConfig, tensor_vit};
 use crate::dataset::scenes::{Scene, SceneOptions, Scenes};
 use crate::dataset::{DatasetError, Split};
 use crate::files;
-use crate::image::{Fit, Preprocess, RgbImage};
+use crate::image::{Filter, Fit, Preprocess, RgbImage};
 use crate::parameters::{self, Weights};
-use crate::training::{Adam, AdamSettings, Progress, Schedule};
+use crate::training::{AdamSettings, Optimiser, OptimiserSettings, Progress, Schedule};
 
 /// Pictures of this seed are drawn for the backbone; the quickstart draws others.
 const SCENES_SEED: u64 = 1000;
@@ -51,6 +51,7 @@ pub fn config() -> VitConfig {
         preprocess: Preprocess {
             size: 64,
             fit: Fit::Squash,
+            filter: Filter::Bicubic,
             mean: [0.5; 3],
             std: [0.25; 3],
         },
@@ -67,6 +68,7 @@ pub fn config() -> VitConfig {
             causal: false,
         },
         project_tokens: false,
+        resampling: Resampling::Antialiased,
         classes: None,
     }
 }
@@ -109,11 +111,11 @@ pub fn run(
         ));
     }
     let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(WEIGHTS_SEED), &device);
-    let settings = AdamSettings {
+    let settings = OptimiserSettings::Adam(AdamSettings {
         weight_decay: 0.0,
         ..AdamSettings::default()
-    };
-    let mut adam = Adam::new(settings, &weights);
+    });
+    let mut adam = Optimiser::new(settings, &weights);
     let schedule = Schedule::Cosine { floor: 0.01 };
     for step in 0..steps {
         let pictures = Pictures::draw(&scenes, &config, step, &device);
@@ -129,6 +131,7 @@ pub fn run(
             steps_per_epoch: steps.div_ceil(20),
             epochs: 20,
             warm_up: 1.0,
+            plateaus: 0,
         };
         adam.step(&mut weights, gradients, LEARNING_RATE * schedule.factor(at));
         progress(step + 1, f64::from(value));

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::dataset::table::TableOptions;
+use crate::backbone::{self, Options, Precision, Tokens};
+use crate::dataset::Source;
 use crate::features::{ExtractOptions, TokenType};
+use crate::labels::VectorFile;
 use crate::methods::Kind;
 use crate::training::{TrainingError, TrainingSettings};
 
@@ -51,27 +53,100 @@ pub enum RecipeError {
 }
 
 /// Where images, labels and label vectors come from. Paths are relative to the recipe's folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct DataSettings {
-    /// The table of images: TSV, CSV or JSONL with path, split and labels.
-    pub table: PathBuf,
-    /// The folder that the table's paths start from.
-    pub images: PathBuf,
-    /// Seen label names, one a line.
-    pub seen: PathBuf,
-    /// Unseen label names, one a line.
-    pub unseen: PathBuf,
-    /// GloVe or word2vec text file with the labels' vectors.
+    /// Images and labels: the key `kind`, `table` where it is left out, and the keys of that kind.
+    #[serde(flatten)]
+    pub source: Source,
+    /// The file with the labels' vectors.
     pub vectors: PathBuf,
+    /// Lists of the words that a vector file without words of its own has vectors for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vector_names: Vec<PathBuf>,
+}
+
+impl DataSettings {
+    /// The vector file with its lists of words.
+    pub fn vector_file(&self) -> VectorFile {
+        VectorFile {
+            path: self.vectors.clone(),
+            names: self.vector_names.clone(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for DataSettings {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let mut keys = toml::Table::deserialize(deserializer)?;
+        let kind = match keys.remove("kind") {
+            Some(kind) => kind.try_into().map_err(D::Error::custom)?,
+            None => String::from("table"),
+        };
+        let vectors = keys.remove("vectors");
+        let vector_names = keys.remove("vector-names");
+        let source = source(&kind, keys).map_err(D::Error::custom)?;
+        let vectors = vectors.ok_or_else(|| D::Error::missing_field("vectors"))?;
+        Ok(Self {
+            source,
+            vectors: vectors.try_into().map_err(D::Error::custom)?,
+            vector_names: match vector_names {
+                Some(names) => names.try_into().map_err(D::Error::custom)?,
+                None => Vec::new(),
+            },
+        })
+    }
+}
+
+/// The data set of a kind from its keys.
+fn source(kind: &str, keys: toml::Table) -> Result<Source, String> {
+    let source = match kind {
+        "table" => keys.try_into().map(Source::Table),
+        "nus-wide" => keys.try_into().map(Source::NusWide),
+        "open-images" => keys.try_into().map(Source::OpenImages),
+        "coco" => keys.try_into().map(Source::Coco),
+        "voc" => keys.try_into().map(Source::Voc),
+        _ => {
+            let known = Source::KINDS.join("`, `");
+            return Err(format!(
+                "[data] kind = {kind:?}: it must be one of `{known}`"
+            ));
+        }
+    };
+    source.map_err(|error| {
+        let message = error.to_string();
+        let message = message.trim_end();
+        match message.starts_with("unknown field") {
+            // These keys belong to every kind.
+            true => format!("{message}, `vectors`, `vector-names`, `kind`"),
+            false => message.to_string(),
+        }
+    })
 }
 
 /// The frozen network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackboneSettings {
-    /// Safetensors file with the weights.
+    /// A weight file, a folder with its configuration, or `hf:owner/name[@revision]` on the model hub.
     pub weights: PathBuf,
+    /// Which tokens a network with a projection (CLIP) gives.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// What the network's products are computed in.
+    #[serde(default)]
+    pub precision: Precision,
+}
+
+impl BackboneSettings {
+    /// What is chosen besides the weights.
+    pub fn options(&self) -> Options {
+        Options {
+            tokens: self.tokens,
+            precision: self.precision,
+        }
+    }
 }
 
 /// How tokens are kept.
@@ -83,6 +158,9 @@ pub struct FeatureSettings {
     /// Images that the backbone takes at once; left out, as many as fit the memory well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
+    /// A finished token store to use instead of extracting, such as an imported one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
 }
 
 impl Default for FeatureSettings {
@@ -91,6 +169,7 @@ impl Default for FeatureSettings {
         Self {
             dtype: usual.dtype,
             batch: usual.batch,
+            store: None,
         }
     }
 }
@@ -126,8 +205,9 @@ impl Default for EvaluationSettings {
 pub struct Recipe {
     /// Images, labels and label vectors.
     pub data: DataSettings,
-    /// The frozen network.
-    pub backbone: BackboneSettings,
+    /// The frozen network; may be left out where `features.store` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackboneSettings>,
     /// How tokens are kept.
     #[serde(default)]
     pub features: FeatureSettings,
@@ -158,14 +238,21 @@ impl Recipe {
             path: path.into(),
             source,
         })?;
-        let mut recipe = Self::parse(path, &text)?;
+        Self::resolve(path, &text)
+    }
+
+    /// [`Recipe::read`] with the text of a recipe that stands at `path` or is made from what does.
+    pub(crate) fn resolve(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let mut recipe = Self::parse(path, text)?;
         let absolute = std::path::absolute(path).map_err(|source| RecipeError::Read {
             path: path.into(),
             source,
         })?;
         let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
-        for place in recipe.paths() {
-            *place.1 = folder.join(&place.1);
+        for (_, place) in recipe.paths() {
+            if !backbone::is_hub_id(place) {
+                *place = folder.join(&place);
+            }
         }
         recipe.check_files(path)?;
         Ok(recipe)
@@ -200,25 +287,34 @@ impl Recipe {
         if recipe.features.batch == Some(0) {
             return Err(form("[features] batch = 0: give at least 1".into()));
         }
+        if recipe.backbone.is_none() && recipe.features.store.is_none() {
+            let needed = "[backbone] is missing: name its weights, or finished tokens as `store` in [features]";
+            return Err(form(needed.into()));
+        }
         if recipe.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
         }
         Ok(recipe)
     }
 
-    fn paths(&mut self) -> [(&'static str, &mut PathBuf); 6] {
-        [
-            ("data.table", &mut self.data.table),
-            ("data.images", &mut self.data.images),
-            ("data.seen", &mut self.data.seen),
-            ("data.unseen", &mut self.data.unseen),
-            ("data.vectors", &mut self.data.vectors),
-            ("backbone.weights", &mut self.backbone.weights),
-        ]
+    fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
+        let mut paths = self.data.source.paths();
+        paths.push(("data.vectors", &mut self.data.vectors));
+        let names = self.data.vector_names.iter_mut();
+        paths.extend(names.map(|path| ("data.vector-names", path)));
+        let backbone = self.backbone.iter_mut();
+        paths.extend(backbone.map(|b| ("backbone.weights", &mut b.weights)));
+        let store = self.features.store.iter_mut();
+        paths.extend(store.map(|path| ("features.store", path)));
+        paths
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        let missing = self.paths().into_iter().find(|(_, place)| !place.exists());
+        // Tokens that are there already need no image.
+        let needed = self.features.store.is_none();
+        let missing = self.paths().into_iter().find(|(key, place)| {
+            !backbone::is_hub_id(place) && !place.exists() && (needed || !key.ends_with("images"))
+        });
         match missing {
             Some((key, named)) => Err(RecipeError::Missing {
                 path: path.into(),
@@ -226,16 +322,6 @@ impl Recipe {
                 named: named.clone(),
             }),
             None => Ok(()),
-        }
-    }
-
-    /// The table's options.
-    pub fn table(&self) -> TableOptions {
-        TableOptions {
-            table: self.data.table.clone(),
-            images: self.data.images.clone(),
-            seen: self.data.seen.clone(),
-            unseen: self.data.unseen.clone(),
         }
     }
 
@@ -250,7 +336,7 @@ impl Recipe {
 }
 
 /// Adds the nearest known key to a message about an unknown one.
-fn with_nearest(message: &str) -> String {
+pub(crate) fn with_nearest(message: &str) -> String {
     let mut quoted = message
         .split("unknown field")
         .nth(1)
@@ -309,6 +395,30 @@ mod tests {
     }
 
     #[test]
+    fn the_backbones_precision() {
+        assert_eq!(
+            parse(TEXT).unwrap().backbone.unwrap().precision,
+            Precision::F32
+        );
+        let with = |value: &str| {
+            parse(&TEXT.replace(
+                "[backbone]",
+                &format!("[backbone]\nprecision = \"{value}\""),
+            ))
+        };
+        assert_eq!(
+            with("int8").unwrap().backbone.unwrap().precision,
+            Precision::Int8
+        );
+        assert_eq!(
+            with("bf16").unwrap().backbone.unwrap().options().precision,
+            Precision::Bf16
+        );
+        let error = with("f16").unwrap_err();
+        assert!(error.contains("f16") && error.contains("int8"), "{error}");
+    }
+
+    #[test]
     fn mistyped_keys_name_the_nearest() {
         let error = parse(&TEXT.replace("groups", "gruops")).unwrap_err();
         assert!(
@@ -319,6 +429,79 @@ mod tests {
         assert!(error.contains("did you mean `epochs`?"), "{error}");
         let error = parse(&TEXT.replace("[backbone]", "[backbome]")).unwrap_err();
         assert!(error.contains("backbome"), "{error}");
+    }
+
+    #[test]
+    fn every_kind_of_data_is_read_and_written_back() {
+        let data = |keys: &str| {
+            let start = TEXT.find("table = ").unwrap();
+            let end = TEXT.find("vectors = ").unwrap();
+            let text = format!("{}{keys}\n{}", &TEXT[..start], &TEXT[end..]);
+            let recipe = parse(&text)?;
+            let written = toml::to_string(&recipe).unwrap();
+            assert_eq!(parse(&written).unwrap(), recipe, "{written}");
+            let json = serde_json::to_value(&recipe).unwrap();
+            assert_eq!(serde_json::from_value::<Recipe>(json).unwrap(), recipe);
+            Ok::<_, String>(recipe.data)
+        };
+        let table = "table = \"t.tsv\"\nimages = \".\"\nseen = \"s\"\nunseen = \"u\"";
+        assert_eq!(data(table), data(&format!("kind = \"table\"\n{table}")));
+        let kinds = [
+            "kind = \"nus-wide\"\nfolder = \"n\"\nimages = \"i\"",
+            "kind = \"open-images\"\ntrain = [\"a.csv\"]\ntest = [\"b.csv\"]\nimages = \"i\"\n\
+             descriptions = \"d\"\nseen = \"s\"\nunseen = \"u\"\nunseen-classes = \"c\"\nunknown-ids = \"refuse\"",
+            "kind = \"coco\"\ntrain = \"a\"\ntest = \"b\"\ntrain-images = \"c\"\ntest-images = \"d\"\nsplit = \"65/15\"",
+            "kind = \"coco\"\ntrain = \"a\"\ntest = \"b\"\ntrain-images = \"c\"\ntest-images = \"d\"\n\
+             split = { seen = \"s\", unseen = \"u\" }\ntraining-images = \"without-unseen\"",
+            "kind = \"voc\"\nfolder = \"v\"\nseen = \"s\"\nunseen = \"u\"\ndifficult = \"negative\"",
+        ];
+        for keys in kinds {
+            let mut settings = data(keys).unwrap();
+            assert!(!settings.source.paths().is_empty(), "{keys}");
+            let error = data(&format!("{keys}\nimagse = \"x\"")).unwrap_err();
+            assert!(
+                error.contains("imagse") && error.contains("unknown field"),
+                "{error}"
+            );
+        }
+        let error = data("kind = \"nuswide\"").unwrap_err();
+        assert!(
+            error.contains("nuswide") && error.contains("`nus-wide`"),
+            "{error}"
+        );
+        let error = data("kind = \"nus-wide\"\nfolder = \"n\"").unwrap_err();
+        assert!(error.contains("missing field `images`"), "{error}");
+        let error = parse(&TEXT.replace("vectors = ", "vectros = ")).unwrap_err();
+        assert!(error.contains("did you mean `vectors`?"), "{error}");
+    }
+
+    #[test]
+    fn tokens_that_are_there_need_no_backbone() {
+        let without = TEXT
+            .replace("[backbone]", "")
+            .replace("weights = \"vit.safetensors\"", "");
+        assert!(
+            parse(&without)
+                .unwrap_err()
+                .contains("[backbone] is missing")
+        );
+        let recipe = parse(&format!("{without}\n[features]\nstore = \"tokens\"")).unwrap();
+        assert_eq!(
+            (recipe.backbone, recipe.features.store),
+            (None, Some("tokens".into()))
+        );
+    }
+
+    #[test]
+    fn the_recipes_of_the_project_parse() {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes"));
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            Recipe::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
+            count += 1;
+        }
+        assert!(count >= 4);
     }
 
     #[test]

@@ -1,23 +1,43 @@
-//! `epsilon embed`: finds the vectors of a list of label names and says how.
+//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with CLIP's text tower.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use epsilon::labels::{self, Found};
+use anyhow::Context;
+use epsilon::backbone::{self, TextTower};
+use epsilon::labels::{self, Found, LabelVectors, VectorFile};
 use serde::Serialize;
 
 use crate::{Outcome, console};
 
-/// Find the vectors of label names in a GloVe or word2vec text file, and say how each was found.
+/// Find the vectors of label names in a file of word vectors, and say how each was found; or make them with a text
+/// tower.
 #[derive(clap::Args)]
 pub struct Args {
     /// Label names, one a line.
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
     /// The vector file.
-    #[arg(long, value_name = "FILE")]
-    vectors: PathBuf,
-    /// Write the vectors that were found here, as text.
+    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    vectors: Option<PathBuf>,
+    /// A list of the vector file's words, one a line, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    vector_names: Vec<PathBuf>,
+    /// Make the vectors with a text tower instead, from a sentence about each label.
+    #[arg(long, value_name = "TOWER", value_parser = ["clip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
+    text: Option<String>,
+    /// The text tower's weights: a folder with its tokenizer, a file beside it, or hf:OWNER/NAME.
+    #[arg(long, value_name = "WEIGHTS", requires = "text")]
+    weights: Option<PathBuf>,
+    /// The sentence; {label} becomes the label.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "text",
+        default_value = "There is a {label} in the scene"
+    )]
+    template: String,
+    /// Write the vectors that were found or made here, as text.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print JSON.
@@ -33,7 +53,14 @@ struct Row<'a> {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let names = labels::read_names(&args.labels)?;
-    let resolved = labels::resolve(&args.vectors, &names)?;
+    let Some(vectors) = &args.vectors else {
+        return make(&args, names);
+    };
+    let file = VectorFile {
+        path: vectors.clone(),
+        names: args.vector_names.clone(),
+    };
+    let resolved = labels::resolve_words(&file, &names, &names)?;
     if let Some(out) = &args.out {
         labels::write_text_vectors(out, &resolved.vectors)?;
     }
@@ -67,6 +94,42 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         vectors.dim(),
         counts.join(", ")
     ))?;
+    Ok(Outcome::Done)
+}
+
+/// Vectors from CLIP's text tower.
+fn make(args: &Args, names: Vec<String>) -> anyhow::Result<Outcome> {
+    anyhow::ensure!(
+        args.template.contains("{label}"),
+        "--template {:?} has no {{label}}: every label would get the same vector",
+        args.template
+    );
+    let weights = args.weights.as_ref().context("--text needs --weights")?;
+    let out = args.out.as_ref().context("--text needs --out")?;
+    let tower = TextTower::load(&backbone::locate(weights, console::is_terminal())?)?;
+    let texts: Vec<String> = names
+        .iter()
+        .map(|name| args.template.replace("{label}", name))
+        .collect();
+    let values = tower.embed(&texts)?.concat();
+    let vectors = LabelVectors::new(names, tower.width(), values)?;
+    labels::write_text_vectors(out, &vectors)?;
+    if args.json {
+        console::print_json(&serde_json::json!({
+            "labels": vectors.len(),
+            "width": vectors.dim(),
+            "weights_sha256": tower.weights_sha256,
+            "template": args.template,
+            "out": out,
+        }))?;
+    } else {
+        console::print(format_args!(
+            "{}: {} labels, {} wide",
+            out.display(),
+            vectors.len(),
+            vectors.dim()
+        ))?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -91,9 +91,13 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     };
     let run = path.parent().and_then(|seed| seed.parent());
     let beside = run.map(|run| run.join("tokens")).unwrap_or_default();
-    let store = TokenStore::open(args.store.as_ref().unwrap_or(&beside))
+    let own = recipe.features.store.clone().unwrap_or(beside);
+    let store = TokenStore::open(args.store.as_ref().unwrap_or(&own))
         .context("give the model's token store with --store")?;
-    let prepared = experiment::prepare(&recipe)?;
+    let prepared = match run {
+        Some(run) if args.data.is_none() => experiment::prepare_in(&recipe, run)?,
+        _ => experiment::prepare(&recipe)?,
+    };
     let mut settings = recipe.evaluation;
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);

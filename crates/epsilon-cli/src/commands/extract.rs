@@ -29,8 +29,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let recipe = Recipe::read(&args.recipe)?;
-    let prepared = experiment::prepare(&recipe)?;
     let folder = args.place.folder(&args.recipe);
+    let prepared = experiment::prepare_in(&recipe, &folder)?;
     let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, args.shard)?;
     if args.verify {
         store.verify()?;

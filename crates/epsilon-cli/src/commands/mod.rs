@@ -1,5 +1,7 @@
 //! One file a command.
 
+pub mod backbone;
+pub mod bench;
 pub mod embed;
 pub mod eval;
 pub mod extract;
@@ -11,12 +13,13 @@ pub mod train;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
-use epsilon::backbone::{self, Backbone};
+use epsilon::backbone::{self as networks, Backbone};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Layout, Prepared};
 use epsilon::features::{Part, TokenStore};
-use epsilon::recipe::Recipe;
+use epsilon::recipe::{BackboneSettings, Recipe};
 
 use crate::console;
 
@@ -34,10 +37,7 @@ pub struct Place {
 impl Place {
     /// The folder of the experiment that this recipe file describes.
     pub fn folder(&self, recipe: &Path) -> PathBuf {
-        let name = recipe.file_stem().unwrap_or_default();
-        self.out
-            .clone()
-            .unwrap_or_else(|| Path::new("runs").join(name))
+        run_folder(self.out.as_deref(), recipe)
     }
 
     /// The device.
@@ -45,10 +45,21 @@ impl Place {
         Ok(epsilon::device::device(&self.device)?)
     }
 
-    /// A backbone on the device.
-    pub fn backbone(&self, weights: &Path) -> anyhow::Result<Box<dyn Backbone>> {
-        Ok(backbone::load_on(weights, &self.device()?)?)
+    /// A recipe's backbone on the device; downloaded first where it is a hub's.
+    pub fn backbone(&self, settings: &BackboneSettings) -> anyhow::Result<Box<dyn Backbone>> {
+        let path = networks::locate(&settings.weights, console::is_terminal())?;
+        Ok(networks::load_on(
+            &path,
+            &settings.options(),
+            &self.device()?,
+        )?)
     }
+}
+
+/// The folder of a recipe's experiment: the one asked for, or `runs/RECIPE`.
+pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
+    let name = recipe.file_stem().unwrap_or_default();
+    out.map_or_else(|| Path::new("runs").join(name), PathBuf::from)
 }
 
 /// Makes sure that a recipe's tokens are there, or those of one part of its images, extracting what is missing; tells
@@ -60,9 +71,16 @@ pub fn tokens(
     folder: &Path,
     part: Option<Part>,
 ) -> anyhow::Result<(TokenStore, bool)> {
+    if let Some(dir) = &recipe.features.store {
+        return Ok((TokenStore::open(dir)?, false));
+    }
     let layout = Layout(folder);
     let dir = part.map_or_else(|| layout.tokens(), |part| layout.part(part));
-    let backbone = place.backbone(&recipe.backbone.weights)?;
+    let backbone = recipe
+        .backbone
+        .as_ref()
+        .context("the recipe names no backbone")?;
+    let backbone = place.backbone(backbone)?;
 
     let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
     let report = experiment::extract(recipe, prepared, &*backbone, &dir, part, &mut |progress| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use epsilon::backbone::{self, Backbone, Features};
 use epsilon::image::{self, Limits};
-use epsilon::labels::{self, LabelVectors};
+use epsilon::labels::{self, LabelVectors, VectorFile};
 use epsilon::model::{Model, Ranked, Scorer};
 use serde::Serialize;
 
@@ -25,11 +25,14 @@ pub struct Args {
     /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
     #[arg(long, value_name = "FILE", requires = "labels")]
     vectors: Option<PathBuf>,
+    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    vector_names: Vec<PathBuf>,
     /// How many labels to show.
     #[arg(long, default_value_t = 10, value_name = "N")]
     top: usize,
-    /// The backbone's weights [default: where the model's recipe found them].
-    #[arg(long, value_name = "FILE")]
+    /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
+    #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
@@ -53,7 +56,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .backbone
         .as_ref()
         .unwrap_or(&model.card.backbone_weights);
-    let backbone = backbone::load_on(weights, &device)
+    let backbone = backbone::locate(weights, console::is_terminal())
+        .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
         .context("the model's backbone; --backbone names another place")?;
     model.check_backbone(backbone.info())?;
     let vectors = wanted(&args, &model)?;
@@ -92,15 +96,26 @@ fn wanted(args: &Args, model: &Model) -> anyhow::Result<LabelVectors> {
         return Ok(model.vectors.clone());
     };
     let names = labels::read_names(list)?;
-    let own = model.card.recipe["data"]["vectors"]
-        .as_str()
-        .map(PathBuf::from);
-    let file = args
-        .vectors
-        .clone()
-        .or(own)
-        .context("give the words' vectors with --vectors")?;
-    Ok(labels::resolve(&file, &names)?.vectors)
+    let file = match &args.vectors {
+        Some(path) => VectorFile {
+            path: path.clone(),
+            names: args.vector_names.clone(),
+        },
+        None => own_vectors(model).context("give the words' vectors with --vectors")?,
+    };
+    Ok(labels::resolve_words(&file, &names, &names)?.vectors)
+}
+
+/// The vector file of the model's recipe.
+fn own_vectors(model: &Model) -> Option<VectorFile> {
+    let data = &model.card.recipe["data"];
+    let names = data["vector-names"].as_array().into_iter().flatten();
+    Some(VectorFile {
+        path: data["vectors"].as_str()?.into(),
+        names: names
+            .filter_map(|name| name.as_str().map(PathBuf::from))
+            .collect(),
+    })
 }
 
 /// Scores of one photograph.

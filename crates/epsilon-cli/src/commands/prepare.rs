@@ -1,10 +1,11 @@
 //! `epsilon prepare`: reads a recipe's data set and says what is in it, without computing anything.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use epsilon::dataset::check_images;
-use epsilon::experiment;
+use epsilon::experiment::{self, Prepared};
+use epsilon::features::TokenStore;
 use epsilon::image::{self, Limits};
 use epsilon::recipe::Recipe;
 
@@ -15,6 +16,9 @@ use crate::{Outcome, console};
 pub struct Args {
     /// The recipe.
     recipe: PathBuf,
+    /// Folder that keeps the index of a published data set [default: runs/RECIPE].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
     /// Only look whether the image files are there, without decoding them.
     #[arg(long)]
     quick: bool,
@@ -25,33 +29,22 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let recipe = Recipe::read(&args.recipe)?;
-    let prepared = experiment::prepare(&recipe)?;
-    let bar = console::bar(prepared.dataset.records.len() as u64, "check");
-    let done = AtomicU64::new(0);
-    let decode = |path: &std::path::Path| -> Result<(), String> {
-        if args.quick {
-            return std::fs::metadata(path)
-                .map(|_| ())
-                .map_err(|e| format!("{}: {e}", path.display()));
-        }
-        image::open(path, &Limits::default())
-            .map(|_| ())
-            .map_err(|e| e.to_string())
+    let folder = super::run_folder(args.out.as_deref(), &args.recipe);
+    let prepared = experiment::prepare_in(&recipe, &folder)?;
+    let failed = match &recipe.features.store {
+        Some(store) => without_tokens(&prepared, store)?,
+        None => bad_images(&prepared, args.quick),
     };
-    let failed = check_images(&prepared.dataset, &decode, &|| {
-        bar.set_position(done.fetch_add(1, Ordering::Relaxed) + 1);
-    });
-    bar.finish_and_clear();
     if args.json {
         console::print_json(
             &serde_json::json!({ "summary": prepared.summary, "bad_images": failed }),
         )?;
     } else {
         console::print(&prepared.summary)?;
-        let how = if args.quick {
-            "missing"
-        } else {
-            "missing or unreadable"
+        let how = match (&recipe.features.store, args.quick) {
+            (Some(_), _) => "without tokens",
+            (None, true) => "missing",
+            (None, false) => "missing or unreadable",
         };
         console::print(format_args!(
             "{how}: {} of {} images",
@@ -67,4 +60,34 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         Outcome::SomeFailed
     })
+}
+
+/// Id and reason of each image that a token store does not hold.
+fn without_tokens(prepared: &Prepared, dir: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let store = TokenStore::open(dir)?;
+    let reason = |id: &String| format!("{}: holds no tokens of {id}", dir.display());
+    let ids = prepared.dataset.records.iter().map(|record| &record.id);
+    let missing = ids.filter(|id| store.row_of(id).is_none());
+    Ok(missing.map(|id| (id.clone(), reason(id))).collect())
+}
+
+/// Id and reason of each image that is missing or, unless `quick`, cannot be decoded.
+fn bad_images(prepared: &Prepared, quick: bool) -> Vec<(String, String)> {
+    let bar = console::bar(prepared.dataset.records.len() as u64, "check");
+    let done = AtomicU64::new(0);
+    let decode = |path: &std::path::Path| -> Result<(), String> {
+        if quick {
+            return std::fs::metadata(path)
+                .map(|_| ())
+                .map_err(|e| format!("{}: {e}", path.display()));
+        }
+        image::open(path, &Limits::default())
+            .map(|_| ())
+            .map_err(|e| e.to_string())
+    };
+    let failed = check_images(&prepared.dataset, &decode, &|| {
+        bar.set_position(done.fetch_add(1, Ordering::Relaxed) + 1);
+    });
+    bar.finish_and_clear();
+    failed
 }

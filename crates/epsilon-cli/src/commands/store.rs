@@ -1,14 +1,17 @@
-//! `epsilon store`: what is done with token stores beside extracting them.
+//! `epsilon store`: token stores made without an extraction, and out of several.
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Subcommand};
-use epsilon::features;
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use epsilon::features::{self, TokenType};
+use epsilon::labels;
+use epsilon::published_features::{ImportOptions, ImportReport, Zeros, import};
 
 use crate::{Outcome, console};
 
-/// Join token stores.
-#[derive(ClapArgs)]
+/// Join token stores, or make one from features that somebody else extracted.
+#[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -16,11 +19,12 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    ImportH5(ImportH5),
     Merge(Merge),
 }
 
 /// Join the parts that `epsilon extract --shard` made into one store, after checking that they belong together.
-#[derive(ClapArgs)]
+#[derive(clap::Args)]
 struct Merge {
     /// Folders of all parts, in any order.
     #[arg(required = true, value_name = "PART")]
@@ -33,10 +37,108 @@ struct Merge {
     json: bool,
 }
 
+/// Turn published HDF5 features (LESA, BiAM) into a token store and a table of labels.
+#[derive(clap::Args)]
+struct ImportH5 {
+    /// HDF5 files with training images.
+    #[arg(required = true, value_name = "FILE")]
+    train: Vec<PathBuf>,
+    /// An HDF5 file with test images; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    test: Vec<PathBuf>,
+    /// Names of the seen labels, one a line, in the order of the files' columns.
+    #[arg(long, value_name = "LIST")]
+    seen: PathBuf,
+    /// Names of the unseen labels, one a line, in the order of the files' columns.
+    #[arg(long, value_name = "LIST")]
+    unseen: PathBuf,
+    /// What a label of 0 means: unknown, or negative where the files hold 0 and 1 only.
+    #[arg(long, value_enum, default_value_t = ZerosArgument::Unknown, value_name = "MEANING")]
+    zeros: ZerosArgument,
+    /// Keep values in single precision instead of half.
+    #[arg(long)]
+    f32: bool,
+    /// Folder for the store (`tokens`) and the table (`labels.parquet`).
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ZerosArgument {
+    Unknown,
+    Negative,
+}
+
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
+        Command::ImportH5(args) => import_h5(args),
         Command::Merge(args) => merge(args),
     }
+}
+
+fn import_h5(args: ImportH5) -> anyhow::Result<Outcome> {
+    let (names, seen) = labels::read_seen_unseen(&args.seen, &args.unseen)?;
+    let options = ImportOptions {
+        train: args.train,
+        test: args.test,
+        seen: names[..seen].to_vec(),
+        unseen: names[seen..].to_vec(),
+        zeros: match args.zeros {
+            ZerosArgument::Unknown => Zeros::Unknown,
+            ZerosArgument::Negative => Zeros::Negative,
+        },
+        dtype: if args.f32 {
+            TokenType::F32
+        } else {
+            TokenType::F16
+        },
+    };
+    let bar = console::bar(0, "import");
+    let report = import(&options, &args.out, &mut |progress| {
+        bar.set_length(progress.total as u64);
+        bar.set_position((progress.done + progress.failed) as u64);
+    })
+    .context("import")?;
+    bar.finish_and_clear();
+    let failed = &report.images.failed;
+    for failure in failed {
+        console::name_failure(format_args!("{}: {}", failure.id, failure.reason));
+    }
+    print(&report, args.json)?;
+    Ok(match failed.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::SomeFailed,
+    })
+}
+
+fn print(report: &ImportReport, json: bool) -> anyhow::Result<()> {
+    let (tokens, dim) = report.shape;
+    let [negative, zero, positive] = report.values;
+    if json {
+        return console::print_json(&serde_json::json!({
+            "store": report.store,
+            "table": report.table,
+            "images": report.images.images,
+            "tokens": tokens,
+            "dim": dim,
+            "failed": report.images.failed,
+            "labels": { "negative": negative, "zero": zero, "positive": positive },
+        }));
+    }
+    console::print(format_args!(
+        "{}: {} images, {tokens} tokens of {dim} values each, {} failed",
+        report.store.display(),
+        report.images.images,
+        report.images.failed.len(),
+    ))?;
+    console::print(format_args!(
+        "{}: {positive} labels of +1, {zero} of 0, {negative} of -1",
+        report.table.display()
+    ))?;
+    Ok(())
 }
 
 fn merge(args: Merge) -> anyhow::Result<Outcome> {

@@ -1,10 +1,13 @@
 //! Runs the real program on a small world of its own: photographs, labels, vectors, backbone and recipe in a temporary
 //! folder. What it says, what it exits with, and that nothing it wrote is lost.
 
+mod backbones;
 mod bad_input;
+mod comparison;
 mod full_disk;
 mod kill;
 mod manners;
+mod published;
 mod quickstart;
 mod repeat;
 mod scores;

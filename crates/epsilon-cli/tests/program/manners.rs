@@ -18,6 +18,7 @@ fn help_and_version() {
         "prepare",
         "embed",
         "extract",
+        "store",
         "train",
         "eval",
         "predict",

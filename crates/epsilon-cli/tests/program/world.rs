@@ -213,7 +213,12 @@ impl World {
 
     /// Runs the program to its end.
     pub fn run(&self, arguments: &str) -> Ended {
-        let output = self.command(arguments).output().unwrap();
+        self.end(self.command(arguments), arguments)
+    }
+
+    /// Runs a [`World::command`] with these arguments to its end.
+    pub fn end(&self, mut command: Command, arguments: &str) -> Ended {
+        let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let ended = Ended {
             arguments: arguments.into(),

@@ -2,6 +2,7 @@
 //! softmax, each compiled for every instruction set and chosen at run time. A portable build is fast.
 
 use std::f32::consts::FRAC_1_SQRT_2;
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -34,16 +35,10 @@ pub(super) struct Layout {
 }
 
 impl Packed {
-    /// Packs a weight matrix as PyTorch keeps it, `[columns, depth]`.
-    pub(super) fn from_weight(weight: &[f32], columns: usize, depth: usize) -> Self {
+    /// Packs a matrix.
+    pub(super) fn new(source: &[f32], layout: Layout) -> Self {
         let mut packed = Self::default();
-        let layout = Layout {
-            depth,
-            columns,
-            down: 1,
-            right: depth,
-        };
-        packed.pack(weight, layout);
+        packed.pack(source, layout);
         packed
     }
 
@@ -88,23 +83,86 @@ pub(super) struct Rows<'a> {
     pub count: usize,
 }
 
-/// What a product is added to.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Start<'a> {
-    /// Nothing.
-    Zero,
-    /// One value a column.
-    Bias(&'a [f32]),
-    /// What the output holds already, and one value a column.
-    Output(&'a [f32]),
+impl<'a> Rows<'a> {
+    /// The first `width` values of each row.
+    pub(super) fn iter(self, width: usize) -> impl Iterator<Item = &'a [f32]> {
+        (0..self.count).map(move |row| &self.data[row * self.stride..][..width])
+    }
+
+    /// At most `count` rows from `first` on.
+    pub(super) fn part(self, first: usize, count: usize) -> Self {
+        Self {
+            data: &self.data[first * self.stride..],
+            count: count.min(self.count - first),
+            ..self
+        }
+    }
 }
 
-/// `out = start + a b`: row `i` of the result lies at `out[i * out_stride..]`. `a` has `b.depth` columns.
-pub(super) fn product(a: Rows, b: &Packed, start: Start, out: &mut [f32], out_stride: usize) {
+/// What becomes of the sums of a product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Finish<'a> {
+    /// One value a column, added first; empty where there is nothing to add.
+    pub bias: &'a [f32],
+    pub after: After,
+}
+
+/// What is done with a product once its bias is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It replaces what the output holds.
+    Store,
+    /// It is added to what the output holds.
+    Add,
+    /// Its GELU replaces what the output holds.
+    Gelu,
+    /// CLIP's approximation of GELU, `x sigmoid(1.702 x)`.
+    QuickGelu,
+}
+
+impl Finish<'_> {
+    /// The sums as they are.
+    pub(super) const PLAIN: Self = Self {
+        bias: &[],
+        after: After::Store,
+    };
+
+    /// Writes a piece of a row, whose columns are `columns`.
+    #[inline(always)]
+    pub(super) fn write<S: Simd>(
+        self,
+        simd: S,
+        sums: &[S::f32s],
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let bias = match self.bias {
+            [] => &[],
+            bias => &bias[columns],
+        };
+        let mut biases = bias.chunks(S::F32_LANES);
+        for (sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
+            let mut value = *sum;
+            if let Some(bias) = biases.next() {
+                value = simd.add_f32s(value, load(simd, bias));
+            }
+            match self.after {
+                After::Store => {}
+                After::Add => value = simd.add_f32s(value, load(simd, out)),
+                After::Gelu => value = gelu_of(simd, value),
+                After::QuickGelu => value = quick_gelu_of(simd, value),
+            }
+            store(simd, out, value);
+        }
+    }
+}
+
+/// `out = finish(a b)`: row `i` of the result lies at `out[i * out_stride..]`. `a` has `b.depth` columns.
+pub(super) fn product(a: Rows, b: &Packed, finish: Finish, out: &mut [f32], out_stride: usize) {
     Arch::new().dispatch(Product {
         a,
         b,
-        start,
+        finish,
         out,
         out_stride,
     });
@@ -113,7 +171,7 @@ pub(super) fn product(a: Rows, b: &Packed, start: Start, out: &mut [f32], out_st
 struct Product<'a> {
     a: Rows<'a>,
     b: &'a Packed,
-    start: Start<'a>,
+    finish: Finish<'a>,
     out: &'a mut [f32],
     out_stride: usize,
 }
@@ -185,32 +243,14 @@ impl Product<'_> {
         for (r, sums) in sums.iter().enumerate() {
             let at = (row + r) * self.out_stride + first;
             let out = &mut self.out[at..at + width];
-            finish(simd, sums, self.start, first, out);
+            self.finish.write(simd, sums, first..first + width, out);
         }
-    }
-}
-
-/// Writes one row of a tile.
-#[inline(always)]
-fn finish<S: Simd>(simd: S, sums: &[S::f32s], start: Start, first: usize, out: &mut [f32]) {
-    let lanes = S::F32_LANES;
-    for (v, (sum, out)) in sums.iter().zip(out.chunks_mut(lanes)).enumerate() {
-        let columns = first + v * lanes..first + v * lanes + out.len();
-        let value = match start {
-            Start::Zero => *sum,
-            Start::Bias(bias) => simd.add_f32s(*sum, load(simd, &bias[columns])),
-            Start::Output(bias) => {
-                let sum = simd.add_f32s(*sum, load(simd, &bias[columns]));
-                simd.add_f32s(sum, load(simd, out))
-            }
-        };
-        store(simd, out, value);
     }
 }
 
 /// Up to one register of values. A whole one is common and takes a plain load instead of a masked one.
 #[inline(always)]
-fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
+pub(super) fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
     match S::as_simd_f32s(values) {
         ([whole], _) => *whole,
         _ => simd.partial_load_f32s(values),
@@ -283,31 +323,7 @@ impl WithSimd for LayerNorm<'_> {
     }
 }
 
-/// `x = x / 2 (1 + erf(x / sqrt(2)))` for every value.
-pub(super) fn gelu(values: &mut [f32]) {
-    Arch::new().dispatch(Gelu { values });
-}
-
-struct Gelu<'a> {
-    values: &'a mut [f32],
-}
-
-impl WithSimd for Gelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (vectors, rest) = S::as_mut_simd_f32s(self.values);
-        for x in vectors {
-            *x = gelu_of(simd, *x);
-        }
-        if !rest.is_empty() {
-            let last = gelu_of(simd, simd.partial_load_f32s(rest));
-            simd.partial_store_f32s(rest, last);
-        }
-    }
-}
-
+/// `x / 2 (1 + erf(x / sqrt(2)))`.
 #[inline(always)]
 fn gelu_of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let erf = erf(simd, simd.mul_f32s(x, simd.splat_f32s(FRAC_1_SQRT_2)));
@@ -315,31 +331,7 @@ fn gelu_of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_add_e_f32s(half, erf, half)
 }
 
-/// `x = x sigmoid(1.702 x)` for every value: CLIP's approximation of GELU.
-pub(super) fn quick_gelu(values: &mut [f32]) {
-    Arch::new().dispatch(QuickGelu { values });
-}
-
-struct QuickGelu<'a> {
-    values: &'a mut [f32],
-}
-
-impl WithSimd for QuickGelu<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (vectors, rest) = S::as_mut_simd_f32s(self.values);
-        for x in vectors {
-            *x = quick_gelu_of(simd, *x);
-        }
-        if !rest.is_empty() {
-            let last = quick_gelu_of(simd, simd.partial_load_f32s(rest));
-            simd.partial_store_f32s(rest, last);
-        }
-    }
-}
-
+/// `x sigmoid(1.702 x)`.
 #[inline(always)]
 fn quick_gelu_of<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // Beyond exp(87) the result is zero to f32.
@@ -471,6 +463,53 @@ mod tests {
 
     use super::*;
 
+    /// A weight matrix as PyTorch keeps it, `[columns, depth]`.
+    fn packed_weight(weight: &[f32], columns: usize, depth: usize) -> Packed {
+        let layout = Layout {
+            depth,
+            columns,
+            down: 1,
+            right: depth,
+        };
+        Packed::new(weight, layout)
+    }
+
+    /// GELU of every value.
+    struct Gelu<'a>(&'a mut [f32]);
+
+    impl WithSimd for Gelu<'_> {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            for values in self.0.chunks_mut(S::F32_LANES) {
+                let out = gelu_of(simd, load(simd, values));
+                store(simd, values, out);
+            }
+        }
+    }
+
+    fn gelu(values: &mut [f32]) {
+        Arch::new().dispatch(Gelu(values));
+    }
+
+    /// Quick GELU of every value.
+    struct QuickGelu<'a>(&'a mut [f32]);
+
+    impl WithSimd for QuickGelu<'_> {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            for values in self.0.chunks_mut(S::F32_LANES) {
+                let out = quick_gelu_of(simd, load(simd, values));
+                store(simd, values, out);
+            }
+        }
+    }
+
+    fn quick_gelu(values: &mut [f32]) {
+        Arch::new().dispatch(QuickGelu(values));
+    }
+
     #[test]
     fn a_product_by_hand() {
         // [1 2; 3 4; 5 6] times [1 10 100; 2 20 200], with the bias [0.5, 0, -1].
@@ -488,14 +527,18 @@ mod tests {
             count: 3,
         };
         let mut out = [9.0; 12];
-        product(a, &b, Start::Bias(&[0.5, 0.0, -1.0]), &mut out, 4);
+        let finish = |after| Finish {
+            bias: &[0.5, 0.0, -1.0],
+            after,
+        };
+        product(a, &b, finish(After::Store), &mut out, 4);
         let expected = [
             5.5, 50., 499., 9., 11.5, 110., 1099., 9., 17.5, 170., 1699., 9.,
         ];
         assert_eq!(out, expected);
-        product(a, &b, Start::Output(&[0.5, 0.0, -1.0]), &mut out, 4);
+        product(a, &b, finish(After::Add), &mut out, 4);
         assert_eq!(&out[..4], &[11., 100., 998., 9.]);
-        product(a, &b, Start::Zero, &mut out, 4);
+        product(a, &b, Finish::PLAIN, &mut out, 4);
         assert_eq!(&out[..4], &[5., 50., 500., 9.]);
     }
 
@@ -509,9 +552,9 @@ mod tests {
             };
             let a: Vec<f32> = (0..rows * depth).map(|_| next()).collect();
             let b: Vec<f32> = (0..columns * depth).map(|_| next()).collect();
-            let packed = Packed::from_weight(&b, columns, depth);
+            let packed = packed_weight(&b, columns, depth);
             let mut out = vec![f32::NAN; rows * columns];
-            product(Rows { data: &a, stride: depth, count: rows }, &packed, Start::Zero, &mut out, columns);
+            product(Rows { data: &a, stride: depth, count: rows }, &packed, Finish::PLAIN, &mut out, columns);
             for i in 0..rows {
                 for j in 0..columns {
                     // Whole numbers: every order of summation gives the same.
@@ -664,7 +707,7 @@ mod tests {
             (0..count).map(|i| (i as f32 * step).sin()).collect()
         };
         let (a, b, x) = (wave(27 * 19, 0.7), wave(45 * 19, 0.3), wave(45, 0.9));
-        let packed = Packed::from_weight(&b, 45, 19);
+        let packed = packed_weight(&b, 45, 19);
         let mut out = wave(27 * 45, 0.1);
         simd.vectorize(Product {
             a: Rows {
@@ -673,14 +716,15 @@ mod tests {
                 count: 27,
             },
             b: &packed,
-            start: Start::Output(&x),
+            finish: Finish {
+                bias: &x,
+                after: After::Add,
+            },
             out: &mut out,
             out_stride: 45,
         });
-        simd.vectorize(Gelu { values: &mut out });
-        simd.vectorize(QuickGelu {
-            values: &mut out[90..],
-        });
+        simd.vectorize(Gelu(&mut out));
+        simd.vectorize(QuickGelu(&mut out[90..]));
         let (norm, mut normed) = (
             Norm {
                 weight: x.clone(),

@@ -1,8 +1,15 @@
-//! Frozen networks that turn images into tokens, one file a network, behind one trait.
-//! Weights come from a local safetensors file.
+//! Frozen networks that turn images into tokens, one file a network, behind one trait. Weights come from a file, a
+//! folder or a model hub; their family is told by the tensors' names.
 
+mod clip_text;
+mod engine;
+mod families;
+mod hub;
 mod kernels;
+mod settings;
 pub(crate) mod tensor_vit;
+mod tensors;
+mod vgg;
 mod vit;
 mod weights;
 
@@ -12,10 +19,16 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::clip_text::TextTower;
+pub use self::engine::Precision;
+use self::families::Network;
+pub use self::families::{FAMILIES, Family};
+pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::tensor_vit::TensorVit;
+pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
-    Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights, load_weights,
+    Activation, BlockConfig, BlockWeights, Linear, NormWeights, Resampling, VitConfig, VitWeights,
 };
 use crate::image::Preprocess;
 
@@ -57,12 +70,51 @@ pub struct BackboneInfo {
     /// Width of the global vector where it is not `dim`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
+    /// Whether the tokens went through the network's projection ([`Tokens::Projected`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projected: bool,
+    /// What the network computed in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+}
+
+/// Which tokens a network with a projection (CLIP) gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tokens {
+    /// After the final layer normalisation.
+    #[default]
+    Plain,
+    /// After the projection, too, where the text vectors are.
+    Projected,
+}
+
+/// What is chosen about a backbone besides its weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// What its products are computed in.
+    pub precision: Precision,
 }
 
 impl BackboneInfo {
     /// Width of the global vector.
     pub fn global_dim(&self) -> usize {
         self.global.unwrap_or(self.dim)
+    }
+
+    /// The choices that make a backbone with this description.
+    pub fn options(&self) -> Options {
+        let tokens = if self.projected {
+            Tokens::Projected
+        } else {
+            Tokens::Plain
+        };
+        Options {
+            tokens,
+            precision: self.precision,
+        }
     }
 }
 
@@ -92,7 +144,7 @@ pub enum BackboneError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file is not whole, or no safetensors file.
+    /// The file is not whole, or of no container that is read.
     #[error("{}: not a complete safetensors file: {reason}", path.display())]
     Format {
         /// The weight file.
@@ -101,13 +153,74 @@ pub enum BackboneError {
         reason: String,
     },
     /// Tensors are missing, left over, or of the wrong shape or type.
-    #[error("{}: not the weights of a Vision Transformer with timm's names:\n  {}", path.display(), problems.join("\n  "))]
+    #[error("{}: not the weights of {family}:\n  {}", path.display(), problems.join("\n  "))]
     Tensors {
         /// The weight file.
         path: PathBuf,
+        /// What its names say it is.
+        family: &'static str,
         /// One line a tensor.
         problems: Vec<String>,
     },
+    /// The names are no known family's.
+    #[error(
+        "{}: of no family that this program knows ({}); nearest is {nearest}, which lacks:\n  {}",
+        path.display(), tried.join(", "), missing.join("\n  ")
+    )]
+    Unknown {
+        /// The weight file.
+        path: PathBuf,
+        /// The families that were tried.
+        tried: Vec<&'static str>,
+        /// The one with the most of its tensors there.
+        nearest: &'static str,
+        /// What is missing of those that tell it.
+        missing: Vec<String>,
+    },
+    /// A PyTorch file that is not whole, or holds more than tensors.
+    #[error("{}: cannot be read as a PyTorch state dict: {reason}", path.display())]
+    PyTorch {
+        /// The weight file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder without one weight file.
+    #[error("{}: {found} weight files there and none of the usual names ({usual}): name the file", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Number of files with an ending of weights.
+        found: usize,
+        /// The usual names.
+        usual: String,
+    },
+    /// The network does not run on the device.
+    #[error("{family} runs on the CPU only: --device cpu")]
+    Device {
+        /// What it is.
+        family: &'static str,
+    },
+    /// The CPU lacks the instructions of a precision.
+    #[error(
+        "precision = \"{precision}\" needs a CPU with AVX-512, its bf16 and its VNNI instructions, which this one lacks: \
+         give \"f32\""
+    )]
+    Precision {
+        /// The precision asked for.
+        precision: Precision,
+    },
+    /// A tokenizer cannot be read or used.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A model hub's part.
+    #[error(transparent)]
+    Hub(#[from] HubError),
     /// A weight is infinite or not a number.
     #[error("{}: tensor {tensor} holds values that are not finite", path.display())]
     NotFinite {
@@ -144,19 +257,101 @@ pub const BUILT_IN: &[u8] = include_bytes!("../../assets/scenes_vit.safetensors"
 /// # Errors
 ///
 /// See [`BackboneError`].
-pub fn load_on(path: &Path, device: &Device) -> Result<Box<dyn Backbone>, BackboneError> {
-    if *device == Device::flex() {
-        return load(path);
+pub fn load_on(
+    path: &Path,
+    options: &Options,
+    device: &Device,
+) -> Result<Box<dyn Backbone>, BackboneError> {
+    let on_cpu = *device == Device::flex();
+    let precision = options.precision;
+    if !on_cpu && precision != Precision::F32 {
+        let family = "precision = \"bf16\" or \"int8\"";
+        return Err(BackboneError::Device { family });
     }
-    Ok(Box::new(TensorVit::new(&load_weights(path)?, device)))
+    Ok(match families::read(path, options)?.network {
+        Network::Vit(weights) if on_cpu => Box::new(Vit::new(*weights, precision)?),
+        Network::Vit(weights) => Box::new(TensorVit::new(&weights, device)),
+        Network::Vgg(weights) if on_cpu => Box::new(Vgg::new(*weights, precision)?),
+        Network::Vgg(_) => return Err(BackboneError::Device { family: "VGG" }),
+    })
 }
 
-/// Loads a backbone from a weight file: a Vision Transformer with timm's tensor names in safetensors (see
-/// [`load_weights`]), which runs on the CPU.
+/// Loads a backbone of any of the [`FAMILIES`] from a weight file, the index of a sharded one, or a folder with its
+/// configuration; it runs on the CPU. The files must not be changed while they are read.
+///
+/// Sizes follow from the tensors' shapes. What shapes do not tell (heads, epsilon, activation, preprocessing) is the
+/// family's usual, unless a safetensors file says otherwise in its metadata under the key `epsilon.vit`, as JSON, or a
+/// folder in its `config.json` and `preprocessor_config.json`:
+///
+/// ```json
+/// {"heads": 3, "layer_norm_eps": 1e-6, "image_size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+///  "fit": {"shorter_side": {"resize": 248}}, "filter": "bicubic", "activation": "gelu"}
+/// ```
+///
+/// An `image_size` other than the position embedding's resamples it ([`VitWeights::with_image_size`]).
+///
+/// # Errors
+///
+/// See [`BackboneError`]; every missing, extra or misshapen tensor is named.
+pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
+    load_on(path, &Options::default(), &Device::flex())
+}
+
+/// The weights of a Vision Transformer or a relative from a file or folder, as [`load`] reads them.
 ///
 /// # Errors
 ///
 /// See [`BackboneError`].
-pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
-    Ok(Box::new(Vit::new(load_weights(path)?)))
+pub fn load_weights(path: &Path) -> Result<VitWeights, BackboneError> {
+    match families::read(path, &Options::default())?.network {
+        Network::Vit(weights) => Ok(*weights),
+        Network::Vgg(_) => Err(BackboneError::Config {
+            path: path.into(),
+            reason: "a VGG, where a Vision Transformer is needed".into(),
+        }),
+    }
+}
+
+/// What a weight file or folder is, without running it.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// The family.
+    pub family: &'static Family,
+    /// What goes in and comes out.
+    pub info: BackboneInfo,
+    /// Width of the global vector.
+    pub global: usize,
+    /// Values of all tensors in the file, unused ones included.
+    pub parameters: u64,
+}
+
+/// Reads and checks weights whole, as [`load`] does.
+///
+/// # Errors
+///
+/// See [`BackboneError`].
+pub fn check(path: &Path, options: &Options) -> Result<Check, BackboneError> {
+    let found = families::read(path, options)?;
+    let info = match &found.network {
+        Network::Vit(weights) => weights.info(),
+        Network::Vgg(weights) => weights.info(),
+    };
+    Ok(Check {
+        family: found.family,
+        global: info.global_dim(),
+        info,
+        parameters: found.values,
+    })
+}
+
+/// That `images` are as long as `count` of them have to be.
+fn check_images(images: &[f32], count: usize, image_len: usize) -> Result<(), BackboneError> {
+    if count.checked_mul(image_len) == Some(images.len()) {
+        return Ok(());
+    }
+    Err(BackboneError::Images {
+        count,
+        expected: count.saturating_mul(image_len),
+        found: images.len(),
+    })
 }

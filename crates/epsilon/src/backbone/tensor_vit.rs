@@ -229,14 +229,7 @@ impl Backbone for TensorVit {
         count: usize,
         out: &mut Features,
     ) -> Result<(), BackboneError> {
-        let expected = count * self.info.preprocess.len();
-        if images.len() != expected {
-            return Err(BackboneError::Images {
-                count,
-                expected,
-                found: images.len(),
-            });
-        }
+        super::check_images(images, count, self.info.preprocess.len())?;
         let size = self.info.preprocess.size as usize;
         let images = TensorData::new(images.to_vec(), [count, 3, size, size]);
         let all = forward(
@@ -271,7 +264,7 @@ impl Backbone for TensorVit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backbone::{BUILT_IN, Vit, load_weights};
+    use crate::backbone::{BUILT_IN, Precision, Vit, load_weights};
 
     /// The framework's form and the CPU engine agree, on the built-in weights.
     #[test]
@@ -288,7 +281,8 @@ mod tests {
         TensorVit::new(&weights, &Device::flex())
             .forward(&images, count, &mut ours)
             .unwrap();
-        Vit::new(weights)
+        Vit::new(weights, Precision::F32)
+            .unwrap()
             .forward(&images, count, &mut theirs)
             .unwrap();
         for (a, b) in [

@@ -6,16 +6,15 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::kernels::{
-    Layout, Norm, Packed, Rows, Start, gelu, layer_norm, product, quick_gelu, softmax,
-};
+use super::engine::{Arithmetic, Attention, Encoded, Input, Map, Precision, attend, stride};
+use super::kernels::{After, Norm, Rows, layer_norm};
 use super::weights::{
     Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights,
 };
 use super::{Backbone, BackboneError, BackboneInfo, Features};
 
-/// Rows of attention scores held at once, times their columns: 256 KiB.
-const SCORES: usize = 1 << 16;
+/// Columns of a product that are worked on before the next product takes them, so that they stay in the second cache.
+const PART: usize = 768;
 
 /// A Vision Transformer ready to run. [`Features::tokens`] are the patch tokens after the final layer
 /// normalisation, [`Features::global`] is the class token there, or the mean of the patch tokens where there is no
@@ -26,7 +25,8 @@ pub struct Vit {
     config: VitConfig,
     /// What the tokens are before the patches are added: class token, position, patch bias. `[P + N, D]`.
     start: Vec<f32>,
-    patch_embed: Packed,
+    /// In f32 whatever the rest is in: few operations, and where the largest part of the others' error would come from.
+    patch_embed: Map,
     norm_pre: Option<Norm>,
     transformer: Transformer,
     norm: Norm,
@@ -36,25 +36,21 @@ pub struct Vit {
     spare: Mutex<Vec<Scratch>>,
 }
 
-/// A linear map in the engine's layout.
-pub(super) struct Map {
-    weight: Packed,
-    bias: Vec<f32>,
-}
-
 /// The blocks, without what comes before and after.
 pub(super) struct Transformer {
     config: BlockConfig,
+    arithmetic: Arithmetic,
     blocks: Vec<Block>,
 }
 
 struct Block {
     norm1: Norm,
-    qkv: Map,
+    /// Queries, keys and values of some heads at a time, and how many heads.
+    qkv: Vec<(Map, usize)>,
     proj: Map,
     norm2: Norm,
-    fc1: Map,
-    fc2: Map,
+    /// Both maps for a part of the hidden layer at a time.
+    mlp: Vec<[Map; 2]>,
 }
 
 /// Working memory for one sequence of tokens. Rows lie [`stride`] apart.
@@ -64,47 +60,14 @@ pub(super) struct Scratch {
     patches: Vec<f32>,
     normed: Vec<f32>,
     qkv: Vec<f32>,
-    scores: Vec<f32>,
     mixed: Vec<f32>,
     hidden: Vec<f32>,
-    keys: Packed,
-    values: Packed,
-}
-
-/// Distance between rows of `width` values: whole cache lines, but an odd number of them, because rows a power
-/// of two apart compete for the same few places of the cache.
-pub(super) fn stride(width: usize) -> usize {
-    (width.div_ceil(16) | 1) * 16
-}
-
-impl Map {
-    pub(super) fn new(linear: &Linear) -> Self {
-        let outputs = linear.bias.len();
-        Self {
-            weight: Packed::from_weight(&linear.weight, outputs, linear.weight.len() / outputs),
-            bias: linear.bias.clone(),
-        }
-    }
-
-    /// Number of values of a result.
-    pub(super) fn outputs(&self) -> usize {
-        self.bias.len()
-    }
-
-    /// `out = weight rows + bias`.
-    pub(super) fn apply(&self, rows: Rows, out: &mut [f32], out_stride: usize) {
-        product(rows, &self.weight, Start::Bias(&self.bias), out, out_stride);
-    }
-
-    /// `out += weight rows + bias`.
-    fn add(&self, rows: Rows, out: &mut [f32], out_stride: usize) {
-        let start = Start::Output(&self.bias);
-        product(rows, &self.weight, start, out, out_stride);
-    }
+    attention: Attention,
+    encoded: [Encoded; 2],
 }
 
 impl Block {
-    fn new(mut weights: BlockWeights, config: &BlockConfig) -> Self {
+    fn new(mut weights: BlockWeights, config: &BlockConfig, arithmetic: Arithmetic) -> Self {
         // Queries carry the scale of the attention.
         let scale = 1.0 / ((config.dim / config.heads) as f32).sqrt();
         let queries = config.dim * config.dim;
@@ -115,13 +78,49 @@ impl Block {
         let epsilon = config.layer_norm_eps;
         Self {
             norm1: norm(weights.norm1, epsilon),
-            qkv: Map::new(&weights.qkv),
-            proj: Map::new(&weights.proj),
+            qkv: by_heads(&weights.qkv, config, arithmetic),
+            proj: Map::new(&weights.proj, arithmetic),
             norm2: norm(weights.norm2, epsilon),
-            fc1: Map::new(&weights.fc1),
-            fc2: Map::new(&weights.fc2),
+            mlp: (0..config.hidden)
+                .step_by(PART)
+                .map(|first| {
+                    let hidden = first..config.hidden.min(first + PART);
+                    [
+                        Map::part(&weights.fc1, hidden.clone(), 0..config.dim, arithmetic),
+                        Map::part(&weights.fc2, 0..config.dim, hidden, arithmetic),
+                    ]
+                })
+                .collect(),
         }
     }
+}
+
+/// Heads whose queries, keys and values are computed together.
+fn heads_at_once(config: &BlockConfig) -> usize {
+    (PART / (3 * config.dim / config.heads)).clamp(1, config.heads)
+}
+
+/// `qkv` in parts of some heads each.
+fn by_heads(qkv: &Linear, config: &BlockConfig, arithmetic: Arithmetic) -> Vec<(Map, usize)> {
+    let &BlockConfig { dim, heads, .. } = config;
+    let (width, most) = (dim / heads, heads_at_once(config));
+    (0..heads)
+        .step_by(most)
+        .map(|first| {
+            let count = most.min(heads - first);
+            let mut part = Linear {
+                weight: Vec::with_capacity(3 * count * width * dim),
+                bias: Vec::with_capacity(3 * count * width),
+            };
+            for from in [0, 1, 2].map(|which| which * dim + first * width) {
+                let outputs = from..from + count * width;
+                let values = from * dim..(from + count * width) * dim;
+                part.weight.extend_from_slice(&qkv.weight[values]);
+                part.bias.extend_from_slice(&qkv.bias[outputs]);
+            }
+            (Map::new(&part, arithmetic), count)
+        })
+        .collect()
 }
 
 pub(super) fn norm(weights: NormWeights, epsilon: f32) -> Norm {
@@ -140,25 +139,25 @@ impl Scratch {
             patches: rows(patch_values),
             tokens: rows(config.dim),
             normed: rows(config.dim),
-            qkv: rows(3 * config.dim),
-            scores: vec![0.0; score_rows(tokens) * stride(tokens)],
+            qkv: rows(3 * config.dim / config.heads * heads_at_once(config)),
             mixed: rows(config.dim),
-            hidden: rows(config.hidden),
-            keys: Packed::default(),
-            values: Packed::default(),
+            hidden: rows(config.hidden.min(PART)),
+            attention: Attention::default(),
+            encoded: Default::default(),
         }
     }
 }
 
-/// How many rows of attention scores are computed at once.
-fn score_rows(tokens: usize) -> usize {
-    (SCORES / stride(tokens)).clamp(1, tokens)
-}
-
 impl Vit {
     /// Lays the weights out for the CPU.
-    pub fn new(weights: VitWeights) -> Self {
-        let info = weights.info();
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Precision`] when the CPU lacks the instructions.
+    pub fn new(weights: VitWeights, precision: Precision) -> Result<Self, BackboneError> {
+        let arithmetic = Arithmetic::new(precision)?;
+        let mut info = weights.info();
+        info.precision = precision;
         let config = weights.config;
         let dim = config.blocks.dim;
         let mut start = weights.pos_embed;
@@ -172,19 +171,23 @@ impl Vit {
             }
         }
         let epsilon = config.blocks.layer_norm_eps;
-        let patch_values = 3 * config.patch * config.patch;
-        Self {
+        let patch_embed = Linear {
+            weight: weights.patch_embed.weight,
+            bias: vec![0.0; dim],
+        };
+        let exact = |linear: &Linear| Map::new(linear, Arithmetic::F32);
+        Ok(Self {
             info,
             start,
-            patch_embed: Packed::from_weight(&weights.patch_embed.weight, dim, patch_values),
+            patch_embed: exact(&patch_embed),
             norm_pre: weights.norm_pre.map(|weights| norm(weights, epsilon)),
-            transformer: Transformer::new(weights.blocks, &config.blocks),
+            transformer: Transformer::new(weights.blocks, &config.blocks, arithmetic),
             norm: norm(weights.norm, epsilon),
-            projection: weights.projection.as_ref().map(Map::new),
-            head: weights.head.as_ref().map(Map::new),
+            projection: weights.projection.as_ref().map(exact),
+            head: weights.head.as_ref().map(exact),
             spare: Mutex::new(Vec::new()),
             config,
-        }
+        })
     }
 
     /// The classifier's scores (before any softmax) for global vectors `[n, D]`, as `[n, classes]`; `None` when the
@@ -198,7 +201,7 @@ impl Vit {
             count: global.len() / dim,
         };
         let mut out = vec![0.0; rows.count * head.outputs()];
-        head.apply(rows, &mut out, head.outputs());
+        head.apply(Input::F32(rows), After::Store, &mut out, head.outputs());
         Some(out)
     }
 
@@ -238,12 +241,16 @@ impl Vit {
             count,
         };
         match &self.projection {
-            Some(map) => map.apply(rows(whole, 1), global, map.outputs()),
+            Some(map) => {
+                let whole = Input::F32(rows(whole, 1));
+                map.apply(whole, After::Store, global, map.outputs());
+            }
             None => global.copy_from_slice(&whole[..dim]),
         }
         match &self.projection {
             Some(map) if self.config.project_tokens => {
-                map.apply(rows(patches, self.info.tokens), tokens, map.outputs());
+                let patches = Input::F32(rows(patches, self.info.tokens));
+                map.apply(patches, After::Store, tokens, map.outputs());
             }
             _ => {
                 for (row, out) in patches.chunks_exact(step).zip(tokens.chunks_exact_mut(dim)) {
@@ -292,13 +299,8 @@ impl Vit {
             count: grid * grid,
         };
         let out = &mut s.tokens[prefix * stride(dim)..];
-        product(
-            patches,
-            &self.patch_embed,
-            Start::Output(&vec![0.0; dim]),
-            out,
-            stride(dim),
-        );
+        self.patch_embed
+            .apply(Input::F32(patches), After::Add, out, stride(dim));
     }
 
     fn take_scratch(&self) -> Scratch {
@@ -317,12 +319,17 @@ impl Vit {
 }
 
 impl Transformer {
-    pub(super) fn new(blocks: Vec<BlockWeights>, config: &BlockConfig) -> Self {
+    pub(super) fn new(
+        blocks: Vec<BlockWeights>,
+        config: &BlockConfig,
+        arithmetic: Arithmetic,
+    ) -> Self {
         Self {
             config: config.clone(),
+            arithmetic,
             blocks: blocks
                 .into_iter()
-                .map(|block| Block::new(block, config))
+                .map(|block| Block::new(block, config, arithmetic))
                 .collect(),
         }
     }
@@ -346,93 +353,56 @@ impl Transformer {
 
     /// `x += proj(attention(qkv(norm1(x))))`.
     fn attend(&self, block: &Block, s: &mut Scratch, count: usize) {
-        let &BlockConfig { dim, heads, .. } = &self.config;
+        let &BlockConfig {
+            dim, heads, causal, ..
+        } = &self.config;
         self.normalise(&block.norm1, s, count);
-        let normed = Rows {
-            data: &s.normed,
-            stride: stride(dim),
-            count,
-        };
-        block.qkv.apply(normed, &mut s.qkv, stride(3 * dim));
-        for head in 0..heads {
-            self.attend_head(head, s, count);
+        let [encoded, _] = &mut s.encoded;
+        let normed = encoded.encode(self.arithmetic, rows(&s.normed, dim, count), dim);
+        let width = dim / heads;
+        let mut first = 0;
+        for (map, heads) in &block.qkv {
+            let step = stride(map.outputs());
+            map.apply(normed, After::Store, &mut s.qkv, step);
+            let qkv = rows(&s.qkv, map.outputs(), count);
+            let out = &mut s.mixed[first * width..];
+            let shape = [*heads, width];
+            let room = &mut s.attention;
+            attend(self.arithmetic, qkv, shape, causal, room, out, stride(dim));
+            first += heads;
         }
-        let mixed = Rows {
-            data: &s.mixed,
-            stride: stride(dim),
-            count,
-        };
-        block.proj.add(mixed, &mut s.tokens, stride(dim));
-    }
-
-    /// `mixed = softmax(q k') v` for one head; the scale is in q already.
-    fn attend_head(&self, head: usize, s: &mut Scratch, count: usize) {
-        let &BlockConfig { dim, heads, .. } = &self.config;
-        let (width, step) = (dim / heads, stride(3 * dim));
-        let (query, key, value) = (head * width, dim + head * width, 2 * dim + head * width);
-        let keys = Layout {
-            depth: width,
-            columns: count,
-            down: 1,
-            right: step,
-        };
-        s.keys.pack(&s.qkv[key..], keys);
-        let values = Layout {
-            depth: count,
-            columns: width,
-            down: step,
-            right: 1,
-        };
-        s.values.pack(&s.qkv[value..], values);
-        let block = score_rows(count);
-        for first in (0..count).step_by(block) {
-            let rows = block.min(count - first);
-            let queries = Rows {
-                data: &s.qkv[first * step + query..],
-                stride: step,
-                count: rows,
-            };
-            product(queries, &s.keys, Start::Zero, &mut s.scores, stride(count));
-            let scores = s.scores.chunks_exact_mut(stride(count)).take(rows);
-            for (row, scores) in (first..).zip(scores) {
-                // A causal token sees itself and those before it.
-                let seen = if self.config.causal { row + 1 } else { count };
-                softmax(&mut scores[..seen]);
-                scores[seen..count].fill(0.0);
-            }
-            let scores = Rows {
-                data: &s.scores,
-                stride: stride(count),
-                count: rows,
-            };
-            let out = &mut s.mixed[first * stride(dim) + query..];
-            product(scores, &s.values, Start::Zero, out, stride(dim));
-        }
+        let mixed = encoded.encode(self.arithmetic, rows(&s.mixed, dim, count), dim);
+        block
+            .proj
+            .apply(mixed, After::Add, &mut s.tokens, stride(dim));
     }
 
     /// `x += fc2(activation(fc1(norm2(x))))`.
     fn mlp(&self, block: &Block, s: &mut Scratch, count: usize) {
-        let &BlockConfig { dim, hidden, .. } = &self.config;
+        let dim = self.config.dim;
+        let activation = match self.config.activation {
+            Activation::Gelu => After::Gelu,
+            Activation::QuickGelu => After::QuickGelu,
+        };
         self.normalise(&block.norm2, s, count);
-        let normed = Rows {
-            data: &s.normed,
-            stride: stride(dim),
-            count,
-        };
-        let step = stride(hidden);
-        block.fc1.apply(normed, &mut s.hidden, step);
-        for row in s.hidden.chunks_exact_mut(step).take(count) {
-            match self.config.activation {
-                Activation::Gelu => gelu(&mut row[..hidden]),
-                Activation::QuickGelu => quick_gelu(&mut row[..hidden]),
-            }
+        let [encoded, encoded_hidden] = &mut s.encoded;
+        let normed = encoded.encode(self.arithmetic, rows(&s.normed, dim, count), dim);
+        for [fc1, fc2] in &block.mlp {
+            let width = fc1.outputs();
+            fc1.apply(normed, activation, &mut s.hidden, stride(width));
+            let hidden = rows(&s.hidden, width, count);
+            let hidden = encoded_hidden.encode(self.arithmetic, hidden, width);
+            fc2.apply(hidden, After::Add, &mut s.tokens, stride(dim));
         }
-        let inner = Rows {
-            data: &s.hidden,
-            stride: step,
-            count,
-        };
-        block.fc2.add(inner, &mut s.tokens, stride(dim));
+    }
+}
+
+/// `count` rows of `width` values, [`stride`] apart.
+fn rows(data: &[f32], width: usize, count: usize) -> Rows<'_> {
+    Rows {
+        data,
+        stride: stride(width),
+        count,
     }
 }
 
@@ -448,13 +418,7 @@ impl Backbone for Vit {
         out: &mut Features,
     ) -> Result<(), BackboneError> {
         let image_len = self.config.preprocess.len();
-        if count.checked_mul(image_len) != Some(images.len()) {
-            return Err(BackboneError::Images {
-                count,
-                expected: count.saturating_mul(image_len),
-                found: images.len(),
-            });
-        }
+        super::check_images(images, count, image_len)?;
         let (tokens, dim, global) = (self.info.tokens, self.info.dim, self.info.global_dim());
         out.tokens.resize(count * tokens * dim, 0.0);
         out.global.resize(count * global, 0.0);
@@ -587,7 +551,7 @@ mod tests {
         let io = read(&fixture("tiny_io.safetensors"));
         for size in [20, 12, 28] {
             let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
-            let vit = Vit::new(weights.with_image_size(size).unwrap());
+            let vit = Vit::new(weights.with_image_size(size).unwrap(), Precision::F32).unwrap();
             for difference in differences(&vit, &io, &format!("_{size}")) {
                 assert!(difference < 1e-4, "{size} pixels: differs by {difference}");
             }
@@ -601,7 +565,7 @@ mod tests {
             println!("skipped: ../shared/data is missing");
             return;
         }
-        let vit = Vit::new(load_weights(&path).unwrap());
+        let vit = Vit::new(load_weights(&path).unwrap(), Precision::F32).unwrap();
         assert_eq!(
             (vit.info.tokens, vit.info.dim, vit.info.grid),
             (196, 192, (14, 14))
@@ -622,6 +586,54 @@ mod tests {
             best(&vit.logits(&out.global).unwrap()),
             best(&io["logits"].1)
         );
+    }
+
+    /// Mean cosine of rows of `dim` values.
+    fn mean_cosine(a: &[f32], b: &[f32], dim: usize) -> f32 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let pairs = a.chunks_exact(dim).zip(b.chunks_exact(dim));
+        let cosines = pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+        cosines.sum::<f32>() / (a.len() / dim) as f32
+    }
+
+    #[test]
+    fn other_precisions_agree_with_f32() {
+        let real = shared("deit_tiny_patch16_224.safetensors");
+        let tiny = (
+            fixture("tiny.safetensors"),
+            fixture("tiny_io.safetensors"),
+            "input_20",
+        );
+        let mut cases = vec![tiny];
+        if real.exists() {
+            cases.push((real, shared("deit_tiny_reference_io.safetensors"), "input"));
+        } else {
+            println!("skipped: ../shared/data is missing");
+        }
+        for (weights, io, input) in cases {
+            let (shape, input) = &read(&io)[input];
+            let run = |precision| {
+                let vit = Vit::new(load_weights(&weights).unwrap(), precision)?;
+                let mut out = Features::default();
+                vit.forward(input, shape[0], &mut out).unwrap();
+                assert_eq!(vit.info.precision, precision);
+                Ok::<_, BackboneError>((out, vit.info.dim))
+            };
+            let (exact, dim) = run(Precision::F32).unwrap();
+            for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.99)] {
+                let out = match run(precision) {
+                    Ok((out, _)) => out,
+                    Err(error) => {
+                        assert!(crate::kernels::avx512::Instructions::find().is_none());
+                        println!("skipped: {error}");
+                        continue;
+                    }
+                };
+                let cosine = mean_cosine(&out.tokens, &exact.tokens, dim);
+                assert!(cosine > least, "{precision}: mean cosine {cosine}");
+                assert_ne!(out, exact);
+            }
+        }
     }
 
     #[test]
@@ -648,7 +660,7 @@ mod tests {
             half::bf16::from_f32(x).to_le_bytes()
         });
         for (file, tolerance) in [(f16, 0.02), (bf16, 0.2)] {
-            let vit = Vit::new(load_weights(file.path()).unwrap());
+            let vit = Vit::new(load_weights(file.path()).unwrap(), Precision::F32).unwrap();
             let difference = differences(&vit, &io, "_20")[0];
             assert!(difference < tolerance, "differs by {difference}");
         }
@@ -670,13 +682,13 @@ mod tests {
         let mut tensors = read(&fixture("tiny.safetensors"));
         tensors.remove("norm.bias");
         tensors.remove("blocks.1.attn.qkv.weight");
-        tensors.insert("blocks.0.ls1.gamma".into(), (vec![40], vec![1.0; 40]));
+        tensors.insert("blocks.0.more.gamma".into(), (vec![40], vec![1.0; 40]));
         tensors.insert("blocks.1.mlp.fc2.bias".into(), (vec![4], vec![1.0; 4]));
         let text = message(&tensors, HEADS);
         for part in [
             "norm.bias: missing",
             "blocks.1.attn.qkv.weight: missing",
-            "blocks.0.ls1.gamma: not part of this network",
+            "blocks.0.more.gamma: not part of this network",
             "blocks.1.mlp.fc2.bias: shape [4], expected [40]",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
@@ -691,7 +703,7 @@ mod tests {
         assert!(text.contains("cls_token: type I32"), "{text}");
         assert!(matches!(
             load(&fixture("tiny_io.safetensors")),
-            Err(BackboneError::Tensors { .. })
+            Err(BackboneError::Unknown { .. })
         ));
     }
 
@@ -721,8 +733,8 @@ mod tests {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
         let mut odd = tensors;
-        odd.insert("pos_embed".into(), (vec![1, 25, 40], vec![0.0; 1000]));
-        assert!(message(&odd, HEADS).contains("pos_embed has 25 rows"));
+        odd.insert("pos_embed".into(), (vec![1, 24, 40], vec![0.0; 960]));
+        assert!(message(&odd, HEADS).contains("pos_embed has 24 rows"));
     }
 
     #[test]
@@ -769,18 +781,21 @@ mod tests {
 
     #[test]
     fn an_image_does_not_depend_on_its_batch() {
-        let vit = load(&fixture("tiny.safetensors")).unwrap();
         let input = &read(&fixture("tiny_io.safetensors"))["input_20"].1;
-        let (mut all, mut one) = (Features::default(), Features::default());
-        vit.forward(input, 3, &mut all).unwrap();
-        vit.forward(&input[1200..2400], 1, &mut one).unwrap();
-        assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
-        assert_eq!(all.global[40..80], one.global);
-    }
-
-    #[test]
-    fn long_attention_is_computed_in_blocks_of_rows() {
-        assert_eq!(score_rows(197), 197);
-        assert!(score_rows(5000) < 20);
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
+            let vit = match Vit::new(weights, precision) {
+                Ok(vit) => vit,
+                Err(error) => {
+                    println!("skipped: {error}");
+                    continue;
+                }
+            };
+            let (mut all, mut one) = (Features::default(), Features::default());
+            vit.forward(input, 3, &mut all).unwrap();
+            vit.forward(&input[1200..2400], 1, &mut one).unwrap();
+            assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
+            assert_eq!(all.global[40..80], one.global);
+        }
     }
 }

@@ -478,7 +478,7 @@ mod tests {
             (
                 summary.train.images,
                 summary.test.images,
-                summary.missing_images.len()
+                summary.missing_images
             ),
             (5, 3, 0)
         );
@@ -488,7 +488,7 @@ mod tests {
             let mut labels: Vec<usize> = scene.objects.iter().map(|object| object.label).collect();
             labels.sort_unstable();
             assert!(dataset.labels.positives(row).eq(labels));
-            let image = image::open(&dataset.records[row].path).unwrap();
+            let image = image::open(dataset.records[row].path()).unwrap();
             assert_eq!(image.as_rgb8().unwrap().as_raw(), &scene.pixels);
         }
         let vectors =

@@ -20,6 +20,28 @@ impl SparseLabels {
     /// A `rest` other than 0 and -1, a value other than +1 and -1, a label not below `columns`, a label listed
     /// as both +1 and -1. Listing a label twice with one value is no error.
     pub fn new(columns: usize, rest: i8, rows: Vec<Vec<(u32, i8)>>) -> Result<Self, DatasetError> {
+        let mut starts = vec![0];
+        let mut entries = Vec::new();
+        for mut listed in rows {
+            listed.sort_unstable();
+            listed.dedup();
+            entries.append(&mut listed);
+            starts.push(entries.len());
+        }
+        Self::from_parts(columns, rest, starts, entries)
+    }
+
+    /// Builds the matrix from the entries of all images one after the other, those of image r being
+    /// `entries[starts[r]..starts[r + 1]]`, sorted by label.
+    ///
+    /// # Errors
+    /// As [`SparseLabels::new`], and `starts` that do not ascend from 0 to the number of entries, and a label listed twice.
+    pub fn from_parts(
+        columns: usize,
+        rest: i8,
+        starts: Vec<usize>,
+        entries: Vec<(u32, i8)>,
+    ) -> Result<Self, DatasetError> {
         let error = |row, problem| Err(DatasetError::SparseLabels { row, problem });
         if rest != 0 && rest != -1 {
             return error(
@@ -27,11 +49,14 @@ impl SparseLabels {
                 "what is not listed must count as unknown (0) or negative (-1)",
             );
         }
-        let mut starts = vec![0];
-        let mut entries = Vec::new();
-        for (row, mut listed) in rows.into_iter().enumerate() {
-            listed.sort_unstable();
-            listed.dedup();
+        if starts.first() != Some(&0)
+            || starts.last() != Some(&entries.len())
+            || !starts.is_sorted()
+        {
+            return error(0, "the entries are not divided into images");
+        }
+        for (row, range) in starts.windows(2).enumerate() {
+            let listed = &entries[range[0]..range[1]];
             if listed.iter().any(|&(label, _)| label as usize >= columns) {
                 return error(row, "a label lies outside the list of names");
             }
@@ -39,10 +64,14 @@ impl SparseLabels {
                 return error(row, "a listed value is neither +1 nor -1");
             }
             if listed.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-                return error(row, "a label is listed as both positive and negative");
+                return error(
+                    row,
+                    "a label is listed twice, or as both positive and negative",
+                );
             }
-            entries.append(&mut listed);
-            starts.push(entries.len());
+            if !listed.is_sorted() {
+                return error(row, "the labels are not in ascending order");
+            }
         }
         Ok(Self {
             columns,

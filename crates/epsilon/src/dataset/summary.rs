@@ -2,20 +2,67 @@
 
 use super::{Dataset, Record, Split};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// Ignored words named.
 const FREQUENT: usize = 10;
+/// Examples kept of what a reader met.
+const EXAMPLES: usize = 3;
+/// Images looked for by one thread at a time.
+const CHUNK: usize = 4096;
 /// Names listed in the text form before "and n more"; the serialised form has them all.
 const LISTED: usize = 20;
 
 /// How often each word stands in a table.
 pub(super) type WordCounts = HashMap<String, usize>;
 
+/// What a reader met that is worth telling, in the order it was first met.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Notes(pub(super) Vec<Note>);
+
+impl Notes {
+    /// Counts one more of `what`.
+    pub(super) fn count(&mut self, what: &str, example: &str) {
+        let place = match self.0.iter().position(|note| note.what == what) {
+            Some(place) => place,
+            None => {
+                self.add(what, 0, Vec::new());
+                self.0.len() - 1
+            }
+        };
+        let note = &mut self.0[place];
+        note.count += 1;
+        if note.examples.len() < EXAMPLES {
+            note.examples.push(example.into());
+        }
+    }
+
+    /// Adds a count made elsewhere.
+    pub(super) fn add(&mut self, what: &str, count: usize, examples: Vec<String>) {
+        self.0.push(Note {
+            what: what.into(),
+            count,
+            examples,
+        });
+    }
+}
+
+/// How often a reader met something, such as images listed twice, and some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// What, in words.
+    pub what: String,
+    /// How often.
+    pub count: usize,
+    /// The first ones, at most three.
+    pub examples: Vec<String>,
+}
+
 /// Counts of a data set at each filter.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// Rows of the table.
     pub rows: usize,
@@ -35,12 +82,16 @@ pub struct Summary {
     pub ignored_occurrences: usize,
     /// The most frequent of them, at most ten, with their counts; equals in alphabetical order.
     pub most_ignored: Vec<(String, usize)>,
-    /// Ids of the images whose file does not exist.
-    pub missing_images: Vec<String>,
+    /// What else the reader met and counted; `rows` are those that were kept.
+    pub notes: Vec<Note>,
+    /// Images whose file does not exist; with a token store, those without tokens.
+    pub missing_images: usize,
+    /// Ids of the first ones, at most twenty.
+    pub missing_examples: Vec<String>,
 }
 
 /// Counts of one split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitSummary {
     /// Images.
     pub images: usize,
@@ -62,14 +113,13 @@ pub struct SplitSummary {
 
 impl Summary {
     /// Counts `dataset` and looks for each of its files; `ignored` counts the words that are no label.
-    pub(super) fn new(dataset: &Dataset, ignored: WordCounts) -> Self {
-        let missing = |record: &Record| (!record.path.is_file()).then(|| record.id.clone());
+    pub(super) fn new(dataset: &Dataset, ignored: WordCounts, notes: Notes) -> Self {
         let ignored_words = ignored.len();
         let ignored_occurrences = ignored.values().sum();
         let mut most_ignored: Vec<(String, usize)> = ignored.into_iter().collect();
         most_ignored.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         most_ignored.truncate(FREQUENT);
-        Self {
+        let mut summary = Self {
             rows: dataset.records.len(),
             seen: dataset.seen,
             unseen: dataset.names.len() - dataset.seen,
@@ -79,8 +129,46 @@ impl Summary {
             ignored_words,
             ignored_occurrences,
             most_ignored,
-            missing_images: dataset.records.par_iter().filter_map(missing).collect(),
-        }
+            notes: notes.0,
+            missing_images: 0,
+            missing_examples: Vec::new(),
+        };
+        summary.find_missing(dataset);
+        summary
+    }
+
+    /// Looks for the file of every image.
+    pub(super) fn find_missing(&mut self, dataset: &Dataset) {
+        // Millions of images lie in few folders: one that is not there spares the question for each of them.
+        let missing: Vec<bool> = dataset
+            .records
+            .par_chunks(CHUNK)
+            .flat_map_iter(|records| {
+                let mut folder = (PathBuf::new(), false);
+                records.iter().map(move |record| {
+                    let path = record.path();
+                    let parent = path.parent().unwrap_or(Path::new(""));
+                    if folder.0 != parent {
+                        folder = (parent.into(), parent.is_dir());
+                    }
+                    !(folder.1 && path.is_file())
+                })
+            })
+            .collect();
+        self.set_missing(dataset, |row, _| missing[row]);
+    }
+
+    /// Counts the images that `is_missing`, given row and record, says are missing.
+    pub(crate) fn set_missing(
+        &mut self,
+        dataset: &Dataset,
+        is_missing: impl Fn(usize, &Record) -> bool,
+    ) {
+        let rows = dataset.records.iter().enumerate();
+        let missing = rows.filter(|&(row, record)| is_missing(row, record));
+        let mut missing = missing.map(|(_, record)| &record.id);
+        self.missing_examples = missing.by_ref().take(LISTED).cloned().collect();
+        self.missing_images = self.missing_examples.len() + missing.count();
     }
 }
 
@@ -164,9 +252,15 @@ impl fmt::Display for Summary {
         for (what, count) in counts {
             row(what, count(train).to_string(), count(test).to_string())?;
         }
-        let means: [(&str, Mean); 2] = [
+        let means: [(&str, Mean); 4] = [
             ("seen labels per image", |split| split.seen_per_image),
+            ("  of those with one", |split| {
+                per(split.seen_per_image, split.images, split.with_seen)
+            }),
             ("unseen labels per image", |split| split.unseen_per_image),
+            ("  of those with one", |split| {
+                per(split.unseen_per_image, split.images, split.with_unseen)
+            }),
         ];
         for (what, mean) in means {
             row(
@@ -204,12 +298,31 @@ impl fmt::Display for Summary {
             write!(f, "; most often: {}", most.join(", "))?;
         }
         writeln!(f)?;
-        write!(f, "missing      {} image files", self.missing_images.len())?;
-        for id in &self.missing_images {
+        for note in &self.notes {
+            write!(f, "counted      {}: {}", note.what, note.count)?;
+            if !note.examples.is_empty() {
+                write!(f, " ({})", note.examples.join(", "))?;
+                if note.examples.len() < note.count {
+                    write!(f, " ...")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        write!(f, "missing      {} images", self.missing_images)?;
+        for id in &self.missing_examples {
             write!(f, "\n             {id}")?;
+        }
+        let more = self.missing_images - self.missing_examples.len();
+        if more > 0 {
+            write!(f, "\n             and {more} more")?;
         }
         Ok(())
     }
+}
+
+/// A mean over `all` images as one over `some` of them, where the others have none.
+fn per(mean: f64, all: usize, some: usize) -> f64 {
+    mean * all as f64 / some.max(1) as f64
 }
 
 fn list(f: &mut fmt::Formatter<'_>, what: &str, names: &[String]) -> fmt::Result {

@@ -1,20 +1,29 @@
-//! Tables of photographs: TSV, CSV or JSONL with path, split and labels, and lists of seen and unseen labels.
+//! Tables of photographs: TSV, CSV, JSONL or Parquet with path, split and labels, and lists of seen and unseen labels.
 //!
 //! A TSV or CSV table has the columns `path`, `split`, `labels` and, if wanted, `negative`; a first line with
 //! these names is recognised and may order them freely. Labels in a cell are separated by `,`, `;` or `|`
 //! (a CSV cell with commas is quoted). A JSONL table has one object a line:
-//! `{"path": "a.jpg", "split": "train", "labels": ["cat"], "negative": ["dog"]}`.
+//! `{"path": "a.jpg", "split": "train", "labels": ["cat"], "negative": ["dog"]}`. A Parquet table has columns of these
+//! names, `labels` and `negative` lists of text or cells as above; its rows are counted as lines.
 //!
 //! Without `negative`, a label that an image does not list is negative; with it, unknown.
 
-use super::summary::WordCounts;
+use super::columns;
+use super::lines::{self, line_error};
+use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::labels::read_seen_unseen;
+use parquet::basic::Compression;
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The characters that separate labels in a cell.
 const SEPARATORS: [char; 3] = [',', ';', '|'];
@@ -23,7 +32,7 @@ const SEPARATORS: [char; 3] = [',', ';', '|'];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableOptions {
-    /// The table; its extension (`tsv`, `csv`, `jsonl`, `ndjson`) tells its kind.
+    /// The table; its extension (`tsv`, `csv`, `jsonl`, `ndjson`, `parquet`) tells its kind.
     pub table: PathBuf,
     /// The folder that the paths of the table are relative to.
     pub images: PathBuf,
@@ -57,7 +66,7 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
     let (names, seen) = read_seen_unseen(&options.seen, &options.unseen)?;
     let path = &options.table;
     let format = Format::of(path)?;
-    if format != Format::Jsonl
+    if matches!(format, Format::Tsv | Format::Csv)
         && let Some(name) = names.iter().find(|name| name.contains(SEPARATORS))
     {
         return Err(DatasetError::NameHoldsSeparator {
@@ -65,23 +74,120 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
             path: path.clone(),
         });
     }
-    let file = File::open(path).map_err(|source| DatasetError::Read {
-        path: path.clone(),
-        source,
-    })?;
     let mut table = Table::new(path, &options.images, &names);
-    format.read(path, BufReader::new(file), &mut |line, row| {
-        table.push(line, row)
-    })?;
+    format.read(path, &mut |line, row| table.push(line, row))?;
     let (records, labels, ignored) = table.finish()?;
     let dataset = Dataset {
         records,
         labels,
+        words: names.clone(),
         names,
         seen,
     };
-    let summary = Summary::new(&dataset, ignored);
+    let summary = Summary::new(&dataset, ignored, Notes::default());
     Ok((dataset, summary))
+}
+
+/// Rows of a row group that [`Writer`] makes.
+const GROUP: usize = 4096;
+
+/// Writes a Parquet table row by row.
+pub(crate) struct Writer<W: std::io::Write + Send> {
+    file: SerializedFileWriter<W>,
+    negative: bool,
+    rows: Vec<Row>,
+}
+
+impl<W: std::io::Write + Send> Writer<W> {
+    /// A table with or without the column `negative`.
+    pub(crate) fn new(file: W, negative: bool) -> Result<Self, ParquetError> {
+        let list = |name: &str| {
+            format!(
+                "required group {name} (LIST) {{ repeated group list {{ required binary element (UTF8); }} }}"
+            )
+        };
+        let mut schema = String::from("required binary path (UTF8); required binary split (UTF8);");
+        schema += &list("labels");
+        if negative {
+            schema += &list("negative");
+        }
+        let schema = Arc::new(parse_message_type(&format!(
+            "message table {{ {schema} }}"
+        ))?);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .build();
+        Ok(Self {
+            file: SerializedFileWriter::new(file, schema, Arc::new(properties))?,
+            negative,
+            rows: Vec::new(),
+        })
+    }
+
+    /// Adds a row; `negative` is dropped where the table has no such column.
+    pub(crate) fn push(
+        &mut self,
+        path: &str,
+        split: Split,
+        labels: Vec<String>,
+        negative: Vec<String>,
+    ) -> Result<(), ParquetError> {
+        self.rows.push(Row {
+            path: path.into(),
+            split: match split {
+                Split::Train => "train".into(),
+                Split::Test => "test".into(),
+            },
+            labels,
+            negative: self.negative.then_some(negative),
+        });
+        match self.rows.len() {
+            GROUP => self.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        let rows = std::mem::take(&mut self.rows);
+        let mut group = self.file.next_row_group()?;
+        let mut column = 0;
+        while let Some(mut writer) = group.next_column()? {
+            let typed = writer.typed::<ByteArrayType>();
+            let cells: [fn(&Row) -> &[String]; 4] = [
+                |row| std::slice::from_ref(&row.path),
+                |row| std::slice::from_ref(&row.split),
+                |row| &row.labels,
+                |row| row.negative.as_deref().unwrap_or_default(),
+            ];
+            let (mut values, mut present, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+            for row in &rows {
+                let cells = cells[column](row);
+                values.extend(cells.iter().map(|cell| ByteArray::from(cell.as_str())));
+                let count = cells.len();
+                present.extend(std::iter::repeat_n(i16::from(count > 0), count.max(1)));
+                repeated.extend((0..count.max(1)).map(|i| i16::from(i > 0)));
+            }
+            let levels = column >= 2;
+            typed.write_batch(
+                &values,
+                levels.then_some(&present),
+                levels.then_some(&repeated),
+            )?;
+            writer.close()?;
+            column += 1;
+        }
+        group.close()?;
+        Ok(())
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(mut self) -> Result<(), ParquetError> {
+        if !self.rows.is_empty() {
+            self.flush()?;
+        }
+        self.file.close()?;
+        Ok(())
+    }
 }
 
 /// One row as written.
@@ -102,6 +208,7 @@ enum Format {
     Tsv,
     Csv,
     Jsonl,
+    Parquet,
 }
 
 impl Format {
@@ -115,30 +222,24 @@ impl Format {
             "tsv" => Ok(Self::Tsv),
             "csv" => Ok(Self::Csv),
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
+            "parquet" => Ok(Self::Parquet),
             _ => Err(DatasetError::Extension { path: path.into() }),
         }
     }
 
-    fn read(self, path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
+    fn read(self, path: &Path, sink: &mut Sink) -> Result<(), DatasetError> {
         match self {
-            Self::Tsv => read_tsv(path, reader, sink),
-            Self::Csv => read_csv(path, reader, sink),
-            Self::Jsonl => read_jsonl(path, reader, sink),
+            Self::Tsv => read_tsv(path, lines::open(path)?, sink),
+            Self::Csv => read_csv(path, lines::open(path)?, sink),
+            Self::Jsonl => read_jsonl(path, lines::open(path)?, sink),
+            Self::Parquet => read_parquet(path, sink),
         }
-    }
-}
-
-fn line_error(path: &Path, line: u64, problem: LineError) -> DatasetError {
-    DatasetError::Line {
-        path: path.into(),
-        line,
-        problem,
     }
 }
 
 fn read_tsv(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
     let mut columns = None;
-    for_each_line(path, reader, |line, text| {
+    lines::for_each(path, reader, |line, text| {
         match cells(&mut columns, text.split('\t')) {
             Ok(Some(row)) => sink(line, row),
             Ok(None) => Ok(()),
@@ -148,45 +249,11 @@ fn read_tsv(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), Da
 }
 
 fn read_jsonl(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
-    for_each_line(path, reader, |line, text| {
+    lines::for_each(path, reader, |line, text| {
         let row = serde_json::from_str(text)
             .map_err(|error| line_error(path, line, LineError::Json(error)))?;
         sink(line, row)
     })
-}
-
-/// Hands over every line that is not blank, without byte order mark and line end.
-fn for_each_line(
-    path: &Path,
-    mut reader: impl BufRead,
-    mut sink: impl FnMut(u64, &str) -> Result<(), DatasetError>,
-) -> Result<(), DatasetError> {
-    let mut buffer = Vec::new();
-    for line in 1.. {
-        buffer.clear();
-        let length =
-            reader
-                .read_until(b'\n', &mut buffer)
-                .map_err(|source| DatasetError::Read {
-                    path: path.into(),
-                    source,
-                })?;
-        if length == 0 {
-            break;
-        }
-        let text =
-            std::str::from_utf8(&buffer).map_err(|_| line_error(path, line, LineError::NotUtf8))?;
-        let text = if line == 1 {
-            text.strip_prefix('\u{feff}').unwrap_or(text)
-        } else {
-            text
-        };
-        let text = text.trim_end_matches(['\n', '\r']);
-        if !text.trim().is_empty() {
-            sink(line, text)?;
-        }
-    }
-    Ok(())
 }
 
 fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), DatasetError> {
@@ -221,6 +288,69 @@ fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), D
         }
     }
     Ok(())
+}
+
+/// The columns of a Parquet table.
+const PARQUET: [&str; 4] = ["path", "split", "labels", "negative"];
+
+fn read_parquet(path: &Path, sink: &mut Sink) -> Result<(), DatasetError> {
+    let found = columns::about(path)?.columns;
+    // pandas keeps its row labels in a column of this name.
+    let is_column = |name: &&String| !name.starts_with("__index_level_");
+    let negative = found.iter().any(|name| name == "negative");
+    let wanted = &PARQUET[..if negative { 4 } else { 3 }];
+    let other = found
+        .iter()
+        .filter(is_column)
+        .find(|name| !wanted.contains(&name.as_str()));
+    if let Some(name) = other {
+        let reason = format!(
+            "unknown column {name:?}; a table has path, split, labels and, if wanted, negative"
+        );
+        return Err(DatasetError::Form {
+            path: path.into(),
+            reason,
+        });
+    }
+    let mut line = 0;
+    columns::read(path, wanted, &[], |rows| {
+        for row in 0..rows.count {
+            line += 1;
+            let error = |problem| line_error(path, line, problem);
+            let text = |column: usize| match rows.texts[column].row(row) {
+                [value] => columns::text(value).map(|text| text.trim().to_string()),
+                _ => Ok(String::new()),
+            };
+            let names = |column: usize| {
+                let cells = &rows.texts[column];
+                let texts = cells.row(row).iter().map(columns::text);
+                match cells.is_list {
+                    true => texts.map(|text| text.map(str::to_string)).collect(),
+                    false => texts
+                        .map(|text| text.map(split_cell))
+                        .collect::<Result<Vec<_>, _>>()
+                        .map(|cells| cells.concat()),
+                }
+            };
+            let written = Row {
+                path: text(0).map_err(error)?,
+                split: text(1).map_err(error)?,
+                labels: names(2).map_err(error)?,
+                negative: negative.then(|| names(3)).transpose().map_err(error)?,
+            };
+            sink(line, written)?;
+        }
+        Ok(())
+    })
+}
+
+/// The labels of a cell.
+fn split_cell(cell: &str) -> Vec<String> {
+    let names = cell.split(SEPARATORS).map(str::trim);
+    names
+        .filter(|name| !name.is_empty())
+        .map(Into::into)
+        .collect()
 }
 
 /// Tells on which line a record of a CSV file starts. The csv crate's own count starts at the blank lines
@@ -311,14 +441,7 @@ fn cells<'c>(
             expected: columns.width.to_string(),
         });
     }
-    let labels = |column: usize| -> Vec<String> {
-        cells[column]
-            .split(SEPARATORS)
-            .map(str::trim)
-            .filter(|name| !name.is_empty())
-            .map(Into::into)
-            .collect()
-    };
+    let labels = |column: usize| split_cell(cells[column]);
     Ok(Some(Row {
         path: cells[columns.path].into(),
         split: cells[columns.split].into(),
@@ -330,7 +453,7 @@ fn cells<'c>(
 /// The data set as it grows row by row.
 struct Table<'a> {
     path: &'a Path,
-    images: &'a Path,
+    images: Arc<Path>,
     names: &'a [String],
     numbers: HashMap<&'a str, u32>,
     lines: HashMap<String, u64>,
@@ -345,7 +468,7 @@ impl<'a> Table<'a> {
     fn new(path: &'a Path, images: &'a Path, names: &'a [String]) -> Self {
         Self {
             path,
-            images,
+            images: images.into(),
             names,
             numbers: names.iter().map(String::as_str).zip(0..).collect(),
             lines: HashMap::new(),
@@ -389,7 +512,7 @@ impl<'a> Table<'a> {
             return Err(LineError::BothSigns(self.names[pair[0].0 as usize].clone()));
         }
         self.records.push(Record {
-            path: self.images.join(&row.path),
+            folder: self.images.clone(),
             id: row.path.clone(),
             split,
         });
@@ -499,7 +622,8 @@ mod tests {
             );
             assert_eq!(dataset.records[1].id, "b.jpg");
             assert!(
-                dataset.records[1].path.ends_with("b.jpg") && dataset.records[1].path.is_absolute()
+                dataset.records[1].path().ends_with("b.jpg")
+                    && dataset.records[1].path().is_absolute()
             );
             assert_eq!(
                 (
@@ -542,7 +666,7 @@ mod tests {
             );
             assert_eq!((summary.ignored_words, summary.ignored_occurrences), (1, 2));
             assert_eq!(summary.most_ignored, [("tree".to_string(), 2)]);
-            assert_eq!(summary.missing_images, ["b.jpg", "c.jpg"]);
+            assert_eq!(summary.missing_examples, ["b.jpg", "c.jpg"]);
         }
     }
 
@@ -565,6 +689,42 @@ mod tests {
             assert_eq!(dense(&dataset), [[1, -1, 0, 0], [0, 0, 0, -1]], "{content}");
             assert!(!summary.unlisted_is_negative);
         }
+    }
+
+    #[test]
+    fn what_pandas_wrote_is_read() {
+        let fixture = |name: &str| {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/published");
+            std::fs::read(Path::new(folder).join(name)).unwrap()
+        };
+        let (dataset, summary) = read_table("t.parquet", fixture("table.parquet")).unwrap();
+        assert_eq!(dense(&dataset), [[1, -1, 1, 0], [0; 4], [0, 0, 0, 1]]);
+        assert_eq!(summary.most_ignored, [("tree".to_string(), 1)]);
+        assert_eq!(dataset.rows(Split::Test), [1]);
+        let (dataset, _) = read_table("t.parquet", fixture("cells.parquet")).unwrap();
+        assert_eq!(dense(&dataset), [[1, -1, 1, -1], [-1, 1, -1, 1]]);
+        assert_eq!(dataset.records[1].id, "c.jpg");
+    }
+
+    #[test]
+    fn parquet_tables_that_do_not_fit() {
+        let bytes = |schema: &str| {
+            let schema = Arc::new(parse_message_type(schema).unwrap());
+            let mut bytes = Vec::new();
+            let file = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+            file.close().unwrap();
+            bytes
+        };
+        let text = "binary path (UTF8); required binary split (UTF8)";
+        let other = bytes(&format!(
+            "message t {{ required {text}; required binary lables (UTF8); }}"
+        ));
+        assert!(message("t.parquet", other).contains("unknown column \"lables\""));
+        let none = bytes(&format!(
+            "message t {{ required {text}; required binary labels (UTF8); }}"
+        ));
+        assert!(message("t.parquet", none).contains("holds no row"));
+        assert!(message("t.parquet", "path,split").contains("not a sound Parquet file"));
     }
 
     #[test]
@@ -695,15 +855,20 @@ labels       3 seen, 1 unseen; a label that is not listed is negative
              seen labels without image            2         2
              unseen labels without image          1         0
              seen labels per image             1.00      1.00
+               of those with one               1.00      1.00
              unseen labels per image           0.00      1.00
+               of those with one               0.00      1.00
              no train image has the seen labels: dog, ice cream
              no test image has the seen labels: cat, ice cream
 ignored      1 words in neither list, 1 times; most often: tree 1
-missing      1 image files
+missing      1 images
              b.jpg";
         assert_eq!(summary.to_string(), expected);
         let json = serde_json::to_value(&summary).unwrap();
-        assert_eq!(json["missing_images"][0], "b.jpg");
+        assert_eq!(
+            (&json["missing_images"], &json["missing_examples"][0]),
+            (&1.into(), &"b.jpg".into())
+        );
     }
 
     #[test]
@@ -723,7 +888,7 @@ missing      1 image files
         );
         assert_eq!((summary.train.images, summary.test.images), (4500, 499));
         assert_eq!(summary.ignored_words, 374 - 242);
-        assert_eq!(summary.missing_images, [""; 0]);
+        assert_eq!(summary.missing_images, 0);
         assert_eq!(summary.train.seen_without_positive, [""; 0]);
         let sky = dataset.names.iter().position(|name| name == "sky").unwrap();
         assert_eq!(dataset.labels.get(0, sky), 1); // train/1000.jpeg: city, mountain, sky, sun
@@ -735,7 +900,7 @@ missing      1 image files
         #[test]
         fn arbitrary_bytes_never_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..200),
-            name in prop_oneof![Just("t.tsv"), Just("t.csv"), Just("t.jsonl")],
+            name in prop_oneof![Just("t.tsv"), Just("t.csv"), Just("t.jsonl"), Just("t.parquet")],
         ) {
             let _ = read_table(name, bytes);
         }
@@ -749,6 +914,34 @@ missing      1 image files
                 prop_assert_eq!(dataset.records.len(), dataset.labels.rows());
                 prop_assert_eq!(summary.train.images + summary.test.images, summary.rows);
             }
+        }
+
+        #[test]
+        fn parquet_tables_round_trip(
+            rows in proptest::collection::vec(proptest::collection::vec(-1i8..=1, 4), 1..10),
+            negative: bool,
+        ) {
+            let names = ["cat", "dog", "ice cream", "cow"];
+            let words = |row: &[i8], sign: i8| -> Vec<String> {
+                names.iter().zip(row).filter(|(_, value)| **value == sign).map(|(name, _)| name.to_string()).collect()
+            };
+            let mut bytes = Vec::new();
+            let mut writer = Writer::new(&mut bytes, negative).unwrap();
+            for (i, row) in rows.iter().enumerate() {
+                let split = if i % 2 == 0 { Split::Train } else { Split::Test };
+                writer.push(&format!("{i}.jpg"), split, words(row, 1), words(row, -1)).unwrap();
+            }
+            writer.finish().unwrap();
+            let (dataset, summary) = read_table("t.parquet", &bytes).unwrap();
+            prop_assert_eq!(summary.train.images, rows.len().div_ceil(2));
+            for (row, values) in rows.iter().enumerate() {
+                for (label, &value) in values.iter().enumerate() {
+                    let expected = if negative || value == 1 { value } else { -1 };
+                    prop_assert_eq!(dataset.labels.get(row, label), expected);
+                }
+            }
+            let cut = read_table("t.parquet", &bytes[..bytes.len() / 2]).unwrap_err();
+            prop_assert!(cut.to_string().contains("t.parquet: not a sound Parquet file"));
         }
 
         #[test]

@@ -218,6 +218,25 @@ pub fn extract(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
+    let preprocess = &backbone.info().preprocess;
+    let read = |_: &str, path: &Path| decode(path, preprocess, &options.limits);
+    extract_from(items, &read, backbone, dir, options, progress)
+}
+
+/// [`extract`] with another way of reading an item than decoding an image: `read` makes of id and file what `backbone`
+/// takes as the pixels of one image, or says why it cannot.
+///
+/// # Errors
+///
+/// See [`FeatureError`].
+pub(crate) fn extract_from(
+    items: &[(String, PathBuf)],
+    read: &ReadItem,
+    backbone: &dyn Backbone,
+    dir: &Path,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, FeatureError> {
     if options.batch == Some(0) || options.shard_size == 0 || options.decoders == 0 {
         return Err(FeatureError::Options);
     }
@@ -246,7 +265,7 @@ pub fn extract(
     let most = options
         .batch
         .unwrap_or_else(|| usual_batch(backbone.info()));
-    decoded(rest, &backbone.info().preprocess, options, |images| {
+    decoded(rest, read, options, |images| {
         let mut batch = Batch::default();
         for (offset, (id, _)) in rest.iter().enumerate() {
             match images.next(offset) {
@@ -303,6 +322,10 @@ pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<
         let info = &header.backbone;
         format!("{}, weights {}", info.name, info.weights_sha256)
     };
+    let shape = |info: &BackboneInfo| {
+        let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
+        format!("{tokens} tokens of {dim}, global vectors of {global}")
+    };
     let pairs = [
         (
             "backbone",
@@ -318,9 +341,16 @@ pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<
         ),
         (
             "token shape",
-            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid),
-            format!("{} tokens of {}", a.tokens, a.dim),
-            format!("{} tokens of {}", b.tokens, b.dim),
+            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid)
+                && (a.global_dim(), a.projected) == (b.global_dim(), b.projected),
+            shape(a),
+            shape(b),
+        ),
+        (
+            "precision",
+            a.precision == b.precision,
+            a.precision.to_string(),
+            b.precision.to_string(),
         ),
         (
             "value type",
@@ -382,6 +412,9 @@ impl Batch {
 /// A preprocessed image, or why it could not be read.
 type Decoded = Result<Vec<f32>, String>;
 
+/// Reads one item, by its id and file.
+type ReadItem<'a> = dyn Fn(&str, &Path) -> Decoded + Sync + 'a;
+
 /// Decoded images, in order: image `i` comes from thread `i % threads`.
 struct Images {
     channels: Vec<Receiver<Decoded>>,
@@ -399,7 +432,7 @@ impl Images {
 /// Runs `consume` while threads decode `items` ahead of it.
 fn decoded<T>(
     items: &[(String, PathBuf)],
-    preprocess: &Preprocess,
+    read: &ReadItem,
     options: &ExtractOptions,
     consume: impl FnOnce(Images) -> T,
 ) -> T {
@@ -408,12 +441,9 @@ fn decoded<T>(
             .map(|first| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 scope.spawn(move || {
-                    for (_, path) in items.iter().skip(first).step_by(options.decoders) {
+                    for (id, path) in items.iter().skip(first).step_by(options.decoders) {
                         // The receiver is gone when the run has failed.
-                        if sender
-                            .send(decode(path, preprocess, &options.limits))
-                            .is_err()
-                        {
+                        if sender.send(read(id, path)).is_err() {
                             break;
                         }
                     }
@@ -607,7 +637,7 @@ impl Writer {
         let info = &self.manifest.header.backbone;
         let rows = self.ids.len();
         let tensors = [
-            ("global", self.global.view(vec![rows, info.dim])?),
+            ("global", self.global.view(vec![rows, info.global_dim()])?),
             (
                 "tokens",
                 self.tokens.view(vec![rows, info.tokens, info.dim])?,
@@ -755,7 +785,7 @@ mod tests {
 
     use super::super::TokenStore;
     use super::*;
-    use crate::backbone::BackboneInfo;
+    use crate::backbone::Precision;
     use crate::image::{Fit, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
@@ -772,6 +802,7 @@ mod tests {
                 preprocess: Preprocess {
                     size: 4,
                     fit: Fit::Squash,
+                    filter: crate::image::Filter::Bicubic,
                     mean: [0.0; 3],
                     std: [1.0; 3],
                 },
@@ -779,6 +810,8 @@ mod tests {
                 dim: 3,
                 grid: (2, 1),
                 global: None,
+                projected: false,
+                precision: Default::default(),
             },
             limit: AtomicUsize::new(usize::MAX),
         }
@@ -1032,6 +1065,8 @@ mod tests {
         weights.info.weights_sha256 = "1".into();
         let mut preprocess = means();
         preprocess.info.preprocess.mean = [0.5; 3];
+        let mut precision = means();
+        precision.info.precision = Precision::Int8;
         for dir in [&begun, &complete] {
             let message =
                 |backbone: &Means, options: &ExtractOptions, items: &[(String, PathBuf)]| {
@@ -1042,6 +1077,7 @@ mod tests {
                 };
             assert!(message(&weights, &options(), &items).contains("another backbone"));
             assert!(message(&preprocess, &options(), &items).contains("another preprocessing"));
+            assert!(message(&precision, &options(), &items).contains("another precision"));
             assert!(message(&means(), &options(), &items[1..]).contains("another list of images"));
             let single = ExtractOptions {
                 dtype: TokenType::F32,

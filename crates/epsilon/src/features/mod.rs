@@ -4,6 +4,7 @@ mod extract;
 mod merge;
 mod store;
 
+pub(crate) use self::extract::extract_from;
 pub use self::extract::{
     ExtractOptions, ExtractReport, FeatureError, NoPart, Part, Progress, extract, usual_batch,
 };

@@ -1,4 +1,4 @@
-//! The token store: a folder of safetensors shards with `tokens` [n, N, D] and `global` [n, D], read
+//! The token store: a folder of safetensors shards with `tokens` [n, N, D] and `global` [n, D or its own width], read
 //! through memory maps, and a `manifest.json` that says what made them. Python's safetensors reads the shards.
 
 use std::collections::HashMap;
@@ -233,6 +233,11 @@ impl TokenStore {
         self.manifest.header.backbone.dim
     }
 
+    /// Width of a global vector.
+    pub fn global_dim(&self) -> usize {
+        self.manifest.header.backbone.global_dim()
+    }
+
     /// Ids of the images, one a row.
     pub fn ids(&self) -> &[String] {
         &self.manifest.ids
@@ -262,13 +267,13 @@ impl TokenStore {
         self.read(row, |shard| shard.tokens, out);
     }
 
-    /// Reads the global vector of one image, `[D]`.
+    /// Reads the global vector of one image, [`TokenStore::global_dim`] values.
     ///
     /// # Panics
     ///
-    /// When there is no such row or `out` has another length than `D`.
+    /// When there is no such row or `out` has another length.
     pub fn read_global(&self, row: usize, out: &mut [f32]) {
-        assert_eq!(out.len(), self.dim(), "a global vector is [D]");
+        assert_eq!(out.len(), self.global_dim(), "one global vector");
         self.read(row, |shard| shard.global, out);
     }
 
@@ -360,7 +365,11 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
         ids,
         ..
     } = manifest;
-    if header.backbone.tokens == 0 || header.backbone.dim == 0 || header.shard_size == 0 {
+    if header.backbone.tokens == 0
+        || header.backbone.dim == 0
+        || header.backbone.global == Some(0)
+        || header.shard_size == 0
+    {
         return Err("tokens, dim and shard_size must be above zero".into());
     }
     for (index, shard) in shards.iter().enumerate() {
@@ -419,7 +428,7 @@ fn open_shard(
     };
     let (tokens, global) = (
         place("tokens", &[shard.rows, tokens, dim])?,
-        place("global", &[shard.rows, dim])?,
+        place("global", &[shard.rows, header.backbone.global_dim()])?,
     );
     Ok(MappedShard {
         map,
@@ -477,6 +486,7 @@ mod tests {
                     preprocess: Preprocess {
                         size: 32,
                         fit: Fit::Squash,
+                        filter: crate::image::Filter::Bicubic,
                         mean: [0.485, 0.456, 0.406],
                         std: [0.229, 0.224, 0.225],
                     },
@@ -484,6 +494,8 @@ mod tests {
                     dim: 3,
                     grid: (1, 2),
                     global: None,
+                    projected: false,
+                    precision: Default::default(),
                 },
                 dtype: TokenType::F16,
                 shard_size: 2,

@@ -25,6 +25,23 @@ pub enum Fit {
     },
 }
 
+/// How a pixel is made of those around it when an image is resized, as Pillow does it: widened when shrinking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Filter {
+    /// Keys' cubic with a = -0.5.
+    #[default]
+    Bicubic,
+    /// A triangle.
+    Bilinear,
+}
+
+impl Filter {
+    fn is_bicubic(&self) -> bool {
+        *self == Self::Bicubic
+    }
+}
+
 /// What happens to an upright RGB image before a backbone sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
@@ -32,6 +49,9 @@ pub struct Preprocess {
     pub size: u32,
     /// How the image becomes a square.
     pub fit: Fit,
+    /// How it is resized.
+    #[serde(default, skip_serializing_if = "Filter::is_bicubic")]
+    pub filter: Filter,
     /// Subtracted from each channel (red, green, blue) after scaling to 0..1.
     pub mean: [f32; 3],
     /// Each channel is divided by this after the mean is subtracted.
@@ -60,7 +80,7 @@ impl Preprocess {
         if self.is_empty() {
             return;
         }
-        let resized = resize(image, self.size, self.fit);
+        let resized = resize(image, self.size, self.fit, self.filter);
         let plane = out.len() / 3;
         for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
             let table = self.table(channel);
@@ -87,6 +107,7 @@ mod tests {
         let preprocess = Preprocess {
             size: 2,
             fit: Fit::Squash,
+            filter: Filter::Bicubic,
             mean: [0.5, 0.0, 0.25],
             std: [0.5, 1.0, 0.5],
         };
@@ -103,6 +124,7 @@ mod tests {
         let preprocess = Preprocess {
             size: 2,
             fit: Fit::Squash,
+            filter: Filter::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
         };

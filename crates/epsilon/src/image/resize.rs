@@ -1,10 +1,10 @@
-//! Bicubic resize to a square, in agreement with Pillow's `BICUBIC`: a = -0.5, and a filter that
+//! Resize to a square, in agreement with Pillow's `BICUBIC` (a = -0.5) and `BILINEAR`: a filter that
 //! widens when an image shrinks, so that no pixel is skipped.
 
 use ::image::RgbImage;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::Fit;
+use super::{Filter, Fit};
 
 /// The part of an image that is kept, in pixels of the image before it is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,20 +15,24 @@ struct Crop {
     height: f64,
 }
 
-/// Resizes `image` to `size` x `size` pixels with a bicubic filter.
+/// Resizes `image` to `size` x `size` pixels with a filter.
 ///
 /// With [`Fit::ShorterSide`] the sizes follow torchvision's `Resize` and `CenterCrop`: the longer
 /// side becomes `resize * longer / shorter` pixels, rounded down, and the crop starts at
 /// half of what is left over, rounded to the nearest even pixel where it falls between two.
-pub fn resize(image: &RgbImage, size: u32, fit: Fit) -> RgbImage {
+pub fn resize(image: &RgbImage, size: u32, fit: Fit, filter: Filter) -> RgbImage {
     let mut out = RgbImage::new(size, size);
     if out.is_empty() || image.is_empty() {
         return out;
     }
     let crop = crop(image.width(), image.height(), size, fit);
-    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let filter = match filter {
+        Filter::Bicubic => FilterType::CatmullRom,
+        Filter::Bilinear => FilterType::Bilinear,
+    };
+    let resizing = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     let pass = |from: &RgbImage, to: &mut RgbImage, left, top, width, height| {
-        let options = bicubic.crop(left, top, width, height);
+        let options = resizing.crop(left, top, width, height);
         Resizer::new()
             .resize(from, to, &options)
             .expect("both images are RGB8 and the crop lies inside the source");
@@ -137,10 +141,24 @@ mod tests {
         for (width, height) in [(97, 61), (40, 133), (20, 14), (32, 32)] {
             let image = drawn(width, height);
             let name = format!("squash_{width}x{height}.png");
-            assert_close(&resize(&image, 32, Fit::Squash), &fixture(&name), &name);
+            assert_close(
+                &resize(&image, 32, Fit::Squash, Filter::Bicubic),
+                &fixture(&name),
+                &name,
+            );
             let name = format!("shorter_{width}x{height}.png");
             let fit = Fit::ShorterSide { resize: 37 };
-            assert_close(&resize(&image, 32, fit), &fixture(&name), &name);
+            assert_close(
+                &resize(&image, 32, fit, Filter::Bicubic),
+                &fixture(&name),
+                &name,
+            );
+            let name = format!("bilinear_{width}x{height}.png");
+            assert_close(
+                &resize(&image, 32, fit, Filter::Bilinear),
+                &fixture(&name),
+                &name,
+            );
         }
     }
 
@@ -159,7 +177,7 @@ mod tests {
         fn any_shape_fits(width in 1u32..400, height in 1u32..400, size in 1u32..60, extra in 0u32..40) {
             let image = RgbImage::from_pixel(width, height, Rgb([9, 99, 199]));
             for fit in [Fit::Squash, Fit::ShorterSide { resize: size + extra }] {
-                let out = resize(&image, size, fit);
+                let out = resize(&image, size, fit, Filter::Bicubic);
                 prop_assert!(out.pixels().all(|pixel| *pixel == Rgb([9, 99, 199])));
             }
         }

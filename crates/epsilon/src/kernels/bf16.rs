@@ -1,25 +1,17 @@
-//! Products of bf16 matrices with f32 sums, by AVX-512's `vdpbf16ps`, which multiplies and adds pairs of values: twice
-//! the rate of f32 products. Matrices are words of two bf16 values that follow each other along the summed dimension.
+//! Matrices of bf16 values and their products with f32 sums, twice as fast as f32's where the CPU has the instructions.
+//! Matrices are words of two bf16 values that follow each other along the summed dimension.
 
+use std::ops::Range;
+
+use pulp::Simd;
+
+use super::avx512::{self, Finish, Instructions, PANEL, Right, Words, multiply};
 use super::matrix::Into;
 use super::vector::vectorised;
 
-/// Columns of a panel: two AVX-512 registers of words.
-const PANEL: usize = 32;
-/// Rows of a tile: its sums fill 24 of the 32 registers.
-const TILE: usize = 12;
-
 /// Whether this CPU has the instructions.
 pub(crate) fn available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        std::arch::is_x86_feature_detected!("avx512f")
-            && std::arch::is_x86_feature_detected!("avx512bf16")
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
+    Instructions::find().is_some()
 }
 
 /// The nearest bf16, ties to even; not a number stays one.
@@ -68,10 +60,10 @@ pub(crate) struct Panels {
 }
 
 impl Panels {
-    /// Replaces the content by a row-major matrix.
-    pub fn fill(&mut self, x: &[f32], columns: usize) {
+    /// Replaces the content by a row-major matrix whose rows begin `stride` values apart.
+    pub fn fill(&mut self, x: &[f32], columns: usize, stride: usize) {
         let zeros = [0.0; PANEL];
-        let rows = x.len() / columns;
+        let rows = x.len().div_ceil(stride);
         self.shape(rows, columns);
         for (panel, words) in self
             .words
@@ -80,9 +72,9 @@ impl Panels {
         {
             let first = panel * PANEL;
             let width = PANEL.min(columns - first);
-            for (words, pair) in words.chunks_exact_mut(PANEL).zip(x.chunks(2 * columns)) {
-                let second = if pair.len() > columns {
-                    &pair[columns + first..][..width]
+            for (words, pair) in words.chunks_exact_mut(PANEL).zip(x.chunks(2 * stride)) {
+                let second = if pair.len() > stride {
+                    &pair[stride + first..][..width]
                 } else {
                     &zeros[..width]
                 };
@@ -91,16 +83,39 @@ impl Panels {
         }
     }
 
-    /// Replaces the content by the transpose of a row-major matrix `[columns, K]`.
-    pub fn fill_transposed(&mut self, x: &[f32], columns: usize) {
-        let depth = x.len() / columns;
-        self.shape(depth, columns);
+    /// Replaces the content by the transpose of a row-major matrix `[columns, depth]` whose rows begin `stride` values
+    /// apart.
+    pub fn fill_transposed(&mut self, x: &[f32], depth: usize, stride: usize) {
+        self.shape(depth, x.len().div_ceil(stride));
         let panel = depth.div_ceil(2) * PANEL;
-        for (column, row) in x.chunks_exact(depth).enumerate() {
+        for (column, row) in x.chunks(stride).enumerate() {
             let words = &mut self.words[column / PANEL * panel + column % PANEL..];
-            for (word, pair) in words.iter_mut().step_by(PANEL).zip(row.chunks(2)) {
+            for (word, pair) in words.iter_mut().step_by(PANEL).zip(row[..depth].chunks(2)) {
                 *word = round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16);
             }
+        }
+    }
+
+    /// As [`Panels::fill_transposed`], of rows that are words already, `pairs` each.
+    pub fn fill_transposed_words(&mut self, words: &[u32], pairs: usize, stride: usize) {
+        self.shape(2 * pairs, words.len().div_ceil(stride));
+        let panels = self.words.chunks_exact_mut((pairs * PANEL).max(1));
+        for (panel, rows) in panels.zip(words.chunks(PANEL * stride)) {
+            for (pair, out) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let column = rows[pair..].iter().step_by(stride);
+                for (out, word) in out.iter_mut().zip(column) {
+                    *out = *word;
+                }
+            }
+        }
+    }
+
+    /// As the right side of a product.
+    pub fn side(&self) -> Right<'_> {
+        Right {
+            words: &self.words,
+            steps: self.pairs,
+            columns: self.columns,
         }
     }
 
@@ -130,124 +145,42 @@ pub(crate) enum Left<'a> {
 /// # Panics
 /// When the sizes do not fit, or the CPU has no [`available`] instructions.
 pub(crate) fn product(out: &mut [f32], into: Into, left: Left, right: &Panels) {
-    assert!(available(), "the caller checks for the instructions");
-    let rows = match left {
-        Left::Rows(words) => words.len() / right.pairs,
-        Left::Transposed(panels) => panels.columns,
+    let cpu = Instructions::find().expect("the caller checks for the instructions");
+    let stride = right.pairs;
+    let (left, rows) = match left {
+        Left::Rows(words) => {
+            let rows = words.len() / stride;
+            assert_eq!(words.len(), rows * stride);
+            (avx512::Left::Rows { words, stride }, rows)
+        }
+        Left::Transposed(panels) => {
+            assert_eq!(panels.pairs, right.pairs);
+            (avx512::Left::Panels(&panels.words), panels.columns)
+        }
     };
-    match left {
-        Left::Rows(words) => assert_eq!(words.len(), rows * right.pairs),
-        Left::Transposed(panels) => assert_eq!(panels.pairs, right.pairs),
-    }
     assert_eq!(out.len(), rows * right.columns);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the CPU has the instructions, which was just asserted.
-    unsafe {
-        avx512::product(out, into, left, right, rows);
-    }
+    let columns = right.columns;
+    let mut finish = Write { out, into, columns };
+    multiply(cpu, Words::Bf16, left, rows, right.side(), &mut finish);
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx512 {
-    use std::arch::x86_64::{
-        __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_loadu_epi32,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
-    };
+/// Writes sums, or adds them.
+struct Write<'a> {
+    out: &'a mut [f32],
+    into: Into,
+    columns: usize,
+}
 
-    use super::{Into, Left, PANEL, Panels, TILE};
-
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    pub(super) fn product(out: &mut [f32], into: Into, left: Left, right: &Panels, rows: usize) {
-        let panel = right.pairs * PANEL;
-        for (index, words) in right.words.chunks_exact(panel.max(1)).enumerate() {
-            let first = index * PANEL;
-            let tile = Tile {
-                words,
-                columns: right.columns,
-                first,
-                into,
-            };
-            let mut row = 0;
-            while row < rows {
-                // A transposed left side lies in panels, which no tile may cross.
-                let (left, step, apart, most) = match left {
-                    Left::Rows(words) => (&words[row * right.pairs..], 1, right.pairs, TILE),
-                    Left::Transposed(panels) => {
-                        let place = row / PANEL * panel + row % PANEL;
-                        (
-                            &panels.words[place..],
-                            PANEL,
-                            1,
-                            TILE.min(PANEL - row % PANEL),
-                        )
-                    }
-                };
-                let count = most.min(rows - row);
-                macro_rules! tile {
-                    ($($rows:literal)*) => {
-                        match count {
-                            $($rows => tile.run::<$rows>(left, step, apart, &mut out[row * right.columns..]),)*
-                            _ => unreachable!("a tile has 1 to 12 rows"),
-                        }
-                    };
-                }
-                tile!(1 2 3 4 5 6 7 8 9 10 11 12);
-                row += count;
+impl Finish for Write<'_> {
+    #[inline(always)]
+    fn take<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]) {
+        let out = &mut self.out[row * self.columns..][columns];
+        for (sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
+            let mut sum = *sum;
+            if self.into == Into::Add {
+                sum = simd.add_f32s(sum, simd.partial_load_f32s(out));
             }
-        }
-    }
-
-    /// A panel of the right side and where its products go.
-    struct Tile<'a> {
-        words: &'a [u32],
-        columns: usize,
-        first: usize,
-        into: Into,
-    }
-
-    impl Tile<'_> {
-        /// `ROWS` rows of the left side: word `s` of row `r` is `left[r * apart + s * step]`.
-        #[target_feature(enable = "avx512f,avx512bf16")]
-        fn run<const ROWS: usize>(&self, left: &[u32], step: usize, apart: usize, out: &mut [f32]) {
-            let pairs = self.words.len() / PANEL;
-            assert!(pairs == 0 || (ROWS - 1) * apart + (pairs - 1) * step < left.len());
-            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            for (s, words) in self.words.chunks_exact(PANEL).enumerate() {
-                // SAFETY: `words` holds 32 words, read unaligned; any bits are bf16 values.
-                let right: [__m512bh; 2] = unsafe {
-                    let place = words.as_ptr().cast::<i32>();
-                    [
-                        std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_epi32(place)),
-                        std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_epi32(place.add(16))),
-                    ]
-                };
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: the largest of these places was asserted to lie inside `left`.
-                    let word = unsafe { *left.get_unchecked(r * apart + s * step) };
-                    // SAFETY: as above, any bits are bf16 values.
-                    let left = unsafe {
-                        std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word as i32))
-                    };
-                    sums[0] = _mm512_dpbf16_ps(sums[0], left, right[0]);
-                    sums[1] = _mm512_dpbf16_ps(sums[1], left, right[1]);
-                }
-            }
-            let width = PANEL.min(self.columns - self.first);
-            let masks =
-                [width.min(16), width.saturating_sub(16)].map(|lanes| ((1u32 << lanes) - 1) as u16);
-            for (r, sums) in sums.into_iter().enumerate() {
-                let out = &mut out[r * self.columns + self.first..][..width];
-                for (half, (mut sum, mask)) in sums.into_iter().zip(masks).enumerate() {
-                    let place = out.as_mut_ptr().wrapping_add(16 * half);
-                    // SAFETY: the mask lets only the `width` values of `out` be read and written.
-                    unsafe {
-                        if self.into == Into::Add {
-                            sum = _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, place));
-                        }
-                        _mm512_mask_storeu_ps(place, mask, sum);
-                    }
-                }
-            }
+            simd.partial_store_f32s(out, sum);
         }
     }
 }
@@ -309,8 +242,8 @@ mod tests {
             let mut rows = vec![0; m * k / 2];
             encode(&a, &mut rows);
             let (mut right, mut left) = (Panels::default(), Panels::default());
-            right.fill(&b, n);
-            left.fill_transposed(&a, m);
+            right.fill(&b, n, n);
+            left.fill_transposed(&a, k, k);
             for (left, into) in [(Left::Rows(&rows), Into::Replace), (Left::Transposed(&left), Into::Add)] {
                 let mut out = vec![2.0; m * n];
                 product(&mut out, into, left, &right);
@@ -329,11 +262,23 @@ mod tests {
                 .map(|at| x[at % depth * columns + at / depth])
                 .collect();
             let mut used = Panels::default();
-            used.fill(&wave(50 * 90, 0.1), 90);
-            used.fill(&x, columns);
+            used.fill(&wave(50 * 90, 0.1), 90, 90);
+            used.fill(&x, columns, columns);
             let mut fresh = Panels::default();
-            fresh.fill_transposed(&transposed, columns);
-            prop_assert_eq!(used.words, fresh.words);
+            fresh.fill_transposed(&transposed, depth, depth);
+            prop_assert_eq!(&used.words, &fresh.words);
+            // Rows further apart: what lies between them is not read.
+            let apart: Vec<f32> = x.chunks(columns).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
+            used.fill(&apart, columns, columns + 3);
+            prop_assert_eq!(&used.words, &fresh.words);
+            let apart: Vec<f32> = transposed.chunks(depth).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
+            used.fill_transposed(&apart, depth, depth + 3);
+            prop_assert_eq!(&used.words, &fresh.words);
+            let rows: Vec<u32> = transposed.chunks(depth)
+                .flat_map(|row| row.chunks(2).map(|pair| round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16)))
+                .collect();
+            used.fill_transposed_words(&rows, depth.div_ceil(2), depth.div_ceil(2));
+            prop_assert_eq!(&used.words, &fresh.words);
         }
     }
 }

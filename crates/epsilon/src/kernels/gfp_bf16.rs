@@ -28,7 +28,7 @@ impl Tokens {
             .map(|(words, tokens)| {
                 bf16::encode(tokens, words);
                 let mut columns = Panels::default();
-                columns.fill(tokens, width);
+                columns.fill(tokens, width, width);
                 columns
             })
             .collect();
@@ -68,17 +68,21 @@ impl Operands {
     /// For the forward pass: `W`, `W1` and `W2`.
     pub fn forward(sizes: &Sizes, weights: &GroupWeights) -> Self {
         let mut operands = Self::default();
-        operands.split.fill(weights.split, sizes.width);
-        operands.fc1.fill(weights.fc1, sizes.hidden);
-        operands.fc2.fill(weights.fc2, sizes.width);
+        operands.split.fill(weights.split, sizes.width, sizes.width);
+        operands.fc1.fill(weights.fc1, sizes.hidden, sizes.hidden);
+        operands.fc2.fill(weights.fc2, sizes.width, sizes.width);
         operands
     }
 
     /// For the backward pass: `W1` and `W2` transposed.
     pub fn backward(sizes: &Sizes, weights: &GroupWeights) -> Self {
         let mut operands = Self::default();
-        operands.fc1.fill_transposed(weights.fc1, sizes.width);
-        operands.fc2.fill_transposed(weights.fc2, sizes.hidden);
+        operands
+            .fc1
+            .fill_transposed(weights.fc1, sizes.hidden, sizes.hidden);
+        operands
+            .fc2
+            .fill_transposed(weights.fc2, sizes.width, sizes.width);
         operands
     }
 }
@@ -138,7 +142,7 @@ pub(super) fn backward_block(
     timed(Part::SoftmaxSum, || {
         bf16::decode(kept.global, values);
         bf16::decode(kept.attention, logits);
-        operands.global.fill(values, width);
+        operands.global.fill(values, width, width);
         let per_image = logits
             .chunks_exact_mut(count * width)
             .zip(values.chunks_exact_mut(count * width))
@@ -162,13 +166,13 @@ pub(super) fn backward_block(
         let inner = &mut scratch.activation[..rows * hidden];
         bf16::decode(kept.inner, inner);
         vector::gelu_backward_in_place(inner, inner_gradient);
-        operands.logit_gradient.fill(logits, width);
-        operands.activation.fill(inner, hidden);
+        operands.logit_gradient.fill(logits, width, width);
+        operands.activation.fill(inner, hidden, hidden);
         let activation = Left::Transposed(&operands.activation);
         product(out.fc2, into, activation, &operands.logit_gradient);
 
         vector::add_column_sums(inner_gradient, out.bias1);
-        operands.inner_gradient.fill(inner_gradient, hidden);
+        operands.inner_gradient.fill(inner_gradient, hidden, hidden);
         let global = Left::Transposed(&operands.global);
         product(out.fc1, into, global, &operands.inner_gradient);
         let words = &mut scratch.words[..rows * hidden / 2];
@@ -177,7 +181,7 @@ pub(super) fn backward_block(
     });
     timed(Part::Split, || {
         vector::add_column_sums(values, out.bias);
-        operands.value_gradient.fill(values, width);
+        operands.value_gradient.fill(values, width, width);
         let tokens = Left::Transposed(tokens);
         product(out.split, into, tokens, &operands.value_gradient);
     });

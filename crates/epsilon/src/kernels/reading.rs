@@ -18,7 +18,11 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::matrix::{Into, Matrix, product, product_strided};
-use super::vector::{self, exp, fma, vectorised};
+use super::rows::{
+    add, add_products, affine_rows, dot_rows, scale_rows, softmax_rows, softmax_rows_backward,
+    standardise_rows,
+};
+use super::vector;
 use crate::device;
 use crate::profile::fused;
 
@@ -792,147 +796,4 @@ pub(crate) fn standardise(tokens: &Tensor<3>, epsilon: f32) -> Tensor<3> {
     out.par_chunks_mut(shape[1] * shape[2])
         .for_each(|rows| standardise_rows(rows, shape[2], epsilon));
     Tensor::from_primitive::<Flex>(device::flex_from(out, &shape))
-}
-
-/// Values that are summed side by side: a register's, so that the order of a sum does not depend on the CPU.
-const LANES: usize = 16;
-
-/// The sum of `values`, in [`LANES`] parts.
-#[inline(always)]
-fn lane_sum(values: impl Iterator<Item = [f32; LANES]>, rest: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0; LANES];
-    for values in values {
-        for (lane, value) in lanes.iter_mut().zip(values) {
-            *lane += value;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest.sum::<f32>()
-}
-
-#[inline(always)]
-fn sum_of(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
-    let (lanes, rest) = row.as_chunks::<LANES>();
-    lane_sum(
-        lanes.iter().map(|x| x.map(&of)),
-        rest.iter().map(|&x| of(x)),
-    )
-}
-
-#[inline(always)]
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    lane_sum(
-        a.iter()
-            .zip(b)
-            .map(|(a, b)| std::array::from_fn(|i| a[i] * b[i])),
-        a_rest.iter().zip(b_rest).map(|(a, b)| a * b),
-    )
-}
-
-vectorised! {
-    /// Each row to mean 0 and biased variance 1.
-    pub(crate) fn standardise_rows(x: &mut [f32], width: usize, epsilon: f32) {
-        for row in x.chunks_exact_mut(width) {
-            let mean = sum_of(row, |x| x) / width as f32;
-            let variance = sum_of(row, |x| (x - mean) * (x - mean)) / width as f32;
-            let scale = 1.0 / (variance + epsilon).sqrt();
-            for x in row {
-                *x = (*x - mean) * scale;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Every row to its softmax.
-    pub(crate) fn softmax_rows(x: &mut [f32], width: usize) {
-        for row in x.chunks_exact_mut(width) {
-            let mut top = f32::NEG_INFINITY;
-            for &x in row.iter() {
-                top = if x > top { x } else { top };
-            }
-            for x in row.iter_mut() {
-                *x = exp::<FMA>(*x - top);
-            }
-            let scale = 1.0 / sum_of(row, |x| x);
-            for x in row {
-                *x *= scale;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// From softmax weights the gradient of the logits, in the place of that of the weights: `A (dA - sum A dA)`.
-    pub(crate) fn softmax_rows_backward(attention: &[f32], gradient: &mut [f32], width: usize) {
-        for (attention, gradient) in attention.chunks_exact(width).zip(gradient.chunks_exact_mut(width)) {
-            let mean = dot(attention, gradient);
-            for (gradient, &attention) in gradient.iter_mut().zip(attention) {
-                *gradient = attention * (*gradient - mean);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Every row times `scale`, element by element.
-    pub(crate) fn scale_rows(x: &[f32], scale: &[f32], out: &mut [f32]) {
-        for (x, out) in x.chunks_exact(scale.len()).zip(out.chunks_exact_mut(scale.len())) {
-            for ((out, &x), &scale) in out.iter_mut().zip(x).zip(scale) {
-                *out = x * scale;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Every row's product with `other`.
-    pub(crate) fn dot_rows(x: &[f32], other: &[f32], out: &mut [f32]) {
-        for (x, out) in x.chunks_exact(other.len()).zip(out) {
-            *out = dot(x, other);
-        }
-    }
-}
-
-vectorised! {
-    /// Every row times `scale`, and `shift` times the row's own factor.
-    pub(crate) fn affine_rows(x: &[f32], scale: &[f32], factors: &[f32], shift: &[f32], out: &mut [f32]) {
-        let width = scale.len();
-        let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(factors);
-        for ((x, out), &factor) in rows {
-            for (((out, &x), &scale), &shift) in out.iter_mut().zip(x).zip(scale).zip(shift) {
-                *out = fma::<FMA>(x, scale, factor * shift);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// The backward pass of [`affine_rows`] to scale and shift, added to what is there.
-    pub(crate) fn add_products(
-        pull: &[f32],
-        x: &[f32],
-        factors: &[f32],
-        scale: &mut [f32],
-        shift: &mut [f32],
-    ) {
-        let width = scale.len();
-        let rows = pull.chunks_exact(width).zip(x.chunks_exact(width)).zip(factors);
-        for ((pull, x), &factor) in rows {
-            let out = scale.iter_mut().zip(shift.iter_mut());
-            for (((scale, shift), &pull), &x) in out.zip(pull).zip(x) {
-                *scale = fma::<FMA>(pull, x, *scale);
-                *shift = fma::<FMA>(pull, factor, *shift);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Adds `x` to `sum`.
-    pub(crate) fn add(x: &[f32], sum: &mut [f32]) {
-        for (sum, &x) in sum.iter_mut().zip(x) {
-            *sum += x;
-        }
-    }
 }

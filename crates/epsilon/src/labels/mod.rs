@@ -1,18 +1,20 @@
 //! Label names and their vectors.
 //!
-//! A vocabulary is a list of names; [`resolve`] finds each name's vector in a GloVe or word2vec text file
-//! and reports how. A name without a vector is an error, never a silent zero vector.
+//! A vocabulary is a list of names; [`resolve()`] finds each name's vector in a [`VectorFile`] and reports how. A name without a vector is an error, never a silent zero vector.
 
 mod names;
+pub(crate) mod pickle;
 mod resolve;
 mod text_vectors;
+mod vector_file;
 
 pub use names::{read_names, read_seen_unseen};
-pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve};
+pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
 pub use text_vectors::write_text_vectors;
+pub use vector_file::{Place, VectorFile};
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong with label names and their vectors.
 #[derive(Debug, thiserror::Error)]
@@ -113,25 +115,25 @@ pub enum LabelError {
     },
     /// A vector has another number of values than the vectors before it.
     #[error(
-        "{path}, line {line}: {found}, but the vectors above it (or the header) have {expected} values"
+        "{path}, {place}: {found}, but the vectors above it (or the header) have {expected} values"
     )]
     Width {
         /// The vector file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where it stands.
+        place: Place,
         /// Values a line must have.
         expected: usize,
         /// What stands there, such as "a word and 3 values".
         found: String,
     },
     /// A value is not a number.
-    #[error("{path}, line {line}: {text:?} is not a number (vector of `{key}`)")]
+    #[error("{path}, {place}: {text:?} is not a number (vector of `{key}`)")]
     Number {
         /// The vector file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where it stands.
+        place: Place,
         /// The word of that line.
         key: String,
         /// What stands where a number should.
@@ -139,13 +141,13 @@ pub enum LabelError {
     },
     /// A value is NaN, infinite, or too large for 32 bits.
     #[error(
-        "{path}, line {line}: {text:?} is not a finite number (vector of `{key}`); repair or remove the line"
+        "{path}, {place}: {text:?} is not a finite number (vector of `{key}`); repair or remove the line"
     )]
     NotFinite {
         /// The vector file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where it stands.
+        place: Place,
         /// The word of that line.
         key: String,
         /// The value as written.
@@ -153,27 +155,25 @@ pub enum LabelError {
     },
     /// A word that is wanted has a vector of zeros.
     #[error(
-        "{path}, line {line}: the vector of `{key}` is all zeros and has no direction; remove the line"
+        "{path}, {place}: the vector of `{key}` is all zeros and has no direction; remove the line"
     )]
     ZeroRow {
         /// The vector file.
         path: PathBuf,
-        /// Line, counted from 1.
-        line: u64,
+        /// Where it stands.
+        place: Place,
         /// The word.
         key: String,
     },
     /// A word that is wanted has two vectors.
-    #[error(
-        "{path}, line {line}: `{key}` has a vector on line {first} already; remove one of the two"
-    )]
+    #[error("{path}, {place}: `{key}` has a vector on {first} already; remove one of the two")]
     DuplicateKey {
         /// The vector file.
         path: PathBuf,
-        /// Line of the second vector, counted from 1.
-        line: u64,
-        /// Line of the first vector, counted from 1.
-        first: u64,
+        /// Where the second vector stands.
+        place: Place,
+        /// Where the first vector stands.
+        first: Place,
         /// The word.
         key: String,
     },
@@ -188,6 +188,48 @@ pub enum LabelError {
         promised: u64,
         /// Vectors read.
         found: u64,
+    },
+    /// A file of word vectors, or a pickle, that does not hold what it should.
+    #[error("{path}: {reason}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A pickle that is damaged, or that asks for more than label vectors need.
+    #[error("{path}, byte {byte}: {reason}")]
+    Pickle {
+        /// The pickle.
+        path: PathBuf,
+        /// How far it was read.
+        byte: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another number of lists of words than a vector file needs.
+    #[error("{path}: {}", lists_message(*wanted, *found))]
+    Lists {
+        /// The vector file.
+        path: PathBuf,
+        /// Lists it needs.
+        wanted: usize,
+        /// Lists given.
+        found: usize,
+    },
+    /// A list of words of another length than there are vectors.
+    #[error(
+        "{list}: {found} words, but {path} holds {vectors} vectors; the list must have one line for each"
+    )]
+    ListLength {
+        /// The list.
+        list: PathBuf,
+        /// Its lines.
+        found: u64,
+        /// The vector file.
+        path: PathBuf,
+        /// Its vectors.
+        vectors: u64,
     },
     /// Labels without a vector.
     #[error("{}", resolve::unresolved_message(path, labels))]
@@ -257,6 +299,31 @@ pub enum LabelError {
         /// The other name.
         second: String,
     },
+}
+
+fn lists_message(wanted: usize, found: usize) -> String {
+    match wanted {
+        0 => "holds its own words; give no list of words".into(),
+        1 => format!("holds numbers alone; give one list of its words (vector-names), not {found}"),
+        _ => format!(
+            "holds {wanted} arrays; give a list of words (vector-names) for each, not {found}"
+        ),
+    }
+}
+
+/// A vector of another width.
+fn width_error(path: &Path, place: Place, expected: usize, values: usize) -> LabelError {
+    let found = match values {
+        0 => "a word without values".to_string(),
+        1 => "a word and 1 value".to_string(),
+        n => format!("a word and {n} values"),
+    };
+    LabelError::Width {
+        path: path.into(),
+        place,
+        expected,
+        found,
+    }
 }
 
 /// Names and one raw (not normalised) vector for each: a matrix of shape [len, dim].

@@ -3,7 +3,7 @@
 //! One pass over the vector file picks up every word some rule could use; only where a name stays without a
 //! vector does a second pass look for the nearest words.
 
-use super::text_vectors::{open, scan};
+use super::vector_file::{Place, VectorFile};
 use super::{LabelError, LabelVectors};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -119,24 +119,41 @@ pub(super) fn unresolved_message(path: &Path, labels: &[Unresolved]) -> String {
     message + "\ncorrect the names in the label list, or use a vector file that holds these words"
 }
 
-/// Finds the vector of every name in a GloVe or word2vec text file.
+/// [`resolve_words`] in a file that holds its own words, each name being its own word.
+///
+/// # Errors
+/// As [`resolve_words`].
+pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
+    resolve_words(&path.into(), names, names)
+}
+
+/// Finds the vector of every name in a vector file. Name i is looked up as `words[i]`: the same, unless two labels share
+/// a word.
 ///
 /// The rules, the first that gives a vector wins: the name as it is; its parts (split at space, `_` and `-`)
 /// joined by `_`, `-` or nothing; the mean of its parts' vectors, which must all exist. Within each rule the
 /// name's own case is tried before lower case. The file is streamed: memory holds the words some rule could
 /// use, not the file.
 ///
+/// # Panics
+/// If there are not as many words as names.
+///
 /// # Errors
 /// No name; repeated names; a damaged file (file and line are named, but values are checked only of words some
 /// rule could use); such a word with two vectors or one of zeros; a mean that is all zeros; and
 /// [`LabelError::Unresolved`], which names every label without a vector and the words nearest to it.
-pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
-    let (dim, words) = read_words(path, names)?;
+pub fn resolve_words(
+    file: &VectorFile,
+    names: &[String],
+    words: &[String],
+) -> Result<Resolved, LabelError> {
+    assert_eq!(names.len(), words.len(), "a word for each name");
+    let (dim, found_words) = read_words(file, words)?;
     let mut values = Vec::with_capacity(names.len() * dim);
     let mut report = Vec::with_capacity(names.len());
     let mut unresolved = Vec::new();
-    for name in names {
-        match find(name, &words) {
+    for (name, word) in names.iter().zip(words) {
+        match find(word, &found_words) {
             Some((found, vector)) => {
                 values.extend(vector);
                 report.push(Resolution {
@@ -144,13 +161,14 @@ pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
                     found,
                 });
             }
-            None => unresolved.push(name.as_str()),
+            None => unresolved.push(word.as_str()),
         }
     }
     if !unresolved.is_empty() {
-        let labels = explain(path, &unresolved, &words)?;
+        unresolved.dedup();
+        let labels = explain(file, &unresolved, &found_words)?;
         return Err(LabelError::Unresolved {
-            path: path.into(),
+            path: file.path.clone(),
             labels,
         });
     }
@@ -160,33 +178,39 @@ pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
     })
 }
 
-/// The words picked up from the file: line and vector.
-type Words = HashMap<String, (u64, Vec<f32>)>;
+/// The words picked up from the file: where they stand, and their vectors.
+type Words = HashMap<String, (Place, Vec<f32>)>;
 
 /// First pass: the width of the vectors, and all words that some rule for some name could use.
-fn read_words(path: &Path, names: &[String]) -> Result<(usize, Words), LabelError> {
+fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), LabelError> {
     let wanted: HashSet<String> = names.iter().flat_map(|name| candidates(name)).collect();
+    // Lists of words, such as NUS-WIDE's tags and its concepts, may share some.
+    let may_repeat = file.names.len() > 1;
     let mut words = Words::new();
-    let dim = scan(path, open(path)?, |row| {
+    let dim = file.scan(|row| {
         if !wanted.contains(row.key) {
             return Ok(());
         }
         let vector = row.parse()?;
         if vector.iter().all(|&value| value == 0.0) {
             return Err(LabelError::ZeroRow {
-                path: path.into(),
-                line: row.line,
+                path: row.path.into(),
+                place: row.place,
                 key: row.key.into(),
             });
         }
-        match words.insert(row.key.to_string(), (row.line, vector)) {
+        match words.get(row.key) {
+            Some((_, known)) if may_repeat && *known == vector => Ok(()),
             Some((first, _)) => Err(LabelError::DuplicateKey {
-                path: path.into(),
-                line: row.line,
-                first,
+                path: row.path.into(),
+                place: row.place,
+                first: *first,
                 key: row.key.into(),
             }),
-            None => Ok(()),
+            None => {
+                words.insert(row.key.to_string(), (row.place, vector));
+                Ok(())
+            }
         }
     })?;
     Ok((dim, words))
@@ -263,7 +287,11 @@ fn mean(vectors: &[&[f32]]) -> Vec<f32> {
 }
 
 /// Second pass: the words nearest to each name without a vector.
-fn explain(path: &Path, names: &[&str], words: &Words) -> Result<Vec<Unresolved>, LabelError> {
+fn explain(
+    file: &VectorFile,
+    names: &[&str],
+    words: &Words,
+) -> Result<Vec<Unresolved>, LabelError> {
     let mut labels = Vec::new();
     let mut searches = Vec::new();
     for &name in names {
@@ -293,7 +321,7 @@ fn explain(path: &Path, names: &[&str], words: &Words) -> Result<Vec<Unresolved>
             nearest: Vec::new(),
         });
     }
-    scan(path, open(path)?, |row| {
+    file.scan(|row| {
         let folded = row.key.to_lowercase();
         let (letters, length) = (letters(&folded), folded.chars().count());
         for search in searches.iter_mut().flatten() {
@@ -500,22 +528,31 @@ mod tests {
         assert!(matches!(
             error("a 1\nb 2\na 3\n", "a"),
             LabelError::DuplicateKey {
-                line: 3,
-                first: 1,
+                place: Place::Line(3),
+                first: Place::Line(1),
                 ..
             }
         ));
         assert!(matches!(
             error("b 2\na nan\n", "a"),
-            LabelError::NotFinite { line: 2, .. }
+            LabelError::NotFinite {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 2\na 0.0\n", "a"),
-            LabelError::ZeroRow { line: 2, .. }
+            LabelError::ZeroRow {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 2 3\na 1\n", "b"),
-            LabelError::Width { line: 2, .. }
+            LabelError::Width {
+                place: Place::Line(2),
+                ..
+            }
         ));
         assert!(matches!(
             error("b 1\nc -1\n", "b c"),

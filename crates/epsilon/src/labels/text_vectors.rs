@@ -2,7 +2,8 @@
 //!
 //! The file is read as a stream, one line held at a time; numbers are parsed only where a caller asks.
 
-use super::{LabelError, LabelVectors};
+use super::vector_file::{Place, Row, Values};
+use super::{LabelError, LabelVectors, width_error};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -73,51 +74,6 @@ impl<'p, R: BufRead> Lines<'p, R> {
     }
 }
 
-/// One line of a vector file, its values not yet parsed.
-pub(super) struct Row<'a> {
-    path: &'a Path,
-    /// Line, counted from 1.
-    pub(super) line: u64,
-    /// The word.
-    pub(super) key: &'a str,
-    values: &'a str,
-    dim: usize,
-}
-
-impl Row<'_> {
-    /// Parses the vector, of shape [dim].
-    pub(super) fn parse(&self) -> Result<Vec<f32>, LabelError> {
-        let mut values = Vec::new();
-        for text in fields(self.values) {
-            let path = self.path.into();
-            let (line, key) = (self.line, self.key.to_string());
-            match text.parse::<f32>() {
-                Ok(value) if value.is_finite() => values.push(value),
-                Ok(_) => {
-                    return Err(LabelError::NotFinite {
-                        path,
-                        line,
-                        key,
-                        text: text.into(),
-                    });
-                }
-                Err(_) => {
-                    return Err(LabelError::Number {
-                        path,
-                        line,
-                        key,
-                        text: text.into(),
-                    });
-                }
-            }
-        }
-        if values.len() != self.dim {
-            return Err(width_error(self.path, self.line, self.dim, values.len()));
-        }
-        Ok(values)
-    }
-}
-
 /// Shows every line of a vector file to `visit`, in file order, and gives the width of the vectors.
 ///
 /// The width is that of the header, or else of the first line, whose values must all be numbers. A word may
@@ -126,10 +82,10 @@ impl Row<'_> {
 /// # Errors
 /// Unreadable or empty file, text that is not UTF-8, vectors of mixed width, a number of vectors that is not the
 /// header's, and whatever `visit` returns. Values are checked by [`Row::parse`] only.
-pub(super) fn scan(
+pub(super) fn scan_text(
     path: &Path,
     reader: impl BufRead,
-    mut visit: impl FnMut(Row<'_>) -> Result<(), LabelError>,
+    visit: &mut impl FnMut(Row<'_>) -> Result<(), LabelError>,
 ) -> Result<usize, LabelError> {
     let mut lines = Lines::new(path, reader);
     let mut dim = None;
@@ -155,12 +111,12 @@ pub(super) fn scan(
             });
         }
         let (key, values) = split(text, width)
-            .ok_or_else(|| width_error(path, line, width, fields(text).count() - 1))?;
+            .ok_or_else(|| width_error(path, Place::Line(line), width, fields(text).count() - 1))?;
         let row = Row {
             path,
-            line,
+            place: Place::Line(line),
             key,
-            values,
+            values: Values::Text(values),
             dim: width,
         };
         if dim.is_none() {
@@ -186,7 +142,7 @@ pub(super) fn scan(
 }
 
 /// The fields of a line: GloVe separates by one space, some tools by tabs or several spaces.
-fn fields(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn fields(text: &str) -> impl Iterator<Item = &str> {
     text.split([' ', '\t']).filter(|field| !field.is_empty())
 }
 
@@ -218,23 +174,9 @@ fn split(text: &str, dim: usize) -> Option<(&str, &str)> {
     Some((text[..start].trim_end_matches([' ', '\t']), &text[start..]))
 }
 
-fn width_error(path: &Path, line: u64, expected: usize, values: usize) -> LabelError {
-    let found = match values {
-        0 => "a word without values".to_string(),
-        1 => "a word and 1 value".to_string(),
-        n => format!("a word and {n} values"),
-    };
-    LabelError::Width {
-        path: path.into(),
-        line,
-        expected,
-        found,
-    }
-}
-
 /// Writes `vectors` as a GloVe text file: `word v1 v2 ..` a line, the words of a name joined with `_`.
 ///
-/// [`super::resolve`] reads every value back exactly.
+/// [`super::resolve()`] reads every value back exactly.
 ///
 /// # Errors
 /// Two names that become the same word; a file that cannot be written.
@@ -285,7 +227,7 @@ mod tests {
 
     fn parse(text: impl AsRef<[u8]>) -> Result<(usize, Parsed), LabelError> {
         let mut rows = Vec::new();
-        let dim = scan(Path::new("v.txt"), text.as_ref(), |row| {
+        let dim = scan_text(Path::new("v.txt"), text.as_ref(), &mut |row| {
             rows.push((row.key.to_string(), row.parse()?));
             Ok(())
         })?;
@@ -371,7 +313,7 @@ mod tests {
     #[test]
     fn values_of_words_nobody_asks_for_are_not_parsed() {
         let mut keys = Vec::new();
-        scan(Path::new("v.txt"), &b"a 1 2\nb nan x\n"[..], |row| {
+        scan_text(Path::new("v.txt"), &b"a 1 2\nb nan x\n"[..], &mut |row| {
             keys.push(row.key.to_string());
             Ok(())
         })

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::dataset::SparseLabels;
 use crate::features::TokenStore;
 use crate::labels::LabelVectors;
-use crate::methods::{Batch, Dims, Precision, Targets};
+use crate::methods::{Batch, Dims, Draws, Precision, Targets};
 
 /// One training image: where its tokens and its labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,17 +68,16 @@ impl<'a> Examples<'a> {
             tokens: self.store.tokens_per_image(),
             width: self.store.dim(),
             label_width: self.vectors.dim(),
+            labels: self.vectors.len(),
+            global: self.store.manifest().header.backbone.global,
         }
     }
 
     /// All labels of all images, and their global vectors row-major, for methods that are solved in one go.
     pub fn whole(&self) -> (Targets, Vec<f32>) {
-        let mut global = vec![0.0; self.items.len() * self.store.dim()];
-        for (item, out) in self
-            .items
-            .iter()
-            .zip(global.chunks_exact_mut(self.store.dim()))
-        {
+        let width = self.store.global_dim();
+        let mut global = vec![0.0; self.items.len() * width];
+        for (item, out) in self.items.iter().zip(global.chunks_exact_mut(width)) {
             self.store.read_global(item.store_row, out);
         }
         (self.targets(&self.items), global)
@@ -169,16 +168,25 @@ pub(crate) struct LabelsOn {
     device: Device,
     tensor: Tensor<2>,
     host: Arc<LabelVectors>,
+    columns: Arc<[usize]>,
 }
 
 impl LabelsOn {
+    /// The labels that are trained on.
     pub fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
+        let columns = (0..host.len()).collect();
+        Self::known_as(host, columns, device)
+    }
+
+    /// Labels of which the method knows each as the label of this number, where it knows but these.
+    pub fn known_as(host: Arc<LabelVectors>, columns: Arc<[usize]>, device: &Device) -> Self {
         let shape = [host.len(), host.dim()];
         let data = TensorData::new(host.values().to_vec(), shape);
         Self {
             device: device.clone(),
             tensor: Tensor::from_data(data, device),
             host,
+            columns,
         }
     }
 
@@ -191,26 +199,28 @@ impl LabelsOn {
         targets: Targets,
     ) -> Batch {
         let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
-        let global = TensorData::new(global, [images, dims.width]);
+        let global = TensorData::new(global, [images, dims.global_width()]);
         Batch {
             tokens: Tensor::from_data(tokens, &self.device),
             global: Tensor::from_data(global, &self.device),
             label_vectors: self.tensor.clone(),
             label_vectors_host: self.host.clone(),
             targets,
+            columns: self.columns.clone(),
             precision: Precision::F32,
+            draws: Draws::default(),
         }
     }
 }
 
 /// Tokens and global vectors of some rows of a store.
 pub(crate) fn read(store: &TokenStore, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let (size, dim) = (store.tokens_per_image() * store.dim(), store.dim());
+    let (size, width) = (store.tokens_per_image() * store.dim(), store.global_dim());
     let mut tokens = vec![0.0; rows.len() * size];
-    let mut global = vec![0.0; rows.len() * dim];
+    let mut global = vec![0.0; rows.len() * width];
     let out = tokens
         .chunks_exact_mut(size)
-        .zip(global.chunks_exact_mut(dim));
+        .zip(global.chunks_exact_mut(width));
     for (&row, (tokens, global)) in rows.iter().zip(out) {
         store.read_tokens(row, tokens);
         store.read_global(row, global);

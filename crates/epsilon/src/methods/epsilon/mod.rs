@@ -240,6 +240,7 @@ impl Method for Epsilon {
             ranking: pairs.value * mean,
             regularisation: f64::from(regularisation) * mean,
             total: (pairs.slope + spread) * mean,
+            kept: Vec::new(),
         }
     }
 
@@ -277,6 +278,13 @@ impl Epsilon {
         if heads == 0 || !dims.width.is_multiple_of(heads) {
             return wrong(format!(
                 "heads = {heads} does not divide the token width {}",
+                dims.width
+            ));
+        }
+        if self.with_cls && dims.global_width() != dims.width {
+            return wrong(format!(
+                "with-cls: the global vector has {} values, the tokens {}: they cannot stand together",
+                dims.global_width(),
                 dims.width
             ));
         }

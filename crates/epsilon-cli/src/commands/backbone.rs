@@ -1,0 +1,106 @@
+//! `epsilon backbone`: which networks there are, and what a weight file is.
+
+use std::path::PathBuf;
+
+use epsilon::backbone::{self, Check, FAMILIES, Options, Tokens};
+
+use crate::{Outcome, console};
+
+/// List the families of backbones, or check a weight file.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Print every family: how it is recognised, its tokens, widths, hub ids and preprocessing.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read weights whole and print what they are.
+    Check {
+        /// A file, a folder, or hf:OWNER/NAME[@REVISION].
+        weights: PathBuf,
+        /// Which tokens: after the final layer norm, or after the projection too (CLIP).
+        #[arg(long, default_value = "plain", value_parser = ["plain", "projected"])]
+        tokens: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    match args.command {
+        Command::List { json: true } => console::print_json(&FAMILIES)?,
+        Command::List { json: false } => list()?,
+        Command::Check {
+            weights,
+            tokens,
+            json,
+        } => {
+            let tokens = if tokens == "projected" {
+                Tokens::Projected
+            } else {
+                Tokens::Plain
+            };
+            let path = backbone::locate(&weights, console::is_terminal())?;
+            let check = backbone::check(
+                &path,
+                &Options {
+                    tokens,
+                    ..Options::default()
+                },
+            )?;
+            if json {
+                console::print_json(&check)?;
+            } else {
+                show(&check)?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn list() -> anyhow::Result<()> {
+    for family in &FAMILIES {
+        console::print(format_args!("{}: {}", family.name, family.about))?;
+        for (key, value) in [
+            ("recognised by", family.recognised_by.join(", ")),
+            ("tokens", family.tokens.into()),
+            ("widths", family.widths.into()),
+            ("such as", family.typical.join(", ")),
+            ("preprocessing", family.preprocess.into()),
+        ] {
+            console::print(format_args!("  {key:<14} {value}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(check: &Check) -> anyhow::Result<()> {
+    let info = &check.info;
+    let preprocess = &info.preprocess;
+    for (key, value) in [
+        ("family", check.family.name.to_string()),
+        ("input", format!("{0} x {0} pixels", preprocess.size)),
+        ("tokens", format!("{} x {}", info.tokens, info.dim)),
+        ("global", check.global.to_string()),
+        ("parameters", check.parameters.to_string()),
+        ("sha256", info.weights_sha256.clone()),
+        (
+            "preprocessing",
+            format!(
+                "{:?}, {:?}, mean {:?}, std {:?}",
+                preprocess.fit, preprocess.filter, preprocess.mean, preprocess.std
+            ),
+        ),
+    ] {
+        console::print(format_args!("{key:<14} {value}"))?;
+    }
+    Ok(())
+}

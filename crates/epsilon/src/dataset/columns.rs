@@ -1,0 +1,215 @@
+//! Parquet files, as tables of photographs and as the index that is kept of a data set: whole columns in and out.
+
+use super::{DatasetError, LineError, lines};
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Rows read at once: a bound on memory that does not depend on how large the file's row groups are.
+const AT_ONCE: usize = 8192;
+
+/// The columns of some rows, in the order asked for.
+pub(super) struct Rows {
+    /// Number of rows.
+    pub(super) count: usize,
+    /// For each column, the cells of each row.
+    pub(super) texts: Vec<Cells<ByteArray>>,
+    /// The same for columns of whole numbers.
+    pub(super) numbers: Vec<Cells<i32>>,
+}
+
+/// Cells of one column: row r holds `values[starts[r]..starts[r + 1]]`, one value where the column is no list.
+pub(super) struct Cells<T> {
+    /// Where each row begins; one more than there are rows.
+    pub(super) starts: Vec<usize>,
+    /// The values.
+    pub(super) values: Vec<T>,
+    /// Whether the column is a list.
+    pub(super) is_list: bool,
+}
+
+impl<T> Cells<T> {
+    /// The values of one row.
+    pub(super) fn row(&self, row: usize) -> &[T] {
+        &self.values[self.starts[row]..self.starts[row + 1]]
+    }
+}
+
+/// What a file holds besides its rows.
+pub(super) struct About {
+    /// Rows in all.
+    pub(super) rows: usize,
+    /// Names of its columns, of the outermost fields.
+    pub(super) columns: Vec<String>,
+    /// Key-value entries of its metadata.
+    pub(super) entries: Vec<(String, String)>,
+}
+
+fn damaged(path: &Path, reason: impl std::fmt::Display) -> DatasetError {
+    DatasetError::Form {
+        path: path.into(),
+        reason: format!("not a sound Parquet file: {reason}"),
+    }
+}
+
+/// Opens a file; a panic in the reader, on a file made to harm, counts as damage.
+fn guarded<T>(
+    path: &Path,
+    read: impl FnOnce() -> Result<T, DatasetError>,
+) -> Result<T, DatasetError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(path, "its reader failed")))
+}
+
+/// What a Parquet file holds, without reading its rows.
+///
+/// # Errors
+/// An unreadable or damaged file.
+pub(super) fn about(path: &Path) -> Result<About, DatasetError> {
+    guarded(path, || {
+        let reader = open(path)?;
+        let metadata = reader.metadata().file_metadata();
+        let columns = metadata.schema().get_fields();
+        let entries = metadata.key_value_metadata().into_iter().flatten();
+        Ok(About {
+            rows: usize::try_from(metadata.num_rows()).unwrap_or(0),
+            columns: columns.iter().map(|field| field.name().into()).collect(),
+            entries: entries
+                .map(|entry| (entry.key.clone(), entry.value.clone().unwrap_or_default()))
+                .collect(),
+        })
+    })
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, DatasetError> {
+    let file = File::open(path).map_err(|source| lines::read_error(path, source))?;
+    SerializedFileReader::new(file).map_err(|error| damaged(path, error))
+}
+
+/// Hands over the rows of a file piece by piece: of the columns `texts` and `numbers`, by their outermost field's name.
+///
+/// # Errors
+/// An unreadable or damaged file, a column that is missing or of another kind, and whatever `sink` returns.
+pub(super) fn read(
+    path: &Path,
+    texts: &[&str],
+    numbers: &[&str],
+    mut sink: impl FnMut(Rows) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    guarded(path, || {
+        let file = open(path)?;
+        for index in 0..file.num_row_groups() {
+            let group = file
+                .get_row_group(index)
+                .map_err(|error| damaged(path, error))?;
+            let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+            let mut texts = columns::<ByteArrayType>(path, &*group, texts, "text")?;
+            let mut numbers = columns::<Int32Type>(path, &*group, numbers, "32-bit numbers")?;
+            let mut left = rows;
+            while left > 0 {
+                let count = left.min(AT_ONCE);
+                let error = |error| damaged(path, error);
+                let pieces = Rows {
+                    count,
+                    texts: pieces(&mut texts, count).map_err(error)?,
+                    numbers: pieces(&mut numbers, count).map_err(error)?,
+                };
+                sink(pieces)?;
+                left -= count;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A column that is being read.
+struct Column<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    /// Level at which a value is there.
+    present: i16,
+    is_list: bool,
+}
+
+fn columns<T: DataType>(
+    path: &Path,
+    group: &dyn RowGroupReader,
+    names: &[&str],
+    kind: &str,
+) -> Result<Vec<Column<T>>, DatasetError> {
+    let open = |name: &&str| {
+        let all = group.metadata().columns();
+        let mut of_field = all.iter().enumerate().filter(|(_, column)| {
+            let parts = column.column_path().parts();
+            parts.first().is_some_and(|part| part == name)
+        });
+        let (Some((index, column)), None) = (of_field.next(), of_field.next()) else {
+            return Err(damaged(path, format_args!("no plain column `{name}`")));
+        };
+        let descr = column.column_descr();
+        if descr.physical_type() != T::get_physical_type() || descr.max_rep_level() > 1 {
+            let reason = format!("the column `{name}` is not {kind} or a list of it");
+            return Err(damaged(path, reason));
+        }
+        let (present, is_list) = (descr.max_def_level(), descr.max_rep_level() == 1);
+        let reader: ColumnReader = group
+            .get_column_reader(index)
+            .map_err(|error| damaged(path, error))?;
+        Ok(Column {
+            reader: get_typed_column_reader(reader),
+            present,
+            is_list,
+        })
+    };
+    names.iter().map(open).collect()
+}
+
+fn pieces<T: DataType>(
+    columns: &mut [Column<T>],
+    count: usize,
+) -> Result<Vec<Cells<T::T>>, ParquetError> {
+    columns
+        .iter_mut()
+        .map(|column| column.read(count))
+        .collect()
+}
+
+impl<T: DataType> Column<T> {
+    /// The next `count` rows. A null is an empty list, or a cell without a value.
+    fn read(&mut self, count: usize) -> Result<Cells<T::T>, ParquetError> {
+        let (mut present, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let (rows, _, levels) = self.reader.read_records(
+            count,
+            Some(&mut present),
+            Some(&mut repeated),
+            &mut values,
+        )?;
+        if rows != count {
+            return Err(ParquetError::EOF(format!("{rows} of {count} rows")));
+        }
+        let mut starts = Vec::with_capacity(count + 1);
+        let mut place = 0;
+        for level in 0..levels {
+            if !self.is_list || repeated.get(level) == Some(&0) {
+                starts.push(place);
+            }
+            place += usize::from(self.present == 0 || present.get(level) == Some(&self.present));
+        }
+        starts.push(place);
+        if starts.len() != count + 1 || place != values.len() {
+            return Err(ParquetError::General("levels and values disagree".into()));
+        }
+        Ok(Cells {
+            starts,
+            values,
+            is_list: self.is_list,
+        })
+    }
+}
+
+/// The text of a cell.
+pub(super) fn text(value: &ByteArray) -> Result<&str, LineError> {
+    std::str::from_utf8(value.data()).map_err(|_| LineError::NotUtf8)
+}

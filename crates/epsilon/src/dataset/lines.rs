@@ -1,0 +1,168 @@
+//! Text files line by line: byte order mark and line ends removed, lines counted, memory bounded by one line.
+
+use super::{DatasetError, LineError};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+/// The longest line read, in bytes: far above a row of a thousand tags, and a bound on memory for a file without line
+/// ends.
+const LONGEST: usize = 1 << 24;
+
+/// Opens a file with a buffer large enough that reading is not bound by system calls.
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
+    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    Ok(BufReader::with_capacity(1 << 18, file))
+}
+
+pub(super) fn read_error(path: &Path, source: std::io::Error) -> DatasetError {
+    DatasetError::Read {
+        path: path.into(),
+        source,
+    }
+}
+
+pub(super) fn line_error(path: &Path, line: u64, problem: LineError) -> DatasetError {
+    DatasetError::Line {
+        path: path.into(),
+        line,
+        problem,
+    }
+}
+
+/// Hands over every line, blank ones too, as bytes with its number, counted from 1. (A line end at the end of the file
+/// starts no further line.)
+pub(super) fn for_each_raw(
+    path: &Path,
+    mut reader: impl BufRead,
+    mut sink: impl FnMut(u64, &[u8]) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let mut buffer = Vec::new();
+    for line in 1.. {
+        buffer.clear();
+        let length = (&mut reader)
+            .take(LONGEST as u64 + 1)
+            .read_until(b'\n', &mut buffer)
+            .map_err(|source| read_error(path, source))?;
+        if length == 0 {
+            break;
+        }
+        if length > LONGEST {
+            return Err(line_error(path, line, LineError::Long(LONGEST)));
+        }
+        let mut text = buffer.as_slice();
+        if line == 1 {
+            text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        }
+        while let [rest @ .., b'\n' | b'\r'] = text {
+            text = rest;
+        }
+        sink(line, text)?;
+    }
+    Ok(())
+}
+
+/// Hands over every line that is not blank as text.
+pub(super) fn for_each(
+    path: &Path,
+    reader: impl BufRead,
+    mut sink: impl FnMut(u64, &str) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    for_each_raw(path, reader, |line, bytes| {
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| line_error(path, line, LineError::NotUtf8))?;
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        sink(line, text)
+    })
+}
+
+/// The lines of a small list that are not blank, trimmed, with their numbers.
+pub(super) fn list(path: &Path) -> Result<Vec<(u64, String)>, DatasetError> {
+    let mut lines = Vec::new();
+    for_each(path, open(path)?, |line, text| {
+        lines.push((line, text.trim().to_string()));
+        Ok(())
+    })?;
+    Ok(lines)
+}
+
+/// [`list`] of names: none twice, at least one.
+pub(super) fn names(path: &Path) -> Result<Vec<String>, DatasetError> {
+    let mut first = std::collections::HashMap::new();
+    let mut names = Vec::new();
+    for (line, name) in list(path)? {
+        if let Some(first) = first.insert(name.clone(), line) {
+            return Err(line_error(path, line, LineError::Twice { name, first }));
+        }
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Err(DatasetError::Empty { path: path.into() });
+    }
+    Ok(names)
+}
+
+/// The cells of one line of a CSV file in which no cell runs over several lines.
+pub(super) fn csv_cells(text: &str) -> Result<Vec<String>, LineError> {
+    if !text.contains('"') {
+        return Ok(text.split(',').map(str::to_string).collect());
+    }
+    // A quote that is not closed would take in the line's end, which is the only line end here.
+    let mut quotes = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let mut record = csv::StringRecord::new();
+    let closed = text.bytes().filter(|&byte| byte == b'"').count() % 2 == 0;
+    match quotes.read_record(&mut record) {
+        Ok(true) if closed => Ok(record.iter().map(str::to_string).collect()),
+        _ => Err(LineError::Quotes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(bytes: &[u8]) -> Vec<(u64, String)> {
+        let mut found = Vec::new();
+        for_each_raw(Path::new("l"), bytes, |line, text| {
+            found.push((line, String::from_utf8(text.to_vec()).unwrap()));
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    #[test]
+    fn marks_and_line_ends_are_removed_and_blank_lines_counted() {
+        let found = lines(b"\xef\xbb\xbfa\r\n\r\nb\n\xef\xbb\xbfc");
+        let expected = ["a", "", "b", "\u{feff}c"];
+        assert_eq!(
+            found,
+            (1..)
+                .zip(expected.map(String::from))
+                .collect::<Vec<(u64, String)>>()
+        );
+        assert_eq!(lines(b""), []);
+    }
+
+    #[test]
+    fn a_file_without_line_ends_is_refused_before_it_fills_memory() {
+        let endless = std::io::repeat(b'x').take(LONGEST as u64 * 2);
+        let error = for_each_raw(Path::new("l"), BufReader::new(endless), |_, _| Ok(()));
+        assert!(error.unwrap_err().to_string().contains("l, line 1: longer"));
+    }
+
+    #[test]
+    fn cells_of_a_line() {
+        assert_eq!(csv_cells("a,,b").unwrap(), ["a", "", "b"]);
+        assert_eq!(
+            csv_cells(r#"/m/1,"Pigs, in ""blankets""",x"#).unwrap(),
+            ["/m/1", r#"Pigs, in "blankets""#, "x"]
+        );
+        assert!(matches!(csv_cells(r#"a,"b"#), Err(LineError::Quotes)));
+    }
+}

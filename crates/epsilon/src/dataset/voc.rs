@@ -1,0 +1,361 @@
+//! Pascal VOC (Everingham et al., IJCV 2010) from its development kit: `Annotations/<id>.xml` and
+//! `ImageSets/Main/<set>.txt` beside `JPEGImages/<id>.jpg`.
+//!
+//! An image has the classes of which it holds an object. A class of which all objects are marked as difficult is, unless
+//! told otherwise, unknown: the challenge counts it neither way.
+
+use super::lines;
+use super::summary::{Notes, WordCounts};
+use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
+use crate::labels::read_seen_unseen;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a class counts as of which all objects of an image are marked as difficult.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Difficult {
+    /// Neither positive nor negative, as in the challenge.
+    #[default]
+    Unknown,
+    /// As any other object.
+    Positive,
+    /// As if it were not there.
+    Negative,
+}
+
+/// Where VOC lies and how it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct VocOptions {
+    /// The folder of a year: `VOCdevkit/VOC2007`.
+    pub folder: PathBuf,
+    /// The set to train on.
+    #[serde(default = "trainval")]
+    pub train_set: String,
+    /// The set to measure on.
+    #[serde(default = "test")]
+    pub test_set: String,
+    /// Seen classes, one a line.
+    pub seen: PathBuf,
+    /// Unseen classes, one a line.
+    pub unseen: PathBuf,
+    /// What a class counts as of which all objects of an image are marked as difficult.
+    #[serde(default)]
+    pub difficult: Difficult,
+}
+
+fn trainval() -> String {
+    "trainval".into()
+}
+
+fn test() -> String {
+    "test".into()
+}
+
+impl VocOptions {
+    fn set(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("ImageSets/Main/{name}.txt"))
+    }
+
+    fn annotation(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("Annotations/{id}.xml"))
+    }
+
+    /// Every file that [`read`] reads.
+    ///
+    /// # Errors
+    /// Unreadable or empty sets.
+    pub fn sources(&self) -> Result<Vec<PathBuf>, DatasetError> {
+        let mut files = vec![self.seen.clone(), self.unseen.clone()];
+        for name in [&self.train_set, &self.test_set] {
+            let set = self.set(name);
+            files.extend(ids(&set)?.iter().map(|id| self.annotation(id)));
+            files.push(set);
+        }
+        Ok(files)
+    }
+}
+
+/// Reads the data set and counts it. Classes in neither list are ignored and counted; an image of both sets keeps its
+/// place in the training set and is counted.
+///
+/// # Errors
+/// Unreadable files; with file and line, XML that is damaged, an object without name, `difficult` that is not 0 or 1.
+pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
+    let (names, seen) = read_seen_unseen(&options.seen, &options.unseen)?;
+    let numbers: HashMap<&str, u32> = (0..).zip(&names).map(|(i, n)| (n.as_str(), i)).collect();
+    let mut notes = Notes::default();
+    let mut records = Vec::new();
+    let mut places = HashMap::new();
+    for (split, set) in [
+        (Split::Train, &options.train_set),
+        (Split::Test, &options.test_set),
+    ] {
+        for id in ids(&options.set(set))? {
+            if places.insert(id.clone(), split).is_some() {
+                notes.count("images listed again, left out", &id);
+                continue;
+            }
+            records.push((id, split));
+        }
+    }
+    let objects: Vec<Vec<Object>> = records
+        .par_iter()
+        .map(|(id, _)| read_objects(&options.annotation(id)))
+        .collect::<Result<_, _>>()?;
+    let mut ignored = WordCounts::new();
+    let mut unknown = 0;
+    let rows = objects
+        .into_iter()
+        .map(|objects| {
+            let mut values = vec![-1; names.len()];
+            for (class, difficult) in classes(objects) {
+                let Some(&label) = numbers.get(class.as_str()) else {
+                    *ignored.entry(class).or_default() += 1;
+                    continue;
+                };
+                values[label as usize] = match (difficult, options.difficult) {
+                    (false, _) | (true, Difficult::Positive) => 1,
+                    (true, Difficult::Negative) => -1,
+                    (true, Difficult::Unknown) => 0,
+                };
+                unknown += usize::from(values[label as usize] == 0);
+            }
+            let listed = (0..).zip(values).filter(|(_, value)| *value != 0);
+            listed.collect()
+        })
+        .collect();
+    if unknown > 0 {
+        let what = "labels left unknown because every object is difficult";
+        notes.add(what, unknown, Vec::new());
+    }
+    let folder: Arc<Path> = options.folder.as_path().into();
+    let record = |(id, split): (String, Split)| Record {
+        id: format!("JPEGImages/{id}.jpg"),
+        folder: folder.clone(),
+        split,
+    };
+    let dataset = Dataset {
+        records: records.into_iter().map(record).collect(),
+        labels: SparseLabels::new(names.len(), 0, rows)?,
+        words: names.clone(),
+        names,
+        seen,
+    };
+    let summary = Summary::new(&dataset, ignored, notes);
+    Ok((dataset, summary))
+}
+
+/// The ids of a set; a second column (of the sets of one class) is passed over.
+fn ids(set: &Path) -> Result<Vec<String>, DatasetError> {
+    let ids: Vec<String> = lines::list(set)?
+        .iter()
+        .filter_map(|(_, line)| line.split_whitespace().next().map(String::from))
+        .collect();
+    match ids.is_empty() {
+        true => Err(DatasetError::Empty { path: set.into() }),
+        false => Ok(ids),
+    }
+}
+
+/// An object of an image: its class, and whether it is marked as difficult.
+type Object = (String, bool);
+
+/// Each class of the objects, and whether all its objects are difficult.
+fn classes(objects: Vec<Object>) -> BTreeMap<String, bool> {
+    let mut classes = BTreeMap::new();
+    for (class, difficult) in objects {
+        let all = classes.entry(class).or_insert(true);
+        *all = *all && difficult;
+    }
+    classes
+}
+
+fn read_objects(path: &Path) -> Result<Vec<Object>, DatasetError> {
+    let bytes = std::fs::read(path).map_err(|source| lines::read_error(path, source))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+        lines::line_error(path, line as u64, LineError::NotUtf8)
+    })?;
+    let document = roxmltree::Document::parse(&text).map_err(|error| {
+        lines::line_error(
+            path,
+            error.pos().row.into(),
+            LineError::Xml(error.to_string()),
+        )
+    })?;
+    let mut objects = Vec::new();
+    for object in document.root_element().children() {
+        if !object.has_tag_name("object") {
+            continue;
+        }
+        let line = document.text_pos_at(object.range().start).row.into();
+        let field = |name| {
+            let mut children = object.children();
+            let child = children.find(|child| child.has_tag_name(name))?;
+            Some(child.text().unwrap_or_default().trim())
+        };
+        let error = |problem: String| lines::line_error(path, line, LineError::Xml(problem));
+        let name = field("name").filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| error("an object without a name".into()))?;
+        let difficult = match field("difficult").unwrap_or("0") {
+            "0" => false,
+            "1" => true,
+            other => return Err(error(format!("difficult is {other:?}, not 0 or 1"))),
+        };
+        objects.push((name.to_string(), difficult));
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::trees;
+    use proptest::prelude::*;
+
+    const CLASSES: [&str; 4] = ["cat", "dog", "cow", "tree"];
+
+    fn options(folder: &Path) -> VocOptions {
+        VocOptions {
+            folder: folder.into(),
+            train_set: trainval(),
+            test_set: test(),
+            seen: folder.join("seen.txt"),
+            unseen: folder.join("unseen.txt"),
+            difficult: Difficult::Unknown,
+        }
+    }
+
+    /// cat and dog seen, cow unseen, tree ignored.
+    fn world(
+        folder: &Path,
+        train: usize,
+        test: usize,
+        seed: u64,
+    ) -> Vec<(String, Vec<(usize, bool)>)> {
+        std::fs::write(folder.join("seen.txt"), "cat\ndog\n").unwrap();
+        std::fs::write(folder.join("unseen.txt"), "cow\n").unwrap();
+        trees::voc(folder, &CLASSES, [train, test], seed)
+    }
+
+    fn with(
+        xml: impl AsRef<[u8]>,
+        difficult: Difficult,
+    ) -> Result<(Dataset, Summary), DatasetError> {
+        let dir = tempfile::tempdir().unwrap();
+        world(dir.path(), 1, 1, 1);
+        std::fs::write(dir.path().join("Annotations/000001.xml"), xml).unwrap();
+        read(&VocOptions {
+            difficult,
+            ..options(dir.path())
+        })
+    }
+
+    #[test]
+    fn objects_become_labels() {
+        let object = |name: &str, difficult: u8| {
+            format!(
+                "<object>\n<name>{name}</name><difficult>{difficult}</difficult><part><name>head</name></part></object>\n"
+            )
+        };
+        let xml = format!(
+            "<annotation><filename>x</filename>{}{}{}{}</annotation>",
+            object("dog", 1),
+            object("cat", 1),
+            object("dog", 0),
+            object("tree", 0)
+        );
+        for (difficult, cat) in [
+            (Difficult::Unknown, 0),
+            (Difficult::Positive, 1),
+            (Difficult::Negative, -1),
+        ] {
+            let (dataset, summary) = with(&xml, difficult).unwrap();
+            let values: Vec<i8> = (0..3).map(|label| dataset.labels.get(0, label)).collect();
+            assert_eq!(values, [cat, 1, -1]);
+            assert!(summary.ignored_words >= 1);
+            assert_eq!(dataset.records[0].id, "JPEGImages/000001.jpg");
+        }
+    }
+
+    #[test]
+    fn damage_is_named_with_file_and_line() {
+        let message = |xml: &str| with(xml, Difficult::Unknown).unwrap_err().to_string();
+        assert!(message("<annotation>\n<object></annotation>").contains("000001.xml, line 2: "));
+        assert!(
+            message("<annotation>\n\n<object><name> </name></object></annotation>")
+                .contains("line 3: an object without a name")
+        );
+        assert!(
+            message(
+                "<annotation><object><name>cat</name><difficult>x</difficult></object></annotation>"
+            )
+            .contains("difficult is \"x\"")
+        );
+        assert!(message("").contains("000001.xml, line 1: "));
+        assert!(
+            with(b"<a>\n\xff</a>", Difficult::Unknown)
+                .unwrap_err()
+                .to_string()
+                .contains("line 2: not UTF-8")
+        );
+        let dir = tempfile::tempdir().unwrap();
+        world(dir.path(), 2, 2, 1);
+        std::fs::write(
+            dir.path().join("ImageSets/Main/test.txt"),
+            "000002  1\r\n000009 -1\r\n",
+        )
+        .unwrap();
+        assert!(
+            read(&options(dir.path()))
+                .unwrap_err()
+                .to_string()
+                .contains("000009.xml: cannot be read")
+        );
+        std::fs::write(
+            dir.path().join("ImageSets/Main/test.txt"),
+            "000002  1\r\n000003 -1\r\n",
+        )
+        .unwrap();
+        let (dataset, summary) = read(&options(dir.path())).unwrap();
+        assert_eq!((dataset.records.len(), summary.notes[0].count), (3, 1));
+        assert_eq!(options(dir.path()).sources().unwrap().len(), 2 + 2 + 4);
+        std::fs::write(dir.path().join("ImageSets/Main/test.txt"), "\n").unwrap();
+        assert!(
+            read(&options(dir.path()))
+                .unwrap_err()
+                .to_string()
+                .contains("test.txt: holds no line")
+        );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn any_tree_reads_back(train in 1usize..9, test in 1usize..9, seed in 0u64..1000) {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = world(dir.path(), train, test, seed);
+            let (dataset, summary) = read(&options(dir.path())).unwrap();
+            prop_assert_eq!((summary.train.images, summary.test.images), (train, test));
+            for (row, (id, objects)) in tree.iter().enumerate() {
+                prop_assert_eq!(&dataset.records[row].id, id);
+                for label in 0..3 {
+                    let of = |difficult| objects.contains(&(label, difficult));
+                    let expected = if of(false) { 1 } else if of(true) { 0 } else { -1 };
+                    prop_assert_eq!(dataset.labels.get(row, label), expected);
+                }
+            }
+        }
+
+        #[test]
+        fn near_xml_never_panics(xml in "<a>(<object>|</object>|<name>cat</name>|<difficult>[01x]|&amp;|&x;|<!--|\n){0,8}</a>") {
+            let _ = with(xml, Difficult::Unknown);
+        }
+    }
+}
