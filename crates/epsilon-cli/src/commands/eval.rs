@@ -270,7 +270,7 @@ fn whole(
 
 fn protocols(name: &str) -> anyhow::Result<Vec<Protocol>> {
     match name {
-        "all" => Ok(Protocol::all()),
+        "all" => Ok(Protocol::all().to_vec()),
         name => Ok(vec![name.parse()?]),
     }
 }
