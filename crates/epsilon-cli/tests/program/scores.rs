@@ -121,7 +121,11 @@ fn all_protocols_in_one_table() {
         lines.contains(&"lesa-nus,GZSL,dog,1,3,1,0.5,1,0.6666666666666666"),
         "{table}"
     );
-    assert!(lines.contains(&"sdl,seen,dog,1,2,1,1,1,1"), "{table}");
+    // Images a, b and c hold a seen label; dog is first in b, rightly, and in c, where it is unknown and so counts as absent.
+    assert!(
+        lines.contains(&"sdl,seen,dog,1,3,1,0.5,1,0.6666666666666666"),
+        "{table}"
+    );
 }
 
 #[test]
