@@ -2,6 +2,7 @@
 
 mod commands;
 mod console;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ enum Command {
     Train(commands::train::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
+    Bench(commands::bench::Args),
 }
 
 /// How a command that could start ended.
@@ -79,5 +81,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Predict(args) => commands::predict::run(args),
+        Command::Bench(args) => commands::bench::run(args),
     }
 }

@@ -29,6 +29,7 @@ mod bootstrap;
 mod columns;
 mod error;
 mod evaluation;
+pub mod files;
 mod images;
 mod input;
 mod protocol;
@@ -45,7 +46,7 @@ pub use evaluation::{
 };
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
-pub use report::Comparison;
+pub use report::{Comparison, Protocols};
 pub use table::{InMemory, Table};
 pub use top_k::TopK;
 

@@ -83,6 +83,92 @@ impl fmt::Display for Comparison<'_> {
     }
 }
 
+/// The same labels under several protocols, one a row, beside what each figure rests on; the last row says how far the
+/// protocols lie apart. A part (`ZSL`, `GZSL`, ...) is a table of its own, below the protocols' rules.
+///
+/// ```
+/// use epsilon_metrics::{InMemory, Labels, Protocol, Protocols, Scores, evaluate_protocols};
+///
+/// let scores = Scores::new(&[0.9, 0.1, 0.4, 0.3, 0.8, 0.2, 0.5, 0.7, 0.6], 3, 3)?;
+/// let labels = Labels::new(&[1, 0, 1, 1, -1, -1, -1, -1, -1], 3, 3)?;
+/// let table = InMemory::new(scores, labels)?;
+///
+/// let results = evaluate_protocols(&table, 2, &Protocol::all(), &[1], &[1, 2])?;
+/// let zsl = results.iter().map(|result| &result.zsl).collect();
+/// let gzsl = results.iter().map(|result| &result.gzsl).collect();
+/// let text = Protocols(&[("ZSL", zsl), ("GZSL", gzsl)]).to_string();
+/// assert!(text.contains("biam-oi-weighted"));
+/// assert!(text.contains("\nfurthest apart"));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Protocols<'a>(pub &'a [(&'a str, Vec<&'a Evaluation>)]);
+
+impl fmt::Display for Protocols<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = self.0.first().map_or(&[][..], |(_, first)| &first[..]);
+        for evaluation in rules {
+            write_protocol(f, &evaluation.protocol, &evaluation.settings)?;
+        }
+        for (place, (part, evaluations)) in self.0.iter().enumerate() {
+            if place > 0 {
+                writeln!(f)?;
+            }
+            write_table(f, &by_protocol(part, evaluations))?;
+        }
+        Ok(())
+    }
+}
+
+/// One row a protocol; the first row is the heading, the last one the largest difference of each figure.
+fn by_protocol(part: &str, evaluations: &[&Evaluation]) -> Vec<Vec<String>> {
+    let named: Vec<(&str, &Evaluation)> = evaluations.iter().map(|e| ("", *e)).collect();
+    let ks = ks(&named);
+    let heads = ["images kept", "positives", "labels", "mAP"];
+    let mut head = vec![part.to_string()];
+    head.extend(heads.map(String::from));
+    for k in &ks {
+        head.extend(["P", "R", "F1"].map(|figure| format!("{figure}@{k}")));
+    }
+    let mut table = vec![head];
+    let figures: [fn(&TopK) -> f64; 3] = [|t| t.precision, |t| t.recall, |t| t.f1];
+    for evaluation in evaluations {
+        let mut row = vec![evaluation.protocol.clone()];
+        row.push(format!(
+            "{} of {}",
+            evaluation.images_kept, evaluation.images_total
+        ));
+        row.push(format!("{:.2}", evaluation.positives_per_image));
+        row.push(format!(
+            "{} of {}",
+            evaluation.labels_averaged,
+            evaluation.per_label.len()
+        ));
+        row.push(map(evaluation));
+        for &k in &ks {
+            row.extend(figures.map(|figure| at_k(evaluation, k, figure)));
+        }
+        table.push(row);
+    }
+    let mut last = vec!["furthest apart".into(), String::new(), String::new()];
+    last.extend([String::new(), apart(evaluations.iter().map(|e| e.map))]);
+    for &k in &ks {
+        let at = |e: &&Evaluation| e.top_k.iter().find(|t| t.k == k).copied();
+        let found: Vec<TopK> = evaluations.iter().filter_map(at).collect();
+        last.extend(figures.map(|figure| apart(found.iter().map(figure))));
+    }
+    table.push(last);
+    table
+}
+
+/// The largest figure less the smallest.
+fn apart(figures: impl Iterator<Item = f64>) -> String {
+    let (low, high) = figures.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| {
+        (low.min(figure), high.max(figure))
+    });
+    percent((high - low).max(0.0))
+}
+
 /// Rows of figures, one column for each evaluation; the first row is the heading.
 fn figures(evaluations: &[(&str, &Evaluation)]) -> Vec<Vec<String>> {
     let row = |name: String, cell: &dyn Fn(&Evaluation) -> String| -> Vec<String> {

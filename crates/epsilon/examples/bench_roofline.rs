@@ -95,7 +95,7 @@ fn optimiser(step: &mut Step, steps: usize) -> f64 {
     for _ in 0..steps {
         let gradients = gradients.clone();
         let start = Instant::now();
-        step.adam.step(&mut step.weights, gradients, 0.0);
+        step.optimiser.step(&mut step.weights, gradients, 0.0);
         spent += start.elapsed();
     }
     spent.as_secs_f64() / steps as f64

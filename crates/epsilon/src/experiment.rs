@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use epsilon_metrics::{
-    Labels, MetricsError, Protocol, Scores, SplitEvaluation, bootstrap, evaluate, evaluate_splits,
+    InMemory, Labels, MetricsError, Protocol, Request, Scores, SplitEvaluation, Table,
+    bootstrap_table, evaluate, evaluate_protocols, evaluate_splits,
 };
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -17,7 +18,7 @@ use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
-use crate::methods::{self, Dims, MethodError};
+use crate::methods::{self, Dims, MethodError, Whole};
 use crate::model::{Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
@@ -25,6 +26,9 @@ use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
 
 /// Seed of the cut of the validation images: the same for every seed of a recipe, so that their figures compare.
 const VALIDATION_SEED: u64 = 0x5EED;
+
+/// Seed of every bootstrap: the same figures from the same scores.
+pub const BOOTSTRAP_SEED: u64 = 1;
 
 /// What can go wrong in an experiment.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +209,7 @@ pub fn extract(
         tokens: info.tokens,
         width: info.dim,
         label_width: prepared.vectors.dim(),
+        labels: prepared.dataset.seen,
         global: info.global,
     };
     recipe.method.specs(&dims)?;
@@ -244,15 +249,7 @@ impl Training<'_> {
     /// # Errors
     /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
     pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
-        let mut items = self.prepared.examples(self.store, Split::Train);
-        if items.is_empty() {
-            return Err(self.no_images());
-        }
-        let share = self.recipe.training.validation;
-        let kept = (items.len() as f64 * share).round() as usize;
-        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
-        let validation = items.split_off(items.len() - kept);
-        items.sort_by_key(|item| item.store_row);
+        let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
@@ -263,7 +260,16 @@ impl Training<'_> {
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
                 }
-                method.solve(&dims, &global, &targets, examples.vectors(), self.device)?
+                let dataset = &self.prepared.dataset;
+                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+                let whole = Whole {
+                    global: &global,
+                    targets: &targets,
+                    labels: examples.vectors(),
+                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    seed: self.seed,
+                };
+                method.solve(&dims, &whole, self.device)?
             }
             methods::Fit::Gradient(method) => {
                 let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
@@ -284,6 +290,29 @@ impl Training<'_> {
         Ok(self.model(dims, weights))
     }
 
+    /// The training images and the validation images, which are the same for every seed.
+    fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
+        let mut items = self.prepared.examples(self.store, Split::Train);
+        if items.is_empty() {
+            return Err(self.no_images());
+        }
+        let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
+        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+        let validation = items.split_off(items.len() - kept);
+        items.sort_by_key(|item| item.store_row);
+        Ok((items, validation))
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where none are kept.
+    ///
+    /// # Errors
+    /// No image with tokens.
+    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+        let (_, validation) = self.split()?;
+        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        Ok((!validation.is_empty()).then(map))
+    }
+
     fn no_images(&self) -> ExperimentError {
         ExperimentError::NoImages {
             store: self.store.dir().into(),
@@ -295,7 +324,15 @@ impl Training<'_> {
     fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let scorer = Scorer::new(&self.recipe.method, weights, dims, vectors, self.device);
+        let columns = (0..labels).collect();
+        let scorer = Scorer::new(
+            &self.recipe.method,
+            weights,
+            dims,
+            vectors,
+            columns,
+            self.device,
+        );
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let scores = scorer.score_rows(self.store, &rows, &mut |_| {});
         let targets = dense(&self.prepared.dataset, images, labels);
@@ -359,8 +396,7 @@ impl Training<'_> {
 /// Measures a model on the test images under a recipe's protocol, top-K sizes and bootstrap.
 ///
 /// # Errors
-/// [`ExperimentError::NoImages`], [`ExperimentError::Model`] for tokens of another backbone, and
-/// [`ExperimentError::Metrics`].
+/// As [`score`]; [`ExperimentError::Metrics`].
 pub fn measure(
     model: &Model,
     prepared: &Prepared,
@@ -369,6 +405,37 @@ pub fn measure(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<SplitEvaluation, ExperimentError> {
+    let scored = score(model, prepared, store, device, progress)?;
+    let protocol = [settings.protocol.parse()?];
+    let mut figures = scored.measure(&protocol, settings)?;
+    Ok(figures.remove(0))
+}
+
+/// A model's scores of the test images, and what is true of them.
+pub struct Scored {
+    /// Ids of the images.
+    pub images: Vec<String>,
+    /// Names of the labels, the seen ones first.
+    pub labels: Vec<String>,
+    /// How many labels are seen.
+    pub seen: usize,
+    /// Scores, row-major `[images, labels]`.
+    pub scores: Vec<f32>,
+    /// +1, -1 or 0 (unknown), likewise.
+    targets: Vec<i8>,
+}
+
+/// Scores the test images that have tokens.
+///
+/// # Errors
+/// [`ExperimentError::NoImages`], and [`ExperimentError::Model`] for tokens of another backbone.
+pub fn score(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Scored, ExperimentError> {
     model.check_backbone(&store.manifest().header.backbone)?;
     let images = prepared.examples(store, Split::Test);
     if images.is_empty() {
@@ -380,31 +447,66 @@ pub fn measure(
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let scorer = model.scorer(&prepared.vectors, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
-    let count = prepared.dataset.names.len();
-    let targets = dense(&prepared.dataset, &images, count);
-
-    let protocol: Protocol = settings.protocol.parse()?;
-    let scores = Scores::new(&scores, rows.len(), count)?;
-    let targets = Labels::new(&targets, rows.len(), count)?;
-    let seen = prepared.dataset.seen;
-    let mut figures = evaluate_splits(
+    let dataset = &prepared.dataset;
+    let id = |item: &Example| dataset.records[item.label_row].id.clone();
+    Ok(Scored {
+        images: images.iter().map(id).collect(),
+        labels: dataset.names.clone(),
+        seen: dataset.seen,
         scores,
-        targets,
-        seen,
-        &protocol,
-        &settings.k_zsl,
-        &settings.k_gzsl,
-    )?;
-    if settings.bootstrap > 0 {
-        let all: Vec<usize> = (0..count).collect();
+        targets: dense(dataset, &images, dataset.names.len()),
+    })
+}
+
+impl Scored {
+    /// ZSL, seen and GZSL figures under each of these protocols, with the top-K sizes and the bootstrap of `settings`.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Metrics`].
+    pub fn measure(
+        &self,
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<SplitEvaluation>, ExperimentError> {
+        let (images, labels) = (self.images.len(), self.labels.len());
+        let scores = Scores::new(&self.scores, images, labels)?;
+        let targets = Labels::new(&self.targets, images, labels)?;
+        let table = InMemory::new(scores, targets)?;
+        Ok(split_figures(&table, self.seen, protocols, settings)?)
+    }
+}
+
+/// ZSL, seen and GZSL figures of a table whose first `seen` labels are the seen ones under each of these protocols, with
+/// the top-K sizes and the bootstrap of `settings`.
+///
+/// # Errors
+/// As [`evaluate_protocols`] and [`bootstrap_table`].
+pub fn split_figures(
+    table: &impl Table,
+    seen: usize,
+    protocols: &[Protocol],
+    settings: &EvaluationSettings,
+) -> Result<Vec<SplitEvaluation>, MetricsError> {
+    let (k_zsl, k_gzsl) = (&settings.k_zsl, &settings.k_gzsl);
+    let mut figures = evaluate_protocols(table, seen, protocols, k_zsl, k_gzsl)?;
+    if settings.bootstrap == 0 {
+        return Ok(figures);
+    }
+    let all: Vec<usize> = (0..table.labels()).collect();
+    for (figures, protocol) in figures.iter_mut().zip(protocols) {
         let parts = [
             (&mut figures.zsl, &all[seen..]),
             (&mut figures.seen, &all[..seen]),
             (&mut figures.gzsl, &all[..]),
         ];
         for (part, columns) in parts {
-            let spread = bootstrap(scores, targets, columns, &protocol, settings.bootstrap, 1)?;
-            part.bootstrap = Some(spread);
+            let request = Request {
+                columns,
+                protocol,
+                ks: &[],
+            };
+            let resamples = settings.bootstrap;
+            part.bootstrap = Some(bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?);
         }
     }
     Ok(figures)

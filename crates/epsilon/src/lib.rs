@@ -2,7 +2,8 @@
 //!
 //! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`features`]), a method
 //! ([`methods`]) trained by [`training`], scores ([`model`]). [`labels`] finds the vectors of label names, [`dataset`]
-//! reads lists of photographs, [`experiment`] puts a [`recipe`] together from all of them.
+//! reads lists of photographs, [`experiment`] puts a [`recipe`] together from all of them, and
+//! [`comparison`] makes many recipes of one table.
 
 pub use burn;
 
@@ -10,6 +11,7 @@ mod files;
 mod kernels;
 
 pub mod backbone;
+pub mod comparison;
 pub mod dataset;
 pub mod device;
 pub mod experiment;

@@ -15,7 +15,7 @@ use crate::backbone::BackboneInfo;
 use crate::features::TokenStore;
 use crate::files;
 use crate::labels::{LabelError, LabelVectors};
-use crate::methods::{Dims, Kind, MethodError, Targets};
+use crate::methods::{Dims, Kind, MethodError, Targets, Vocabulary};
 use crate::parameters::Weights;
 use crate::training::{LabelsOn, read};
 
@@ -51,6 +51,19 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with them.
         source: LabelError,
+    },
+    /// A label that a method with a closed vocabulary was not trained on.
+    #[error(
+        "the method `{method}` scores only the {known} labels it was trained on, and \"{label}\" is none of them: \
+         give some of those, or train a method that goes by label vectors"
+    )]
+    Unknown {
+        /// The method.
+        method: &'static str,
+        /// The label.
+        label: String,
+        /// Labels that the model knows.
+        known: usize,
     },
     /// Tokens or label vectors of another kind than the model was trained on.
     #[error(
@@ -213,7 +226,8 @@ impl Model {
     /// A scorer of these labels (any names; their vectors need not be unit length).
     ///
     /// # Errors
-    /// [`ModelError::Mismatch`] when the vectors have another width than the model's.
+    /// [`ModelError::Mismatch`] when the vectors have another width than the model's, [`ModelError::Unknown`] for labels
+    /// that a method with a closed vocabulary was not trained on.
     pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
         if labels.dim() != self.card.dims.label_width {
             return Err(ModelError::Mismatch {
@@ -223,13 +237,32 @@ impl Model {
                 remedy: "give the vector file the model was trained with",
             });
         }
+        let columns = match self.card.method.vocabulary() {
+            Vocabulary::Open => (0..labels.len()).collect(),
+            Vocabulary::Closed => self.columns(labels.names())?,
+        };
         Ok(Scorer::new(
             &self.card.method,
             &self.weights,
             self.card.dims,
             Arc::new(labels.unit()),
+            columns,
             device,
         ))
+    }
+
+    /// The number of each of these labels among those the model was trained on.
+    fn columns(&self, names: &[String]) -> Result<Arc<[usize]>, ModelError> {
+        let known = &self.card.labels[..self.card.dims.labels.min(self.card.labels.len())];
+        let column = |name: &String| {
+            let found = known.iter().position(|label| label == name);
+            found.ok_or_else(|| ModelError::Unknown {
+                method: self.card.method.name(),
+                label: name.clone(),
+                known: known.len(),
+            })
+        };
+        names.iter().map(column).collect()
     }
 
     /// Whether tokens of this backbone are what the model reads.
@@ -320,12 +353,14 @@ pub struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// A scorer with a method's weights; `labels` are unit length.
+    /// A scorer with a method's weights; `labels` are unit length, and `columns` their numbers among the labels the method
+    /// was trained on, which only one with a closed vocabulary asks for.
     pub fn new(
         method: &'a Kind,
         weights: &'a Weights,
         dims: Dims,
         labels: Arc<LabelVectors>,
+        columns: Arc<[usize]>,
         device: &Device,
     ) -> Self {
         let count = labels.len();
@@ -333,7 +368,7 @@ impl<'a> Scorer<'a> {
             method,
             weights,
             dims,
-            labels: LabelsOn::new(labels, device),
+            labels: LabelsOn::known_as(labels, columns, device),
             count,
         }
     }
@@ -374,6 +409,7 @@ mod tests {
             tokens: 1,
             width: 2,
             label_width: 3,
+            labels: 1,
             global: None,
         };
         let method = Kind::Ridge(Ridge::default());

@@ -34,6 +34,8 @@ pub enum Start {
     Constant(f32),
     /// Normal with this standard deviation, cut at two standard deviations (as timm's `trunc_normal_`).
     TruncatedNormal(f32),
+    /// Normal with this standard deviation.
+    Normal(f32),
     /// Uniform in `[-bound, bound]`.
     Uniform(f32),
 }
@@ -48,6 +50,7 @@ impl Start {
         match self {
             Start::Constant(value) => value,
             Start::Uniform(bound) => rng.random_range(-bound..=bound),
+            Start::Normal(deviation) => standard_normal(rng) * deviation,
             Start::TruncatedNormal(deviation) => loop {
                 let value = standard_normal(rng);
                 if value.abs() <= 2.0 {
@@ -73,6 +76,8 @@ pub struct Spec {
     pub shape: Vec<usize>,
     /// First values.
     pub start: Start,
+    /// Whether gradients change it; otherwise it is only kept with the model, such as running statistics.
+    pub trained: bool,
 }
 
 impl Spec {
@@ -82,6 +87,15 @@ impl Spec {
             name: name.into(),
             shape: shape.to_vec(),
             start,
+            trained: true,
+        }
+    }
+
+    /// The same, kept with the model and changed by no gradient.
+    pub fn kept(self) -> Self {
+        Self {
+            trained: false,
+            ..self
         }
     }
 
@@ -185,18 +199,52 @@ impl Weights {
         &self.values
     }
 
-    /// Takes the flat values out, leaving the specifications to [`Weights::put`] them back.
-    pub(crate) fn take(&mut self) -> Vec<Tensor<1>> {
-        std::mem::take(&mut self.values)
+    /// Specifications and flat values of the weights that gradients change, in order.
+    pub fn trained(&self) -> impl Iterator<Item = (&Spec, &Tensor<1>)> {
+        let all = self.specs.iter().zip(&self.values);
+        all.filter(|(spec, _)| spec.trained)
     }
 
-    pub(crate) fn put(&mut self, values: Vec<Tensor<1>>) {
-        self.values = values;
+    /// Passes every trained weight through `change`, in order; it is held nowhere else meanwhile.
+    pub(crate) fn change(&mut self, mut change: impl FnMut(usize, Tensor<1>) -> Tensor<1>) {
+        let all = self.specs.iter().zip(&mut self.values);
+        let trained = all.filter(|(spec, _)| spec.trained);
+        for (place, (_, value)) in trained.enumerate() {
+            let nothing = Tensor::empty([0], &value.device());
+            *value = change(place, std::mem::replace(value, nothing));
+        }
     }
 
-    /// Number of values in all weights.
+    /// Replaces the flat values of a weight.
+    ///
+    /// # Panics
+    /// When the method names a weight it did not specify.
+    pub fn set(&mut self, name: &str, value: Tensor<1>) {
+        let place = self.place(name);
+        self.values[place] = value;
+    }
+
+    /// Replaces the values of a weight by values on the host.
+    ///
+    /// # Panics
+    /// When the method names a weight it did not specify, or gives another number of values: defects of the method.
+    pub fn set_host(&mut self, name: &str, values: Vec<f32>, place: &Device) {
+        let length = values.len();
+        assert_eq!(length, self.specs[self.place(name)].len(), "`{name}`");
+        self.set(
+            name,
+            Tensor::from_data(TensorData::new(values, [length]), place),
+        );
+    }
+
+    fn place(&self, name: &str) -> usize {
+        let place = self.places.get(name);
+        *place.unwrap_or_else(|| panic!("the method specifies no weight `{name}`"))
+    }
+
+    /// Number of values in all trained weights.
     pub fn count(&self) -> usize {
-        self.specs.iter().map(Spec::len).sum()
+        self.trained().map(|(spec, _)| spec.len()).sum()
     }
 
     /// Whether there is a weight of this name.
@@ -209,14 +257,19 @@ impl Weights {
     /// # Panics
     /// When the method asks for a name or a rank it did not specify: a defect of the method, not of its input.
     pub fn get<const R: usize>(&self, name: &str) -> Tensor<R> {
-        let place = *self
-            .places
-            .get(name)
-            .unwrap_or_else(|| panic!("the method specifies no weight `{name}`"));
+        let place = self.place(name);
         let shape: [usize; R] = self.specs[place].shape[..]
             .try_into()
             .unwrap_or_else(|_| panic!("`{name}` is not of rank {R}"));
         self.values[place].clone().reshape(shape)
+    }
+
+    /// The flat values of the weight of this name.
+    ///
+    /// # Panics
+    /// When the method names a weight it did not specify.
+    pub fn get_flat(&self, name: &str) -> Tensor<1> {
+        self.values[self.place(name)].clone()
     }
 
     /// Weight and bias of the linear map of this name.
@@ -227,24 +280,23 @@ impl Weights {
         )
     }
 
-    /// A copy whose values are leaves of a fresh autodiff graph.
+    /// A copy whose trained values are leaves of a fresh autodiff graph.
     pub fn tracked(&self) -> Self {
+        let track = |(spec, value): (&Spec, &Tensor<1>)| match spec.trained {
+            true => value.clone().autodiff().require_grad(),
+            false => value.clone().autodiff(),
+        };
         Self {
             specs: self.specs.clone(),
-            values: self
-                .values
-                .iter()
-                .map(|value| value.clone().autodiff().require_grad())
-                .collect(),
+            values: self.specs.iter().zip(&self.values).map(track).collect(),
             places: self.places.clone(),
         }
     }
 
-    /// Gradients of tracked weights, flat, in order; zeros where the loss does not depend on a weight.
+    /// Gradients of tracked weights that are trained, flat, in order; zeros where the loss does not depend on one.
     pub fn gradients(&self, gradients: &mut Gradients) -> Vec<Tensor<1>> {
-        self.values
-            .iter()
-            .map(|leaf| {
+        self.trained()
+            .map(|(_, leaf)| {
                 leaf.grad_remove(gradients)
                     .unwrap_or_else(|| leaf.clone().inner().zeros_like())
             })

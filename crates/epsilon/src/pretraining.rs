@@ -17,7 +17,7 @@ use crate::dataset::{DatasetError, Split};
 use crate::files;
 use crate::image::{Filter, Fit, Preprocess, RgbImage};
 use crate::parameters::{self, Weights};
-use crate::training::{Adam, AdamSettings, Progress, Schedule};
+use crate::training::{AdamSettings, Optimiser, OptimiserSettings, Progress, Schedule};
 
 /// Pictures of this seed are drawn for the backbone; the quickstart draws others.
 const SCENES_SEED: u64 = 1000;
@@ -111,11 +111,11 @@ pub fn run(
         ));
     }
     let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(WEIGHTS_SEED), &device);
-    let settings = AdamSettings {
+    let settings = OptimiserSettings::Adam(AdamSettings {
         weight_decay: 0.0,
         ..AdamSettings::default()
-    };
-    let mut adam = Adam::new(settings, &weights);
+    });
+    let mut adam = Optimiser::new(settings, &weights);
     let schedule = Schedule::Cosine { floor: 0.01 };
     for step in 0..steps {
         let pictures = Pictures::draw(&scenes, &config, step, &device);
@@ -131,6 +131,7 @@ pub fn run(
             steps_per_epoch: steps.div_ceil(20),
             epochs: 20,
             warm_up: 1.0,
+            plateaus: 0,
         };
         adam.step(&mut weights, gradients, LEARNING_RATE * schedule.factor(at));
         progress(step + 1, f64::from(value));

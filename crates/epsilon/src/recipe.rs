@@ -238,7 +238,12 @@ impl Recipe {
             path: path.into(),
             source,
         })?;
-        let mut recipe = Self::parse(path, &text)?;
+        Self::resolve(path, &text)
+    }
+
+    /// [`Recipe::read`] with the text of a recipe that stands at `path` or is made from what does.
+    pub(crate) fn resolve(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let mut recipe = Self::parse(path, text)?;
         let absolute = std::path::absolute(path).map_err(|source| RecipeError::Read {
             path: path.into(),
             source,
@@ -331,7 +336,7 @@ impl Recipe {
 }
 
 /// Adds the nearest known key to a message about an unknown one.
-fn with_nearest(message: &str) -> String {
+pub(crate) fn with_nearest(message: &str) -> String {
     let mut quoted = message
         .split("unknown field")
         .nth(1)

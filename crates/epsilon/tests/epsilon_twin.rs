@@ -11,9 +11,9 @@ use epsilon::loss::{self, Negatives, PairWeight};
 use epsilon::methods::epsilon::{
     Epsilon, GlobalSource, GroupScore, Modules, RefinementScale, RefinementSoftmax,
 };
-use epsilon::methods::{Batch, Dims, Method, Precision, Targets};
+use epsilon::methods::{Batch, Dims, Draws, Method, Precision, Targets};
 use epsilon::parameters::Weights;
-use epsilon::training::{Adam, AdamSettings};
+use epsilon::training::{Optimiser, OptimiserSettings};
 use safetensors::{Dtype, SafeTensors};
 
 const SETTINGS: [&str; 14] = [
@@ -128,6 +128,7 @@ impl Fixture {
             tokens: self.tensors["tokens"].0[1],
             width: self.size("dim"),
             label_width: self.size("label_dim"),
+            labels: self.tensors["label_vectors"].0[0],
             global: None,
         }
     }
@@ -197,7 +198,9 @@ impl Fixture {
             label_vectors: self.tensor("label_vectors"),
             label_vectors_host: self.label_vectors(),
             targets: Targets::new(targets, labels),
+            columns: (0..labels).collect(),
             precision: Precision::F32,
+            draws: Draws::default(),
         }
     }
 
@@ -289,7 +292,7 @@ fn losses_over_twenty_adam_steps_within_1e_3() {
     let mut weights = fixture.weights(&settings);
     let batch = fixture.batch(true);
     let images = batch.tokens.dims()[0];
-    let mut adam = Adam::new(AdamSettings::default(), &weights);
+    let mut adam = Optimiser::new(OptimiserSettings::default(), &weights);
     for (step, &theirs) in fixture.tensors["out.adam_losses"].1.iter().enumerate() {
         let tracked = weights.tracked();
         let loss = settings.loss(&tracked, &batch, images);

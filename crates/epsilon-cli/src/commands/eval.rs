@@ -1,30 +1,68 @@
-//! `epsilon eval`: measures a trained model again, under any protocol.
+//! `epsilon eval`: measures a trained model again, or any program's scores, under any protocol.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use epsilon::experiment;
+use anyhow::{Context, bail};
+use epsilon::dataset::{Split, table};
+use epsilon::experiment::{self, BOOTSTRAP_SEED};
 use epsilon::features::TokenStore;
+use epsilon::labels::read_names;
 use epsilon::model::Model;
-use epsilon::recipe::Recipe;
-use epsilon_metrics::Protocol;
+use epsilon::recipe::{EvaluationSettings, Recipe};
+use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
+use epsilon_metrics::{
+    Evaluation, Protocol, Protocols, Request, SplitEvaluation, Table, bootstrap_table,
+    evaluate_table,
+};
 
 use crate::{Outcome, console};
 
-/// Measure a model on its recipe's test images.
+/// How many names a message lists.
+const FEW: usize = 3;
+
+/// Measure a model on its recipe's test images, or any program's scores.
 #[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["model", "scores"])))]
 pub struct Args {
     /// The model.
-    model: PathBuf,
+    model: Option<PathBuf>,
     /// The token store [default: the `tokens` folder of the model's run].
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "scores")]
     store: Option<PathBuf>,
     /// Another data set than the model's own: the recipe that names it.
-    #[arg(long, value_name = "RECIPE")]
+    #[arg(long, value_name = "RECIPE", conflicts_with = "scores")]
     data: Option<PathBuf>,
-    /// The protocol [default: the recipe's].
-    #[arg(long, value_parser = Protocol::NAMES.to_vec())]
+    /// Instead of a model, scores: .npy, .safetensors or .csv, images x labels.
+    #[arg(long, value_name = "FILE", requires = "labels")]
+    scores: Option<PathBuf>,
+    /// What is true of the scores' images: .npy, .safetensors or .csv of 1, -1, 0 (unknown), or a data set's table (.tsv,
+    /// .jsonl), whose test images are measured.
+    #[arg(long, value_name = "FILE", requires = "scores")]
+    labels: Option<PathBuf>,
+    /// The seen labels of the scores, one a line [default: those that are not unseen].
+    #[arg(long, value_name = "LIST", requires = "scores")]
+    seen: Option<PathBuf>,
+    /// The unseen labels of the scores, one a line [default: those that are not seen].
+    #[arg(long, value_name = "LIST", requires = "scores")]
+    unseen: Option<PathBuf>,
+    /// What a 0 among the labels means [default: unknown, where there is a -1 too].
+    #[arg(long, value_parser = ["negative", "unknown"], requires = "scores")]
+    zero: Option<String>,
+    /// The protocol, or all of them in one table [default: the recipe's, for scores `epsilon`].
+    #[arg(long, value_parser = [&Protocol::NAMES[..], &["all"]].concat())]
     protocol: Option<String>,
+    /// K of the top-K figures, such as 3,5 [default: the recipe's, for scores the protocol's].
+    #[arg(long, value_name = "K,K", value_delimiter = ',')]
+    k: Option<Vec<usize>>,
+    /// Resamples of the images for the error of the mAP, 0 for none [default: the recipe's, for scores 200].
+    #[arg(long, value_name = "N")]
+    bootstrap: Option<usize>,
+    /// Write the figures of each label into a CSV file.
+    #[arg(long, value_name = "FILE")]
+    per_label: Option<PathBuf>,
+    /// Write the model's scores for other tools: .npy or .safetensors with names beside, or .csv.
+    #[arg(long, value_name = "FILE", conflicts_with = "scores")]
+    save_scores: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
@@ -34,42 +72,271 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    match (&args.model, &args.scores, &args.labels) {
+        (Some(model), ..) => of_model(&args, model)?,
+        (None, Some(scores), Some(labels)) => of_scores(&args, scores, labels)?,
+        // The command line's rules leave nothing else.
+        (None, ..) => bail!("give a model, or --scores and --labels"),
+    }
+    Ok(Outcome::Done)
+}
+
+fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let device = epsilon::device::device(&args.device)?;
-    let model = Model::load(&args.model, &device)?;
-    let mut recipe = match &args.data {
+    let model = Model::load(path, &device)?;
+    let recipe = match &args.data {
         Some(path) => Recipe::read(path)?,
         None => serde_json::from_value(model.card.recipe.clone())
-            .with_context(|| format!("{}: its recipe", args.model.display()))?,
+            .with_context(|| format!("{}: its recipe", path.display()))?,
     };
-    if let Some(protocol) = args.protocol {
-        recipe.evaluation.protocol = protocol;
-    }
-    let run = args.model.parent().and_then(|seed| seed.parent());
+    let run = path.parent().and_then(|seed| seed.parent());
     let beside = run.map(|run| run.join("tokens")).unwrap_or_default();
     let own = recipe.features.store.clone().unwrap_or(beside);
-    let store = TokenStore::open(&args.store.unwrap_or(own))
+    let store = TokenStore::open(args.store.as_ref().unwrap_or(&own))
         .context("give the model's token store with --store")?;
     let prepared = match run {
         Some(run) if args.data.is_none() => experiment::prepare_in(&recipe, run)?,
         _ => experiment::prepare(&recipe)?,
     };
-    let bar = console::bar(0, "measure");
-    let figures = experiment::measure(
-        &model,
-        &prepared,
-        &store,
-        &recipe.evaluation,
-        &device,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    )?;
-    bar.finish_and_clear();
-    if args.json {
-        console::print_json(&figures)?;
-    } else {
-        console::print(&figures)?;
+    let mut settings = recipe.evaluation;
+    let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
+    settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
+    if let Some(ks) = &args.k {
+        let dataset = &prepared.dataset;
+        settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
+        settings.k_gzsl.clone_from(ks);
     }
-    Ok(Outcome::Done)
+    let bar = console::bar(0, "measure");
+    let scored = experiment::score(&model, &prepared, &store, &device, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    if let Some(path) = &args.save_scores {
+        write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
+    }
+    let figures = Figures::Splits(scored.measure(&protocols, &settings)?);
+    figures.write_per_label(args, |column| scored.labels[column].clone())?;
+    figures.print(args.json)
+}
+
+fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
+    let protocols = protocols(args.protocol.as_deref().unwrap_or("epsilon"))?;
+    let scores = ScoreTable::read(scores)?;
+    let zero = args.zero.as_deref().map(|zero| match zero {
+        "negative" => Zero::Negative,
+        _ => Zero::Unknown,
+    });
+    let extension = labels.extension().unwrap_or_default().to_ascii_lowercase();
+    let mut joined = match extension.to_str() {
+        Some("tsv" | "jsonl" | "ndjson") => join_data_set(args, scores, labels)?,
+        _ => Joined::new(scores, &LabelTable::read(labels)?, zero)?,
+    };
+    let (images, all) = (joined.images(), joined.labels());
+    let seen = split(args, &mut joined)?;
+    let ks = match &args.k {
+        Some(ks) => ks.clone(),
+        None => fitting(protocols[0].ks(), joined.labels()),
+    };
+    let resamples = args
+        .bootstrap
+        .unwrap_or(EvaluationSettings::default().bootstrap);
+    let measured = match seen {
+        Some(seen) => {
+            let settings = EvaluationSettings {
+                k_zsl: fitting(&ks, joined.labels() - seen),
+                k_gzsl: ks,
+                bootstrap: resamples,
+                ..Default::default()
+            };
+            experiment::split_figures(&joined, seen, &protocols, &settings).map(Figures::Splits)
+        }
+        None => whole(&joined, &protocols, &ks, resamples).map(Figures::Whole),
+    };
+    let figures = measured.map_err(|error| joined.name(error))?;
+    figures.write_per_label(args, |column| joined.label(column))?;
+    if !args.json {
+        let by = |by_name| if by_name { "name" } else { "place" };
+        console::print(format_args!(
+            "{images} images matched by {}, {all} labels matched by {}{}\n",
+            by(joined.images_by_name()),
+            by(joined.labels_by_name()),
+            match all - joined.labels() {
+                0 => String::new(),
+                out => format!(", {out} in neither list left out"),
+            }
+        ))?;
+    }
+    figures.print(args.json)
+}
+
+/// Joins scores with the test images of a data set's table.
+fn join_data_set(args: &Args, scores: ScoreTable, path: &Path) -> anyhow::Result<Joined> {
+    let (Some(seen), Some(unseen)) = (&args.seen, &args.unseen) else {
+        bail!(
+            "{}: a data set's table needs --seen and --unseen",
+            path.display()
+        );
+    };
+    let (dataset, _) = table::read(&table::TableOptions {
+        table: path.into(),
+        images: PathBuf::new(),
+        seen: seen.clone(),
+        unseen: unseen.clone(),
+    })?;
+    let rows = dataset.rows(Split::Test);
+    let ids = rows.iter().map(|&row| dataset.records[row].id.clone());
+    let labels =
+        LabelTable::from_rows(path, ids.collect(), dataset.names.clone(), |image, out| {
+            dataset.labels.dense_row(rows[image], out);
+        })?;
+    Ok(Joined::new(scores, &labels, Some(Zero::Unknown))?)
+}
+
+/// Puts the seen labels first and tells their number; `None` where no list was given.
+fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
+    if args.seen.is_none() && args.unseen.is_none() {
+        return Ok(None);
+    }
+    let Some(names) = joined.label_names().map(<[String]>::to_vec) else {
+        bail!(
+            "--seen and --unseen need the labels' names: put them beside the scores, one a line, in NAME.labels.txt"
+        );
+    };
+    let columns = |list: &Option<PathBuf>| -> anyhow::Result<Option<Vec<bool>>> {
+        let Some(path) = list else { return Ok(None) };
+        let listed = read_names(path)?;
+        let strange = listed.iter().filter(|name| !names.contains(name));
+        let strange: Vec<String> = strange.map(|name| format!("{name:?}")).collect();
+        if !strange.is_empty() {
+            bail!(
+                "{}: {} names are no labels of the scores: {}{}",
+                path.display(),
+                strange.len(),
+                strange[..strange.len().min(FEW)].join(", "),
+                if strange.len() > FEW { ", ..." } else { "" }
+            );
+        }
+        Ok(Some(
+            names.iter().map(|name| listed.contains(name)).collect(),
+        ))
+    };
+    let (seen, unseen) = (columns(&args.seen)?, columns(&args.unseen)?);
+    let rest = |of: &[bool]| of.iter().map(|is| !is).collect::<Vec<bool>>();
+    let (seen, unseen) = match (seen, unseen) {
+        (Some(seen), Some(unseen)) => (seen, unseen),
+        (Some(seen), None) => (seen.clone(), rest(&seen)),
+        (None, Some(unseen)) => (rest(&unseen), unseen),
+        (None, None) => return Ok(None),
+    };
+    if let Some(both) = (0..names.len()).find(|&column| seen[column] && unseen[column]) {
+        bail!("{:?} is both seen and unseen", names[both]);
+    }
+    let of = |side: &[bool]| {
+        (0..names.len())
+            .filter(|&c| side[c])
+            .collect::<Vec<usize>>()
+    };
+    let (mut chosen, unseen) = (of(&seen), of(&unseen));
+    let count = chosen.len();
+    chosen.extend(unseen);
+    joined.choose(chosen);
+    Ok(Some(count))
+}
+
+/// All labels together, where nobody said which are seen.
+fn whole(
+    table: &Joined,
+    protocols: &[Protocol],
+    ks: &[usize],
+    resamples: usize,
+) -> Result<Vec<Evaluation>, epsilon_metrics::MetricsError> {
+    let columns: Vec<usize> = (0..table.labels()).collect();
+    let request = |protocol| Request {
+        columns: &columns,
+        protocol,
+        ks,
+    };
+    let requests: Vec<Request<'_>> = protocols.iter().map(request).collect();
+    let mut figures = evaluate_table(table, &requests)?;
+    if resamples > 0 {
+        for (figures, request) in figures.iter_mut().zip(requests) {
+            let spread = bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?;
+            figures.bootstrap = Some(spread);
+        }
+    }
+    Ok(figures)
+}
+
+fn protocols(name: &str) -> anyhow::Result<Vec<Protocol>> {
+    match name {
+        "all" => Ok(Protocol::all().to_vec()),
+        name => Ok(vec![name.parse()?]),
+    }
+}
+
+/// Those of `ks` that so many labels allow.
+fn fitting(ks: &[usize], labels: usize) -> Vec<usize> {
+    ks.iter().copied().filter(|&k| k <= labels).collect()
+}
+
+/// Figures under one or more protocols.
+enum Figures {
+    /// Of seen and unseen labels.
+    Splits(Vec<SplitEvaluation>),
+    /// Of all labels.
+    Whole(Vec<Evaluation>),
+}
+
+impl Figures {
+    /// Each part with its name, every protocol in turn.
+    fn parts(&self) -> Vec<(&str, Vec<&Evaluation>)> {
+        match self {
+            Self::Splits(splits) => vec![
+                ("ZSL", splits.iter().map(|split| &split.zsl).collect()),
+                ("seen", splits.iter().map(|split| &split.seen).collect()),
+                ("GZSL", splits.iter().map(|split| &split.gzsl).collect()),
+            ],
+            Self::Whole(figures) => vec![("all", figures.iter().collect())],
+        }
+    }
+
+    fn write_per_label(&self, args: &Args, label: impl Fn(usize) -> String) -> anyhow::Result<()> {
+        let Some(path) = &args.per_label else {
+            return Ok(());
+        };
+        let parts = self.parts();
+        let evaluations: Vec<(&str, &Evaluation)> = parts
+            .iter()
+            .flat_map(|(part, figures)| figures.iter().map(|figures| (*part, *figures)))
+            .collect();
+        Ok(write_per_label(path, &evaluations, label)?)
+    }
+
+    /// One protocol's as they are, several as one table or list.
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        match (self, json) {
+            (Self::Splits(splits), true) => match &splits[..] {
+                [only] => console::print_json(only),
+                splits => console::print_json(&splits),
+            },
+            (Self::Whole(figures), true) => match &figures[..] {
+                [only] => console::print_json(only),
+                figures => console::print_json(&figures),
+            },
+            (Self::Splits(splits), false) if splits.len() == 1 => Ok(console::print(&splits[0])?),
+            (Self::Whole(figures), false) if figures.len() == 1 => Ok(console::print(&figures[0])?),
+            _ => {
+                console::print(Protocols(&self.parts()))?;
+                if let Self::Splits(splits) = self {
+                    console::print("\nharmonic mean of the seen and the unseen (ZSL) mAP (%):")?;
+                    for split in splits {
+                        let (name, map) = (&split.gzsl.protocol, 100.0 * split.harmonic_map);
+                        console::print(format_args!("  {name:<16}  {map:5.1}"))?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
 }

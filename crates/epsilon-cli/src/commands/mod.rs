@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub mod backbone;
+pub mod bench;
 pub mod embed;
 pub mod eval;
 pub mod extract;

@@ -91,30 +91,35 @@ pub struct OneSeed<'a> {
 impl OneSeed<'_> {
     /// Trains, writes the model and its figures into the seed's folder, and returns the figures.
     pub fn run(&self, folder: &Path, resume: bool) -> anyhow::Result<SplitEvaluation> {
-        let layout = Layout(folder);
-        let run = RunFolder::create(&layout.seed(self.seed))?;
-        run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
-        let model = self.train(&run, resume)?;
-        model.save(&layout.model(self.seed))?;
+        let model = self.train(folder, resume)?;
         let figures = self.measure(&model)?;
-        run.write(
+        RunFolder::create(&Layout(folder).seed(self.seed))?.write(
             "figures.json",
             serde_json::to_string_pretty(&figures)?.as_bytes(),
         )?;
         Ok(figures)
     }
 
-    fn train(&self, run: &RunFolder, resume: bool) -> anyhow::Result<Model> {
-        let bar = console::bar(0, &format!("seed {}", self.seed));
-        let training = Training {
+    /// The training, with its files in this folder where one is given.
+    pub fn training<'a>(&'a self, folder: Option<&'a RunFolder>, resume: bool) -> Training<'a> {
+        Training {
             recipe: self.recipe,
             prepared: self.prepared,
             store: self.store,
             seed: self.seed,
             device: self.device,
-            folder: Some(run),
+            folder,
             resume,
-        };
+        }
+    }
+
+    /// Trains, and writes the model into the seed's folder.
+    pub fn train(&self, folder: &Path, resume: bool) -> anyhow::Result<Model> {
+        let layout = Layout(folder);
+        let run = RunFolder::create(&layout.seed(self.seed))?;
+        run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
+        let bar = console::bar(0, &format!("seed {}", self.seed));
+        let training = self.training(Some(&run), resume);
         let model = training.run(&mut |event| match event {
             Event::Step { done, total, loss } => {
                 bar.set_length(total as u64);
@@ -133,10 +138,12 @@ impl OneSeed<'_> {
             },
         })?;
         bar.finish_and_clear();
+        model.save(&layout.model(self.seed))?;
         Ok(model)
     }
 
-    fn measure(&self, model: &Model) -> anyhow::Result<SplitEvaluation> {
+    /// The figures of a model on the test images.
+    pub fn measure(&self, model: &Model) -> anyhow::Result<SplitEvaluation> {
         let bar = console::bar(0, "measure");
         let settings = &self.recipe.evaluation;
         let figures = experiment::measure(
@@ -193,7 +200,7 @@ pub fn maps(figures: &SplitEvaluation) -> [f64; 3] {
 }
 
 /// Mean and unbiased standard deviation; the latter is 0 for one value.
-fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();

@@ -3,11 +3,13 @@
 
 mod backbones;
 mod bad_input;
+mod comparison;
 mod full_disk;
 mod kill;
 mod manners;
 mod published;
 mod quickstart;
 mod repeat;
+mod scores;
 mod whole_way;
 mod world;

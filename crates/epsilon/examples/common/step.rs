@@ -6,9 +6,9 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use epsilon::labels::LabelVectors;
 use epsilon::methods::epsilon::Epsilon;
-use epsilon::methods::{Batch, Dims, Method, Precision, Targets};
+use epsilon::methods::{Batch, Dims, Draws, Method, Precision, Targets};
 use epsilon::parameters::Weights;
-use epsilon::training::{Adam, TrainingSettings, part, step};
+use epsilon::training::{Optimiser, TrainingSettings, part, step};
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +39,7 @@ pub struct Step {
     pub method: Epsilon,
     settings: TrainingSettings,
     pub weights: Weights,
-    pub adam: Adam,
+    pub optimiser: Optimiser,
     pub parts: Vec<Batch>,
 }
 
@@ -49,6 +49,7 @@ impl Step {
             tokens: arguments.get("tokens", 196)?,
             width: arguments.get("dim", 768)?,
             label_width: arguments.get("label-dim", 300)?,
+            labels: arguments.get("labels", 925)?,
             global: None,
         };
         let method = Epsilon {
@@ -68,13 +69,8 @@ impl Step {
             "bf16" => Precision::Bf16,
             other => return Err(format!("--precision {other}: f32 or bf16").into()),
         };
-        let adam = Adam::new(settings.adam, &weights);
-        let labels = Labels::draw(
-            arguments.get("labels", 925)?,
-            dims.label_width,
-            precision,
-            &mut rng,
-        )?;
+        let optimiser = Optimiser::new(settings.optimiser, &weights);
+        let labels = Labels::draw(dims.labels, dims.label_width, precision, &mut rng)?;
         let part = part(&method, &dims, settings.batch);
         let parts = (0..settings.batch)
             .step_by(part)
@@ -84,7 +80,7 @@ impl Step {
             method,
             settings,
             weights,
-            adam,
+            optimiser,
             parts,
         })
     }
@@ -96,13 +92,13 @@ impl Step {
             method,
             settings,
             weights,
-            adam,
+            optimiser,
             parts,
         } = self;
         let sums = step(
             method,
             weights,
-            adam,
+            optimiser,
             parts.clone(),
             settings.clip,
             settings.learning_rate,
@@ -148,7 +144,9 @@ impl Labels {
             label_vectors: self.tensor.clone(),
             label_vectors_host: self.host.clone(),
             targets: Targets::new(values, self.host.len()),
+            columns: (0..self.host.len()).collect(),
             precision: self.precision,
+            draws: Draws::default(),
         }
     }
 }

@@ -6,7 +6,12 @@ pub mod epsilon;
 mod random;
 mod ridge;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 pub use random::Random;
@@ -38,6 +43,9 @@ pub struct Dims {
     pub width: usize,
     /// d_w, the label vectors' width.
     pub label_width: usize,
+    /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
+    #[serde(default)]
+    pub labels: usize,
     /// The global vector's width where it is not D.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
@@ -71,11 +79,47 @@ pub struct Batch {
     /// Vectors `[C, d_w]`, unit length, of the labels to score.
     pub label_vectors: Tensor<2>,
     /// The same on the host.
-    pub label_vectors_host: std::sync::Arc<LabelVectors>,
+    pub label_vectors_host: Arc<LabelVectors>,
     /// Labels of the images; empty where only scores are wanted.
     pub targets: Targets,
+    /// For a method that knows but the labels of its training ([`Vocabulary::Closed`]): the number, among those, of each
+    /// label to score.
+    pub columns: Arc<[usize]>,
     /// For a method that can choose.
     pub precision: Precision,
+    /// Where a loss takes its random numbers from.
+    pub draws: Draws,
+}
+
+/// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
+/// draws what an unbroken one would have drawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// Those of a part of a step of a training with this seed.
+    pub fn of(seed: u64, step: usize, part: usize) -> Self {
+        let mix = |state: u64, value: u64| {
+            (state ^ value)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .rotate_left(29)
+        };
+        Self(mix(mix(mix(1, seed), step as u64), part as u64))
+    }
+
+    /// A generator at the first of them.
+    pub fn rng(self) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(self.0)
+    }
+}
+
+/// Which labels a method can score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vocabulary {
+    /// Any, through their vectors.
+    Open,
+    /// Those it was trained on.
+    Closed,
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
@@ -114,6 +158,8 @@ pub struct Loss {
     pub ranking: f64,
     /// The regularisation part, its weight included.
     pub regularisation: f64,
+    /// New values of weights that no gradient changes, such as running statistics.
+    pub kept: Vec<(String, Tensor<1>)>,
 }
 
 /// A method that is trained by gradient descent on a ranking loss.
@@ -124,6 +170,17 @@ pub trait Method: Send + Sync {
     /// [`MethodError::Setting`] when a setting is out of range or does not fit the sizes.
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
 
+    /// First values, by name, of weights that are not drawn but follow from the labels that are trained on, such as the
+    /// centres of clusters of them. `labels` are unit length.
+    fn first_values(
+        &self,
+        _: &Dims,
+        _labels: &LabelVectors,
+        _seed: u64,
+    ) -> BTreeMap<String, Vec<f32>> {
+        BTreeMap::new()
+    }
+
     /// The loss of a batch (every image of which has a positive), summed and divided by `images`, so that the losses
     /// and gradients of the parts of a batch of `images` add up to the batch's mean.
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss;
@@ -133,32 +190,52 @@ pub trait Method: Send + Sync {
         false
     }
 
+    /// Whether the loss must see a batch whole and not in parts, as one with batch statistics must.
+    fn needs_whole_batches(&self) -> bool {
+        false
+    }
+
+    /// Brings the weights back into their bounds after a step, where a method has some.
+    fn constrain(&self, _: &mut Weights) {}
+
     /// Values that one image keeps alive until its backward pass, roughly; a batch is worked through in parts by it.
     fn live_values(&self, dims: &Dims) -> usize;
 
-    /// Scores `[B, C]`.
+    /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] with a closed vocabulary.
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
+}
+
+/// All training images at once, for a method that is solved in one go.
+pub struct Whole<'a> {
+    /// Global vectors, row-major `[images, Dims::global_width()]`.
+    pub global: &'a [f32],
+    /// A row for every image.
+    pub targets: &'a Targets,
+    /// Unit vectors of the seen labels.
+    pub labels: &'a LabelVectors,
+    /// Unit vectors of the unseen labels.
+    pub unseen: &'a LabelVectors,
+    /// Seed of what the method draws.
+    pub seed: u64,
 }
 
 /// A method that is solved in one go from all global vectors.
 pub trait ClosedForm: Send + Sync {
-    /// Solves for the weights. `global` is row-major `[images, Dims::global_width()]`; `targets` has a row for every image.
+    /// Solves for the weights.
     ///
     /// # Errors
     /// A [`MethodError`] when no solution exists.
     fn solve(
         &self,
         dims: &Dims,
-        global: &[f32],
-        targets: &Targets,
-        labels: &LabelVectors,
+        whole: &Whole<'_>,
         device: &Device,
     ) -> Result<Weights, MethodError>;
 
     /// Names and shapes of its weights.
     fn specs(&self, dims: &Dims) -> Vec<Spec>;
 
-    /// Scores `[B, C]`.
+    /// Scores `[B, C]`, as [`Method::scores`].
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
 }
 
@@ -183,6 +260,9 @@ pub enum Fit<'a> {
 }
 
 impl Kind {
+    /// The name of every method.
+    pub const NAMES: [&str; 3] = ["epsilon", "ridge", "random"];
+
     /// How the method is fitted.
     pub fn fit(&self) -> Fit<'_> {
         match self {
@@ -198,6 +278,13 @@ impl Kind {
             Kind::Epsilon(_) => "epsilon",
             Kind::Ridge(_) => "ridge",
             Kind::Random(_) => "random",
+        }
+    }
+
+    /// Which labels it can score.
+    pub fn vocabulary(&self) -> Vocabulary {
+        match self {
+            Kind::Epsilon(_) | Kind::Ridge(_) | Kind::Random(_) => Vocabulary::Open,
         }
     }
 

@@ -5,9 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Targets};
+use super::{Batch, ClosedForm, Dims, MethodError, Whole};
 use crate::device;
-use crate::labels::LabelVectors;
 use crate::parameters::{Spec, Weights};
 
 /// Scores drawn uniformly from [0, 1), a function of the seed and the image's global vector, so that an image
@@ -20,14 +19,7 @@ pub struct Random {
 }
 
 impl ClosedForm for Random {
-    fn solve(
-        &self,
-        _: &Dims,
-        _: &[f32],
-        _: &Targets,
-        _: &LabelVectors,
-        device: &Device,
-    ) -> Result<Weights, MethodError> {
+    fn solve(&self, _: &Dims, _: &Whole<'_>, device: &Device) -> Result<Weights, MethodError> {
         Ok(Weights::from_values(
             Vec::new(),
             Default::default(),

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use nalgebra::{Cholesky, DMatrix};
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Targets};
+use super::{Batch, ClosedForm, Dims, MethodError, Targets, Whole};
 use crate::labels::LabelVectors;
 use crate::parameters::{self, Spec, Start, Weights};
 
@@ -36,18 +36,17 @@ impl ClosedForm for Ridge {
     fn solve(
         &self,
         dims: &Dims,
-        global: &[f32],
-        targets: &Targets,
-        labels: &LabelVectors,
+        whole: &Whole<'_>,
         device: &Device,
     ) -> Result<Weights, MethodError> {
+        let targets = whole.targets;
         let images = targets.rows().len();
         let mut x = DMatrix::from_row_iterator(
             images,
             dims.global_width(),
-            global.iter().map(|&v| f64::from(v)),
+            whole.global.iter().map(|&v| f64::from(v)),
         );
-        let mut y = mean_positives(targets, labels);
+        let mut y = mean_positives(targets, whole.labels);
         let x_mean = x.row_mean();
         let y_mean = y.row_mean();
         x.row_iter_mut().for_each(|mut row| row -= &x_mean);
@@ -118,6 +117,7 @@ mod tests {
             tokens: 1,
             width: 1,
             label_width: 1,
+            labels: 2,
             global: None,
         };
         let names = vec!["left".to_string(), "right".to_string()];
@@ -126,9 +126,14 @@ mod tests {
         let device = Device::flex();
         let ridge = Ridge { penalty: 1.0 };
         // Variance of (2, 6) is 4 (divided by the number of images), so x is standardised to (-1, 1).
-        let weights = ridge
-            .solve(&dims, &[2.0, 6.0], &targets, &labels, &device)
-            .unwrap();
+        let whole = Whole {
+            global: &[2.0, 6.0],
+            targets: &targets,
+            labels: &labels,
+            unseen: &labels,
+            seed: 0,
+        };
+        let weights = ridge.solve(&dims, &whole, &device).unwrap();
         let weight = crate::device::host(&weights.get::<2>("ridge.weight"));
         let bias = crate::device::host(&weights.get::<1>("ridge.bias"));
         assert!((weight[0] - 0.25).abs() < 1e-6, "{weight:?}");

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::dataset::SparseLabels;
 use crate::features::TokenStore;
 use crate::labels::LabelVectors;
-use crate::methods::{Batch, Dims, Precision, Targets};
+use crate::methods::{Batch, Dims, Draws, Precision, Targets};
 
 /// One training image: where its tokens and its labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl<'a> Examples<'a> {
             tokens: self.store.tokens_per_image(),
             width: self.store.dim(),
             label_width: self.vectors.dim(),
+            labels: self.vectors.len(),
             global: self.store.manifest().header.backbone.global,
         }
     }
@@ -167,16 +168,25 @@ pub(crate) struct LabelsOn {
     device: Device,
     tensor: Tensor<2>,
     host: Arc<LabelVectors>,
+    columns: Arc<[usize]>,
 }
 
 impl LabelsOn {
+    /// The labels that are trained on.
     pub fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
+        let columns = (0..host.len()).collect();
+        Self::known_as(host, columns, device)
+    }
+
+    /// Labels of which the method knows each as the label of this number, where it knows but these.
+    pub fn known_as(host: Arc<LabelVectors>, columns: Arc<[usize]>, device: &Device) -> Self {
         let shape = [host.len(), host.dim()];
         let data = TensorData::new(host.values().to_vec(), shape);
         Self {
             device: device.clone(),
             tensor: Tensor::from_data(data, device),
             host,
+            columns,
         }
     }
 
@@ -196,7 +206,9 @@ impl LabelsOn {
             label_vectors: self.tensor.clone(),
             label_vectors_host: self.host.clone(),
             targets,
+            columns: self.columns.clone(),
             precision: Precision::F32,
+            draws: Draws::default(),
         }
     }
 }

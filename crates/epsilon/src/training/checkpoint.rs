@@ -1,4 +1,4 @@
-//! Checkpoints: one safetensors file with the weights, Adam's moments and where the training stands.
+//! Checkpoints: one safetensors file with the weights, the optimiser's state and where the training stands.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{Adam, TrainingError};
+use super::schedule::Plateaus;
+use super::{Optimiser, TrainingError};
 use crate::device;
 use crate::files;
 use crate::parameters::{Spec, Weights};
@@ -21,73 +22,98 @@ pub(super) struct State {
     pub epoch: usize,
     /// Steps finished in the next epoch.
     pub step: usize,
-    /// Adam's steps.
-    pub adam_steps: u64,
+    /// The optimiser's steps.
+    pub optimiser_steps: u64,
     /// Sums over the steps of the unfinished epoch.
     pub sums: super::fit::Sums,
+    /// How often the loss stood still.
+    pub plateaus: Plateaus,
+    /// The epoch, from 1, with the best figure on the validation images, and that figure; only for early stopping.
+    pub best: Option<(usize, f64)>,
     /// What the training was started with.
     pub identity: serde_json::Value,
 }
 
-pub(super) fn write(
-    path: &Path,
-    weights: &Weights,
-    adam: &Adam,
-    state: &State,
-) -> Result<(), TrainingError> {
-    let mut tensors = Vec::new();
-    for ((spec, value), moments) in weights.to_host().into_iter().zip(&adam.moments) {
-        let [first, second] = moments.each_ref().map(device::host);
-        tensors.push((format!("weight.{}", spec.name), spec.shape.clone(), value));
-        tensors.push((format!("first.{}", spec.name), spec.shape.clone(), first));
-        tensors.push((format!("second.{}", spec.name), spec.shape, second));
-    }
-    let state = serde_json::to_string(state).map_err(|e| failed(path, e))?;
-    let metadata = [(STATE.to_string(), state)].into();
-    files::write_tensors(path, &tensors, metadata).map_err(|e| failed(path, e))
+/// All that a training changes as it goes.
+pub(super) struct Course {
+    pub weights: Weights,
+    pub optimiser: Optimiser,
+    pub state: State,
+    /// The weights of [`State::best`].
+    pub best: Option<Weights>,
 }
 
-/// Reads a checkpoint into the state, weights and optimiser of a training with this identity; `None` when there is none.
-pub(super) fn read(
-    path: &Path,
-    specs: &[Spec],
-    identity: &serde_json::Value,
-    adam: &mut Adam,
-    place: &Device,
-) -> Result<Option<(State, Weights)>, TrainingError> {
-    if !path.exists() {
-        return Ok(None);
+impl Course {
+    /// Writes the checkpoint, whole or not at all.
+    pub fn write(&self, path: &Path) -> Result<(), TrainingError> {
+        let named = |prefix: &str, weights: &Weights| -> Vec<_> {
+            let all = weights.to_host().into_iter();
+            all.map(|(spec, values)| (format!("{prefix}.{}", spec.name), spec.shape, values))
+                .collect()
+        };
+        let mut tensors = named("weight", &self.weights);
+        for ((spec, _), slots) in self.weights.trained().zip(&self.optimiser.slots) {
+            for (slot, values) in slots.iter().enumerate() {
+                let name = format!("slot{slot}.{}", spec.name);
+                tensors.push((name, spec.shape.clone(), device::host(values)));
+            }
+        }
+        if let Some(best) = &self.best {
+            tensors.extend(named("best", best));
+        }
+        let state = serde_json::to_string(&self.state).map_err(|e| failed(path, e))?;
+        let metadata = [(STATE.to_string(), state)].into();
+        files::write_tensors(path, &tensors, metadata).map_err(|e| failed(path, e))
     }
-    let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
-    let state = files::metadata(&bytes, STATE).map_err(|e| failed(path, e))?;
-    let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
-    if let Some(difference) = difference(&state.identity, identity) {
-        return Err(TrainingError::OtherRun {
-            path: path.into(),
-            difference,
-        });
-    }
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
-    let part = |prefix: &str| -> Result<BTreeMap<String, Vec<f32>>, TrainingError> {
-        specs
-            .iter()
-            .map(|spec| {
-                let values = files::f32_values(&tensors, &format!("{prefix}.{}", spec.name))
-                    .map_err(|e| failed(path, e))?;
+
+    /// Goes on from a checkpoint of a training with the same identity; tells whether there is one.
+    pub fn resume(&mut self, path: &Path, place: &Device) -> Result<bool, TrainingError> {
+        if !path.exists() {
+            return Ok(false);
+        }
+        let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
+        let state = files::metadata(&bytes, STATE).map_err(|e| failed(path, e))?;
+        let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
+        if let Some(difference) = difference(&state.identity, &self.state.identity) {
+            return Err(TrainingError::OtherRun {
+                path: path.into(),
+                difference,
+            });
+        }
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
+        let specs = self.weights.specs().to_vec();
+        let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
+            let values = specs.iter().map(|spec| {
+                let values = files::f32_values(&tensors, &format!("{prefix}.{}", spec.name))?;
                 Ok((spec.name.clone(), values))
-            })
-            .collect()
-    };
-    let weights = Weights::from_values(specs.to_vec(), part("weight")?, place)
-        .map_err(|e| failed(path, e))?;
-    let moments = |prefix: &str| -> Result<Vec<Tensor<1>>, TrainingError> {
-        let moments = Weights::from_values(specs.to_vec(), part(prefix)?, place);
-        Ok(moments.map_err(|e| failed(path, e))?.values().to_vec())
-    };
-    let pairs = moments("first")?.into_iter().zip(moments("second")?);
-    adam.moments = pairs.map(|(first, second)| [first, second]).collect();
-    adam.steps = state.adam_steps;
-    Ok(Some((state, weights)))
+            });
+            let values: Result<BTreeMap<_, _>, String> = values.collect();
+            let values = values.map_err(|e| failed(path, e))?;
+            Weights::from_values(specs, values, place).map_err(|e| failed(path, e))
+        };
+        let trained: Vec<Spec> = self
+            .weights
+            .trained()
+            .map(|(spec, _)| spec.clone())
+            .collect();
+        let slots = self.optimiser.slots.first().map_or(0, Vec::len);
+        let mut kept: Vec<Vec<Tensor<1>>> = vec![Vec::new(); trained.len()];
+        for slot in 0..slots {
+            let values = read(&format!("slot{slot}"), trained.clone())?;
+            for (slots, value) in kept.iter_mut().zip(values.values()) {
+                slots.push(value.clone());
+            }
+        }
+        self.weights = read("weight", specs.clone())?;
+        self.best = match state.best {
+            Some(_) => Some(read("best", specs)?),
+            None => None,
+        };
+        self.optimiser.slots = kept;
+        self.optimiser.steps = state.optimiser_steps;
+        self.state = state;
+        Ok(true)
+    }
 }
 
 /// The first key in which two identities differ.

@@ -9,13 +9,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::batches::Epoch;
-use super::checkpoint::{self, State};
-use super::{Adam, Examples, LabelsOn, Progress, TrainingError, TrainingSettings, optimiser};
+use super::batches::{Epoch, HostBatch};
+use super::checkpoint::{Course, State};
+use super::{Examples, LabelsOn, Optimiser, Progress, TrainingError, TrainingSettings, optimiser};
 use crate::device;
 use crate::files;
 use crate::kernels::vector;
-use crate::methods::{Batch, Dims, Method, Precision};
+use crate::methods::{Batch, Dims, Draws, Method, Precision};
 use crate::parameters::Weights;
 
 /// Values kept for the backward pass at once: a step works through its batch in parts below this. The parts' gradients
@@ -200,33 +200,28 @@ impl Fit<'_> {
             let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
             return Err(TrainingError::Setting(what.into()));
         }
-        let specs = self.method.specs(&dims)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        let mut weights = Weights::draw(specs, &mut rng, self.device);
-        let mut adam = Adam::new(self.settings.adam, &weights);
-        let mut state = State {
-            identity: self.identity.clone(),
-            ..State::default()
+        let weights = self.first_weights(&dims)?;
+        let mut course = Course {
+            optimiser: Optimiser::new(self.settings.optimiser, &weights),
+            weights,
+            state: State {
+                identity: self.identity.clone(),
+                ..State::default()
+            },
+            best: None,
         };
         let steps = self.examples.items().len().div_ceil(self.settings.batch);
         let total = steps * self.settings.epochs;
         if let (Some(folder), true) = (self.folder, self.resume) {
             let path = folder.checkpoint();
-            let found = checkpoint::read(
-                &path,
-                weights.specs(),
-                &self.identity,
-                &mut adam,
-                self.device,
-            )?;
-            if let Some((kept, resumed)) = found {
-                if kept.epoch > self.settings.epochs || kept.step >= steps {
+            if course.resume(&path, self.device)? {
+                let state = &course.state;
+                if state.epoch > self.settings.epochs || state.step >= steps {
                     return Err(failed(
                         &path,
                         "stands beyond this training's end; delete it",
                     ));
                 }
-                (state, weights) = (kept, resumed);
                 observe(Event::Resumed {
                     done: state.epoch * steps + state.step,
                     total,
@@ -237,10 +232,10 @@ impl Fit<'_> {
             if !self.resume {
                 folder.forget_checkpoint()?;
             }
-            folder.cut_metrics(state.epoch)?;
+            folder.cut_metrics(course.state.epoch)?;
         }
         let labels = LabelsOn::new(self.examples.vectors().clone(), self.device);
-        while state.epoch < self.settings.epochs {
+        while course.state.epoch < self.settings.epochs && !self.stands_still(&course.state) {
             let mut epoch = RunningEpoch {
                 fit: self,
                 dims: &dims,
@@ -248,14 +243,34 @@ impl Fit<'_> {
                 steps,
                 total,
             };
-            epoch.run(&mut weights, &mut adam, &mut state, observe)?;
+            epoch.run(&mut course, observe)?;
+        }
+        Ok(course.best.unwrap_or(course.weights))
+    }
+
+    /// The weights before the first step: drawn, or what the method makes of the labels.
+    fn first_weights(&self, dims: &Dims) -> Result<Weights, TrainingError> {
+        let specs = self.method.specs(dims)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut weights = Weights::draw(specs, &mut rng, self.device);
+        let labels = self.examples.vectors();
+        for (name, values) in self.method.first_values(dims, labels, self.seed) {
+            weights.set_host(&name, values, self.device);
         }
         Ok(weights)
     }
 
-    fn save(&self, weights: &Weights, adam: &Adam, state: &State) -> Result<(), TrainingError> {
+    /// Whether early stopping ends the training here.
+    fn stands_still(&self, state: &State) -> bool {
+        match (self.settings.patience, state.best) {
+            (Some(patience), Some((best, _))) => state.epoch >= best + patience,
+            _ => false,
+        }
+    }
+
+    fn save(&self, course: &Course) -> Result<(), TrainingError> {
         match self.folder {
-            Some(folder) => checkpoint::write(&folder.checkpoint(), weights, adam, state),
+            Some(folder) => course.write(&folder.checkpoint()),
             None => Ok(()),
         }
     }
@@ -272,12 +287,11 @@ struct RunningEpoch<'a> {
 impl RunningEpoch<'_> {
     fn run(
         &mut self,
-        weights: &mut Weights,
-        adam: &mut Adam,
-        state: &mut State,
+        course: &mut Course,
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainingError> {
         let fit = self.fit;
+        let state = &course.state;
         let plan = Epoch {
             seed: fit.seed,
             index: state.epoch,
@@ -294,75 +308,114 @@ impl RunningEpoch<'_> {
                 let asked = Instant::now();
                 let Ok(parts) = batches.recv() else { break };
                 waiting += asked.elapsed().as_secs_f64();
-                let progress = Progress {
-                    step: state.epoch * self.steps + state.step,
-                    steps_per_epoch: self.steps,
-                    epochs: fit.settings.epochs,
-                    warm_up: fit.settings.warm_up,
-                };
-                rate = fit.settings.learning_rate * fit.settings.schedule.factor(progress);
-                let parts = parts
-                    .into_iter()
-                    .map(|part| Batch {
-                        precision: fit.settings.precision,
-                        ..part.onto(self.dims, self.labels)
-                    })
-                    .collect();
-                let step = step(fit.method, weights, adam, parts, fit.settings.clip, rate);
-                let loss = step.mean();
-                state.step += 1;
-                if !loss.is_finite() {
-                    let (epoch, step) = (state.epoch + 1, state.step);
-                    return Err(TrainingError::Diverged {
-                        value: loss,
-                        epoch,
-                        step,
-                    });
-                }
-                state.sums.images += step.images;
-                state.sums.ranking += step.ranking;
-                state.sums.regularisation += step.regularisation;
-                state.adam_steps = adam.steps;
-                let done = state.epoch * self.steps + state.step;
-                observe(Event::Step {
-                    done,
-                    total: self.total,
-                    loss,
-                });
-                if state.step.is_multiple_of(fit.settings.checkpoint_steps)
-                    && state.step < self.steps
-                {
-                    fit.save(weights, adam, state)?;
-                }
+                rate = self.rate(&course.state);
+                self.step(course, parts, rate, observe)?;
             }
-            Ok(())
+            Ok::<(), TrainingError>(())
         })?;
         let seconds = start.elapsed().as_secs_f64();
-        let sums = std::mem::take(&mut state.sums);
+        let sums = std::mem::take(&mut course.state.sums);
         let images = sums.images as f64;
-        state.epoch += 1;
-        state.step = 0;
+        course.state.epoch += 1;
+        course.state.step = 0;
         let record = EpochRecord {
-            epoch: state.epoch,
+            epoch: course.state.epoch,
             loss: sums.mean(),
             ranking: sums.ranking / images,
             regularisation: sums.regularisation / images,
             learning_rate: rate,
-            validation_map: fit.validate.map(|validate| validate(weights)),
+            validation_map: fit.validate.map(|validate| validate(&course.weights)),
             images_per_second: (sums.images - before) as f64 / seconds,
             waiting: waiting / seconds,
         };
+        course
+            .state
+            .plateaus
+            .note(record.loss, &fit.settings.schedule);
+        if let (Some(_), Some(map)) = (fit.settings.patience, record.validation_map)
+            && course.state.best.is_none_or(|(_, best)| map > best)
+        {
+            course.state.best = Some((record.epoch, map));
+            course.best = Some(course.weights.clone());
+        }
         if let Some(folder) = fit.folder {
             folder.add_metrics(&record)?;
         }
-        fit.save(weights, adam, state)?;
+        fit.save(course)?;
         observe(Event::Epoch(&record));
+        Ok(())
+    }
+
+    fn rate(&self, state: &State) -> f64 {
+        let settings = self.fit.settings;
+        let progress = Progress {
+            step: state.epoch * self.steps + state.step,
+            steps_per_epoch: self.steps,
+            epochs: settings.epochs,
+            warm_up: settings.warm_up,
+            plateaus: state.plateaus.count,
+        };
+        settings.learning_rate * settings.schedule.factor(progress)
+    }
+
+    fn step(
+        &self,
+        course: &mut Course,
+        parts: Vec<HostBatch>,
+        rate: f64,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<(), TrainingError> {
+        let (fit, state) = (self.fit, &mut course.state);
+        let number = state.epoch * self.steps + state.step;
+        let parts = parts
+            .into_iter()
+            .enumerate()
+            .map(|(part, batch)| Batch {
+                precision: fit.settings.precision,
+                draws: Draws::of(fit.seed, number, part),
+                ..batch.onto(self.dims, self.labels)
+            })
+            .collect();
+        let (weights, optimiser) = (&mut course.weights, &mut course.optimiser);
+        let step = step(
+            fit.method,
+            weights,
+            optimiser,
+            parts,
+            fit.settings.clip,
+            rate,
+        );
+        let loss = step.mean();
+        state.step += 1;
+        if !loss.is_finite() {
+            let (epoch, step) = (state.epoch + 1, state.step);
+            return Err(TrainingError::Diverged {
+                value: loss,
+                epoch,
+                step,
+            });
+        }
+        state.sums.images += step.images;
+        state.sums.ranking += step.ranking;
+        state.sums.regularisation += step.regularisation;
+        state.optimiser_steps = optimiser.steps;
+        observe(Event::Step {
+            done: state.epoch * self.steps + state.step,
+            total: self.total,
+            loss,
+        });
+        if state.step.is_multiple_of(fit.settings.checkpoint_steps) && state.step < self.steps {
+            fit.save(course)?;
+        }
         Ok(())
     }
 }
 
 /// Images of a batch of this size that a step works on at once: as few parts as memory allows, of equal size.
 pub fn part(method: &dyn Method, dims: &Dims, batch: usize) -> usize {
+    if method.needs_whole_batches() {
+        return batch;
+    }
     let most = (LIVE_VALUES / method.live_values(dims).max(1)).max(1);
     batch.div_ceil(batch.div_ceil(most).max(1))
 }
@@ -372,7 +425,7 @@ pub fn part(method: &dyn Method, dims: &Dims, batch: usize) -> usize {
 pub fn step(
     method: &dyn Method,
     weights: &mut Weights,
-    adam: &mut Adam,
+    optimiser: &mut Optimiser,
     parts: Vec<Batch>,
     clip: Option<f64>,
     learning_rate: f64,
@@ -389,6 +442,9 @@ pub fn step(
         sums.ranking += loss.ranking * images as f64;
         sums.regularisation += loss.regularisation * images as f64;
         let more = tracked.gradients(&mut loss.total.backward());
+        for (name, value) in loss.kept {
+            weights.set(&name, value);
+        }
         gradients = Some(match gradients {
             None => more,
             Some(sum) => sum.into_iter().zip(more).map(|(a, b)| add(a, b)).collect(),
@@ -398,7 +454,8 @@ pub fn step(
     if let Some(limit) = clip {
         gradients = optimiser::clip(gradients, limit);
     }
-    adam.step(weights, gradients, learning_rate);
+    optimiser.step(weights, gradients, learning_rate);
+    method.constrain(weights);
     sums
 }
 

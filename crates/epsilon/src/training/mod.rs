@@ -1,4 +1,4 @@
-//! Training: mini-batches from a token store, gradients from a method, Adam, checkpoints that resume bit for bit.
+//! Training: mini-batches from a token store, gradients from a method, an optimiser, checkpoints that resume bit for bit.
 
 mod batches;
 mod checkpoint;
@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 pub use batches::{Example, Examples};
 pub(crate) use batches::{LabelsOn, read};
 pub use fit::{EpochRecord, Event, Fit, RunFolder, Sums, part, step};
-pub use optimiser::{Adam, AdamSettings, clip};
+pub use optimiser::{
+    AdamSettings, Optimiser, OptimiserSettings, RmsPropSettings, SgdSettings, clip,
+};
 pub use schedule::{Progress, Schedule};
 
 use crate::kernels::bf16;
@@ -70,24 +72,28 @@ pub enum TrainingError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TrainingSettings {
-    /// Passes over the training images. The last one is the model.
+    /// Passes over the training images. The last one is the model, unless `patience` is set.
     pub epochs: usize,
     /// Images a step.
     pub batch: usize,
-    /// Adam's learning rate before the schedule.
+    /// The learning rate before the schedule.
     pub learning_rate: f64,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// Epochs over which the learning rate rises from 0.
     pub warm_up: f64,
-    /// Adam's constants.
-    pub adam: AdamSettings,
+    /// The optimiser and its constants.
+    pub optimiser: OptimiserSettings,
     /// Greatest length of a step's gradient.
     pub clip: Option<f64>,
     /// What the method's large products are computed in; scores are always computed in f32.
     pub precision: Precision,
     /// Share of the training images that is kept for validation.
     pub validation: f64,
+    /// Early stopping: training ends after so many epochs without a better mAP on the validation images, and the epoch
+    /// that was best is the model. Left out, the last epoch is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
     /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
     pub checkpoint_steps: usize,
 }
@@ -100,10 +106,11 @@ impl Default for TrainingSettings {
             learning_rate: 1e-5,
             schedule: Schedule::default(),
             warm_up: 0.0,
-            adam: AdamSettings::default(),
+            optimiser: OptimiserSettings::default(),
             clip: None,
             precision: Precision::F32,
             validation: 0.0,
+            patience: None,
             checkpoint_steps: 500,
         }
     }
@@ -128,7 +135,6 @@ impl TrainingSettings {
     /// # Errors
     /// [`TrainingError::Setting`] names the first setting that is out of range and the range.
     pub fn check(&self) -> Result<(), TrainingError> {
-        let adam = &self.adam;
         let unit = |value: f64| (0.0..1.0).contains(&value);
         let rules = [
             (
@@ -165,34 +171,25 @@ impl TrainingSettings {
                 ),
             ),
             (
-                adam.weight_decay >= 0.0 && adam.weight_decay.is_finite(),
-                format!("adam.weight-decay = {}: give 0 or more", adam.weight_decay),
+                self.patience != Some(0),
+                "patience = 0: give at least 1".into(),
             ),
             (
-                unit(adam.beta1),
-                format!(
-                    "adam.beta1 = {}: give a value from 0 to below 1",
-                    adam.beta1
-                ),
-            ),
-            (
-                unit(adam.beta2),
-                format!(
-                    "adam.beta2 = {}: give a value from 0 to below 1",
-                    adam.beta2
-                ),
-            ),
-            (
-                adam.epsilon > 0.0,
-                format!("adam.epsilon = {}: give a value above 0", adam.epsilon),
+                self.patience.is_none() || self.validation > 0.0,
+                "patience: early stopping needs validation images: give validation = 0.1".into(),
             ),
             (
                 self.clip.is_none_or(|limit| limit > 0.0),
                 format!("clip = {:?}: give a length above 0", self.clip),
             ),
         ];
-        match rules.into_iter().find(|(holds, _)| !holds) {
-            Some((_, what)) => Err(TrainingError::Setting(what)),
+        let wrong = rules.into_iter().find(|(holds, _)| !holds);
+        let wrong = wrong.map(|(_, what)| what);
+        match wrong
+            .or_else(|| self.schedule.wrong())
+            .or_else(|| self.optimiser.wrong())
+        {
+            Some(what) => Err(TrainingError::Setting(what)),
             None => Ok(()),
         }
     }

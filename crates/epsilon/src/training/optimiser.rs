@@ -1,4 +1,5 @@
-//! Adam with coupled L2 (the penalty's gradient joins the loss's, as in the paper), in one pass over each weight.
+//! Optimisers: Adam, SGD with momentum and RMSProp, each with coupled L2 (the penalty's gradient joins the loss's, as in
+//! the paper).
 
 use burn::backend::Flex;
 use burn::tensor::{Device, Tensor};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device;
 use crate::kernels::vector;
-use crate::parameters::Weights;
+use crate::parameters::{Spec, Weights};
 
 /// Values of a weight that a thread takes at once.
 const CHUNK: usize = 1 << 16;
@@ -38,81 +39,238 @@ impl Default for AdamSettings {
     }
 }
 
-/// Adam's state over the weights of a method.
-pub struct Adam {
-    settings: AdamSettings,
-    /// Steps taken.
-    pub(super) steps: u64,
-    /// First and second moments, in the order of the weights.
-    pub(super) moments: Vec<[Tensor<1>; 2]>,
+/// Constants of stochastic gradient descent: `u <- momentum u + g`, `w <- w - rate u`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct SgdSettings {
+    /// Coupled L2: this times the weight is added to its gradient.
+    pub weight_decay: f64,
+    /// Share of the last step that goes on.
+    pub momentum: f64,
 }
 
-impl Adam {
-    /// A fresh state for these weights.
-    pub fn new(settings: AdamSettings, weights: &Weights) -> Self {
-        let moments = weights
-            .values()
-            .iter()
-            .map(|w| [w.zeros_like(), w.zeros_like()])
-            .collect();
+impl Default for SgdSettings {
+    fn default() -> Self {
         Self {
-            settings,
-            steps: 0,
-            moments,
+            weight_decay: 0.0,
+            momentum: 0.9,
+        }
+    }
+}
+
+/// RMSProp's constants, in the form of TensorFlow 1, which LESA was trained with: the mean square starts at 1 and epsilon
+/// stands inside the root: `v <- decay v + (1 - decay) g^2`, `u <- momentum u + rate g / sqrt(v + epsilon)`, `w <- w - u`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct RmsPropSettings {
+    /// Coupled L2: this times the weight is added to its gradient.
+    pub weight_decay: f64,
+    /// Decay of the mean square.
+    pub decay: f64,
+    /// Share of the last step that goes on.
+    pub momentum: f64,
+    /// Added to the mean square.
+    pub epsilon: f64,
+}
+
+impl Default for RmsPropSettings {
+    fn default() -> Self {
+        Self {
+            weight_decay: 0.0,
+            decay: 0.9,
+            momentum: 0.9,
+            epsilon: 1.0,
+        }
+    }
+}
+
+/// An optimiser with its constants.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum OptimiserSettings {
+    /// Adam.
+    Adam(AdamSettings),
+    /// Stochastic gradient descent with momentum.
+    Sgd(SgdSettings),
+    /// RMSProp with momentum.
+    RmsProp(RmsPropSettings),
+}
+
+impl Default for OptimiserSettings {
+    fn default() -> Self {
+        Self::Adam(AdamSettings::default())
+    }
+}
+
+impl OptimiserSettings {
+    /// Names the first constant that is out of its range, and the range.
+    pub(super) fn wrong(&self) -> Option<String> {
+        let unit = "give a value from 0 to below 1";
+        let below_one = |value: f64| (0.0..1.0).contains(&value);
+        let decay = |value: f64| (value >= 0.0 && value.is_finite(), "weight-decay", value);
+        let rules = match *self {
+            Self::Adam(s) => vec![
+                (decay(s.weight_decay), "give 0 or more"),
+                ((below_one(s.beta1), "beta1", s.beta1), unit),
+                ((below_one(s.beta2), "beta2", s.beta2), unit),
+                (
+                    (s.epsilon > 0.0, "epsilon", s.epsilon),
+                    "give a value above 0",
+                ),
+            ],
+            Self::Sgd(s) => vec![
+                (decay(s.weight_decay), "give 0 or more"),
+                ((below_one(s.momentum), "momentum", s.momentum), unit),
+            ],
+            Self::RmsProp(s) => vec![
+                (decay(s.weight_decay), "give 0 or more"),
+                ((below_one(s.decay), "decay", s.decay), unit),
+                ((below_one(s.momentum), "momentum", s.momentum), unit),
+                (
+                    (s.epsilon > 0.0, "epsilon", s.epsilon),
+                    "give a value above 0",
+                ),
+            ],
+        };
+        let wrong = rules.into_iter().find(|((holds, ..), _)| !holds);
+        wrong.map(|((_, name, value), range)| format!("optimiser.{name} = {value}: {range}"))
+    }
+
+    fn weight_decay(&self) -> f64 {
+        match self {
+            Self::Adam(s) => s.weight_decay,
+            Self::Sgd(s) => s.weight_decay,
+            Self::RmsProp(s) => s.weight_decay,
         }
     }
 
-    /// One step down `gradients` (one per weight, in order) at this learning rate.
-    pub fn step(&mut self, weights: &mut Weights, gradients: Vec<Tensor<1>>, learning_rate: f64) {
-        self.steps += 1;
-        let AdamSettings {
-            weight_decay,
-            beta1,
-            beta2,
-            epsilon,
-        } = self.settings;
-        let steps = self.steps as i32;
-        // w -= rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-        let correction = (1.0 - beta2.powi(steps)).sqrt();
-        let rate = learning_rate / (1.0 - beta1.powi(steps)) * correction;
-        let epsilon = epsilon * correction;
-        let moved = weights
-            .take()
-            .into_iter()
-            .zip(gradients)
-            .zip(&mut self.moments)
-            .map(|((weight, gradient), moments)| {
-                let [first, second] = moments.clone();
-                // Dropped here so that the values are held once and can be changed in place.
-                *moments = [
-                    Tensor::empty([0], &weight.device()),
-                    Tensor::empty([0], &weight.device()),
-                ];
-                let (weight, first, second) = if weight.device() == Device::flex() {
-                    let constants = [weight_decay, beta1, beta2, epsilon, rate].map(|c| c as f32);
-                    step_in_place(weight, first, second, gradient, constants)
-                } else {
-                    let gradient = gradient + weight.clone() * weight_decay;
-                    let first = first * beta1 + gradient.clone() * (1.0 - beta1);
-                    let second = second * beta2 + gradient.clone() * gradient * (1.0 - beta2);
-                    let step = first.clone() / (second.clone().sqrt() + epsilon) * rate;
-                    (weight - step, first, second)
-                };
-                *moments = [first, second];
-                weight
-            })
-            .collect();
-        weights.put(moved);
+    /// What each slot beside a weight starts from.
+    fn slots(&self) -> &'static [f32] {
+        match self {
+            Self::Adam(_) => &[0.0, 0.0],
+            Self::Sgd(_) => &[0.0],
+            Self::RmsProp(_) => &[1.0, 0.0],
+        }
     }
 }
 
-fn step_in_place(
+/// An optimiser's state over the weights of a method.
+pub struct Optimiser {
+    settings: OptimiserSettings,
+    /// Steps taken.
+    pub(super) steps: u64,
+    /// What the optimiser remembers of each trained weight, in the order of the weights: moments or last steps.
+    pub(super) slots: Vec<Vec<Tensor<1>>>,
+}
+
+impl Optimiser {
+    /// A fresh state for these weights.
+    pub fn new(settings: OptimiserSettings, weights: &Weights) -> Self {
+        let fresh = |(_, w): (&Spec, &Tensor<1>)| {
+            let starts = settings.slots().iter();
+            starts.map(|&start| w.zeros_like() + start).collect()
+        };
+        Self {
+            settings,
+            steps: 0,
+            slots: weights.trained().map(fresh).collect(),
+        }
+    }
+
+    /// One step down `gradients` (one per trained weight, in order) at this learning rate.
+    pub fn step(&mut self, weights: &mut Weights, gradients: Vec<Tensor<1>>, learning_rate: f64) {
+        self.steps += 1;
+        let mut gradients = gradients.into_iter();
+        weights.change(|place, weight| {
+            let gradient = gradients
+                .next()
+                .expect("a gradient for every trained weight");
+            // Taken out so that the values are held once and can be changed in place.
+            let slots = std::mem::take(&mut self.slots[place]);
+            let (weight, slots) = self.moved(weight, slots, gradient, learning_rate);
+            self.slots[place] = slots;
+            weight
+        });
+    }
+
+    fn moved(
+        &self,
+        weight: Tensor<1>,
+        slots: Vec<Tensor<1>>,
+        gradient: Tensor<1>,
+        learning_rate: f64,
+    ) -> (Tensor<1>, Vec<Tensor<1>>) {
+        if let OptimiserSettings::Adam(settings) = self.settings {
+            let [first, second]: [_; 2] = slots.try_into().expect("Adam keeps two slots");
+            return adam(
+                settings,
+                self.steps,
+                weight,
+                [first, second],
+                gradient,
+                learning_rate,
+            );
+        }
+        let gradient = match self.settings.weight_decay() {
+            0.0 => gradient,
+            decay => gradient + weight.clone() * decay,
+        };
+        let mut slots = slots.into_iter();
+        let mut slot = || slots.next().expect("as many slots as were made");
+        match self.settings {
+            OptimiserSettings::RmsProp(s) => {
+                let square =
+                    slot() * s.decay + gradient.clone() * gradient.clone() * (1.0 - s.decay);
+                let step = gradient / (square.clone() + s.epsilon).sqrt() * learning_rate;
+                let step = slot() * s.momentum + step;
+                (weight - step.clone(), vec![square, step])
+            }
+            OptimiserSettings::Sgd(s) => {
+                let step = slot() * s.momentum + gradient;
+                (weight - step.clone() * learning_rate, vec![step])
+            }
+            OptimiserSettings::Adam(_) => unreachable!("handled above"),
+        }
+    }
+}
+
+fn adam(
+    settings: AdamSettings,
+    steps: u64,
+    weight: Tensor<1>,
+    [first, second]: [Tensor<1>; 2],
+    gradient: Tensor<1>,
+    learning_rate: f64,
+) -> (Tensor<1>, Vec<Tensor<1>>) {
+    let AdamSettings {
+        weight_decay,
+        beta1,
+        beta2,
+        epsilon,
+    } = settings;
+    let steps = steps as i32;
+    // w -= rate * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+    let correction = (1.0 - beta2.powi(steps)).sqrt();
+    let rate = learning_rate / (1.0 - beta1.powi(steps)) * correction;
+    let epsilon = epsilon * correction;
+    if weight.device() == Device::flex() {
+        let constants = [weight_decay, beta1, beta2, epsilon, rate].map(|c| c as f32);
+        return adam_in_place(weight, first, second, gradient, constants);
+    }
+    let gradient = gradient + weight.clone() * weight_decay;
+    let first = first * beta1 + gradient.clone() * (1.0 - beta1);
+    let second = second * beta2 + gradient.clone() * gradient * (1.0 - beta2);
+    let step = first.clone() / (second.clone().sqrt() + epsilon) * rate;
+    (weight - step, vec![first, second])
+}
+
+fn adam_in_place(
     weight: Tensor<1>,
     first: Tensor<1>,
     second: Tensor<1>,
     gradient: Tensor<1>,
     constants: [f32; 5],
-) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+) -> (Tensor<1>, Vec<Tensor<1>>) {
     let gradient = device::flex(gradient);
     let [mut weight, mut first, mut second] = [weight, first, second].map(device::flex);
     weight
@@ -125,7 +283,7 @@ fn step_in_place(
             vector::adam(gradient, weight, first, second, constants);
         });
     let back = |tensor: FlexTensor| Tensor::from_primitive::<Flex>(tensor);
-    (back(weight), back(first), back(second))
+    (back(weight), vec![back(first), back(second)])
 }
 
 /// Scales gradients so that their joint length is at most `limit`.
@@ -158,39 +316,78 @@ mod tests {
     }
 
     fn one(value: f32) -> Weights {
-        let specs = vec![Spec::new("w", &[1], Start::Constant(value))];
-        Weights::from_values(
-            specs,
-            [("w".to_string(), vec![value])].into(),
-            &Device::flex(),
-        )
-        .unwrap()
+        let specs = vec![
+            Spec::new("statistics", &[1], Start::Constant(0.0)).kept(),
+            Spec::new("w", &[1], Start::Constant(value)),
+        ];
+        let values = [("w", value), ("statistics", 7.0)];
+        let values = values.map(|(name, value)| (name.to_string(), vec![value]));
+        Weights::from_values(specs, values.into(), &Device::flex()).unwrap()
+    }
+
+    /// The value after each of two steps, the second down a gradient of 1.
+    fn two_steps(settings: OptimiserSettings, gradient: f32, rate: f64) -> [f64; 2] {
+        let mut weights = one(2.0);
+        let mut optimiser = Optimiser::new(settings, &weights);
+        [gradient, 1.0].map(|gradient| {
+            optimiser.step(&mut weights, vec![tensor(&[gradient])], rate);
+            let kept = device::host(&weights.get::<1>("statistics"));
+            assert_eq!(kept, [7.0], "only trained weights move");
+            f64::from(device::host(&weights.get::<1>("w"))[0])
+        })
     }
 
     /// The first step of Adam moves by the learning rate, whatever the gradient's size.
     #[test]
-    fn first_two_steps_by_hand() {
+    fn adam_by_hand() {
         let settings = AdamSettings {
             weight_decay: 0.5,
             ..AdamSettings::default()
         };
-        let mut weights = one(2.0);
-        let mut adam = Adam::new(settings, &weights);
-        adam.step(&mut weights, vec![tensor(&[3.0])], 0.1);
-        let value = |weights: &Weights| device::host(&weights.values()[0])[0];
-        assert!((value(&weights) - 1.9).abs() < 1e-6);
+        let moved = two_steps(OptimiserSettings::Adam(settings), 3.0, 0.1);
+        assert!((moved[0] - 1.9).abs() < 1e-6);
         // g2 = 1 + .5 * 1.9 = 1.95; m = .9 * .4 + .1 * 1.95 = .555; v = .999 * .016 + .001 * 3.8025
-        adam.step(&mut weights, vec![tensor(&[1.0])], 0.1);
         let (m, v) = (
             0.555 / 0.19,
             (0.999 * 0.016 + 0.001 * 1.95f64.powi(2)) / (1.0 - 0.999f64.powi(2)),
         );
         let expected = 1.9 - 0.1 * m / v.sqrt();
+        assert!((moved[1] - expected).abs() < 1e-5, "{moved:?}");
+    }
+
+    #[test]
+    fn sgd_by_hand() {
+        let settings = SgdSettings {
+            weight_decay: 0.5,
+            momentum: 0.9,
+        };
+        let moved = two_steps(OptimiserSettings::Sgd(settings), 3.0, 0.1);
+        // u = 3 + .5 * 2 = 4; then .9 * 4 + 1 + .5 * 1.6 = 5.4
         assert!(
-            (f64::from(value(&weights)) - expected).abs() < 1e-5,
-            "{}",
-            value(&weights)
+            (moved[0] - 1.6).abs() < 1e-6 && (moved[1] - 1.06).abs() < 1e-6,
+            "{moved:?}"
         );
+    }
+
+    #[test]
+    fn rms_prop_by_hand() {
+        let settings = OptimiserSettings::RmsProp(RmsPropSettings::default());
+        let moved = two_steps(settings, 3.0, 0.1);
+        let first = 0.1 * 3.0 / (0.9 + 0.9 + 1.0f64).sqrt();
+        let second = 0.9 * first + 0.1 / (0.9 * 1.8 + 0.1 + 1.0f64).sqrt();
+        assert!((moved[0] - (2.0 - first)).abs() < 1e-6);
+        assert!((moved[1] - (2.0 - first - second)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_constant_out_of_range_is_named() {
+        let settings = OptimiserSettings::Sgd(SgdSettings {
+            momentum: 1.0,
+            ..SgdSettings::default()
+        });
+        let said = settings.wrong().unwrap();
+        assert!(said.contains("optimiser.momentum = 1"), "{said}");
+        assert_eq!(OptimiserSettings::default().wrong(), None);
     }
 
     #[test]

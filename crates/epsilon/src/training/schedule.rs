@@ -20,6 +20,38 @@ pub enum Schedule {
         /// Last rate as a share of the first.
         floor: f64,
     },
+    /// Multiplied by `factor` each time the loss of the training images has not fallen for `patience` epochs.
+    Plateau {
+        /// What it is multiplied by.
+        factor: f64,
+        /// Epochs to wait for a lower loss.
+        patience: usize,
+    },
+    /// Rises along a cosine from `start` times the rate to the rate, then falls to `end` times the rate at the end of
+    /// training: PyTorch's `OneCycleLR`, whose constants are the defaults.
+    OneCycle {
+        /// Share of the training over which the rate rises.
+        #[serde(default = "one_cycle_rise")]
+        rise: f64,
+        /// First rate as a share of the highest.
+        #[serde(default = "one_cycle_start")]
+        start: f64,
+        /// Last rate as a share of the highest.
+        #[serde(default = "one_cycle_end")]
+        end: f64,
+    },
+}
+
+fn one_cycle_rise() -> f64 {
+    0.3
+}
+
+fn one_cycle_start() -> f64 {
+    1.0 / 25.0
+}
+
+fn one_cycle_end() -> f64 {
+    1.0 / 25.0 / 1e4
 }
 
 impl Default for Schedule {
@@ -43,6 +75,8 @@ pub struct Progress {
     pub epochs: usize,
     /// Epochs over which the rate rises linearly from 0.
     pub warm_up: f64,
+    /// How often the loss has stood still so far ([`Schedule::Plateau`]).
+    pub plateaus: usize,
 }
 
 impl Schedule {
@@ -63,8 +97,90 @@ impl Schedule {
             }
             Schedule::Cosine { floor } => {
                 let share = (epoch - at.warm_up) / (at.epochs as f64 - at.warm_up).max(1e-9);
-                floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+                cosine(1.0, *floor, share)
             }
+            Schedule::Plateau { factor, .. } => factor.powi(at.plateaus as i32),
+            Schedule::OneCycle { rise, start, end } => {
+                let last = (at.epochs * at.steps_per_epoch) as f64 - 1.0;
+                let (step, top) = (at.step as f64, rise * (last + 1.0) - 1.0);
+                if step <= top {
+                    cosine(*start, 1.0, step / top)
+                } else {
+                    cosine(1.0, *end, (step - top) / (last - top).max(1e-9))
+                }
+            }
+        }
+    }
+
+    /// Names the first constant that is out of its range, and the range.
+    pub(super) fn wrong(&self) -> Option<String> {
+        let rules = match self {
+            Schedule::Constant => vec![],
+            Schedule::Step { factor, .. } => vec![(*factor > 0.0, "factor", *factor, "above 0")],
+            Schedule::Cosine { floor } => {
+                vec![((0.0..=1.0).contains(floor), "floor", *floor, "from 0 to 1")]
+            }
+            Schedule::Plateau { factor, patience } => vec![
+                (
+                    *factor > 0.0 && *factor <= 1.0,
+                    "factor",
+                    *factor,
+                    "above 0, at most 1",
+                ),
+                (
+                    *patience >= 1,
+                    "patience",
+                    *patience as f64,
+                    "of at least 1",
+                ),
+            ],
+            Schedule::OneCycle { rise, start, end } => vec![
+                (*rise > 0.0 && *rise < 1.0, "rise", *rise, "between 0 and 1"),
+                (
+                    *start > 0.0 && *start <= 1.0,
+                    "start",
+                    *start,
+                    "above 0, at most 1",
+                ),
+                ((0.0..=1.0).contains(end), "end", *end, "from 0 to 1"),
+            ],
+        };
+        let wrong = rules.into_iter().find(|(holds, ..)| !holds);
+        wrong.map(|(_, name, value, range)| {
+            format!("schedule.{name} = {value}: give a value {range}")
+        })
+    }
+}
+
+/// From `from` to `to` along half a cosine; `share` runs from 0 to 1.
+fn cosine(from: f64, to: f64, share: f64) -> f64 {
+    to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+}
+
+/// Counts the times that a loss stands still.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plateaus {
+    lowest: Option<f64>,
+    waited: usize,
+    /// How often so far.
+    pub count: usize,
+}
+
+impl Plateaus {
+    /// Takes note of an epoch's loss.
+    pub fn note(&mut self, loss: f64, schedule: &Schedule) {
+        let Schedule::Plateau { patience, .. } = schedule else {
+            return;
+        };
+        if self.lowest.is_none_or(|lowest| loss < lowest) {
+            self.lowest = Some(loss);
+            self.waited = 0;
+            return;
+        }
+        self.waited += 1;
+        if self.waited >= *patience {
+            self.count += 1;
+            self.waited = 0;
         }
     }
 }
@@ -79,7 +195,42 @@ mod tests {
             steps_per_epoch: 10,
             epochs: 7,
             warm_up,
+            plateaus: 2,
         })
+    }
+
+    /// The values of PyTorch's `OneCycleLR(max_lr=1, total_steps=70)`: .04 first, 1 at step 20, 4e-6 last.
+    #[test]
+    fn one_cycle_rises_and_falls() {
+        let cycle: Schedule = toml::from_str("kind = \"one-cycle\"").unwrap();
+        assert!((factor(&cycle, 0, 0.0) - 0.04).abs() < 1e-12);
+        assert!((factor(&cycle, 10, 0.0) - 0.52).abs() < 1e-12);
+        assert!((factor(&cycle, 20, 0.0) - 1.0).abs() < 1e-12);
+        assert!((factor(&cycle, 69, 0.0) - 4e-6).abs() < 1e-12);
+        let middle = factor(&cycle, 45, 0.0);
+        assert!((0.4..0.5).contains(&middle), "{middle}");
+    }
+
+    #[test]
+    fn the_rate_falls_when_the_loss_stands_still() {
+        let schedule = Schedule::Plateau {
+            factor: 0.8,
+            patience: 2,
+        };
+        let mut plateaus = Plateaus::default();
+        let counts = [3.0, 2.0, 2.5, 2.0, 1.9, 1.9, 1.9, 1.9, 1.9].map(|loss| {
+            plateaus.note(loss, &schedule);
+            plateaus.count
+        });
+        assert_eq!(counts, [0, 0, 0, 1, 1, 1, 2, 2, 3]);
+        assert!((factor(&schedule, 0, 0.0) - 0.64).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_constant_out_of_range_is_named() {
+        let schedule = Schedule::Cosine { floor: 2.0 };
+        assert!(schedule.wrong().unwrap().contains("schedule.floor = 2"));
+        assert_eq!(Schedule::default().wrong(), None);
     }
 
     #[test]

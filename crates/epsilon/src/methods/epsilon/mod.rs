@@ -240,6 +240,7 @@ impl Method for Epsilon {
             ranking: pairs.value * mean,
             regularisation: f64::from(regularisation) * mean,
             total: (pairs.slope + spread) * mean,
+            kept: Vec::new(),
         }
     }
 

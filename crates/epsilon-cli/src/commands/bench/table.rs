@@ -1,0 +1,385 @@
+//! The table of a comparison: Markdown to read, CSV to compute with, LaTeX to print.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use epsilon::comparison::Published;
+use epsilon_metrics::{Evaluation, TopK};
+use serde::Serialize;
+
+use super::Trained;
+use crate::commands::train::mean_and_deviation;
+
+/// A method with everything that was trained of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    pub name: String,
+    pub published: Option<Published>,
+    /// The grid's values that were best on the validation images; empty where nothing was tuned.
+    pub chosen: String,
+    /// Every point of the grid with its mAP on the validation images.
+    pub tuned: Vec<(String, Option<f64>)>,
+    /// One training a seed.
+    pub trained: Vec<Trained>,
+}
+
+/// A figure in percent over the seeds.
+#[derive(Clone, Copy)]
+struct Figure {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Line {
+    fn figure(&self, of: impl Fn(&Trained) -> Option<f64>) -> Option<Figure> {
+        let values: Option<Vec<f64>> = self.trained.iter().map(of).collect();
+        let (mean, deviation) = mean_and_deviation(&values?);
+        Some(Figure { mean, deviation })
+    }
+
+    /// The name and value of everything measured of a part.
+    fn part(&self, part: Part) -> Vec<(String, Option<Figure>)> {
+        let percent = |value: f64| Some(100.0 * value);
+        let first = part.of(&self.trained[0]);
+        let mut all = vec![(
+            format!("{} mAP", part.name()),
+            self.figure(|t| percent(part.of(t).map)),
+        )];
+        for k in first.top_k.iter().map(|top| top.k) {
+            let at = |t: &Trained, value: fn(&TopK) -> f64| {
+                let top = part.of(t).top_k.iter().find(|top| top.k == k);
+                top.map(|top| 100.0 * value(top))
+            };
+            all.push((
+                format!("P@{k}"),
+                self.figure(|t| at(t, |top| top.precision)),
+            ));
+            all.push((format!("R@{k}"), self.figure(|t| at(t, |top| top.recall))));
+            all.push((format!("F1@{k}"), self.figure(|t| at(t, |top| top.f1))));
+        }
+        all
+    }
+
+    fn seconds(&self) -> f64 {
+        mean_and_deviation(&self.trained.iter().map(|t| t.seconds).collect::<Vec<_>>()).0
+    }
+
+    fn peak_mb(&self) -> Option<f64> {
+        let peaks: Option<Vec<f64>> = self.trained.iter().map(|t| t.peak_mb).collect();
+        peaks.map(|peaks| peaks.into_iter().fold(0.0, f64::max))
+    }
+}
+
+/// The parts of the figures of a training.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Zsl,
+    Seen,
+    Gzsl,
+}
+
+impl Part {
+    fn of(self, trained: &Trained) -> &Evaluation {
+        match self {
+            Self::Zsl => &trained.figures.zsl,
+            Self::Seen => &trained.figures.seen,
+            Self::Gzsl => &trained.figures.gzsl,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Zsl => "ZSL",
+            Self::Seen => "seen",
+            Self::Gzsl => "GZSL",
+        }
+    }
+}
+
+/// What was published for the labels of a part: mAP, and F1 at the two K.
+type PublishedPart = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
+
+/// All lines of a comparison.
+pub struct Table<'a>(pub &'a [Line]);
+
+impl Table<'_> {
+    /// Writes `table.md`, `table.csv` and `table.tex` into a folder.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let files = [
+            ("table.md", self.markdown().into_bytes()),
+            ("table.csv", self.csv()?),
+            ("table.tex", self.latex().into_bytes()),
+        ];
+        for (name, bytes) in files {
+            let path = folder.join(name);
+            std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Tables of the unseen labels, of all labels, of the cost, and of what the grid gave.
+    pub fn markdown(&self) -> String {
+        let Some(first) = self.0.first() else {
+            return String::new();
+        };
+        let figures = &first.trained[0].figures;
+        let mut text = format!(
+            "Protocol `{}`: {}. {} test images. Percent, mean over {} {}",
+            figures.gzsl.protocol,
+            figures.gzsl.settings,
+            figures.gzsl.images_total,
+            first.trained.len(),
+            match first.trained.len() {
+                1 => "seed.",
+                _ => "seeds, with the standard deviation over them beside mAP.",
+            }
+        );
+        if let Some(error) = self.bootstrap_error() {
+            let _ = write!(text, " Bootstrap over test images: {error}.");
+        }
+        text.push_str("\n\n## Unseen labels\n\n");
+        text.push_str(&self.figures(&[Part::Zsl], |p| (p.map, p.f1)));
+        text.push_str("\n## Seen labels, and all labels\n\n");
+        text.push_str(&self.figures(&[Part::Seen, Part::Gzsl], |p| (p.gzsl_map, p.gzsl_f1)));
+        text.push_str("\n## What it took\n\n");
+        text.push_str(&self.cost());
+        if self.0.iter().any(|line| line.tuned.len() > 1) {
+            text.push_str("\n## What was tried: mAP of the seen labels on the validation images, first seed\n\n");
+            text.push_str(&self.tuning());
+        }
+        text
+    }
+
+    /// The standard error of one training's mAP for lack of test images, from the first line with one.
+    fn bootstrap_error(&self) -> Option<String> {
+        let figures = &self.0.iter().last()?.trained[0].figures;
+        let error = |part: &Evaluation| {
+            part.bootstrap
+                .as_ref()
+                .map(|b| format!("{:.1}", 100.0 * b.standard_error))
+        };
+        let (zsl, seen, gzsl) = (
+            error(&figures.zsl)?,
+            error(&figures.seen)?,
+            error(&figures.gzsl)?,
+        );
+        Some(format!(
+            "the standard error of one mAP is about {zsl} (ZSL), {seen} (seen) and {gzsl} (GZSL)"
+        ))
+    }
+
+    fn figures(&self, parts: &[Part], published: PublishedPart) -> String {
+        let any_published = self.0.iter().any(|line| line.published.is_some());
+        let rows = self.0.iter().map(|line| {
+            let mut row = vec![("method".to_string(), line.name.clone())];
+            for &part in parts {
+                let all = line.part(part);
+                // Of the seen labels, only the mAP: the published tables have no more.
+                let shown = if part == Part::Seen { 1 } else { all.len() };
+                row.extend(all.into_iter().take(shown).enumerate().map(
+                    |(place, (name, figure))| {
+                        (
+                            name,
+                            figure.map_or("-".into(), |figure| figure.print(place == 0)),
+                        )
+                    },
+                ));
+            }
+            if any_published {
+                let (map, f1) = line.published.as_ref().map_or((None, None), published);
+                let cell = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.1}"));
+                row.push(("published mAP".into(), cell(map)));
+                row.push((
+                    "published F1".into(),
+                    f1.map_or("-".into(), |[a, b]| format!("{a:.1}, {b:.1}")),
+                ));
+            }
+            row
+        });
+        markdown(rows.collect())
+    }
+
+    fn cost(&self) -> String {
+        let rows = self.0.iter().map(|line| {
+            let chosen = match line.chosen.as_str() {
+                "" => "-",
+                chosen => chosen,
+            };
+            vec![
+                ("method".to_string(), line.name.clone()),
+                ("parameters".into(), thousands(line.trained[0].parameters)),
+                ("training, s".into(), format!("{:.1}", line.seconds())),
+                (
+                    "peak memory, MB".into(),
+                    line.peak_mb().map_or("-".into(), |mb| format!("{mb:.0}")),
+                ),
+                ("chosen".into(), chosen.into()),
+            ]
+        });
+        markdown(rows.collect())
+    }
+
+    fn tuning(&self) -> String {
+        let tried = self
+            .0
+            .iter()
+            .flat_map(|line| line.tuned.iter().map(move |point| (line, point)));
+        let rows = tried
+            .filter(|(line, _)| line.tuned.len() > 1)
+            .map(|(line, (label, map))| {
+                let mark = if *label == line.chosen { "**" } else { "" };
+                let map = map.map_or("-".into(), |map| format!("{mark}{:.2}{mark}", 100.0 * map));
+                vec![
+                    ("method".to_string(), line.name.clone()),
+                    ("setting".into(), label.clone()),
+                    ("validation mAP".into(), map),
+                ]
+            });
+        markdown(rows.collect())
+    }
+
+    fn csv(&self) -> anyhow::Result<Vec<u8>> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        for (number, line) in self.0.iter().enumerate() {
+            let mut row = vec![("method".to_string(), line.name.clone())];
+            for part in [Part::Zsl, Part::Seen, Part::Gzsl] {
+                for (place, (name, figure)) in line.part(part).into_iter().enumerate() {
+                    let name = match place {
+                        0 => name,
+                        _ => format!("{} {name}", part.name()),
+                    };
+                    let deviation = format!("{name} s.d.");
+                    let print = |value: fn(&Figure) -> f64| {
+                        figure
+                            .as_ref()
+                            .map_or(String::new(), |f| value(f).to_string())
+                    };
+                    row.push((name, print(|f| f.mean)));
+                    row.push((deviation, print(|f| f.deviation)));
+                }
+            }
+            row.push(("seeds".into(), line.trained.len().to_string()));
+            row.push(("parameters".into(), line.trained[0].parameters.to_string()));
+            row.push(("seconds".into(), line.seconds().to_string()));
+            let peak = line.peak_mb().map_or(String::new(), |mb| mb.to_string());
+            row.push(("peak MB".into(), peak));
+            row.push(("chosen".into(), line.chosen.clone()));
+            if number == 0 {
+                writer.write_record(row.iter().map(|(name, _)| name))?;
+            }
+            writer.write_record(row.iter().map(|(_, value)| value))?;
+        }
+        Ok(writer.into_inner()?)
+    }
+
+    /// One `tabular` in the form of the published tables; it needs the package booktabs.
+    fn latex(&self) -> String {
+        let Some(first) = self.0.first() else {
+            return String::new();
+        };
+        let shown = |line: &Line| {
+            let parts = [Part::Zsl, Part::Gzsl];
+            parts.map(|part| line.part(part)).concat()
+        };
+        let columns = shown(first);
+        let mut text = format!(
+            "\\begin{{tabular}}{{l{}}}\n\\toprule\n",
+            "r".repeat(columns.len())
+        );
+        let heads: Vec<String> = columns.iter().map(|(name, _)| escape(name)).collect();
+        let _ = writeln!(text, "Method & {} \\\\\n\\midrule", heads.join(" & "));
+        for line in self.0 {
+            let cells = shown(line).into_iter();
+            let cells =
+                cells.map(|(_, figure)| figure.map_or("--".into(), |f| format!("{:.1}", f.mean)));
+            let cells: Vec<String> = cells.collect();
+            let _ = writeln!(text, "{} & {} \\\\", escape(&line.name), cells.join(" & "));
+        }
+        text.push_str("\\bottomrule\n\\end{tabular}\n");
+        text
+    }
+}
+
+impl Figure {
+    fn print(self, with_deviation: bool) -> String {
+        match with_deviation && self.deviation > 0.0 {
+            true => format!("{:.1} \u{b1} {:.1}", self.mean, self.deviation),
+            false => format!("{:.1}", self.mean),
+        }
+    }
+}
+
+/// A table whose head are the names of its first row; names on the left, the rest flush right.
+fn markdown(rows: Vec<Vec<(String, String)>>) -> String {
+    let Some(first) = rows.first() else {
+        return String::new();
+    };
+    let line = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(first.iter().map(|(name, _)| name.as_str()).collect());
+    let rules = first
+        .iter()
+        .enumerate()
+        .map(|(place, _)| if place == 0 { "---" } else { "---:" });
+    text.push_str(&line(rules.collect()));
+    for row in &rows {
+        text.push_str(&line(row.iter().map(|(_, value)| value.as_str()).collect()));
+    }
+    text
+}
+
+/// `1,234,567`.
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => escaped.extend(['\\', c]),
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_fit_for_latex_and_numbers_for_people() {
+        assert_eq!(escape("A & B_1 50%"), "A \\& B\\_1 50\\%");
+        assert_eq!(
+            [7, 1234, 1_234_567].map(thousands),
+            ["7", "1,234", "1,234,567"]
+        );
+    }
+
+    #[test]
+    fn a_table_has_a_head_and_a_rule() {
+        let row = |name: &str| {
+            vec![
+                ("method".into(), name.to_string()),
+                ("mAP".into(), "1.0".into()),
+            ]
+        };
+        let text = markdown(vec![row("a"), row("b")]);
+        assert_eq!(
+            text,
+            "| method | mAP |\n| --- | ---: |\n| a | 1.0 |\n| b | 1.0 |\n"
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! `epsilon eval` on anyone's scores, and a model's scores written for other tools.
+
+use serde_json::Value;
+
+use crate::world::World;
+
+const MODEL: &str = "out/seed-1/model.safetensors";
+
+/// Four images, two seen labels and two unseen ones.
+const SCORES: &str = "\
+image,cat,dog,owl,elk
+a,0.9,0.2,0.3,0.1
+b,0.1,0.7,0.6,0.6
+c,0.4,0.6,0.5,0.2
+d,0.2,0.1,0.8,0.7
+";
+/// The same images and labels in another order.
+const LABELS: &str = "\
+image,elk,owl,dog,cat
+d,1,1,-1,-1
+c,-1,1,0,1
+b,-1,-1,1,-1
+a,-1,-1,-1,1
+";
+
+fn world() -> World {
+    let world = World::of(0, 0);
+    world.write("scores.csv", SCORES);
+    world.write("labels.csv", LABELS);
+    world.write("cats.txt", "cat\ndog\n");
+    world.write("birds.txt", "owl\nelk\n");
+    world
+}
+
+#[test]
+fn figures_of_anyones_scores() {
+    let world = world();
+    // All labels together.
+    let text = world
+        .run("eval --scores scores.csv --labels labels.csv --k 1")
+        .done();
+    assert!(
+        text.starts_with("4 images matched by name, 4 labels matched by name\n"),
+        "{text}"
+    );
+    assert!(text.contains("protocol epsilon\n"), "{text}");
+    let figures = world
+        .run("eval --scores scores.csv --labels labels.csv --protocol lesa-nus --k 1 --json --bootstrap 0")
+        .json();
+    // cat: + - + - by 0.9, 0.4, 0.2, 0.1; dog, c unknown: b first; owl: d, b, c; elk: d first.
+    let ap = |column: usize| {
+        figures["per_label"][column]["average_precision"]
+            .as_f64()
+            .unwrap()
+    };
+    assert_eq!([ap(0), ap(1), ap(3)], [1.0, 1.0, 1.0]);
+    assert!((ap(2) - (1.0 + 2.0 / 3.0) / 2.0).abs() < 1e-12);
+    // Best: cat +, dog +, dog unknown, owl +.
+    assert_eq!(figures["top_k"][0]["precision"], 0.75);
+
+    // Seen and unseen labels: both lists, or one and the rest.
+    let base = "eval --scores scores.csv --labels labels.csv --protocol lesa-nus --json";
+    let both = world
+        .run(&format!("{base} --seen cats.txt --unseen birds.txt"))
+        .json();
+    assert_eq!(both["seen"]["map"], 1.0);
+    assert_eq!(both["zsl"]["per_label"][0]["column"], 2);
+    assert!((both["zsl"]["map"].as_f64().unwrap() - (ap(2) + 1.0) / 2.0).abs() < 1e-12);
+    assert!(both["zsl"]["bootstrap"]["standard_error"].as_f64().unwrap() > 0.0);
+    // The protocol's K are 3 and 5: four labels allow one of them, two none.
+    assert_eq!(both["gzsl"]["top_k"].as_array().unwrap().len(), 1);
+    assert_eq!(both["zsl"]["top_k"], Value::Array(vec![]));
+    assert_eq!(world.run(&format!("{base} --seen cats.txt")).json(), both);
+    assert_eq!(
+        world.run(&format!("{base} --unseen birds.txt")).json(),
+        both
+    );
+    // Labels in neither list are left out, and said to be.
+    world.write("one.txt", "cat\n");
+    let text = world
+        .run("eval --scores scores.csv --labels labels.csv --seen one.txt --unseen birds.txt")
+        .done();
+    assert!(text.starts_with(
+        "4 images matched by name, 4 labels matched by name, 1 in neither list left out\n"
+    ));
+}
+
+#[test]
+fn all_protocols_in_one_table() {
+    let world = world();
+    let arguments = "eval --scores scores.csv --labels labels.csv --seen cats.txt --protocol all --k 1 --per-label out.csv";
+    let text = world.run(arguments).done();
+    for part in ["ZSL ", "seen ", "GZSL "] {
+        let rows = text.lines().skip_while(|line| !line.starts_with(part));
+        let rows: Vec<&str> = rows.take_while(|line| !line.is_empty()).collect();
+        assert_eq!(rows.len(), 9, "{text}");
+        assert!(
+            rows[2].starts_with("epsilon ") && rows[2].contains(" of 4 "),
+            "{text}"
+        );
+        assert!(rows[8].starts_with("furthest apart"), "{text}");
+    }
+    let figures = world.run(&format!("{arguments} --json")).json();
+    let names: Vec<&str> = figures
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|figures| figures["gzsl"]["protocol"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, epsilon_metrics::Protocol::NAMES);
+
+    // Figures of each label: 6 protocols, each label in GZSL and in its own part.
+    let table = world.text("out.csv");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(
+        lines[0],
+        "protocol,part,label,positives,annotated,AP,P@1,R@1,F1@1"
+    );
+    assert_eq!(lines.len(), 1 + 6 * 8);
+    assert!(
+        lines.contains(&"lesa-nus,GZSL,dog,1,3,1,0.5,1,0.6666666666666666"),
+        "{table}"
+    );
+    // Images a, b and c hold a seen label; dog is first in b, rightly, and in c, where it is unknown and so counts as absent.
+    assert!(
+        lines.contains(&"sdl,seen,dog,1,3,1,0.5,1,0.6666666666666666"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_models_scores_serve_other_tools() {
+    let world = World::new();
+    world.run("train recipe.toml --out out").done();
+    let text = world
+        .run(&format!(
+            "eval {MODEL} --protocol all --k 1,3 --per-label labels.csv"
+        ))
+        .done();
+    assert!(text.contains("\nGZSL ") && text.contains("F1@3"), "{text}");
+    assert_eq!(world.text("labels.csv").lines().count(), 1 + 6 * 18);
+    for file in ["scores.npy", "scores.safetensors", "scores.csv"] {
+        let of_model = world
+            .run(&format!(
+                "eval {MODEL} --protocol sdl --k 1,3 --json --save-scores {file}"
+            ))
+            .json();
+        let arguments =
+            "--labels labels.tsv --seen seen.txt --unseen unseen.txt --protocol sdl --k 1,3 --json";
+        let of_scores = world
+            .run(&format!("eval --scores {file} {arguments} --bootstrap 20"))
+            .json();
+        assert_eq!(of_model, of_scores, "{file}");
+    }
+    assert_eq!(world.text("scores.labels.txt").lines().count(), 9);
+    assert!(
+        world
+            .text("scores.images.txt")
+            .starts_with("test-0024.jpg\n")
+    );
+}
+
+#[test]
+fn bad_scores_are_refused() {
+    let run = |change: &dyn Fn(&World), arguments: &str, parts: &[&str]| {
+        let world = world();
+        change(&world);
+        world
+            .run(&format!(
+                "eval --scores scores.csv --labels labels.csv {arguments}"
+            ))
+            .refused(parts);
+    };
+    let edit = |file: &'static str, from: &'static str, to: &'static str| {
+        move |world: &World| world.edit(file, from, to)
+    };
+    let none = |_: &World| {};
+    run(
+        &edit("scores.csv", "0.7,0.6", "NaN,0.6"),
+        "",
+        &["scores.csv, line 3", "dog", "NaN"],
+    );
+    run(
+        &edit("scores.csv", "0.7,0.6", "inf,0.6"),
+        "",
+        &["scores.csv, line 3", "inf"],
+    );
+    run(
+        &edit("scores.csv", "c,0.4", "c,7,0.4"),
+        "",
+        &["scores.csv, line 4", "6 cells", "5"],
+    );
+    run(
+        &edit("labels.csv", "d,1", "d,2"),
+        "",
+        &["labels.csv, line 2", "elk", "\"2\""],
+    );
+    run(
+        &edit("labels.csv", "c,-1", "x,-1"),
+        "",
+        &["images", "\"c\"", "\"x\""],
+    );
+    run(
+        &edit("labels.csv", "owl", "bat"),
+        "",
+        &["labels", "\"owl\"", "\"bat\""],
+    );
+    run(
+        &edit("cats.txt", "dog", "cow"),
+        "--seen cats.txt",
+        &["cats.txt", "\"cow\""],
+    );
+    run(
+        &edit("birds.txt", "elk", "dog"),
+        "--seen cats.txt --unseen birds.txt",
+        &["\"dog\"", "both"],
+    );
+    run(&none, "--k 5", &["K = 5", "4 labels"]);
+    run(&none, "--k 3,1", &["[3, 1]", "ascending"]);
+    run(&none, "--protocol ours", &["ours", "lesa-nus"]);
+    run(&none, "--bootstrap 1", &["bootstrap"]);
+    let all_unknown = |world: &World| {
+        world.write(
+            "labels.csv",
+            "image,cat,dog,owl,elk\na,0,0,0,0\nb,0,0,0,0\nc,0,0,0,0\nd,0,0,0,0\n",
+        );
+    };
+    run(&all_unknown, "", &["labels.csv", "unknown"]);
+    let ones = |world: &World| {
+        world.write(
+            "labels.csv",
+            "image,cat,dog,owl,elk\na,1,0,0,0\nb,0,1,0,0\nc,0,0,1,0\nd,0,0,0,1\n",
+        );
+    };
+    run(&ones, "", &["labels.csv", "--zero negative"]);
+    run(&ones, "--zero unknown --protocol ours", &["ours"]);
+
+    let world = world();
+    ones(&world);
+    world
+        .run("eval --scores scores.csv --labels labels.csv --zero negative")
+        .done();
+    world.run("eval --scores scores.csv").refused(&["--labels"]);
+    world.run("eval").refused(&["MODEL", "--scores"]);
+    world
+        .run("eval model.safetensors --scores scores.csv --labels labels.csv")
+        .refused(&["cannot be used with"]);
+    world
+        .run("eval --scores scores.txt --labels labels.csv")
+        .refused(&["scores.txt", ".npy, .safetensors or .csv"]);
+    world
+        .run("eval --scores scores.csv --labels labels.tsv")
+        .refused(&["labels.tsv", "--seen and --unseen"]);
+    // Without names beside it, an npy file's columns cannot be told apart.
+    let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4), }";
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend([0; 64]);
+    world.write("scores.npy", &npy);
+    let text = world
+        .run("eval --scores scores.npy --labels labels.csv --zero negative")
+        .done();
+    assert!(
+        text.starts_with("4 images matched by place, 4 labels matched by place\n"),
+        "{text}"
+    );
+    world.write("scores.npy", &npy[..npy.len() - 1]);
+    world
+        .run("eval --scores scores.npy --labels labels.csv")
+        .refused(&["scores.npy", "cut short"]);
+    world.edit("labels.csv", "d,0,0,0,1\n", "");
+    world.write("scores.npy", &npy);
+    world
+        .run("eval --scores scores.npy --labels labels.csv")
+        .refused(&["scores.npy has 4 images", "labels.csv has 3"]);
+}

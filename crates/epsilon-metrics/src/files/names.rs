@@ -1,0 +1,161 @@
+//! Names of rows and columns: the files beside a table, and which row of one table is which of the other.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{FileError, Frame};
+
+/// How many names a message lists.
+const FEW: usize = 3;
+
+/// The file of the names beside a table.
+pub(super) fn file(table: &Path, what: &str) -> PathBuf {
+    table.with_extension(format!("{what}s.txt"))
+}
+
+/// Reads `NAME.images.txt` or `NAME.labels.txt` beside a table, where it is.
+pub(super) fn beside(
+    table: &Path,
+    what: &'static str,
+    expected: usize,
+) -> Result<Option<Vec<String>>, FileError> {
+    let path = &file(table, what);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(FileError::Read {
+                path: path.into(),
+                source,
+            });
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let names: Vec<String> = text.lines().map(|line| line.trim().to_string()).collect();
+    if let Some(place) = names.iter().position(String::is_empty) {
+        return Err(FileError::Line {
+            path: path.into(),
+            line: place as u64 + 1,
+            problem: "an empty name".into(),
+        });
+    }
+    if names.len() != expected {
+        return Err(FileError::NameCount {
+            path: path.into(),
+            what,
+            found: names.len(),
+            expected,
+        });
+    }
+    check(path, what, &names)?;
+    Ok(Some(names))
+}
+
+/// Refuses names that stand twice.
+pub(super) fn check(path: &Path, what: &'static str, names: &[String]) -> Result<(), FileError> {
+    let mut places = HashMap::new();
+    for (place, name) in names.iter().enumerate() {
+        if let Some(first) = places.insert(name, place) {
+            return Err(FileError::NameTwice {
+                path: path.into(),
+                what,
+                name: name.clone(),
+                first: first + 1,
+                second: place + 1,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where each row or column of the scores stands in the labels.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Matching {
+    ByPlace,
+    ByName(Vec<usize>),
+}
+
+impl Matching {
+    pub(super) fn by_name(&self) -> bool {
+        matches!(self, Self::ByName(_))
+    }
+
+    pub(super) fn place(&self, place: usize) -> usize {
+        match self {
+            Self::ByPlace => place,
+            Self::ByName(places) => places[place],
+        }
+    }
+}
+
+/// Which row and which column of the labels belongs to each of the scores.
+pub(super) fn match_frames(
+    scores: &Frame,
+    labels: &Frame,
+) -> Result<(Matching, Matching), FileError> {
+    let paths = [&*scores.path, &*labels.path];
+    let of_images = [&scores.image_names, &labels.image_names].map(|names| names.as_deref());
+    let of_labels = [&scores.label_names, &labels.label_names].map(|names| names.as_deref());
+    Ok((
+        matching("image", paths, of_images, [scores.images, labels.images])?,
+        matching("label", paths, of_labels, [scores.labels, labels.labels])?,
+    ))
+}
+
+/// Matches two lists; each pair is that of the scores and that of the labels.
+fn matching(
+    what: &'static str,
+    [scores, labels]: [&Path; 2],
+    names: [Option<&[String]>; 2],
+    [scores_count, labels_count]: [usize; 2],
+) -> Result<Matching, FileError> {
+    let [Some(wanted), Some(given)] = names else {
+        if scores_count == labels_count {
+            return Ok(Matching::ByPlace);
+        }
+        return Err(FileError::CountsDiffer {
+            scores: scores.into(),
+            labels: labels.into(),
+            what,
+            scores_count,
+            labels_count,
+        });
+    };
+    let index =
+        |names: &[String]| -> HashMap<String, usize> { names.iter().cloned().zip(0..).collect() };
+    let (in_scores, in_labels) = (index(wanted), index(given));
+    let places: Vec<usize> = wanted
+        .iter()
+        .filter_map(|name| in_labels.get(name).copied())
+        .collect();
+    if places.len() == wanted.len() && wanted.len() == given.len() {
+        return Ok(Matching::ByName(places));
+    }
+    let lacking = |names: &[String], there: &HashMap<String, usize>, whose: &str| {
+        let alone: Vec<&String> = names.iter().filter(|n| !there.contains_key(*n)).collect();
+        let few: Vec<String> = alone.iter().take(FEW).map(|n| format!("{n:?}")).collect();
+        let more = if alone.len() > FEW { ", ..." } else { "" };
+        (!alone.is_empty()).then(|| {
+            format!(
+                "{} only in the {whose} ({}{more})",
+                alone.len(),
+                few.join(", ")
+            )
+        })
+    };
+    let differences = [
+        lacking(wanted, &in_labels, "scores"),
+        lacking(given, &in_scores, "labels"),
+    ];
+    Err(FileError::NamesDiffer {
+        scores: scores.into(),
+        labels: labels.into(),
+        what,
+        differences: differences
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
+    })
+}

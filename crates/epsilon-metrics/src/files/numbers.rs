@@ -1,0 +1,211 @@
+//! A table of numbers in a file that is mapped into memory: where they lie, what they are.
+
+use std::fs::File;
+use std::path::Path;
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use super::{FileError, npy};
+
+/// What a number is; little-endian.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Bool,
+    I8,
+    U8,
+    I16,
+    I32,
+    I64,
+    F16,
+    Bf16,
+    F32,
+    F64,
+}
+
+impl Kind {
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::Bool | Self::I8 | Self::U8 => 1,
+            Self::I16 | Self::F16 | Self::Bf16 => 2,
+            Self::I32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    fn of(dtype: Dtype) -> Option<Self> {
+        Some(match dtype {
+            Dtype::BOOL => Self::Bool,
+            Dtype::I8 => Self::I8,
+            Dtype::U8 => Self::U8,
+            Dtype::I16 => Self::I16,
+            Dtype::I32 => Self::I32,
+            Dtype::I64 => Self::I64,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::F32 => Self::F32,
+            Dtype::F64 => Self::F64,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a table lies in the bytes of a file.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) start: usize,
+    pub(super) kind: Kind,
+    /// Column after column (Fortran order) instead of row after row.
+    pub(super) by_column: bool,
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+}
+
+/// A table of numbers in a mapped file.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    map: Mmap,
+    pub(super) layout: Layout,
+}
+
+impl Numbers {
+    pub(super) fn npy(path: &Path) -> Result<Self, FileError> {
+        Self::open(path, npy::layout)
+    }
+
+    /// A safetensors file with one tensor, or with one of this name among others.
+    pub(super) fn safetensors(path: &Path, name: &str) -> Result<Self, FileError> {
+        Self::open(path, |bytes| tensor(bytes, name))
+    }
+
+    fn open(
+        path: &Path,
+        layout: impl FnOnce(&[u8]) -> Result<Layout, String>,
+    ) -> Result<Self, FileError> {
+        let read = |source| FileError::Read {
+            path: path.into(),
+            source,
+        };
+        let file = File::open(path).map_err(read)?;
+        // SAFETY: the map is only read. A file that another program cuts short while we read it ends this program with
+        // SIGBUS; that it is changed gives other figures, as it would with a copy read at another time.
+        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let wrong = |problem| FileError::Format {
+            path: path.into(),
+            problem,
+        };
+        let layout = layout(&map).map_err(wrong)?;
+        let Layout { rows, columns, .. } = layout;
+        if rows == 0 || columns == 0 {
+            return Err(wrong(format!("is an empty table, {rows} x {columns}")));
+        }
+        let length = rows
+            .checked_mul(columns)
+            .and_then(|count| count.checked_mul(layout.kind.bytes()))
+            .and_then(|length| length.checked_add(layout.start));
+        if length.is_none_or(|length| length > map.len()) {
+            return Err(wrong(format!(
+                "is cut short: a table of {rows} x {columns} needs {} bytes, the file has {}",
+                length.map_or_else(|| "too many".into(), |length| length.to_string()),
+                map.len()
+            )));
+        }
+        Ok(Self { map, layout })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        let Layout {
+            start,
+            kind,
+            rows,
+            columns,
+            ..
+        } = self.layout;
+        &self.map[start..start + rows * columns * kind.bytes()]
+    }
+
+    /// The values where they lie in the file row after row, as `T`s, at an address that fits `T`.
+    pub(super) fn values<T: bytemuck::Pod>(&self) -> Option<&[T]> {
+        if self.layout.by_column || cfg!(target_endian = "big") {
+            return None;
+        }
+        bytemuck::try_cast_slice(self.bytes()).ok()
+    }
+
+    /// The value at a row and column.
+    pub(super) fn get(&self, row: usize, column: usize) -> f64 {
+        let Layout {
+            rows,
+            columns,
+            by_column,
+            kind,
+            ..
+        } = self.layout;
+        let place = if by_column {
+            column * rows + row
+        } else {
+            row * columns + column
+        };
+        let size = kind.bytes();
+        decode(kind, &self.bytes()[place * size..(place + 1) * size])
+    }
+}
+
+/// `bytes` are those of one value.
+fn decode(kind: Kind, bytes: &[u8]) -> f64 {
+    let two = || [bytes[0], bytes[1]];
+    let four = || [bytes[0], bytes[1], bytes[2], bytes[3]];
+    let eight = || {
+        let mut all = [0; 8];
+        all.copy_from_slice(bytes);
+        all
+    };
+    match kind {
+        Kind::Bool | Kind::U8 => f64::from(bytes[0]),
+        Kind::I8 => f64::from(bytes[0] as i8),
+        Kind::I16 => f64::from(i16::from_le_bytes(two())),
+        Kind::I32 => f64::from(i32::from_le_bytes(four())),
+        Kind::I64 => i64::from_le_bytes(eight()) as f64,
+        Kind::F16 => f16::from_le_bytes(two()).to_f64(),
+        Kind::Bf16 => bf16::from_le_bytes(two()).to_f64(),
+        Kind::F32 => f64::from(f32::from_le_bytes(four())),
+        Kind::F64 => f64::from_le_bytes(eight()),
+    }
+}
+
+fn tensor(bytes: &[u8], name: &str) -> Result<Layout, String> {
+    let tensors = SafeTensors::deserialize(bytes)
+        .map_err(|error| format!("is no safetensors file, or is cut short or damaged ({error})"))?;
+    let names = tensors.names();
+    let chosen = match names[..] {
+        [only] => only,
+        _ if names.contains(&name) => name,
+        _ => {
+            return Err(format!(
+                "holds {} tensors, none of them named `{name}`: name the table so, or keep it alone",
+                names.len()
+            ));
+        }
+    };
+    let view = tensors.tensor(chosen).map_err(|error| error.to_string())?;
+    let [rows, columns] = view.shape()[..] else {
+        return Err(format!(
+            "has a tensor `{chosen}` of {} dimensions: a table of images x labels has 2",
+            view.shape().len()
+        ));
+    };
+    let kind = Kind::of(view.dtype()).ok_or_else(|| {
+        format!(
+            "holds numbers of type {:?}, which no table has",
+            view.dtype()
+        )
+    })?;
+    Ok(Layout {
+        start: view.data().as_ptr() as usize - bytes.as_ptr() as usize,
+        kind,
+        by_column: false,
+        rows,
+        columns,
+    })
+}

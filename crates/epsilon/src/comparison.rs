@@ -1,0 +1,356 @@
+//! Comparisons: one TOML file that names many methods on the same features, each tuned over a grid on the validation
+//! images; every row and grid point is a [`Recipe`] of its own.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::recipe::{Recipe, RecipeError, with_nearest};
+
+/// Figures of a published row, in percent, as the published tables print them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Published {
+    /// mAP of the unseen labels among themselves, or of the labels of a classification.
+    pub map: Option<f64>,
+    /// F1 at the two K of the same.
+    pub f1: Option<[f64; 2]>,
+    /// mAP of all labels together.
+    pub gzsl_map: Option<f64>,
+    /// F1 at the two K of the same.
+    pub gzsl_f1: Option<[f64; 2]>,
+}
+
+/// A method of a comparison.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// Its name in the table, and with other characters replaced that of its folder.
+    pub name: String,
+    /// What was published for it.
+    pub published: Option<Published>,
+    /// The recipes to choose from; one where nothing is tuned.
+    pub points: Vec<Point>,
+}
+
+/// A recipe of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// The grid's keys and values, such as `learning-rate=0.001`; empty where nothing is tuned.
+    pub label: String,
+    /// The recipe.
+    pub recipe: Recipe,
+}
+
+/// A table to be made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// Its methods, in its order; at least one, all on the same data, tokens and protocol.
+    pub rows: Vec<Row>,
+}
+
+/// A row as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Written {
+    name: String,
+    method: Table,
+    #[serde(default)]
+    training: Table,
+    grid: Option<Table>,
+    published: Option<Published>,
+}
+
+impl Comparison {
+    /// Reads a comparison and checks every recipe that it makes.
+    ///
+    /// The file is a recipe without `[method]`, and besides: `[grid]`, lists of values by key (`training.learning-rate`,
+    /// `method.lambda`), every combination of which is tried for every row, and `[[row]]`, each with `name`, `method`,
+    /// and where it differs `training` (laid over the shared one), `grid` (in place of the shared one) and `published`.
+    ///
+    /// # Errors
+    /// [`RecipeError`] names the row and the key.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let form = |reason: String| RecipeError::Form {
+            path: path.into(),
+            reason,
+        };
+        let mut shared: Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| form(e.to_string()))?;
+        let take = |table: &mut Table, key: &str| table.remove(key);
+        let grid = match take(&mut shared, "grid") {
+            Some(grid) => grid.try_into().map_err(|e| form(format!("[grid]: {e}")))?,
+            None => Table::new(),
+        };
+        let rows = take(&mut shared, "row")
+            .ok_or_else(|| form("no [[row]]: a comparison names at least one method".into()))?;
+        let rows: Vec<Written> = rows
+            .try_into()
+            .map_err(|e| form(format!("[[row]]: {}", with_nearest(&e.to_string()))))?;
+        let rows = rows
+            .into_iter()
+            .map(|row| Row::of(row, &shared, &grid, path))
+            .collect::<Result<Vec<Row>, RecipeError>>()?;
+        let folders: Vec<String> = rows.iter().map(Row::folder).collect();
+        for (place, folder) in folders.iter().enumerate() {
+            if folder.is_empty() || folders[..place].contains(folder) {
+                let name = &rows[place].name;
+                return Err(form(format!(
+                    "[[row]] name = {name:?}: give each row a name of its own"
+                )));
+            }
+        }
+        Ok(Self { rows })
+    }
+
+    /// Keeps the rows of these names alone, in the table's order.
+    ///
+    /// # Errors
+    /// The first name that no row has.
+    pub fn only(&mut self, names: &[String]) -> Result<(), String> {
+        let known = |name: &&String| !self.rows.iter().any(|row| row.is(name));
+        if let Some(strange) = names.iter().find(known) {
+            return Err(strange.clone());
+        }
+        self.rows
+            .retain(|row| names.iter().any(|name| row.is(name)));
+        Ok(())
+    }
+
+    /// The recipe that tells data, tokens and protocol of all rows.
+    pub fn shared(&self) -> &Recipe {
+        &self.rows[0].points[0].recipe
+    }
+}
+
+impl Row {
+    fn of(row: Written, shared: &Table, grid: &Table, path: &Path) -> Result<Self, RecipeError> {
+        let named = |error: RecipeError| match error {
+            RecipeError::Form { path, reason } => RecipeError::Form {
+                path,
+                reason: format!("[[row]] {:?}: {reason}", row.name),
+            },
+            other => other,
+        };
+        let form = |reason: String| {
+            named(RecipeError::Form {
+                path: PathBuf::from(path),
+                reason,
+            })
+        };
+        let mut table = shared.clone();
+        table.insert("method".into(), Value::Table(row.method));
+        let training = table
+            .entry("training")
+            .or_insert_with(|| Value::Table(Table::new()));
+        let Value::Table(training) = training else {
+            return Err(form("`training` is no table".into()));
+        };
+        training.extend(row.training);
+        let points = combinations(row.grid.as_ref().unwrap_or(grid)).map_err(form)?;
+        let points = points.into_iter().map(|values| {
+            let mut table = table.clone();
+            for (key, value) in &values {
+                set(&mut table, key, value.clone()).map_err(form)?;
+            }
+            let text = toml::to_string(&table).map_err(|e| form(e.to_string()))?;
+            Ok(Point {
+                label: label(&values),
+                recipe: Recipe::resolve(path, &text).map_err(named)?,
+            })
+        });
+        Ok(Self {
+            points: points.collect::<Result<_, RecipeError>>()?,
+            published: row.published,
+            name: row.name,
+        })
+    }
+
+    /// A name for its folder: lower case, everything but letters, digits, `.` and `=` as dashes.
+    pub fn folder(&self) -> String {
+        file_name(&self.name)
+    }
+
+    /// Whether this is how somebody calls it: its name or its folder's.
+    fn is(&self, name: &str) -> bool {
+        self.name == name || self.folder() == name
+    }
+}
+
+impl Point {
+    /// A name for its folder.
+    pub fn folder(&self) -> String {
+        file_name(&self.label)
+    }
+}
+
+fn file_name(name: &str) -> String {
+    let plain = |c: char| match c {
+        'a'..='z' | '0'..='9' | '.' | '=' => c,
+        'A'..='Z' => c.to_ascii_lowercase(),
+        _ => '-',
+    };
+    let dashed: String = name.chars().map(plain).collect();
+    let parts: Vec<&str> = dashed.split('-').filter(|part| !part.is_empty()).collect();
+    parts.join("-")
+}
+
+/// Every combination of a grid's values, the last key fastest; one empty combination for an empty grid.
+fn combinations(grid: &Table) -> Result<Vec<Vec<(String, Value)>>, String> {
+    let mut all = vec![Vec::new()];
+    for (key, values) in grid {
+        let values = match values {
+            Value::Array(values) if !values.is_empty() => values,
+            _ => return Err(format!("[grid] {key}: give a list of values")),
+        };
+        all = all
+            .into_iter()
+            .flat_map(|point: Vec<(String, Value)>| {
+                values.iter().map(move |value| {
+                    let mut point = point.clone();
+                    point.push((key.clone(), value.clone()));
+                    point
+                })
+            })
+            .collect();
+    }
+    Ok(all)
+}
+
+/// Sets `training.learning-rate` and the like.
+fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
+    let Some((section @ ("training" | "method"), key)) = key.split_once('.') else {
+        return Err(format!(
+            "[grid] \"{key}\": give \"training.KEY\" or \"method.KEY\""
+        ));
+    };
+    match table.get_mut(section) {
+        Some(Value::Table(section)) => {
+            section.insert(key.into(), value);
+            Ok(())
+        }
+        _ => Err(format!("`{section}` is no table")),
+    }
+}
+
+fn label(values: &[(String, Value)]) -> String {
+    let one = |(key, value): &(String, Value)| {
+        let key = key.split_once('.').map_or(key.as_str(), |(_, key)| key);
+        match value {
+            Value::String(text) => format!("{key}={text}"),
+            other => format!("{key}={other}"),
+        }
+    };
+    values.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Comparison, RecipeError> {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [
+            "labels.tsv",
+            "seen.txt",
+            "unseen.txt",
+            "vectors.txt",
+            "net.safetensors",
+        ] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let shared = r#"
+            [data]
+            table = "labels.tsv"
+            images = "."
+            seen = "seen.txt"
+            unseen = "unseen.txt"
+            vectors = "vectors.txt"
+            [backbone]
+            weights = "net.safetensors"
+            [training]
+            epochs = 3
+            batch = 32
+        "#;
+        let path = folder.path().join("table.toml");
+        std::fs::write(&path, format!("seeds = [1, 2]\n{shared}\n{text}")).unwrap();
+        Comparison::read(&path)
+    }
+
+    #[test]
+    fn rows_take_what_is_shared_and_every_point_of_the_grid() {
+        let comparison = read(
+            r#"
+            [grid]
+            "training.learning-rate" = [1e-4, 1e-3]
+            "training.epochs" = [5, 10]
+            [[row]]
+            name = "Epsilon, M = 2"
+            method = { kind = "epsilon", groups = 2 }
+            training = { batch = 16 }
+            published = { map = 33.2, gzsl-f1 = [18.7, 22.5] }
+            [[row]]
+            name = "Ridge"
+            method = { kind = "ridge" }
+            grid = { "method.penalty" = [0.1] }
+            "#,
+        )
+        .unwrap();
+        let [epsilon, ridge] = &comparison.rows[..] else {
+            panic!("two rows");
+        };
+        assert_eq!(epsilon.folder(), "epsilon-m-=-2");
+        assert_eq!(epsilon.points.len(), 4);
+        let training = &epsilon.points[2].recipe.training;
+        assert_eq!((training.epochs, training.batch), (10, 16));
+        assert_eq!(epsilon.points[2].label, "epochs=10, learning-rate=0.0001");
+        assert_eq!(
+            epsilon.published.as_ref().unwrap().gzsl_f1,
+            Some([18.7, 22.5])
+        );
+        assert_eq!(ridge.points.len(), 1);
+        assert_eq!(ridge.points[0].folder(), "penalty=0.1");
+        assert_eq!(comparison.shared().seeds, [1, 2]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_row() {
+        let row = |rest: &str| {
+            read(&format!("[[row]]\nname = \"A\"\n{rest}"))
+                .unwrap_err()
+                .to_string()
+        };
+        let said = row("method = { kind = \"epsilon\", grups = 2 }");
+        assert!(said.contains("\"A\"") && said.contains("groups"), "{said}");
+        let said = row("method = { kind = \"ridge\" }\ngrid = { \"data.table\" = [1] }");
+        assert!(
+            said.contains("data.table") && said.contains("training.KEY"),
+            "{said}"
+        );
+        let said = row("method = { kind = \"ridge\" }\ngrid = { \"method.penalty\" = [] }");
+        assert!(said.contains("list of values"), "{said}");
+        let said = row("method = { kind = \"ridge\" }\ntraining = { epochs = 0 }");
+        assert!(said.contains("epochs = 0"), "{said}");
+        assert!(read("").unwrap_err().to_string().contains("[[row]]"));
+        let twice = "[[row]]\nname = \"A\"\nmethod = { kind = \"ridge\" }\n";
+        let said = read(&twice.repeat(2)).unwrap_err().to_string();
+        assert!(said.contains("name of its own"), "{said}");
+    }
+
+    #[test]
+    fn some_rows_alone() {
+        let mut comparison = read(
+            "[[row]]\nname = \"Ridge\"\nmethod = { kind = \"ridge\" }\n\
+             [[row]]\nname = \"Chance\"\nmethod = { kind = \"random\" }",
+        )
+        .unwrap();
+        assert_eq!(comparison.only(&["Rigde".into()]), Err("Rigde".into()));
+        comparison.only(&["chance".into()]).unwrap();
+        assert_eq!(comparison.rows[0].name, "Chance");
+    }
+}

@@ -1,0 +1,115 @@
+//! Every method against its twin in PyTorch or NumPy (`reference/make_*.py`, which write `fixtures/*.safetensors`), by
+//! finite differences, through a model file, and on 64 drawn scenes that it must fit.
+
+mod fixture;
+mod scenes;
+
+use epsilon::burn::tensor::{Device, Tensor};
+use epsilon::methods::{Fit, Kind};
+use fixture::{Fixture, assert_close};
+
+#[test]
+fn scores_equal_the_twins_within_1e_5() {
+    for fixture in Fixture::all() {
+        let weights = fixture.weights();
+        let scores = fixture.kind.scores(&weights, &fixture.batch());
+        assert_close(
+            &fixture.name,
+            &host(&scores),
+            fixture.tensor("out.scores"),
+            1e-5,
+        );
+    }
+}
+
+#[test]
+fn losses_equal_the_twins_within_1e_5_and_their_gradients_within_1e_4() {
+    for fixture in Fixture::all() {
+        let Fit::Gradient(method) = fixture.kind.fit() else {
+            continue;
+        };
+        let batch = fixture.batch();
+        let weights = fixture.weights().tracked();
+        let loss = method.loss(&weights, &batch, fixture.images());
+        let value = [(loss.ranking + loss.regularisation) as f32];
+        assert_close(
+            &format!("{}: loss", fixture.name),
+            &value,
+            fixture.tensor("out.loss"),
+            1e-5,
+        );
+        for (name, kept) in &loss.kept {
+            let label = format!("{}: kept {name}", fixture.name);
+            assert_close(
+                &label,
+                &host(kept),
+                fixture.tensor(&format!("kept.{name}")),
+                1e-5,
+            );
+        }
+        let gradients = weights.gradients(&mut loss.total.backward());
+        for ((spec, _), ours) in weights.trained().zip(gradients) {
+            let label = format!("{}: gradient of {}", fixture.name, spec.name);
+            let theirs = fixture.tensor(&format!("grad.{}", spec.name));
+            assert_close(&label, &host(&ours), theirs, 1e-4);
+        }
+    }
+}
+
+/// The slope along a direction, which is the gradient's sign so that all weights count, by central differences.
+#[test]
+fn gradients_equal_finite_differences() {
+    const STEP: f64 = 1e-3;
+    for fixture in Fixture::all() {
+        let Fit::Gradient(method) = fixture.kind.fit() else {
+            continue;
+        };
+        let batch = fixture.batch();
+        let weights = fixture.weights().tracked();
+        let loss = method.loss(&weights, &batch, fixture.images());
+        let gradients = weights.gradients(&mut loss.total.backward());
+        let slope: f64 = gradients.iter().map(|g| sum(&g.clone().abs())).sum();
+        let moved = |by: f64| {
+            let mut weights = fixture.weights();
+            let specs: Vec<_> = weights
+                .trained()
+                .map(|(spec, _)| spec.name.clone())
+                .collect();
+            for (name, gradient) in specs.iter().zip(&gradients) {
+                let value = weights.get_flat(name) + gradient.clone().sign() * by;
+                weights.set(name, value);
+            }
+            let loss = method.loss(&weights.tracked(), &batch, fixture.images());
+            loss.ranking + loss.regularisation
+        };
+        let measured = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+        assert!(
+            (measured - slope).abs() <= 0.02 * slope.abs().max(1e-3),
+            "{}: {measured} measured, {slope} computed",
+            fixture.name
+        );
+    }
+}
+
+/// Every kind of method has a twin.
+#[test]
+fn no_method_is_left_out() {
+    let without = ["epsilon", "ridge", "random"];
+    let fixtures = Fixture::all();
+    for name in Kind::NAMES {
+        let found = fixtures.iter().any(|fixture| fixture.kind.name() == name);
+        assert!(found || without.contains(&name), "`{name}` has no fixture");
+    }
+}
+
+fn host<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
+    tensor.to_data().try_to_vec().unwrap()
+}
+
+fn sum(tensor: &Tensor<1>) -> f64 {
+    host(tensor).iter().map(|&v| f64::from(v)).sum()
+}
+
+fn device() -> Device {
+    Device::flex()
+}

@@ -1,0 +1,162 @@
+//! Every method fits 64 drawn scenes, and its model file scores as it did.
+
+use std::path::Path;
+
+use epsilon::backbone;
+use epsilon::dataset::Split;
+use epsilon::dataset::scenes::{SceneOptions, Scenes};
+use epsilon::experiment::{self, Prepared, Training};
+use epsilon::features::TokenStore;
+use epsilon::methods::{Kind, Vocabulary};
+use epsilon::model::Model;
+use epsilon::recipe::Recipe;
+use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
+
+use crate::device;
+
+const IMAGES: u32 = 64;
+
+/// How a method is shown to fit.
+struct Fits {
+    /// Its settings.
+    method: &'static str,
+    /// How it trains.
+    training: &'static str,
+    /// The most pairs of a label that is there and one that is not, in percent of the pairs of a training image, that it
+    /// may rank the wrong way round. (Most losses rank the labels of an image, so this shows a fit and mAP does not.)
+    pairs: f64,
+}
+
+const FITS: &[Fits] = &[Fits {
+    method: "kind = 'epsilon'\n groups = 4\n lambda = 0.0\n alpha = 'positives'",
+    training: "epochs = 80\n batch = 8\n learning-rate = 2e-3\n \
+               schedule = { kind = 'cosine', floor = 0.05 }\n optimiser = { kind = 'adam', weight-decay = 0.0 }",
+    pairs: 0.5,
+}];
+
+/// Those that do not learn from the images, or not enough of them to fit them.
+const NO_FIT: &[&str] = &["ridge", "random"];
+
+#[test]
+fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let data = folder.join("data");
+    let scenes = Scenes::new(SceneOptions::default()).unwrap();
+    scenes.write(&data, IMAGES, 8).unwrap();
+    std::fs::write(folder.join("backbone.safetensors"), backbone::BUILT_IN).unwrap();
+
+    let mut store = None;
+    for fits in FITS {
+        let recipe = recipe(folder, fits);
+        let prepared = experiment::prepare(&recipe).unwrap();
+        let store = store.get_or_insert_with(|| extract(folder, &recipe, &prepared));
+        let training = Training {
+            recipe: &recipe,
+            prepared: &prepared,
+            store,
+            seed: 1,
+            device: &device(),
+            folder: None,
+            resume: false,
+        };
+        let model = training.run(&mut |_| {}).unwrap();
+        let scores = scores(&model, &prepared, store);
+        let wrong = 100.0 * wrong_pairs(&scores, &prepared);
+        let name = recipe.method.name();
+        assert!(wrong <= fits.pairs, "{name}: {wrong:.2} % of the pairs");
+
+        let path = folder.join("model.safetensors");
+        model.save(&path).unwrap();
+        let read = Model::load(&path, &device()).unwrap();
+        assert_eq!(
+            scores,
+            self::scores(&read, &prepared, store),
+            "{}",
+            fits.method
+        );
+        scores_new_labels(&read, &prepared);
+    }
+    for name in Kind::NAMES {
+        let kind = format!("kind = '{name}'");
+        let fits = FITS.iter().any(|fits| fits.method.starts_with(&kind));
+        assert!(
+            fits || NO_FIT.contains(&name),
+            "`{name}` is not shown to fit"
+        );
+    }
+}
+
+fn recipe(folder: &Path, fits: &Fits) -> Recipe {
+    let Fits {
+        method, training, ..
+    } = fits;
+    let text = format!(
+        r#"
+        [data]
+        table = "data/labels.tsv"
+        images = "data"
+        seen = "data/seen.txt"
+        unseen = "data/unseen.txt"
+        vectors = "data/vectors.txt"
+        [backbone]
+        weights = "backbone.safetensors"
+        [method]
+        {method}
+        [training]
+        {training}
+        "#
+    );
+    let path = folder.join("recipe.toml");
+    std::fs::write(&path, text).unwrap();
+    Recipe::read(&path).unwrap()
+}
+
+fn extract(folder: &Path, recipe: &Recipe, prepared: &Prepared) -> TokenStore {
+    let backbone = backbone::load(&folder.join("backbone.safetensors")).unwrap();
+    let dir = folder.join("tokens");
+    experiment::extract(recipe, prepared, &*backbone, &dir, None, &mut |_| {}).unwrap();
+    TokenStore::open(&dir).unwrap()
+}
+
+/// Scores of the seen labels on the training images.
+fn scores(model: &Model, prepared: &Prepared, store: &TokenStore) -> Vec<f32> {
+    let seen: Vec<usize> = (0..prepared.dataset.seen).collect();
+    let scorer = model
+        .scorer(&prepared.vectors.select(&seen), &device())
+        .unwrap();
+    let rows = prepared.dataset.rows(Split::Train).into_iter();
+    let rows = rows.map(|row| store.row_of(&prepared.dataset.records[row].id).unwrap());
+    scorer.score_rows(store, &rows.collect::<Vec<_>>(), &mut |_| {})
+}
+
+fn wrong_pairs(scores: &[f32], prepared: &Prepared) -> f64 {
+    let dataset = &prepared.dataset;
+    let rows = dataset.rows(Split::Train);
+    let mut labels = Vec::new();
+    let mut row_labels = vec![0; dataset.names.len()];
+    for &row in &rows {
+        dataset.labels.dense_row(row, &mut row_labels);
+        labels.extend_from_slice(&row_labels[..dataset.seen]);
+    }
+    let scores = Scores::new(scores, rows.len(), dataset.seen).unwrap();
+    let labels = Labels::new(&labels, rows.len(), dataset.seen).unwrap();
+    let columns: Vec<usize> = (0..dataset.seen).collect();
+    let figures = evaluate(scores, labels, &columns, &Protocol::biam_oi(), &[]);
+    figures.unwrap().ranking_loss
+}
+
+/// Labels that were never trained on are scored by their vectors, or refused by name.
+fn scores_new_labels(model: &Model, prepared: &Prepared) {
+    let dataset = &prepared.dataset;
+    let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+    let vectors = prepared.vectors.select(&unseen);
+    let scorer = model.scorer(&vectors, &device());
+    match model.card.method.vocabulary() {
+        Vocabulary::Open => assert!(scorer.is_ok()),
+        Vocabulary::Closed => {
+            let error = scorer.err().unwrap().to_string();
+            assert!(error.contains(&dataset.names[dataset.seen]), "{error}");
+        }
+    }
+}
