@@ -20,15 +20,34 @@ const IMAGES: usize = 8;
 /// Labels that a thread works on at once: 256 vectors 300 wide are 300 KB and stay in L2.
 const LABELS: usize = 256;
 
+/// `max_m S_m . v_c`: scores `[B, C]` of semantic vectors `[B, M, d]` and frozen label vectors `[C, d]`, on any device.
+pub(crate) fn best_match(vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
+    if runs_on(&vectors) {
+        return max_over_groups(vectors, labels);
+    }
+    let [images, _, _] = vectors.dims();
+    let [count, _] = labels.dims();
+    matches(vectors, labels).max_dim(1).reshape([images, count])
+}
+
+/// `S_m . v_c`, `[B, M, C]`.
+pub(crate) fn matches(vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<3> {
+    let [images, groups, width] = vectors.dims();
+    let [count, _] = labels.dims();
+    vectors
+        .reshape([images * groups, width])
+        .matmul(labels.clone().transpose())
+        .reshape([images, groups, count])
+}
+
 /// Whether the operation runs where these vectors live.
-pub(crate) fn runs_on(vectors: &Tensor<3>) -> bool {
+fn runs_on(vectors: &Tensor<3>) -> bool {
     fused()
         && vectors.device().inner() == Device::flex()
         && vectors.dims()[1] <= usize::from(u8::MAX)
 }
 
-/// `max_m S_m . v_c`: scores `[B, C]` of semantic vectors `[B, M, d]` and frozen label vectors `[C, d]`.
-pub(crate) fn max_over_groups(vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
+fn max_over_groups(vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
     let [images, groups, width] = vectors.dims();
     let labels = device::flex(labels.clone().inner());
     let sizes = Sizes {

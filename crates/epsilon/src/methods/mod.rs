@@ -2,9 +2,13 @@
 //!
 //! A new method is one file here and one line in [`Kind`].
 
+mod clip;
 pub mod epsilon;
+mod fast0tag;
+mod input;
 mod random;
 mod ridge;
+mod sdl;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +18,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use clip::{ClipProjection, ClipZeroShot};
+pub use fast0tag::Fast0Tag;
+pub use input::Input;
 pub use random::Random;
 pub use ridge::Ridge;
+pub use sdl::Sdl;
 
 use crate::labels::LabelVectors;
+use crate::loss::ScoreLoss;
 use crate::parameters::{Spec, WeightError, Weights};
 
 /// What can go wrong in a method.
@@ -162,6 +171,31 @@ pub struct Loss {
     pub kept: Vec<(String, Tensor<1>)>,
 }
 
+impl Loss {
+    /// That of a ranking loss alone, summed over some of a batch's `images`.
+    pub fn ranking(pairs: ScoreLoss, images: usize) -> Self {
+        let mean = 1.0 / images as f64;
+        Self {
+            ranking: pairs.value * mean,
+            regularisation: 0.0,
+            total: pairs.slope * mean,
+            kept: Vec::new(),
+        }
+    }
+
+    /// That of a ranking loss and a regularisation `[1]`, both summed over some of a batch's `images`.
+    pub fn regularised(pairs: ScoreLoss, regularisation: Tensor<1>, images: usize) -> Self {
+        let mean = 1.0 / images as f64;
+        let value: f32 = regularisation.clone().inner().into_scalar();
+        Self {
+            ranking: pairs.value * mean,
+            regularisation: f64::from(value) * mean,
+            total: (pairs.slope + regularisation) * mean,
+            kept: Vec::new(),
+        }
+    }
+}
+
 /// A method that is trained by gradient descent on a ranking loss.
 pub trait Method: Send + Sync {
     /// Names, shapes and starts of its weights.
@@ -233,7 +267,10 @@ pub trait ClosedForm: Send + Sync {
     ) -> Result<Weights, MethodError>;
 
     /// Names and shapes of its weights.
-    fn specs(&self, dims: &Dims) -> Vec<Spec>;
+    ///
+    /// # Errors
+    /// As [`Method::specs`].
+    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
 
     /// Scores `[B, C]`, as [`Method::scores`].
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
@@ -249,6 +286,14 @@ pub enum Kind {
     Ridge(Ridge),
     /// [`Random`].
     Random(Random),
+    /// [`Fast0Tag`].
+    Fast0tag(Fast0Tag),
+    /// [`Sdl`].
+    Sdl(Sdl),
+    /// [`ClipZeroShot`].
+    ClipZeroShot(ClipZeroShot),
+    /// [`ClipProjection`].
+    ClipProjection(ClipProjection),
 }
 
 /// The two ways a method comes to its weights.
@@ -261,7 +306,15 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 3] = ["epsilon", "ridge", "random"];
+    pub const NAMES: [&str; 7] = [
+        "epsilon",
+        "ridge",
+        "random",
+        "fast0tag",
+        "sdl",
+        "clip-zero-shot",
+        "clip-projection",
+    ];
 
     /// How the method is fitted.
     pub fn fit(&self) -> Fit<'_> {
@@ -269,6 +322,10 @@ impl Kind {
             Kind::Epsilon(method) => Fit::Gradient(method),
             Kind::Ridge(method) => Fit::Closed(method),
             Kind::Random(method) => Fit::Closed(method),
+            Kind::Fast0tag(method) => Fit::Gradient(method),
+            Kind::Sdl(method) => Fit::Gradient(method),
+            Kind::ClipZeroShot(method) => Fit::Closed(method),
+            Kind::ClipProjection(method) => Fit::Gradient(method),
         }
     }
 
@@ -278,13 +335,23 @@ impl Kind {
             Kind::Epsilon(_) => "epsilon",
             Kind::Ridge(_) => "ridge",
             Kind::Random(_) => "random",
+            Kind::Fast0tag(_) => "fast0tag",
+            Kind::Sdl(_) => "sdl",
+            Kind::ClipZeroShot(_) => "clip-zero-shot",
+            Kind::ClipProjection(_) => "clip-projection",
         }
     }
 
     /// Which labels it can score.
     pub fn vocabulary(&self) -> Vocabulary {
         match self {
-            Kind::Epsilon(_) | Kind::Ridge(_) | Kind::Random(_) => Vocabulary::Open,
+            Kind::Epsilon(_)
+            | Kind::Ridge(_)
+            | Kind::Random(_)
+            | Kind::Fast0tag(_)
+            | Kind::Sdl(_)
+            | Kind::ClipZeroShot(_)
+            | Kind::ClipProjection(_) => Vocabulary::Open,
         }
     }
 
@@ -295,7 +362,7 @@ impl Kind {
     pub fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         match self.fit() {
             Fit::Gradient(method) => method.specs(dims),
-            Fit::Closed(method) => Ok(method.specs(dims)),
+            Fit::Closed(method) => method.specs(dims),
         }
     }
 

@@ -27,8 +27,8 @@ impl ClosedForm for Random {
         )?)
     }
 
-    fn specs(&self, _: &Dims) -> Vec<Spec> {
-        Vec::new()
+    fn specs(&self, _: &Dims) -> Result<Vec<Spec>, MethodError> {
+        Ok(Vec::new())
     }
 
     fn scores(&self, _: &Weights, batch: &Batch) -> Tensor<2> {

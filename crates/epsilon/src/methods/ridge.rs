@@ -24,13 +24,13 @@ impl Default for Ridge {
 }
 
 impl ClosedForm for Ridge {
-    fn specs(&self, dims: &Dims) -> Vec<Spec> {
-        parameters::linear("ridge", dims.global_width(), dims.label_width)
-            .map(|spec| Spec {
-                start: Start::Constant(0.0),
-                ..spec
-            })
-            .to_vec()
+    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        let specs = parameters::linear("ridge", dims.global_width(), dims.label_width);
+        let zero = |spec| Spec {
+            start: Start::Constant(0.0),
+            ..spec
+        };
+        Ok(specs.map(zero).to_vec())
     }
 
     fn solve(
@@ -78,7 +78,7 @@ impl ClosedForm for Ridge {
             ("ridge.bias".to_string(), bias),
         ];
         Ok(Weights::from_values(
-            self.specs(dims),
+            self.specs(dims)?,
             values.into(),
             device,
         )?)

@@ -27,15 +27,26 @@ struct Fits {
     pairs: f64,
 }
 
-const FITS: &[Fits] = &[Fits {
-    method: "kind = 'epsilon'\n groups = 4\n lambda = 0.0\n alpha = 'positives'",
-    training: "epochs = 80\n batch = 8\n learning-rate = 2e-3\n \
-               schedule = { kind = 'cosine', floor = 0.05 }\n optimiser = { kind = 'adam', weight-decay = 0.0 }",
-    pairs: 0.5,
-}];
+const FITS: &[Fits] = &[
+    Fits {
+        method: "kind = 'epsilon'\n groups = 4\n lambda = 0.0\n alpha = 'positives'",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 0.5,
+    },
+    Fits {
+        method: "kind = 'fast0tag'\n hidden = [512, 256]\n dropout = 0.0\n input = 'both'\n alpha = 'positives'",
+        training: "epochs = 250\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'sdl'\n regularisation = 0.0\n input = 'both'",
+        training: "epochs = 250\n batch = 8\n learning-rate = 5e-3",
+        pairs: 1.0,
+    },
+];
 
-/// Those that do not learn from the images, or not enough of them to fit them.
-const NO_FIT: &[&str] = &["ridge", "random"];
+/// Those that do not learn from the images or only a little; CLIP's projection starts from what it has.
+const NO_FIT: &[&str] = &["ridge", "random", "clip-zero-shot", "clip-projection"];
 
 #[test]
 fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
@@ -104,6 +115,8 @@ fn recipe(folder: &Path, fits: &Fits) -> Recipe {
         [method]
         {method}
         [training]
+        schedule = {{ kind = "cosine", floor = 0.05 }}
+        optimiser = {{ kind = "adam", weight-decay = 0.0 }}
         {training}
         "#
     );

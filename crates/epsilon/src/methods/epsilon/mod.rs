@@ -189,19 +189,12 @@ impl Epsilon {
 
     /// `s_c` of every image and label, `[B, C]`, from semantic vectors `[B, M, d_w]` and label vectors `[C, d_w]`.
     pub fn match_labels(&self, vectors: &Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
-        if self.score == GroupScore::Max && scores::runs_on(vectors) {
-            return scores::max_over_groups(vectors.clone(), labels);
-        }
-        let [images, groups, width] = vectors.dims();
+        let [images, ..] = vectors.dims();
         let [count, _] = labels.dims();
-        let matches = vectors
-            .clone()
-            .reshape([images * groups, width])
-            .matmul(labels.clone().transpose())
-            .reshape([images, groups, count]);
         match self.score {
-            GroupScore::Max => matches.max_dim(1).reshape([images, count]),
+            GroupScore::Max => scores::best_match(vectors.clone(), labels),
             GroupScore::LogSumExp => {
+                let matches = scores::matches(vectors.clone(), labels);
                 let top = matches.clone().detach().max_dim(1);
                 let sum = (matches - top.clone()).exp().sum_dim(1);
                 (sum.log() + top).reshape([images, count])
@@ -234,14 +227,7 @@ impl Method for Epsilon {
             .collect();
         let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &weight);
         let spread = loss::group_variance(vectors).sum() * self.lambda;
-        let mean = 1.0 / images as f64;
-        let regularisation: f32 = spread.clone().inner().into_scalar();
-        Loss {
-            ranking: pairs.value * mean,
-            regularisation: f64::from(regularisation) * mean,
-            total: (pairs.slope + spread) * mean,
-            kept: Vec::new(),
-        }
+        Loss::regularised(pairs, spread, images)
     }
 
     fn trains_in_bf16(&self, dims: &Dims) -> bool {

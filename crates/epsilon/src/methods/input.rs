@@ -1,0 +1,81 @@
+//! What the methods read that know one vector of an image, and dropout on it.
+
+use burn::tensor::{Tensor, TensorData};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{Batch, Dims};
+
+/// The one vector of an image. The papers take a CNN's fully connected vector; what it is for a transformer is open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Input {
+    /// The backbone's global vector: its class token, or a CNN's fully connected vector.
+    #[default]
+    Global,
+    /// The mean of the tokens.
+    MeanToken,
+    /// Both, one after the other.
+    Both,
+}
+
+impl Input {
+    /// How many values it has.
+    pub fn width(self, dims: &Dims) -> usize {
+        match self {
+            Self::Global => dims.global_width(),
+            Self::MeanToken => dims.width,
+            Self::Both => dims.global_width() + dims.width,
+        }
+    }
+
+    /// The vectors of a batch, `[B, width]`.
+    pub fn of(self, batch: &Batch) -> Tensor<2> {
+        let mean = || batch.tokens.clone().mean_dim(1).squeeze_dim::<2>(1);
+        match self {
+            Self::Global => batch.global.clone(),
+            Self::MeanToken => mean(),
+            Self::Both => Tensor::cat(vec![batch.global.clone(), mean()], 1),
+        }
+    }
+}
+
+/// Sets a share `rate` of the values to 0 and scales the others up by `1 / (1 - rate)`.
+pub fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
+    if rate == 0.0 {
+        return x;
+    }
+    let shape = x.dims();
+    let kept = 1.0 / (1.0 - rate as f32);
+    let mut keep = || if rng.random_bool(rate) { 0.0 } else { kept };
+    let mask: Vec<f32> = (0..shape[0] * shape[1]).map(|_| keep()).collect();
+    let device = x.device().inner();
+    x * Tensor::from_data(TensorData::new(mask, shape), &device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+    use rand::SeedableRng;
+
+    #[test]
+    fn dropout_keeps_the_mean_and_repeats_itself() {
+        let draw = |seed: u64| {
+            let x = Tensor::<2>::ones([50, 200], &Device::flex()).autodiff();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            crate::device::host(&dropout(x, 0.3, &mut rng))
+        };
+        let values = draw(1);
+        let zeros = values.iter().filter(|&&v| v == 0.0).count();
+        assert!((zeros as f64 / 1e4 - 0.3).abs() < 0.02, "{zeros}");
+        assert!(
+            values
+                .iter()
+                .all(|&v| v == 0.0 || (v - 1.0 / 0.7).abs() < 1e-6)
+        );
+        assert_eq!(values, draw(1));
+        assert_ne!(values, draw(2));
+    }
+}
