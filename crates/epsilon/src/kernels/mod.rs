@@ -3,6 +3,7 @@
 
 pub(crate) mod avx512;
 pub(crate) mod bf16;
+pub(crate) mod depthwise;
 pub(crate) mod gelu;
 pub(crate) mod gfp;
 mod gfp_bf16;

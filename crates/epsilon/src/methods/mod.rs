@@ -6,6 +6,7 @@ mod clip;
 pub mod epsilon;
 mod fast0tag;
 mod input;
+mod ml2p;
 mod random;
 mod ridge;
 mod sdl;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use clip::{ClipProjection, ClipZeroShot};
 pub use fast0tag::Fast0Tag;
 pub use input::Input;
+pub use ml2p::Ml2pEncoder;
 pub use random::Random;
 pub use ridge::Ridge;
 pub use sdl::Sdl;
@@ -290,6 +292,8 @@ pub enum Kind {
     Fast0tag(Fast0Tag),
     /// [`Sdl`].
     Sdl(Sdl),
+    /// [`Ml2pEncoder`].
+    Ml2pEncoder(Ml2pEncoder),
     /// [`ClipZeroShot`].
     ClipZeroShot(ClipZeroShot),
     /// [`ClipProjection`].
@@ -306,12 +310,13 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 8] = [
         "epsilon",
         "ridge",
         "random",
         "fast0tag",
         "sdl",
+        "ml2p-encoder",
         "clip-zero-shot",
         "clip-projection",
     ];
@@ -324,6 +329,7 @@ impl Kind {
             Kind::Random(method) => Fit::Closed(method),
             Kind::Fast0tag(method) => Fit::Gradient(method),
             Kind::Sdl(method) => Fit::Gradient(method),
+            Kind::Ml2pEncoder(method) => Fit::Gradient(method),
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
         }
@@ -337,6 +343,7 @@ impl Kind {
             Kind::Random(_) => "random",
             Kind::Fast0tag(_) => "fast0tag",
             Kind::Sdl(_) => "sdl",
+            Kind::Ml2pEncoder(_) => "ml2p-encoder",
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
         }
@@ -350,6 +357,7 @@ impl Kind {
             | Kind::Random(_)
             | Kind::Fast0tag(_)
             | Kind::Sdl(_)
+            | Kind::Ml2pEncoder(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
         }

@@ -43,6 +43,11 @@ const FITS: &[Fits] = &[
         training: "epochs = 250\n batch = 8\n learning-rate = 5e-3",
         pairs: 1.0,
     },
+    Fits {
+        method: "kind = 'ml2p-encoder'\n groups = 3\n regularisation = 0.0\n alpha = 'positives'",
+        training: "epochs = 160\n batch = 8\n learning-rate = 4e-3",
+        pairs: 1.0,
+    },
 ];
 
 /// Those that do not learn from the images or only a little; CLIP's projection starts from what it has.
