@@ -5,6 +5,7 @@
 mod clip;
 pub mod epsilon;
 mod fast0tag;
+mod gen_mlzsl;
 mod input;
 mod ml2p;
 mod random;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use clip::{ClipProjection, ClipZeroShot};
 pub use fast0tag::Fast0Tag;
+pub use gen_mlzsl::{Fusion, GenMlzsl};
 pub use input::Input;
 pub use ml2p::Ml2pEncoder;
 pub use random::Random;
@@ -43,6 +45,16 @@ pub enum MethodError {
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
+    /// A loss of a method's own training that is not a number any more.
+    #[error("the {what}'s loss became {value} in epoch {epoch}: lower `learning-rate` in [method]")]
+    Diverged {
+        /// Whose loss.
+        what: &'static str,
+        /// The loss.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+    },
 }
 
 /// Sizes a method is built for.
@@ -57,6 +69,9 @@ pub struct Dims {
     /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
     #[serde(default)]
     pub labels: usize,
+    /// Unseen labels known at training; only a method that learns something of each of them asks.
+    #[serde(default)]
+    pub unseen: usize,
     /// The global vector's width where it is not D.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
@@ -131,6 +146,9 @@ pub enum Vocabulary {
     Open,
     /// Those it was trained on.
     Closed,
+    /// Those, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone may be scored
+    /// otherwise than among all labels.
+    ClosedWithUnseen,
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
@@ -153,6 +171,11 @@ impl Targets {
     /// Number of labels C.
     pub fn labels(&self) -> usize {
         self.labels
+    }
+
+    /// The C values of an image.
+    pub fn row(&self, image: usize) -> &[i8] {
+        &self.values[image * self.labels..][..self.labels]
     }
 
     /// One row of C values an image.
@@ -298,6 +321,8 @@ pub enum Kind {
     ClipZeroShot(ClipZeroShot),
     /// [`ClipProjection`].
     ClipProjection(ClipProjection),
+    /// [`GenMlzsl`].
+    GenMlzsl(GenMlzsl),
 }
 
 /// The two ways a method comes to its weights.
@@ -310,7 +335,7 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 8] = [
+    pub const NAMES: [&str; 9] = [
         "epsilon",
         "ridge",
         "random",
@@ -319,6 +344,7 @@ impl Kind {
         "ml2p-encoder",
         "clip-zero-shot",
         "clip-projection",
+        "gen-mlzsl",
     ];
 
     /// How the method is fitted.
@@ -332,6 +358,7 @@ impl Kind {
             Kind::Ml2pEncoder(method) => Fit::Gradient(method),
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
+            Kind::GenMlzsl(method) => Fit::Closed(method),
         }
     }
 
@@ -346,6 +373,7 @@ impl Kind {
             Kind::Ml2pEncoder(_) => "ml2p-encoder",
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
+            Kind::GenMlzsl(_) => "gen-mlzsl",
         }
     }
 
@@ -360,6 +388,7 @@ impl Kind {
             | Kind::Ml2pEncoder(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
+            Kind::GenMlzsl(_) => Vocabulary::ClosedWithUnseen,
         }
     }
 
