@@ -160,6 +160,7 @@ mod tests {
             width: 1,
             label_width: 1,
             labels: 1,
+            unseen: 0,
             global: None,
         };
         assert_eq!(grid(&dims(196), "LESA").unwrap(), [14, 14]);

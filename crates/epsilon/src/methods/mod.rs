@@ -8,6 +8,7 @@ mod clip;
 mod clusters;
 pub mod epsilon;
 mod fast0tag;
+mod gen_mlzsl;
 mod input;
 mod layers;
 mod lesa;
@@ -29,6 +30,7 @@ pub use biam::Biam;
 pub use bilinear_attention::BilinearAttention;
 pub use clip::{ClipProjection, ClipZeroShot};
 pub use fast0tag::Fast0Tag;
+pub use gen_mlzsl::{Fusion, GenMlzsl};
 pub use input::Input;
 pub use lesa::{Lesa, LesaPerCluster};
 pub use linear::{Conse, LabelEm};
@@ -53,6 +55,16 @@ pub enum MethodError {
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
+    /// A loss of a method's own training that is not a number any more.
+    #[error("the {what}'s loss became {value} in epoch {epoch}: lower `learning-rate` in [method]")]
+    Diverged {
+        /// Whose loss.
+        what: &'static str,
+        /// The loss.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+    },
 }
 
 /// Sizes a method is built for.
@@ -67,6 +79,9 @@ pub struct Dims {
     /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
     #[serde(default)]
     pub labels: usize,
+    /// Unseen labels known at training; only a method that learns something of each of them asks.
+    #[serde(default)]
+    pub unseen: usize,
     /// The global vector's width where it is not D.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
@@ -141,6 +156,9 @@ pub enum Vocabulary {
     Open,
     /// Those it was trained on.
     Closed,
+    /// Those, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone may be scored
+    /// otherwise than among all labels.
+    ClosedWithUnseen,
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
@@ -170,6 +188,11 @@ impl Targets {
         let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
         let shape = [values.len() / self.labels, self.labels];
         Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The C values of an image.
+    pub fn row(&self, image: usize) -> &[i8] {
+        &self.values[image * self.labels..][..self.labels]
     }
 
     /// One row of C values an image.
@@ -327,6 +350,8 @@ pub enum Kind {
     ClipZeroShot(ClipZeroShot),
     /// [`ClipProjection`].
     ClipProjection(ClipProjection),
+    /// [`GenMlzsl`].
+    GenMlzsl(GenMlzsl),
 }
 
 /// The two ways a method comes to its weights.
@@ -339,7 +364,7 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 15] = [
         "epsilon",
         "ridge",
         "random",
@@ -354,6 +379,7 @@ impl Kind {
         "biam",
         "clip-zero-shot",
         "clip-projection",
+        "gen-mlzsl",
     ];
 
     /// How the method is fitted.
@@ -373,6 +399,7 @@ impl Kind {
             Kind::Biam(method) => Fit::Gradient(method),
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
+            Kind::GenMlzsl(method) => Fit::Closed(method),
         }
     }
 
@@ -393,6 +420,7 @@ impl Kind {
             Kind::Biam(_) => "biam",
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
+            Kind::GenMlzsl(_) => "gen-mlzsl",
         }
     }
 
@@ -413,6 +441,7 @@ impl Kind {
             | Kind::Biam(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
+            Kind::GenMlzsl(_) => Vocabulary::ClosedWithUnseen,
         }
     }
 
