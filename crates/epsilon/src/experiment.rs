@@ -452,8 +452,8 @@ pub fn score(
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let dataset = &prepared.dataset;
     let unseen_alone = match model.card.method.vocabulary() {
-        Vocabulary::Open | Vocabulary::Closed => None,
-        Vocabulary::ClosedWithUnseen => {
+        Vocabulary::Open => None,
+        Vocabulary::Closed => {
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
             let scorer = model.scorer(&prepared.vectors.select(&unseen), device)?;
             Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))

@@ -244,8 +244,7 @@ impl Model {
         } = self.card.dims;
         let columns = match self.card.method.vocabulary() {
             Vocabulary::Open => (0..labels.len()).collect(),
-            Vocabulary::Closed => self.columns(labels.names(), seen)?,
-            Vocabulary::ClosedWithUnseen => self.columns(labels.names(), seen + unseen)?,
+            Vocabulary::Closed => self.columns(labels.names(), seen + unseen)?,
         };
         Ok(Scorer::new(
             &self.card.method,

@@ -154,11 +154,9 @@ impl Draws {
 pub enum Vocabulary {
     /// Any, through their vectors.
     Open,
-    /// Those it was trained on.
+    /// Those it was trained on, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone
+    /// may be scored otherwise than among all labels.
     Closed,
-    /// Those, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone may be scored
-    /// otherwise than among all labels.
-    ClosedWithUnseen,
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
@@ -441,7 +439,7 @@ impl Kind {
             | Kind::Biam(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
-            Kind::GenMlzsl(_) => Vocabulary::ClosedWithUnseen,
+            Kind::GenMlzsl(_) => Vocabulary::Closed,
         }
     }
 
