@@ -18,7 +18,7 @@ use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
-use crate::methods::{self, Dims, MethodError, Whole};
+use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
 use crate::model::{Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
@@ -210,6 +210,7 @@ pub fn extract(
         width: info.dim,
         label_width: prepared.vectors.dim(),
         labels: prepared.dataset.seen,
+        unseen: prepared.dataset.names.len() - prepared.dataset.seen,
         global: info.global,
     };
     recipe.method.specs(&dims)?;
@@ -421,6 +422,8 @@ pub struct Scored {
     pub seen: usize,
     /// Scores, row-major `[images, labels]`.
     pub scores: Vec<f32>,
+    /// Scores `[images, unseen labels]` that the unseen labels have when asked for alone, where these are others.
+    unseen_alone: Option<Vec<f32>>,
     /// +1, -1 or 0 (unknown), likewise.
     targets: Vec<i8>,
 }
@@ -448,12 +451,21 @@ pub fn score(
     let scorer = model.scorer(&prepared.vectors, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let dataset = &prepared.dataset;
+    let unseen_alone = match model.card.method.vocabulary() {
+        Vocabulary::Open => None,
+        Vocabulary::Closed => {
+            let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+            let scorer = model.scorer(&prepared.vectors.select(&unseen), device)?;
+            Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))
+        }
+    };
     let id = |item: &Example| dataset.records[item.label_row].id.clone();
     Ok(Scored {
         images: images.iter().map(id).collect(),
         labels: dataset.names.clone(),
         seen: dataset.seen,
         scores,
+        unseen_alone,
         targets: dense(dataset, &images, dataset.names.len()),
     })
 }
@@ -468,11 +480,43 @@ impl Scored {
         protocols: &[Protocol],
         settings: &EvaluationSettings,
     ) -> Result<Vec<SplitEvaluation>, ExperimentError> {
+        let mut figures = self.figures(&self.scores, protocols, settings)?;
+        if let Some(alone) = &self.unseen_alone {
+            let scores = self.with_unseen(alone);
+            let apart = self.figures(&scores, protocols, settings)?;
+            for (figures, apart) in figures.iter_mut().zip(apart) {
+                // The GZSL figures rank all labels by the scores they have together.
+                let gzsl = figures.gzsl.clone();
+                *figures = SplitEvaluation { gzsl, ..apart };
+            }
+        }
+        Ok(figures)
+    }
+
+    fn figures(
+        &self,
+        scores: &[f32],
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<SplitEvaluation>, MetricsError> {
         let (images, labels) = (self.images.len(), self.labels.len());
-        let scores = Scores::new(&self.scores, images, labels)?;
+        let scores = Scores::new(scores, images, labels)?;
         let targets = Labels::new(&self.targets, images, labels)?;
         let table = InMemory::new(scores, targets)?;
-        Ok(split_figures(&table, self.seen, protocols, settings)?)
+        split_figures(&table, self.seen, protocols, settings)
+    }
+
+    /// The scores with those of the unseen labels replaced.
+    fn with_unseen(&self, unseen: &[f32]) -> Vec<f32> {
+        let mut scores = self.scores.clone();
+        let labels = self.labels.len();
+        let rows = scores
+            .chunks_exact_mut(labels)
+            .zip(unseen.chunks_exact(labels - self.seen));
+        for (row, unseen) in rows {
+            row[self.seen..].copy_from_slice(unseen);
+        }
+        scores
     }
 }
 

@@ -237,9 +237,14 @@ impl Model {
                 remedy: "give the vector file the model was trained with",
             });
         }
+        let Dims {
+            labels: seen,
+            unseen,
+            ..
+        } = self.card.dims;
         let columns = match self.card.method.vocabulary() {
             Vocabulary::Open => (0..labels.len()).collect(),
-            Vocabulary::Closed => self.columns(labels.names())?,
+            Vocabulary::Closed => self.columns(labels.names(), seen + unseen)?,
         };
         Ok(Scorer::new(
             &self.card.method,
@@ -251,9 +256,9 @@ impl Model {
         ))
     }
 
-    /// The number of each of these labels among those the model was trained on.
-    fn columns(&self, names: &[String]) -> Result<Arc<[usize]>, ModelError> {
-        let known = &self.card.labels[..self.card.dims.labels.min(self.card.labels.len())];
+    /// The number of each of these labels among the model's first `known` ones, which are all that its method knows.
+    fn columns(&self, names: &[String], known: usize) -> Result<Arc<[usize]>, ModelError> {
+        let known = &self.card.labels[..known.min(self.card.labels.len())];
         let column = |name: &String| {
             let found = known.iter().position(|label| label == name);
             found.ok_or_else(|| ModelError::Unknown {
@@ -410,6 +415,7 @@ mod tests {
             width: 2,
             label_width: 3,
             labels: 1,
+            unseen: 1,
             global: None,
         };
         let method = Kind::Ridge(Ridge::default());

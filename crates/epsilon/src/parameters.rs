@@ -62,7 +62,7 @@ impl Start {
 }
 
 /// Box-Muller's cosine branch: one standard normal value from two uniform ones.
-fn standard_normal(rng: &mut impl Rng) -> f32 {
+pub(crate) fn standard_normal(rng: &mut impl Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     (radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
 }

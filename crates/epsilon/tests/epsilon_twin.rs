@@ -129,6 +129,7 @@ impl Fixture {
             width: self.size("dim"),
             label_width: self.size("label_dim"),
             labels: self.tensors["label_vectors"].0[0],
+            unseen: 0,
             global: None,
         }
     }

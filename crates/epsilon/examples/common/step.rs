@@ -50,6 +50,7 @@ impl Step {
             width: arguments.get("dim", 768)?,
             label_width: arguments.get("label-dim", 300)?,
             labels: arguments.get("labels", 925)?,
+            unseen: 0,
             global: None,
         };
         let method = Epsilon {

@@ -3,11 +3,13 @@
 
 pub(crate) mod avx512;
 pub(crate) mod bf16;
+pub(crate) mod depthwise;
 pub(crate) mod gelu;
 pub(crate) mod gfp;
 mod gfp_bf16;
 pub(crate) mod linear;
 pub(crate) mod matrix;
+pub(crate) mod pooled;
 pub(crate) mod reading;
 mod rows;
 pub(crate) mod scores;

@@ -2,10 +2,18 @@
 //!
 //! A new method is one file here and one line in [`Kind`].
 
+mod biam;
+mod bilinear_attention;
 mod clip;
+mod clusters;
 pub mod epsilon;
 mod fast0tag;
+mod gen_mlzsl;
 mod input;
+mod layers;
+mod lesa;
+mod linear;
+mod ml2p;
 mod random;
 mod ridge;
 mod sdl;
@@ -13,14 +21,20 @@ mod sdl;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use biam::Biam;
+pub use bilinear_attention::BilinearAttention;
 pub use clip::{ClipProjection, ClipZeroShot};
 pub use fast0tag::Fast0Tag;
+pub use gen_mlzsl::{Fusion, GenMlzsl};
 pub use input::Input;
+pub use lesa::{Lesa, LesaPerCluster};
+pub use linear::{Conse, LabelEm};
+pub use ml2p::Ml2pEncoder;
 pub use random::Random;
 pub use ridge::Ridge;
 pub use sdl::Sdl;
@@ -41,6 +55,16 @@ pub enum MethodError {
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
+    /// A loss of a method's own training that is not a number any more.
+    #[error("the {what}'s loss became {value} in epoch {epoch}: lower `learning-rate` in [method]")]
+    Diverged {
+        /// Whose loss.
+        what: &'static str,
+        /// The loss.
+        value: f64,
+        /// Epoch, from 1.
+        epoch: usize,
+    },
 }
 
 /// Sizes a method is built for.
@@ -55,6 +79,9 @@ pub struct Dims {
     /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
     #[serde(default)]
     pub labels: usize,
+    /// Unseen labels known at training; only a method that learns something of each of them asks.
+    #[serde(default)]
+    pub unseen: usize,
     /// The global vector's width where it is not D.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
@@ -127,7 +154,8 @@ impl Draws {
 pub enum Vocabulary {
     /// Any, through their vectors.
     Open,
-    /// Those it was trained on.
+    /// Those it was trained on, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone
+    /// may be scored otherwise than among all labels.
     Closed,
 }
 
@@ -151,6 +179,18 @@ impl Targets {
     /// Number of labels C.
     pub fn labels(&self) -> usize {
         self.labels
+    }
+
+    /// The values as numbers, `[B, C]`.
+    pub fn tensor(&self, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
+        let shape = [values.len() / self.labels, self.labels];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The C values of an image.
+    pub fn row(&self, image: usize) -> &[i8] {
+        &self.values[image * self.labels..][..self.labels]
     }
 
     /// One row of C values an image.
@@ -290,10 +330,26 @@ pub enum Kind {
     Fast0tag(Fast0Tag),
     /// [`Sdl`].
     Sdl(Sdl),
+    /// [`Ml2pEncoder`].
+    Ml2pEncoder(Ml2pEncoder),
+    /// [`Conse`].
+    Conse(Conse),
+    /// [`LabelEm`].
+    LabelEm(LabelEm),
+    /// [`BilinearAttention`].
+    BilinearAttention(BilinearAttention),
+    /// [`LesaPerCluster`].
+    LesaPerCluster(LesaPerCluster),
+    /// [`Lesa`].
+    Lesa(Lesa),
+    /// [`Biam`].
+    Biam(Biam),
     /// [`ClipZeroShot`].
     ClipZeroShot(ClipZeroShot),
     /// [`ClipProjection`].
     ClipProjection(ClipProjection),
+    /// [`GenMlzsl`].
+    GenMlzsl(GenMlzsl),
 }
 
 /// The two ways a method comes to its weights.
@@ -306,14 +362,22 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 15] = [
         "epsilon",
         "ridge",
         "random",
         "fast0tag",
         "sdl",
+        "ml2p-encoder",
+        "conse",
+        "label-em",
+        "bilinear-attention",
+        "lesa-per-cluster",
+        "lesa",
+        "biam",
         "clip-zero-shot",
         "clip-projection",
+        "gen-mlzsl",
     ];
 
     /// How the method is fitted.
@@ -324,8 +388,16 @@ impl Kind {
             Kind::Random(method) => Fit::Closed(method),
             Kind::Fast0tag(method) => Fit::Gradient(method),
             Kind::Sdl(method) => Fit::Gradient(method),
+            Kind::Ml2pEncoder(method) => Fit::Gradient(method),
+            Kind::Conse(method) => Fit::Gradient(method),
+            Kind::LabelEm(method) => Fit::Gradient(method),
+            Kind::BilinearAttention(method) => Fit::Gradient(method),
+            Kind::LesaPerCluster(method) => Fit::Gradient(method),
+            Kind::Lesa(method) => Fit::Gradient(method),
+            Kind::Biam(method) => Fit::Gradient(method),
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
+            Kind::GenMlzsl(method) => Fit::Closed(method),
         }
     }
 
@@ -337,8 +409,16 @@ impl Kind {
             Kind::Random(_) => "random",
             Kind::Fast0tag(_) => "fast0tag",
             Kind::Sdl(_) => "sdl",
+            Kind::Ml2pEncoder(_) => "ml2p-encoder",
+            Kind::Conse(_) => "conse",
+            Kind::LabelEm(_) => "label-em",
+            Kind::BilinearAttention(_) => "bilinear-attention",
+            Kind::LesaPerCluster(_) => "lesa-per-cluster",
+            Kind::Lesa(_) => "lesa",
+            Kind::Biam(_) => "biam",
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
+            Kind::GenMlzsl(_) => "gen-mlzsl",
         }
     }
 
@@ -350,8 +430,16 @@ impl Kind {
             | Kind::Random(_)
             | Kind::Fast0tag(_)
             | Kind::Sdl(_)
+            | Kind::Ml2pEncoder(_)
+            | Kind::Conse(_)
+            | Kind::LabelEm(_)
+            | Kind::BilinearAttention(_)
+            | Kind::LesaPerCluster(_)
+            | Kind::Lesa(_)
+            | Kind::Biam(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
+            Kind::GenMlzsl(_) => Vocabulary::Closed,
         }
     }
 

@@ -118,6 +118,7 @@ mod tests {
             width: 1,
             label_width: 1,
             labels: 2,
+            unseen: 0,
             global: None,
         };
         let names = vec!["left".to_string(), "right".to_string()];

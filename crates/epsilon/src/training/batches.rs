@@ -69,6 +69,7 @@ impl<'a> Examples<'a> {
             width: self.store.dim(),
             label_width: self.vectors.dim(),
             labels: self.vectors.len(),
+            unseen: self.labels.columns() - self.vectors.len(),
             global: self.store.manifest().header.backbone.global,
         }
     }

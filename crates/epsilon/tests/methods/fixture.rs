@@ -15,6 +15,8 @@ use crate::device;
 pub struct Fixture {
     pub name: String,
     pub kind: Kind,
+    /// How many of the labels, the last ones, are unseen.
+    unseen: usize,
     tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
     labels: Vec<i8>,
 }
@@ -37,6 +39,7 @@ impl Fixture {
         let config: serde_json::Value = serde_json::from_str(config).unwrap();
         let kind = serde_json::from_value(config["method"].clone())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let unseen = config["unseen"].as_u64().unwrap_or(0) as usize;
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let mut tensors = BTreeMap::new();
         let mut labels = Vec::new();
@@ -53,6 +56,7 @@ impl Fixture {
         Self {
             name,
             kind,
+            unseen,
             tensors,
             labels,
         }
@@ -73,13 +77,18 @@ impl Fixture {
         self.shape("tokens")[0]
     }
 
+    fn labels(&self) -> usize {
+        self.shape("label_vectors")[0]
+    }
+
     pub fn dims(&self) -> Dims {
         let [width, global] = [self.shape("tokens")[2], self.shape("global")[1]];
         Dims {
             tokens: self.shape("tokens")[1],
             width,
             label_width: self.shape("label_vectors")[1],
-            labels: self.shape("label_vectors")[0],
+            labels: self.labels() - self.unseen,
+            unseen: self.unseen,
             global: (global != width).then_some(global),
         }
     }
@@ -100,7 +109,7 @@ impl Fixture {
         let get =
             |name: &str| TensorData::new(self.tensor(name).to_vec(), self.shape(name).to_vec());
         let dims = self.dims();
-        let names = (0..dims.labels).map(|label| label.to_string()).collect();
+        let names = (0..self.labels()).map(|label| label.to_string()).collect();
         let vectors = self.tensor("label_vectors").to_vec();
         let host = LabelVectors::new(names, dims.label_width, vectors).unwrap();
         Batch {
@@ -108,8 +117,8 @@ impl Fixture {
             global: Tensor::from_data(get("global"), &device()),
             label_vectors: Tensor::from_data(get("label_vectors"), &device()),
             label_vectors_host: Arc::new(host),
-            targets: Targets::new(self.labels.clone(), dims.labels),
-            columns: (0..dims.labels).collect(),
+            targets: Targets::new(self.labels.clone(), self.labels()),
+            columns: (0..self.labels()).collect(),
             precision: Precision::F32,
             draws: Draws::default(),
         }

@@ -7,9 +7,10 @@ use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::experiment::{self, Prepared, Training};
 use epsilon::features::TokenStore;
+use epsilon::labels::LabelVectors;
 use epsilon::methods::{Kind, Vocabulary};
 use epsilon::model::Model;
-use epsilon::recipe::Recipe;
+use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
 
 use crate::device;
@@ -43,10 +44,56 @@ const FITS: &[Fits] = &[
         training: "epochs = 250\n batch = 8\n learning-rate = 5e-3",
         pairs: 1.0,
     },
+    Fits {
+        method: "kind = 'ml2p-encoder'\n groups = 3\n regularisation = 0.0\n alpha = 'positives'",
+        training: "epochs = 160\n batch = 8\n learning-rate = 4e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'label-em'\n input = 'both'",
+        training: "epochs = 900\n batch = 8\n learning-rate = 1e-1",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'bilinear-attention'\n rank = 64",
+        training: "epochs = 120\n batch = 8\n learning-rate = 5e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'lesa-per-cluster'",
+        training: "epochs = 100\n batch = 8\n learning-rate = 3e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'lesa'",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'biam'\n channels = 64",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: GEN_MLZSL,
+        training: "",
+        pairs: 1.0,
+    },
 ];
 
-/// Those that do not learn from the images or only a little; CLIP's projection starts from what it has.
-const NO_FIT: &[&str] = &["ridge", "random", "clip-zero-shot", "clip-projection"];
+/// Solved in one go: its own settings say how it trains.
+const GEN_MLZSL: &str = "kind = 'gen-mlzsl'\n hidden = 32\n epochs = 3\n batch = 16\n samples = 4\n \
+                         classifier-epochs = 400\n classifier-learning-rate = 3e-2";
+
+/// Those that do not learn from the images or only a little; CLIP's projection starts from what it has, and CONSE's
+/// classifier is fitted but ranks by the words that go with its own.
+const NO_FIT: &[&str] = &[
+    "ridge",
+    "random",
+    "clip-zero-shot",
+    "clip-projection",
+    "conse",
+];
 
 #[test]
 fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
@@ -58,6 +105,7 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
     std::fs::write(folder.join("backbone.safetensors"), backbone::BUILT_IN).unwrap();
 
     let mut store = None;
+    let mut misfits = Vec::new();
     for fits in FITS {
         let recipe = recipe(folder, fits);
         let prepared = experiment::prepare(&recipe).unwrap();
@@ -75,7 +123,9 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         let scores = scores(&model, &prepared, store);
         let wrong = 100.0 * wrong_pairs(&scores, &prepared);
         let name = recipe.method.name();
-        assert!(wrong <= fits.pairs, "{name}: {wrong:.2} % of the pairs");
+        if wrong > fits.pairs {
+            misfits.push(format!("{name}: {wrong:.2} % of the pairs"));
+        }
 
         let path = folder.join("model.safetensors");
         model.save(&path).unwrap();
@@ -88,6 +138,8 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         );
         scores_new_labels(&read, &prepared);
     }
+    assert!(misfits.is_empty(), "{misfits:?}");
+    zsl_figures_come_from_the_unseen_labels_alone(folder, &store.unwrap());
     for name in Kind::NAMES {
         let kind = format!("kind = '{name}'");
         let fits = FITS.iter().any(|fits| fits.method.starts_with(&kind));
@@ -96,6 +148,68 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
             "`{name}` is not shown to fit"
         );
     }
+}
+
+/// Where a method scores unseen labels otherwise when they are asked for alone.
+fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenStore) {
+    let fits = FITS.iter().find(|fits| fits.method == GEN_MLZSL).unwrap();
+    let recipe = recipe(folder, fits);
+    let prepared = experiment::prepare(&recipe).unwrap();
+    let training = Training {
+        recipe: &recipe,
+        prepared: &prepared,
+        store,
+        seed: 1,
+        device: &device(),
+        folder: None,
+        resume: false,
+    };
+    let model = training.run(&mut |_| {}).unwrap();
+    let settings = EvaluationSettings {
+        protocol: "lesa-nus".into(),
+        k_zsl: vec![1],
+        k_gzsl: vec![1],
+        bootstrap: 0,
+    };
+    let figures = experiment::measure(
+        &model,
+        &prepared,
+        store,
+        &settings,
+        &device(),
+        &mut |_, _| {},
+    )
+    .unwrap();
+
+    let dataset = &prepared.dataset;
+    let (seen, all) = (dataset.seen, dataset.names.len());
+    let rows = dataset.rows(Split::Test);
+    let mut targets = vec![0; rows.len() * all];
+    for (&row, targets) in rows.iter().zip(targets.chunks_exact_mut(all)) {
+        dataset.labels.dense_row(row, targets);
+    }
+    let map = |first: usize, asked: usize, last: usize| {
+        let labels: Vec<usize> = (asked..all).collect();
+        let vectors = prepared.vectors.select(&labels);
+        let scorer = model.scorer(&vectors, &device()).unwrap();
+        let stored = rows.iter();
+        let stored = stored.map(|&row| store.row_of(&dataset.records[row].id).unwrap());
+        let scores = scorer.score_rows(store, &stored.collect::<Vec<_>>(), &mut |_| {});
+        let targets: Vec<i8> = targets
+            .chunks_exact(all)
+            .flat_map(|row| row[asked..].to_vec())
+            .collect();
+        let scores = Scores::new(&scores, rows.len(), labels.len()).unwrap();
+        let targets = Labels::new(&targets, rows.len(), labels.len()).unwrap();
+        let columns: Vec<usize> = (first - asked..last - asked).collect();
+        let figures = evaluate(scores, targets, &columns, &Protocol::lesa_nus(), &[]);
+        figures.unwrap().map
+    };
+    assert_eq!(figures.zsl.map, map(seen, seen, all));
+    assert_eq!(figures.seen.map, map(0, 0, seen));
+    assert_eq!(figures.gzsl.map, map(0, 0, all));
+    assert_ne!(figures.zsl.map, map(seen, 0, all), "another head among all");
+    assert_eq!(figures.zsl.per_label[0].column, seen);
 }
 
 fn recipe(folder: &Path, fits: &Fits) -> Recipe {
@@ -168,8 +282,11 @@ fn scores_new_labels(model: &Model, prepared: &Prepared) {
     match model.card.method.vocabulary() {
         Vocabulary::Open => assert!(scorer.is_ok()),
         Vocabulary::Closed => {
-            let error = scorer.err().unwrap().to_string();
-            assert!(error.contains(&dataset.names[dataset.seen]), "{error}");
+            assert!(scorer.is_ok());
+            let (dim, names) = (vectors.dim(), vec!["nobody's".to_string()]);
+            let strange = LabelVectors::new(names, dim, vec![1.0; dim]).unwrap();
+            let error = model.scorer(&strange, &device()).err().unwrap().to_string();
+            assert!(error.contains("nobody's"), "{error}");
         }
     }
 }

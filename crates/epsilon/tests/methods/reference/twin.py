@@ -43,9 +43,10 @@ def rank_net(scores, labels, alpha):
     return torch.stack(losses)
 
 
-def save(name, method, batch, weights, scores, loss, kept=None, buffers=()):
+def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extra=None):
     """Writes a fixture: `scores(w)` and `loss(w)` are functions of a dictionary of weights; `loss` is None for a method that
-    is not trained, `kept` maps weights that no gradient changes (`buffers`) to their values after the loss."""
+    is not trained, `kept` maps weights that no gradient changes (`buffers`) to their values after the loss; `extra` joins
+    the configuration."""
     single = {key: value.float().double() for key, value in weights.items()}
     tensors = {key: batch[key].float() for key in ("tokens", "global", "label_vectors")}
     tensors["labels"] = batch["labels"].to(torch.int8)
@@ -63,6 +64,6 @@ def save(name, method, batch, weights, scores, loss, kept=None, buffers=()):
     tensors |= {f"kept.{key}": value.float() for key, value in (kept or {}).items()}
     tensors = {key: value.detach().contiguous() for key, value in tensors.items()}
     FIXTURES.mkdir(exist_ok=True)
-    config = json.dumps({"method": method})
+    config = json.dumps({"method": method} | (extra or {}))
     safetensors.torch.save_file(tensors, FIXTURES / f"{name}.safetensors", metadata={"config": config})
     print(name, sum(v.numel() for v in tensors.values()), "values")
