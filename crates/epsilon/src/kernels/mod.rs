@@ -9,6 +9,7 @@ pub(crate) mod gfp;
 mod gfp_bf16;
 pub(crate) mod linear;
 pub(crate) mod matrix;
+pub(crate) mod pooled;
 pub(crate) mod reading;
 mod rows;
 pub(crate) mod scores;

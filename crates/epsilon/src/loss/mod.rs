@@ -4,13 +4,19 @@
 //! the graph as that of a scalar with exactly this slope. It is small beside the network, and one form serves every
 //! device.
 
+mod cross_entropy;
+mod hinge;
 mod rank_net;
 mod variance;
+mod warp;
 
 use burn::tensor::{Tensor, TensorData};
 
+pub use cross_entropy::cross_entropy;
+pub use hinge::hinge;
 pub use rank_net::{Negatives, PairWeight, rank_net};
 pub use variance::{group_variance, omega};
+pub use warp::warp;
 
 /// A loss over scores: its value, and a scalar tensor whose gradient with respect to the scores is the loss's.
 pub struct ScoreLoss {

@@ -30,6 +30,16 @@ pub enum Negatives {
     Annotated,
 }
 
+impl Negatives {
+    /// Whether a label of this value (+1, -1 or 0) is a negative.
+    pub fn holds(self, value: i8) -> bool {
+        match self {
+            Self::NotPositive => value <= 0,
+            Self::Annotated => value < 0,
+        }
+    }
+}
+
 /// `sum_b weight_b alpha_b sum_{p in P_b} sum_{n in n_b} log(1 + exp(s_n - s_p))` of scores `[B, C]`.
 ///
 /// An image without a positive or without a negative adds nothing. `weight` has one value an image.
@@ -68,10 +78,7 @@ fn image_loss(
 ) -> f64 {
     let positive: Vec<usize> = (0..targets.len()).filter(|&c| targets[c] > 0).collect();
     let negative: Vec<usize> = (0..targets.len())
-        .filter(|&c| match negatives {
-            Negatives::NotPositive => targets[c] <= 0,
-            Negatives::Annotated => targets[c] < 0,
-        })
+        .filter(|&c| negatives.holds(targets[c]))
         .collect();
     if positive.is_empty() || negative.is_empty() {
         return 0.0;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::input::unit;
 use super::{Batch, ClosedForm, Dims, Loss, Method, MethodError, Whole};
 use crate::labels::LabelVectors;
 use crate::loss::{self, Negatives, PairWeight};
@@ -105,12 +106,6 @@ impl Method for ClipProjection {
             .matmul(weights.get("projection.weight"));
         unit(projected).matmul(batch.label_vectors.clone().transpose()) * self.scale
     }
-}
-
-/// Rows scaled to unit length; a row of zeros stays one.
-fn unit(x: Tensor<2>) -> Tensor<2> {
-    let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
-    x / length.clamp_min(1e-12)
 }
 
 fn one_space(dims: &Dims) -> Result<(), MethodError> {

@@ -41,6 +41,12 @@ impl Input {
     }
 }
 
+/// Rows scaled to unit length; a row of zeros stays one.
+pub fn unit(x: Tensor<2>) -> Tensor<2> {
+    let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
+    x / length.clamp_min(1e-12)
+}
+
 /// Sets a share `rate` of the values to 0 and scales the others up by `1 / (1 - rate)`.
 pub fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
     if rate == 0.0 {

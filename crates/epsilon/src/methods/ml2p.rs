@@ -17,6 +17,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{gelu, sigmoid, softmax};
 use serde::{Deserialize, Serialize};
 
+use super::layers::{grid, map};
 use super::{Batch, Dims, Loss, Method, MethodError};
 use crate::kernels::depthwise::{TAPS, depthwise};
 use crate::kernels::scores;
@@ -57,17 +58,15 @@ impl Default for Ml2pEncoder {
 impl Ml2pEncoder {
     /// The semantic vectors `[B, G, d_w]`.
     fn semantics(&self, weights: &Weights, batch: &Batch) -> Tensor<3> {
-        let [images, tokens, width] = batch.tokens.dims();
-        let (map, bias) = weights.linear("groups");
-        let channels = map.dims()[1] / self.groups;
-        let flat = batch.tokens.clone().reshape([images * tokens, width]);
-        let mapped = flat.matmul(map) + bias.unsqueeze();
+        let [images, tokens, _] = batch.tokens.dims();
+        let mapped = map(weights, "groups", batch.tokens.clone());
+        let channels = mapped.dims()[2] / self.groups;
         let dealt = mapped
             .reshape([images * tokens, self.groups, channels])
             .swap_dims(1, 2)
             .reshape([images, tokens, self.groups, channels])
             .swap_dims(1, 2);
-        let attended = self.channel_attention(weights, dealt, grid(tokens));
+        let attended = self.channel_attention(weights, dealt, [tokens.isqrt(); 2]);
         let mixed = mix(weights, attended);
         let pooled = sigmoid(mixed.max_dim(1)).reshape([images, self.groups, channels]);
         let query = mlp(weights, "query", pooled.clone());
@@ -78,8 +77,8 @@ impl Ml2pEncoder {
     /// Step 2, of `[B, G, N, d_w]`, as `[B G, N, d_w]`.
     fn channel_attention(&self, weights: &Weights, x: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
         let [images, groups, tokens, channels] = x.dims();
-        let map: Tensor<3> = weights.get("attention.map");
-        let mapped = x.matmul(map.unsqueeze_dim(0));
+        let of_groups: Tensor<3> = weights.get("attention.map");
+        let mapped = x.matmul(of_groups.unsqueeze_dim(0));
         // The convolution wants the channels of all groups side by side.
         let mapped = mapped
             .swap_dims(1, 2)
@@ -110,14 +109,8 @@ fn mix(weights: &Weights, x: Tensor<3>) -> Tensor<3> {
 
 /// `W2 gelu(W1 x)` over the last dimension.
 fn mlp(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
-    let linear = |x: Tensor<3>, layer: &str| {
-        let (weight, bias) = weights.linear(&format!("{name}.{layer}"));
-        let [outer, rows, inputs] = x.dims();
-        let outputs = weight.dims()[1];
-        let out = x.reshape([outer * rows, inputs]).matmul(weight) + bias.unsqueeze();
-        out.reshape([outer, rows, outputs])
-    };
-    linear(gelu(linear(x, "fc1")), "fc2")
+    let hidden = gelu(map(weights, &format!("{name}.fc1"), x));
+    map(weights, &format!("{name}.fc2"), hidden)
 }
 
 /// LayerNorm over the last dimension.
@@ -133,11 +126,6 @@ fn norm(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
 fn unit(x: Tensor<3>) -> Tensor<3> {
     let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
     x / length.clamp_min(1e-12)
-}
-
-/// The grid of so many tokens, which is square.
-fn grid(tokens: usize) -> [usize; 2] {
-    [tokens.isqrt(); 2]
 }
 
 impl Method for Ml2pEncoder {
@@ -158,11 +146,7 @@ impl Method for Ml2pEncoder {
             label_width: channels,
             ..
         } = *dims;
-        if tokens.isqrt().pow(2) != tokens {
-            return wrong(format!(
-                "kind: (ML)2P-Encoder needs tokens on a square grid, and these are {tokens} an image"
-            ));
-        }
+        grid(dims, "(ML)2P-Encoder")?;
         let hidden = [
             self.token_hidden.unwrap_or(tokens),
             self.channel_hidden.unwrap_or(channels),

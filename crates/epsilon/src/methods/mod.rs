@@ -2,11 +2,17 @@
 //!
 //! A new method is one file here and one line in [`Kind`].
 
+mod biam;
+mod bilinear_attention;
 mod clip;
+mod clusters;
 pub mod epsilon;
 mod fast0tag;
 mod gen_mlzsl;
 mod input;
+mod layers;
+mod lesa;
+mod linear;
 mod ml2p;
 mod random;
 mod ridge;
@@ -15,15 +21,19 @@ mod sdl;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+pub use biam::Biam;
+pub use bilinear_attention::BilinearAttention;
 pub use clip::{ClipProjection, ClipZeroShot};
 pub use fast0tag::Fast0Tag;
 pub use gen_mlzsl::{Fusion, GenMlzsl};
 pub use input::Input;
+pub use lesa::{Lesa, LesaPerCluster};
+pub use linear::{Conse, LabelEm};
 pub use ml2p::Ml2pEncoder;
 pub use random::Random;
 pub use ridge::Ridge;
@@ -173,6 +183,13 @@ impl Targets {
         self.labels
     }
 
+    /// The values as numbers, `[B, C]`.
+    pub fn tensor(&self, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
+        let shape = [values.len() / self.labels, self.labels];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
     /// The C values of an image.
     pub fn row(&self, image: usize) -> &[i8] {
         &self.values[image * self.labels..][..self.labels]
@@ -317,6 +334,18 @@ pub enum Kind {
     Sdl(Sdl),
     /// [`Ml2pEncoder`].
     Ml2pEncoder(Ml2pEncoder),
+    /// [`Conse`].
+    Conse(Conse),
+    /// [`LabelEm`].
+    LabelEm(LabelEm),
+    /// [`BilinearAttention`].
+    BilinearAttention(BilinearAttention),
+    /// [`LesaPerCluster`].
+    LesaPerCluster(LesaPerCluster),
+    /// [`Lesa`].
+    Lesa(Lesa),
+    /// [`Biam`].
+    Biam(Biam),
     /// [`ClipZeroShot`].
     ClipZeroShot(ClipZeroShot),
     /// [`ClipProjection`].
@@ -335,13 +364,19 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 9] = [
+    pub const NAMES: [&str; 15] = [
         "epsilon",
         "ridge",
         "random",
         "fast0tag",
         "sdl",
         "ml2p-encoder",
+        "conse",
+        "label-em",
+        "bilinear-attention",
+        "lesa-per-cluster",
+        "lesa",
+        "biam",
         "clip-zero-shot",
         "clip-projection",
         "gen-mlzsl",
@@ -356,6 +391,12 @@ impl Kind {
             Kind::Fast0tag(method) => Fit::Gradient(method),
             Kind::Sdl(method) => Fit::Gradient(method),
             Kind::Ml2pEncoder(method) => Fit::Gradient(method),
+            Kind::Conse(method) => Fit::Gradient(method),
+            Kind::LabelEm(method) => Fit::Gradient(method),
+            Kind::BilinearAttention(method) => Fit::Gradient(method),
+            Kind::LesaPerCluster(method) => Fit::Gradient(method),
+            Kind::Lesa(method) => Fit::Gradient(method),
+            Kind::Biam(method) => Fit::Gradient(method),
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
             Kind::GenMlzsl(method) => Fit::Closed(method),
@@ -371,6 +412,12 @@ impl Kind {
             Kind::Fast0tag(_) => "fast0tag",
             Kind::Sdl(_) => "sdl",
             Kind::Ml2pEncoder(_) => "ml2p-encoder",
+            Kind::Conse(_) => "conse",
+            Kind::LabelEm(_) => "label-em",
+            Kind::BilinearAttention(_) => "bilinear-attention",
+            Kind::LesaPerCluster(_) => "lesa-per-cluster",
+            Kind::Lesa(_) => "lesa",
+            Kind::Biam(_) => "biam",
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
             Kind::GenMlzsl(_) => "gen-mlzsl",
@@ -386,6 +433,12 @@ impl Kind {
             | Kind::Fast0tag(_)
             | Kind::Sdl(_)
             | Kind::Ml2pEncoder(_)
+            | Kind::Conse(_)
+            | Kind::LabelEm(_)
+            | Kind::BilinearAttention(_)
+            | Kind::LesaPerCluster(_)
+            | Kind::Lesa(_)
+            | Kind::Biam(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
             Kind::GenMlzsl(_) => Vocabulary::ClosedWithUnseen,

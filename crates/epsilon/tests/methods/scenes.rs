@@ -50,6 +50,31 @@ const FITS: &[Fits] = &[
         pairs: 1.0,
     },
     Fits {
+        method: "kind = 'label-em'\n input = 'both'",
+        training: "epochs = 400\n batch = 8\n learning-rate = 1e-1",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'bilinear-attention'\n rank = 64",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'lesa-per-cluster'",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'lesa'",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'biam'\n channels = 64",
+        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        pairs: 1.0,
+    },
+    Fits {
         method: GEN_MLZSL,
         training: "",
         pairs: 1.0,
@@ -60,8 +85,15 @@ const FITS: &[Fits] = &[
 const GEN_MLZSL: &str = "kind = 'gen-mlzsl'\n hidden = 32\n epochs = 3\n batch = 16\n samples = 4\n \
                          classifier-epochs = 400\n classifier-learning-rate = 3e-2";
 
-/// Those that do not learn from the images or only a little; CLIP's projection starts from what it has.
-const NO_FIT: &[&str] = &["ridge", "random", "clip-zero-shot", "clip-projection"];
+/// Those that do not learn from the images or only a little; CLIP's projection starts from what it has, and CONSE's
+/// classifier is fitted but ranks by the words that go with its own.
+const NO_FIT: &[&str] = &[
+    "ridge",
+    "random",
+    "clip-zero-shot",
+    "clip-projection",
+    "conse",
+];
 
 #[test]
 fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
@@ -73,6 +105,7 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
     std::fs::write(folder.join("backbone.safetensors"), backbone::BUILT_IN).unwrap();
 
     let mut store = None;
+    let mut misfits = Vec::new();
     for fits in FITS {
         let recipe = recipe(folder, fits);
         let prepared = experiment::prepare(&recipe).unwrap();
@@ -90,7 +123,9 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         let scores = scores(&model, &prepared, store);
         let wrong = 100.0 * wrong_pairs(&scores, &prepared);
         let name = recipe.method.name();
-        assert!(wrong <= fits.pairs, "{name}: {wrong:.2} % of the pairs");
+        if wrong > fits.pairs {
+            misfits.push(format!("{name}: {wrong:.2} % of the pairs"));
+        }
 
         let path = folder.join("model.safetensors");
         model.save(&path).unwrap();
@@ -103,6 +138,7 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         );
         scores_new_labels(&read, &prepared);
     }
+    assert!(misfits.is_empty(), "{misfits:?}");
     zsl_figures_come_from_the_unseen_labels_alone(folder, &store.unwrap());
     for name in Kind::NAMES {
         let kind = format!("kind = '{name}'");

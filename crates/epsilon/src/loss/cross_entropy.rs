@@ -1,0 +1,63 @@
+//! Binary cross-entropy of every label, for classifiers.
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::{Negatives, ScoreLoss, with_gradient};
+use crate::device;
+use crate::methods::Targets;
+
+/// `sum_b mean_c log(1 + exp(-+ s_c))`, minus for positive labels and plus for negative ones, of logits `[B, C]`; the mean is
+/// over the labels that are one or the other.
+pub fn cross_entropy(logits: Tensor<2>, targets: &Targets, negatives: Negatives) -> ScoreLoss {
+    let host = device::host(&logits);
+    let labels = targets.labels();
+    let mut gradient = vec![0.0; host.len()];
+    let rows: Vec<&[i8]> = targets.rows().collect();
+    let values: Vec<f64> = gradient
+        .par_chunks_mut(labels)
+        .zip(host.par_chunks(labels))
+        .zip(rows)
+        .map(|((gradient, logits), targets)| {
+            let known = |&c: &usize| targets[c] > 0 || negatives.holds(targets[c]);
+            let count = (0..labels).filter(known).count().max(1) as f64;
+            let mut sum = 0.0;
+            for c in (0..labels).filter(known) {
+                let sign = if targets[c] > 0 { -1.0 } else { 1.0 };
+                let logit = sign * f64::from(logits[c]);
+                sum += logit.max(0.0) + (-logit.abs()).exp().ln_1p();
+                gradient[c] = (sign / (1.0 + (-logit).exp()) / count) as f32;
+            }
+            sum / count
+        })
+        .collect();
+    with_gradient(logits, values.iter().sum(), gradient)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn by_hand() {
+        let device = Device::flex().autodiff();
+        let leaf =
+            Tensor::<2>::from_data(TensorData::new(vec![0.0f32, 2.0, 100.0], [1, 3]), &device)
+                .require_grad();
+        let targets = Targets::new(vec![1, -1, 0], 3);
+        let run = |negatives| {
+            let loss = cross_entropy(leaf.clone(), &targets, negatives);
+            let gradients = loss.slope.backward();
+            (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
+        };
+        let second = (1.0 + 2f64.exp()).ln();
+        let (value, gradient) = run(Negatives::Annotated);
+        assert!((value - (2f64.ln() + second) / 2.0).abs() < 1e-6);
+        assert!((gradient[0] + 0.25).abs() < 1e-6 && gradient[2] == 0.0);
+        assert!((f64::from(gradient[1]) - 0.5 / (1.0 + (-2f64).exp())).abs() < 1e-6);
+        let (value, gradient) = run(Negatives::NotPositive);
+        assert!((value - (2f64.ln() + second + 100.0) / 3.0).abs() < 1e-6);
+        assert!((gradient[2] - 1.0 / 3.0).abs() < 1e-6);
+    }
+}

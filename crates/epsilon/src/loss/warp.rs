@@ -1,0 +1,111 @@
+//! WARP: a sampled ranking loss that weighs a violated pair by how high the positive label ranks.
+
+use burn::tensor::Tensor;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Negatives, ScoreLoss, with_gradient};
+use crate::device;
+use crate::methods::Targets;
+
+/// For every positive label p, negatives are drawn, with replacement, until one is within the margin, `1 + s_n - s_p > 0`, at
+/// most as often as there are negatives. Found at try t it adds `L(r) (1 + s_n - s_p)`, with the rank estimated as
+/// `r = floor((C - 1) / t)` and `L(r) = sum_{j <= r} 1 / j`. Scores are `[B, C]`; the sum is over their images.
+pub fn warp(
+    scores: Tensor<2>,
+    targets: &Targets,
+    negatives: Negatives,
+    rng: &mut ChaCha8Rng,
+) -> ScoreLoss {
+    let host = device::host(&scores);
+    let labels = targets.labels();
+    let harmonic = harmonic(labels);
+    let mut gradient = vec![0.0; host.len()];
+    let mut total = 0.0;
+    let images = host.chunks_exact(labels).zip(targets.rows());
+    for ((scores, targets), gradient) in images.zip(gradient.chunks_exact_mut(labels)) {
+        let negative: Vec<usize> = (0..labels)
+            .filter(|&c| negatives.holds(targets[c]))
+            .collect();
+        for p in (0..labels).filter(|&c| targets[c] > 0) {
+            let tries = 1..=negative.len();
+            let found = tries.into_iter().find_map(|tries| {
+                let n = negative[rng.random_range(0..negative.len())];
+                let gap = 1.0 + scores[n] - scores[p];
+                // A score that is no number counts as violated, so that a diverged model shows.
+                (gap > 0.0 || gap.is_nan()).then_some((n, gap, tries))
+            });
+            if let Some((n, gap, tries)) = found {
+                let weight = harmonic[(labels - 1) / tries];
+                total += f64::from(gap) * weight;
+                gradient[n] += weight as f32;
+                gradient[p] -= weight as f32;
+            }
+        }
+    }
+    with_gradient(scores, total, gradient)
+}
+
+/// `L(r)` for r from 0 to below `labels`.
+fn harmonic(labels: usize) -> Vec<f64> {
+    let mut sums = vec![0.0];
+    for j in 1..labels {
+        sums.push(sums[j - 1] + 1.0 / j as f64);
+    }
+    sums
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+
+    fn run(scores: &[f32], targets: &[i8], seed: u64) -> (f64, Vec<f32>) {
+        let labels = scores.len();
+        let device = Device::flex().autodiff();
+        let leaf = Tensor::<2>::from_data(TensorData::new(scores.to_vec(), [1, labels]), &device)
+            .require_grad();
+        let targets = Targets::new(targets.to_vec(), labels);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let loss = warp(leaf.clone(), &targets, Negatives::NotPositive, &mut rng);
+        let gradients = loss.slope.backward();
+        (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
+    }
+
+    /// One negative, so the first draw finds it: r = C - 1 = 3, L = 1 + 1/2 + 1/3; gaps 1.5 and 0.5, the third is kept.
+    #[test]
+    fn a_forced_draw_by_hand() {
+        let (value, gradient) = run(&[0.5, 1.5, 3.0, 1.0], &[1, 1, 1, -1], 1);
+        let weight = 11.0 / 6.0;
+        assert!((value - 2.0 * weight).abs() < 1e-6, "{value}");
+        let expected = [-weight, -weight, 0.0, 2.0 * weight];
+        assert!(
+            gradient
+                .iter()
+                .zip(expected)
+                .all(|(g, e)| (f64::from(*g) - e).abs() < 1e-6)
+        );
+    }
+
+    proptest! {
+        /// The weight is that of some number of tries, and value and gradient are those of one violated pair.
+        #[test]
+        fn one_positive_moves_one_pair(scores in prop::collection::vec(-2.0f32..2.0, 2..12), seed in any::<u64>()) {
+            let mut targets = vec![-1; scores.len()];
+            targets[0] = 1;
+            let (value, gradient) = run(&scores, &targets, seed);
+            let moved: Vec<usize> = (1..scores.len()).filter(|&c| gradient[c] != 0.0).collect();
+            if let [n] = moved[..] {
+                let weight = f64::from(gradient[n]);
+                prop_assert!(harmonic(scores.len()).iter().any(|l| (l - weight).abs() < 1e-5));
+                prop_assert_eq!(gradient[0], -gradient[n]);
+                let gap = f64::from(1.0 + scores[n] - scores[0]);
+                prop_assert!(gap > 0.0 && (value - gap * weight).abs() < 1e-4);
+            } else {
+                prop_assert!(moved.is_empty() && value == 0.0);
+            }
+        }
+    }
+}

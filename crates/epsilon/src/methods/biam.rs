@@ -1,0 +1,213 @@
+//! BiAM: a region branch, in which the tokens attend to each other, and a scene branch, which the global vector gates, are
+//! fused into token features; a label's score is the mean of its best matches among them.
+//!
+//! Source: "Discriminative Region-based Multi-Label Zero-Shot Learning", ICCV 2021, and its public code.
+//! `h = BN(relu(conv3x3 R))`. Region: h plus 8-head attention, then plus an MLP of twice the width, without LayerNorm. Scene:
+//! `v = lrelu(conv1x1 h)`, `c = sigmoid(mean(v) * W_g g) * v`, `c + BN(relu(conv3x3 c))`. Both side by side through a 1 x 1
+//! convolution and a leaky ReLU are e; `w_c = P v_c + b`; `s_c` = mean of the 6 largest `e_i . w_c`. Ranking hinge.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::{leaky_relu, relu, sigmoid, softmax};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::input::dropout;
+use super::layers::{batch_norm, grid, map, norm_specs, windows};
+use super::{Batch, Dims, Loss, Method, MethodError};
+use crate::kernels::pooled::{Pair, mean_of_largest};
+use crate::loss::{self, Negatives};
+use crate::parameters::{self, Spec, Weights};
+
+/// Side of the convolutions' windows.
+const WINDOW: usize = 3;
+/// Slope of the leaky ReLUs below 0.
+const LEAK: f64 = 0.2;
+/// Dropout of the global vector.
+const GLOBAL_DROPOUT: f64 = 0.2;
+
+/// BiAM's settings; the defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Biam {
+    /// Channels of both branches.
+    pub channels: usize,
+    /// Heads of the region branch's attention; they divide the channels.
+    pub heads: usize,
+    /// How many of a label's best matches count.
+    pub best: usize,
+    /// Share of values that a training step leaves out: this of both steps of the region branch, twice this of the global
+    /// vector (the paper's .1 and .2).
+    pub dropout: f64,
+    /// Which labels count as negatives.
+    pub negatives: Negatives,
+}
+
+impl Default for Biam {
+    fn default() -> Self {
+        Self {
+            channels: 256,
+            heads: 8,
+            best: 6,
+            dropout: GLOBAL_DROPOUT / 2.0,
+            negatives: Negatives::Annotated,
+        }
+    }
+}
+
+/// What a training step has and scoring has not.
+struct Step {
+    kept: Vec<(String, Tensor<1>)>,
+    rng: ChaCha8Rng,
+}
+
+impl Biam {
+    fn run(&self, weights: &Weights, batch: &Batch, mut step: Option<&mut Step>) -> Tensor<2> {
+        let side = batch.tokens.dims()[1].isqrt();
+        let convolve = |name: &str, x: Tensor<3>, step: Option<&mut Step>| {
+            let x = map(weights, name, windows(x, [side; 2], WINDOW, true));
+            let kept = step.map(|step| &mut step.kept);
+            batch_norm(weights, &format!("{name}.norm"), relu(x), kept)
+        };
+        let h = convolve("entry", batch.tokens.clone(), step.as_deref_mut());
+        let region = self.region(weights, h.clone(), step.as_deref_mut());
+        let gated = self.gated(weights, h, batch.global.clone(), step.as_deref_mut());
+        let scene = gated.clone() + convolve("scene.window", gated, step);
+        let both = Tensor::cat(vec![region, scene], 2);
+        let value = Pair {
+            tokens: leaky_relu(map(weights, "fuse", both), LEAK),
+            labels: {
+                let (weight, bias) = weights.linear("labels");
+                batch.label_vectors.clone().matmul(weight) + bias.unsqueeze()
+            },
+        };
+        mean_of_largest(value, self.best)
+    }
+
+    /// `x` plus its attention, and that plus its MLP.
+    fn region(&self, weights: &Weights, x: Tensor<3>, mut step: Option<&mut Step>) -> Tensor<3> {
+        let x = x.clone() + self.drop(self.attention(weights, x), step.as_deref_mut());
+        let hidden = relu(map(weights, "region.fc1", x.clone()));
+        x + self.drop(map(weights, "region.fc2", hidden), step)
+    }
+
+    fn attention(&self, weights: &Weights, x: Tensor<3>) -> Tensor<3> {
+        let [images, tokens, channels] = x.dims();
+        let width = channels / self.heads;
+        let part = |name: &str| -> Tensor<4> {
+            map(weights, name, x.clone())
+                .reshape([images, tokens, self.heads, width])
+                .swap_dims(1, 2)
+        };
+        let [query, key, value] = ["region.query", "region.key", "region.value"].map(part);
+        let logits = query.matmul(key.swap_dims(2, 3)) / (width as f64).sqrt();
+        let mixed = softmax(logits, 3).matmul(value);
+        let mixed = mixed.swap_dims(1, 2).reshape([images, tokens, channels]);
+        map(weights, "region.output", mixed)
+    }
+
+    /// The scene's values, each channel opened as far as their mean and the global vector agree.
+    fn gated(
+        &self,
+        weights: &Weights,
+        h: Tensor<3>,
+        global: Tensor<2>,
+        step: Option<&mut Step>,
+    ) -> Tensor<3> {
+        let value = leaky_relu(map(weights, "scene.value", h), LEAK);
+        let global = match step {
+            Some(step) => dropout(global, 2.0 * self.dropout, &mut step.rng),
+            None => global,
+        };
+        let global = map(weights, "scene.gate", global.unsqueeze_dim(1));
+        let gate = sigmoid(value.clone().mean_dim(1) * global);
+        value * gate
+    }
+
+    fn drop(&self, x: Tensor<3>, step: Option<&mut Step>) -> Tensor<3> {
+        let [images, tokens, channels] = x.dims();
+        match step {
+            Some(step) => dropout(
+                x.reshape([images * tokens, channels]),
+                self.dropout,
+                &mut step.rng,
+            )
+            .reshape([images, tokens, channels]),
+            None => x,
+        }
+    }
+}
+
+impl Method for Biam {
+    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        grid(dims, "BiAM")?;
+        let wrong = |what: String| Err(MethodError::Setting(what));
+        let &Self {
+            channels,
+            heads,
+            best,
+            dropout,
+            ..
+        } = self;
+        if channels == 0 || heads == 0 || channels % heads != 0 {
+            return wrong(format!(
+                "heads = {heads} does not divide channels = {channels}"
+            ));
+        }
+        if best == 0 {
+            return wrong("best = 0: give at least 1".into());
+        }
+        if !(0.0..0.5).contains(&dropout) {
+            return wrong(format!(
+                "dropout = {dropout}: give a share from 0 to below 0.5"
+            ));
+        }
+        let window = WINDOW * WINDOW;
+        let maps = [
+            ("entry", window * dims.width, channels),
+            ("region.query", channels, channels),
+            ("region.key", channels, channels),
+            ("region.value", channels, channels),
+            ("region.output", channels, channels),
+            ("region.fc1", channels, 2 * channels),
+            ("region.fc2", 2 * channels, channels),
+            ("scene.value", channels, channels),
+            ("scene.gate", dims.global_width(), channels),
+            ("scene.window", window * channels, channels),
+            ("fuse", 2 * channels, channels),
+            ("labels", dims.label_width, channels),
+        ];
+        let mut specs = Vec::new();
+        for (name, inputs, outputs) in maps {
+            specs.extend(parameters::linear(name, inputs, outputs));
+        }
+        specs.extend(norm_specs("entry.norm", channels));
+        specs.extend(norm_specs("scene.window.norm", channels));
+        Ok(specs)
+    }
+
+    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
+        let mut step = Step {
+            kept: Vec::new(),
+            rng: batch.draws.rng(),
+        };
+        let scores = self.run(weights, batch, Some(&mut step));
+        let pairs = loss::hinge(scores, &batch.targets, self.negatives);
+        Loss {
+            kept: step.kept,
+            ..Loss::ranking(pairs, images)
+        }
+    }
+
+    fn needs_whole_batches(&self) -> bool {
+        true
+    }
+
+    fn live_values(&self, dims: &Dims) -> usize {
+        let windows = 9 * (dims.width + self.channels);
+        dims.tokens * (windows + 30 * self.channels + 2 * self.heads * dims.tokens)
+    }
+
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        self.run(weights, batch, None)
+    }
+}

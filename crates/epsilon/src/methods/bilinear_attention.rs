@@ -1,0 +1,74 @@
+//! Bilinear attention (Kim et al.), which is also "one attention per label": every label looks at the tokens for itself.
+//!
+//! Source: "Bilinear Attention Networks", NeurIPS 2018, in the form of the comparison of LESA (CVPR 2020):
+//! `e_ic = h . (relu(U r_i) * relu(V v_c))`, `a_c = softmax_i(e_ic)`, `z_c = sum_i a_ic r_i`, `s_c = z_c' W v_c`.
+//!
+//! Both the logits and the scores are matches of something of the tokens with something of the labels, so `z_c`, a vector for
+//! every label of every image, is never computed: `s_c = sum_i a_ic (r_i' W v_c)`.
+
+use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use serde::{Deserialize, Serialize};
+
+use super::layers::{product, product_spec};
+use super::{Batch, Dims, Loss, Method, MethodError};
+use crate::kernels::pooled::{Pair, attended};
+use crate::loss::{self, Negatives};
+use crate::parameters::{Spec, Start, Weights};
+
+/// Bilinear attention's settings; the defaults are LESA's for this method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct BilinearAttention {
+    /// Width of the space in which tokens and labels meet.
+    pub rank: usize,
+    /// Which labels count as negatives.
+    pub negatives: Negatives,
+}
+
+impl Default for BilinearAttention {
+    fn default() -> Self {
+        Self {
+            rank: 512,
+            negatives: Negatives::Annotated,
+        }
+    }
+}
+
+impl Method for BilinearAttention {
+    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        if self.rank == 0 {
+            return Err(MethodError::Setting("rank = 0: give at least 1".into()));
+        }
+        Ok(vec![
+            product_spec("tokens", dims.width, self.rank),
+            product_spec("labels", dims.label_width, self.rank),
+            Spec::new("attention.weight", &[self.rank], Start::linear(self.rank)),
+            product_spec("score", dims.width, dims.label_width),
+        ])
+    }
+
+    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
+        let scores = self.scores(weights, batch);
+        Loss::ranking(loss::hinge(scores, &batch.targets, self.negatives), images)
+    }
+
+    fn live_values(&self, dims: &Dims) -> usize {
+        dims.tokens * (4 * self.rank + 3 * dims.label_width) + 3 * dims.labels
+    }
+
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let labels = batch.label_vectors.clone();
+        let attention: Tensor<1> = weights.get("attention.weight");
+        let of_labels = relu(labels.clone().matmul(weights.get("labels.weight")));
+        let logit = Pair {
+            tokens: relu(product(weights, "tokens", batch.tokens.clone())),
+            labels: of_labels * attention.unsqueeze(),
+        };
+        let value = Pair {
+            tokens: product(weights, "score", batch.tokens.clone()),
+            labels,
+        };
+        attended(value, logit)
+    }
+}

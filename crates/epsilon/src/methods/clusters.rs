@@ -1,0 +1,79 @@
+//! Clusters of label vectors, by k-means.
+
+use burn::tensor::{Tensor, TensorData};
+use linfa::DatasetBase;
+use linfa::traits::Fit;
+use linfa_clustering::KMeans;
+use ndarray::Array2;
+
+use super::Batch;
+use crate::labels::LabelVectors;
+
+/// Centres `[count, d_w]` of the labels' vectors, row-major. They depend on nothing but the vectors; where there are fewer
+/// labels than clusters, the vectors themselves are the first centres and the others stay at 0.
+pub fn centres(labels: &LabelVectors, count: usize) -> Vec<f32> {
+    let width = labels.dim();
+    let mut values = labels.values().to_vec();
+    if labels.len() > count {
+        let shape = (labels.len(), width);
+        let points = Array2::from_shape_vec(shape, values).expect("as many values as the shape");
+        // The library's generator starts from a seed of its own; k-means++ starts, the best of ten runs.
+        let clusters = KMeans::params(count).fit(&DatasetBase::from(points));
+        let clusters = clusters.expect("finite vectors, more of them than clusters");
+        values = clusters.centroids().iter().copied().collect();
+    }
+    values.resize(count * width, 0.0);
+    values
+}
+
+/// Which centre is nearest to each label of a batch, as ones and zeros `[count, C]`.
+pub fn nearest(centres: &[f32], batch: &Batch) -> Tensor<2> {
+    let labels = &batch.label_vectors_host;
+    let (width, count) = (labels.dim(), labels.len());
+    let clusters = centres.len() / width;
+    let mut chosen = vec![0.0; clusters * count];
+    for label in 0..count {
+        let vector = labels.row(label);
+        let distance = |cluster: usize| -> f32 {
+            let centre = &centres[cluster * width..(cluster + 1) * width];
+            centre
+                .iter()
+                .zip(vector)
+                .map(|(a, b)| (a - b).powi(2))
+                .sum()
+        };
+        let all = (0..clusters).map(|cluster| (distance(cluster), cluster));
+        let best = all.min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, cluster)) = best {
+            chosen[cluster * count + label] = 1.0;
+        }
+    }
+    let device = batch.label_vectors.device().inner();
+    Tensor::from_data(TensorData::new(chosen, [clusters, count]), &device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(points: &[[f32; 2]]) -> LabelVectors {
+        let names = (0..points.len()).map(|i| i.to_string()).collect();
+        LabelVectors::new(names, 2, points.concat()).unwrap()
+    }
+
+    #[test]
+    fn two_clusters_by_hand() {
+        let labels = labels(&[[0.0, 1.0], [0.0, 3.0], [8.0, 0.0], [10.0, 0.0]]);
+        let mut found = centres(&labels, 2);
+        if found[0] > found[2] {
+            found.rotate_left(2);
+        }
+        assert_eq!(found, [0.0, 2.0, 9.0, 0.0]);
+        assert_eq!(centres(&labels, 2), centres(&labels, 2));
+    }
+
+    #[test]
+    fn fewer_labels_than_clusters_are_their_own_centres() {
+        assert_eq!(centres(&labels(&[[1.0, 2.0]]), 2), [1.0, 2.0, 0.0, 0.0]);
+    }
+}
