@@ -51,17 +51,17 @@ const FITS: &[Fits] = &[
     },
     Fits {
         method: "kind = 'label-em'\n input = 'both'",
-        training: "epochs = 400\n batch = 8\n learning-rate = 1e-1",
+        training: "epochs = 900\n batch = 8\n learning-rate = 1e-1",
         pairs: 1.0,
     },
     Fits {
         method: "kind = 'bilinear-attention'\n rank = 64",
-        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        training: "epochs = 120\n batch = 8\n learning-rate = 5e-3",
         pairs: 1.0,
     },
     Fits {
         method: "kind = 'lesa-per-cluster'",
-        training: "epochs = 80\n batch = 8\n learning-rate = 2e-3",
+        training: "epochs = 100\n batch = 8\n learning-rate = 3e-3",
         pairs: 1.0,
     },
     Fits {
