@@ -1,7 +1,7 @@
 //! Gen-MLZSL: a network learns to draw global vectors of images from the vectors of their labels; drawn images of unseen
 //! labels then join the real ones, and linear classifiers are trained on both.
 //!
-//! Source: "Generative Multi-Label Zero-Shot Learning", TPAMI 2023, from its description alone. With x an image's global
+//! Source: "Generative Multi-Label Zero-Shot Learning", TPAMI 2023, as it is outlined; no code was read. With x an image's global
 //! vector (each channel brought to 0..1 over the training images), A the vectors of its labels and a their mean:
 //! 1. Generator `G(z, A)`: one of three fusions. Attribute-level: a network of `[z, a]`. Feature-level: a network of
 //!    `[z, a_j]` for every label j, its features averaged. Cross-level: both, enriched by attention over the two (8 heads,
@@ -13,9 +13,10 @@
 //! 4. Label sets are drawn for every unseen label, and images for them. One linear map with binary cross-entropy over the
 //!    unseen labels is trained on these (ZSL), another over all labels on these and the real ones (GZSL).
 //!
-//! Not told, and settings here: widths, `adversarial`, the length of the trainings and their rates, how many images are drawn.
-//! Also not told: that both levels of the fusion have networks of their own, that one z serves all labels of an image, that
-//! the sigmoid comes after the fusion, and that a drawn image has as many labels as some training image.
+//! Not confirmed, and settings here: widths, `adversarial`, the length of the trainings and their rates, how many images are
+//! drawn. Not confirmed either, and our reading: that both levels of the fusion have networks of their own, that one z serves
+//! all labels of an image, that the sigmoid comes after the fusion, that x is brought to 0..1 and rebuilt by cross-entropy, and
+//! that a drawn image has as many labels as some training image, all of them unseen.
 
 mod classifiers;
 mod networks;
@@ -46,7 +47,7 @@ pub enum Fusion {
     Cross,
 }
 
-/// Gen-MLZSL's settings; the defaults are the paper's where it tells them.
+/// Gen-MLZSL's settings; fusion, heads, critic steps and penalty are the paper's, the other defaults are not confirmed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct GenMlzsl {
