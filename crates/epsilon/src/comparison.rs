@@ -343,6 +343,26 @@ mod tests {
     }
 
     #[test]
+    fn the_comparisons_of_the_project_are_whole() {
+        let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        if !root.join("../shared/data").exists() {
+            println!("skipped: ../shared/data is missing");
+            return;
+        }
+        let comparison = Comparison::read(&root.join("recipes/tables/corel5k.toml")).unwrap();
+        let open: Vec<&str> = comparison
+            .rows
+            .iter()
+            .map(|row| row.points[0].recipe.method.name())
+            .collect();
+        for name in crate::methods::Kind::NAMES {
+            // CLIP needs a backbone of its own.
+            let there = open.contains(&name) || name.starts_with("clip-");
+            assert!(there, "`{name}` has no row");
+        }
+    }
+
+    #[test]
     fn some_rows_alone() {
         let mut comparison = read(
             "[[row]]\nname = \"Ridge\"\nmethod = { kind = \"ridge\" }\n\

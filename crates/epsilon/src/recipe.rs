@@ -498,6 +498,10 @@ mod tests {
         let mut count = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            // The comparisons have a test of their own.
+            if path.is_dir() {
+                continue;
+            }
             Recipe::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
             count += 1;
         }

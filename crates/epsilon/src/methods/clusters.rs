@@ -68,7 +68,12 @@ mod tests {
         if found[0] > found[2] {
             found.rotate_left(2);
         }
-        assert_eq!(found, [0.0, 2.0, 9.0, 0.0]);
+        // The library stops when the centres hardly move any more.
+        let apart = found
+            .iter()
+            .zip([0.0, 2.0, 9.0, 0.0])
+            .map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f32::max) < 1e-3, "{found:?}");
         assert_eq!(centres(&labels, 2), centres(&labels, 2));
     }
 
