@@ -113,8 +113,16 @@ fn extraction() {
     let mut all_hits = 0;
     for out in ["first", "second", "third"] {
         let command = format!("extract recipe.toml --out {out}");
-        let hits = disturb(&world, &command, out, whole, &mut random);
-        println!("{out}: {hits} kills hit a run of {whole:?}");
+        // Where a busy machine made `whole` too long, the first run is over before its kill: again, and sooner.
+        let mut hits = 0;
+        for halvings in 0..8 {
+            hits = disturb(&world, &command, out, whole / (1 << halvings), &mut random);
+            println!("{out}: {hits} kills hit a run of {whole:?}");
+            if hits > 0 {
+                break;
+            }
+            fs::remove_dir_all(world.path(out)).unwrap();
+        }
         all_hits += hits;
         let again = world.run(&format!("{command} --verify")).partly(&failed);
         assert_eq!(again.replace(out, "calm"), said);
