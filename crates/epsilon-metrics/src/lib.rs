@@ -34,6 +34,7 @@ mod images;
 mod input;
 mod protocol;
 mod report;
+mod standardise;
 mod table;
 mod top_k;
 
@@ -47,6 +48,7 @@ pub use evaluation::{
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
 pub use report::{Comparison, Protocols};
+pub use standardise::standardise;
 pub use table::{InMemory, Table};
 pub use top_k::TopK;
 

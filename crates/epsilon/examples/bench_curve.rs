@@ -52,7 +52,8 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
         &device,
         &mut |_, _| {},
     )?;
-    let map = [figures.zsl, figures.seen, figures.gzsl].map(|part| 100.0 * part.map);
+    let figures = figures.split().ok_or("no unseen labels")?;
+    let map = [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map);
     let waiting = waiting.iter().sum::<f64>() / waiting.len() as f64;
     let line = serde_json::json!({
         "name": name, "losses": losses, "map": map, "seconds": seconds, "waiting": waiting,

@@ -69,6 +69,7 @@ fn source(kind: &str, folder: &Path) -> Source {
         return Source::NusWide(NusWideOptions {
             folder: folder.into(),
             images: file("Flickr"),
+            labels: NusWideLabels::default(),
         });
     }
     Source::OpenImages(OpenImagesOptions {

@@ -78,7 +78,8 @@ fn stages(step: &Step, steps: usize) -> Vec<(&'static str, f64)> {
     });
     let fuse = alone(step, steps, &|step, part| {
         let input = || random(images(step, part)).autodiff().require_grad();
-        fuser::forward(&step.weights.tracked(), [Some(input()), Some(input())])
+        let read = fuser::read([Some(input()), Some(input())]);
+        fuser::forward(&step.weights.tracked(), read)
     });
     vec![("encoder", encode), ("refinement", refine), ("fuser", fuse)]
 }

@@ -1,16 +1,18 @@
 //! An experiment from its recipe to its figures: prepare, extract, train, evaluate. Each step stands alone.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use epsilon_metrics::{
-    InMemory, Labels, MetricsError, Protocol, Request, Scores, SplitEvaluation, Table,
-    bootstrap_table, evaluate, evaluate_protocols, evaluate_splits,
+    Evaluation, InMemory, Labels, MetricsError, Protocol, Request, Scores, SplitEvaluation, Table,
+    bootstrap_table, evaluate, evaluate_protocols, evaluate_table, standardise,
 };
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneError};
 use crate::dataset::{Dataset, DatasetError, Split, Summary};
@@ -146,15 +148,12 @@ impl Prepared {
             let protocol: Protocol = settings.protocol.parse()?;
             let scores = Scores::new(&scores, images.len(), count)?;
             let targets = dense(&self.dataset, &images, count);
-            let targets = Labels::new(&targets, images.len(), count)?;
-            evaluate_splits(
-                scores,
-                targets,
-                self.dataset.seen,
-                &protocol,
-                &settings.k_zsl,
-                &settings.k_gzsl,
-            )
+            let table = InMemory::new(scores, Labels::new(&targets, images.len(), count)?)?;
+            let settings = EvaluationSettings {
+                bootstrap: 0,
+                ..settings.clone()
+            };
+            figures(&table, self.dataset.seen, &[protocol], &settings)
         };
         figures().map(drop).map_err(ExperimentError::NotMeasurable)
     }
@@ -335,7 +334,10 @@ impl Training<'_> {
             self.device,
         );
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
-        let scores = scorer.score_rows(self.store, &rows, &mut |_| {});
+        let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
+        if self.recipe.evaluation.standardise {
+            standardise(&mut scores, labels);
+        }
         let targets = dense(&self.prepared.dataset, images, labels);
         let figures = || -> Result<f64, MetricsError> {
             let protocol = self.recipe.evaluation.protocol.parse()?;
@@ -405,11 +407,73 @@ pub fn measure(
     settings: &EvaluationSettings,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<SplitEvaluation, ExperimentError> {
+) -> Result<Figures, ExperimentError> {
     let scored = score(model, prepared, store, device, progress)?;
     let protocol = [settings.protocol.parse()?];
     let mut figures = scored.measure(&protocol, settings)?;
     Ok(figures.remove(0))
+}
+
+/// Figures of a model on the test images. Prints as a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Figures {
+    /// Of seen and unseen labels.
+    Split(Box<SplitEvaluation>),
+    /// Of the labels it was trained on, where the data set has no others or the method knows no others.
+    Seen(Box<Evaluation>),
+}
+
+impl Figures {
+    /// The unseen labels among themselves, if any were measured.
+    pub fn zsl(&self) -> Option<&Evaluation> {
+        self.split().map(|split| &split.zsl)
+    }
+
+    /// The seen labels among themselves.
+    pub fn seen(&self) -> &Evaluation {
+        match self {
+            Self::Split(split) => &split.seen,
+            Self::Seen(seen) => seen,
+        }
+    }
+
+    /// All labels together, if unseen ones were measured.
+    pub fn gzsl(&self) -> Option<&Evaluation> {
+        self.split().map(|split| &split.gzsl)
+    }
+
+    /// All of them, if unseen labels were measured.
+    pub fn split(&self) -> Option<&SplitEvaluation> {
+        match self {
+            Self::Split(split) => Some(split),
+            Self::Seen(_) => None,
+        }
+    }
+
+    /// Says beside the protocol's name what was done with the scores before.
+    fn of_standardised(mut self) -> Self {
+        let parts = match &mut self {
+            Self::Split(split) => vec![&mut split.zsl, &mut split.seen, &mut split.gzsl],
+            Self::Seen(seen) => vec![&mut **seen],
+        };
+        for part in parts {
+            part.protocol.push_str(STANDARDISED);
+        }
+        self
+    }
+}
+
+/// What follows a protocol's name where the scores were standardised.
+const STANDARDISED: &str = ", scores standardised per image";
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Split(split) => split.fmt(f),
+            Self::Seen(seen) => seen.fmt(f),
+        }
+    }
 }
 
 /// A model's scores of the test images, and what is true of them.
@@ -448,11 +512,17 @@ pub fn score(
         });
     }
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
-    let scorer = model.scorer(&prepared.vectors, device)?;
-    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let dataset = &prepared.dataset;
-    let unseen_alone = match model.card.method.vocabulary() {
-        Vocabulary::Open => None,
+    let vocabulary = model.card.method.vocabulary();
+    let labels = match vocabulary {
+        Vocabulary::Seen => dataset.seen,
+        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
+    };
+    let vectors = prepared.vectors.select(&(0..labels).collect::<Vec<_>>());
+    let scorer = model.scorer(&vectors, device)?;
+    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let unseen_alone = match vocabulary {
+        Vocabulary::Open | Vocabulary::Seen => None,
         Vocabulary::Closed => {
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
             let scorer = model.scorer(&prepared.vectors.select(&unseen), device)?;
@@ -462,16 +532,17 @@ pub fn score(
     let id = |item: &Example| dataset.records[item.label_row].id.clone();
     Ok(Scored {
         images: images.iter().map(id).collect(),
-        labels: dataset.names.clone(),
+        labels: dataset.names[..labels].to_vec(),
         seen: dataset.seen,
         scores,
         unseen_alone,
-        targets: dense(dataset, &images, dataset.names.len()),
+        targets: dense(dataset, &images, labels),
     })
 }
 
 impl Scored {
-    /// ZSL, seen and GZSL figures under each of these protocols, with the top-K sizes and the bootstrap of `settings`.
+    /// ZSL, seen and GZSL figures under each of these protocols, or those of the seen labels where there are no others,
+    /// with the top-K sizes and the bootstrap of `settings`.
     ///
     /// # Errors
     /// [`ExperimentError::Metrics`].
@@ -479,31 +550,43 @@ impl Scored {
         &self,
         protocols: &[Protocol],
         settings: &EvaluationSettings,
-    ) -> Result<Vec<SplitEvaluation>, ExperimentError> {
-        let mut figures = self.figures(&self.scores, protocols, settings)?;
-        if let Some(alone) = &self.unseen_alone {
-            let scores = self.with_unseen(alone);
-            let apart = self.figures(&scores, protocols, settings)?;
-            for (figures, apart) in figures.iter_mut().zip(apart) {
+    ) -> Result<Vec<Figures>, ExperimentError> {
+        let together = self.figures(self.scores.clone(), protocols, settings)?;
+        let Some(alone) = &self.unseen_alone else {
+            return Ok(together);
+        };
+        let apart = self.figures(self.with_unseen(alone), protocols, settings)?;
+        let both = together.into_iter().zip(apart);
+        Ok(both
+            .map(|(together, apart)| match (together, apart) {
                 // The GZSL figures rank all labels by the scores they have together.
-                let gzsl = figures.gzsl.clone();
-                *figures = SplitEvaluation { gzsl, ..apart };
-            }
-        }
-        Ok(figures)
+                (Figures::Split(together), Figures::Split(apart)) => {
+                    let gzsl = together.gzsl;
+                    Figures::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
+                }
+                (together, _) => together,
+            })
+            .collect())
     }
 
     fn figures(
         &self,
-        scores: &[f32],
+        mut scores: Vec<f32>,
         protocols: &[Protocol],
         settings: &EvaluationSettings,
-    ) -> Result<Vec<SplitEvaluation>, MetricsError> {
+    ) -> Result<Vec<Figures>, MetricsError> {
         let (images, labels) = (self.images.len(), self.labels.len());
-        let scores = Scores::new(scores, images, labels)?;
+        if settings.standardise {
+            standardise(&mut scores, labels);
+        }
+        let scores = Scores::new(&scores, images, labels)?;
         let targets = Labels::new(&self.targets, images, labels)?;
         let table = InMemory::new(scores, targets)?;
-        split_figures(&table, self.seen, protocols, settings)
+        let figures = figures(&table, self.seen, protocols, settings)?.into_iter();
+        Ok(match settings.standardise {
+            true => figures.map(Figures::of_standardised).collect(),
+            false => figures.collect(),
+        })
     }
 
     /// The scores with those of the unseen labels replaced.
@@ -520,12 +603,54 @@ impl Scored {
     }
 }
 
-/// ZSL, seen and GZSL figures of a table whose first `seen` labels are the seen ones under each of these protocols, with
-/// the top-K sizes and the bootstrap of `settings`.
+/// Figures of a table whose first `seen` labels are the seen ones under each of these protocols, with the top-K sizes and
+/// the bootstrap of `settings`.
 ///
 /// # Errors
 /// As [`evaluate_protocols`] and [`bootstrap_table`].
-pub fn split_figures(
+pub fn figures(
+    table: &impl Table,
+    seen: usize,
+    protocols: &[Protocol],
+    settings: &EvaluationSettings,
+) -> Result<Vec<Figures>, MetricsError> {
+    if seen == table.labels() {
+        let ks = &settings.k_gzsl;
+        let figures = whole_figures(table, protocols, ks, settings.bootstrap)?.into_iter();
+        return Ok(figures.map(|f| Figures::Seen(Box::new(f))).collect());
+    }
+    let figures = split_figures(table, seen, protocols, settings)?.into_iter();
+    Ok(figures.map(|f| Figures::Split(Box::new(f))).collect())
+}
+
+/// Figures of all labels of a table together, under each of these protocols, at each of `ks`, with so many resamples for
+/// the bootstrap.
+///
+/// # Errors
+/// As [`evaluate_table`] and [`bootstrap_table`].
+pub fn whole_figures(
+    table: &impl Table,
+    protocols: &[Protocol],
+    ks: &[usize],
+    resamples: usize,
+) -> Result<Vec<Evaluation>, MetricsError> {
+    let columns: Vec<usize> = (0..table.labels()).collect();
+    let request = |protocol| Request {
+        columns: &columns,
+        protocol,
+        ks,
+    };
+    let requests: Vec<Request<'_>> = protocols.iter().map(request).collect();
+    let mut figures = evaluate_table(table, &requests)?;
+    if resamples > 0 {
+        for (figures, request) in figures.iter_mut().zip(requests) {
+            figures.bootstrap = Some(bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn split_figures(
     table: &impl Table,
     seen: usize,
     protocols: &[Protocol],

@@ -244,6 +244,7 @@ impl Model {
         } = self.card.dims;
         let columns = match self.card.method.vocabulary() {
             Vocabulary::Open => (0..labels.len()).collect(),
+            Vocabulary::Seen => self.columns(labels.names(), seen)?,
             Vocabulary::Closed => self.columns(labels.names(), seen + unseen)?,
         };
         Ok(Scorer::new(
@@ -254,6 +255,17 @@ impl Model {
             columns,
             device,
         ))
+    }
+
+    /// Vectors of the labels that it ranks where nobody asks for others: those it was measured with, or those of its training
+    /// where it knows no others.
+    pub fn own_labels(&self) -> LabelVectors {
+        match self.card.method.vocabulary() {
+            Vocabulary::Open | Vocabulary::Closed => self.vectors.clone(),
+            Vocabulary::Seen => self
+                .vectors
+                .select(&(0..self.card.seen).collect::<Vec<_>>()),
+        }
     }
 
     /// The number of each of these labels among the model's first `known` ones, which are all that its method knows.

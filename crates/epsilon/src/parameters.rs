@@ -215,6 +215,15 @@ impl Weights {
         }
     }
 
+    /// Moves every weight, those that are only kept too, a share of the way towards another's value of the same name.
+    pub(crate) fn move_towards(&mut self, other: &Self, share: f64) {
+        for (value, other) in self.values.iter_mut().zip(&other.values) {
+            let nothing = Tensor::empty([0], &value.device());
+            let before = std::mem::replace(value, nothing);
+            *value = before * (1.0 - share) + other.clone() * share;
+        }
+    }
+
     /// Replaces the flat values of a weight.
     ///
     /// # Panics

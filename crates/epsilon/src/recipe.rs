@@ -186,6 +186,9 @@ pub struct EvaluationSettings {
     pub k_gzsl: Vec<usize>,
     /// Resamples of the test images for the bootstrap error; 0 leaves it out.
     pub bootstrap: usize,
+    /// Whether the scores of every image are brought to mean 0 and deviation 1 over its labels before images are ranked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub standardise: bool,
 }
 
 impl Default for EvaluationSettings {
@@ -195,6 +198,7 @@ impl Default for EvaluationSettings {
             k_zsl: vec![3, 5],
             k_gzsl: vec![3, 5],
             bootstrap: 200,
+            standardise: false,
         }
     }
 }

@@ -4,16 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use epsilon::dataset::{Split, table};
-use epsilon::experiment::{self, BOOTSTRAP_SEED};
+use epsilon::experiment::{self, Figures};
 use epsilon::features::TokenStore;
 use epsilon::labels::read_names;
 use epsilon::model::Model;
 use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
-use epsilon_metrics::{
-    Evaluation, Protocol, Protocols, Request, SplitEvaluation, Table, bootstrap_table,
-    evaluate_table,
-};
+use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
 use crate::{Outcome, console};
 
@@ -57,6 +54,9 @@ pub struct Args {
     /// Resamples of the images for the error of the mAP, 0 for none [default: the recipe's, for scores 200].
     #[arg(long, value_name = "N")]
     bootstrap: Option<usize>,
+    /// Bring the scores of every image to mean 0 and deviation 1 over its labels first [default: as the recipe says].
+    #[arg(long, conflicts_with = "scores")]
+    standardise: bool,
     /// Write the figures of each label into a CSV file.
     #[arg(long, value_name = "FILE")]
     per_label: Option<PathBuf>,
@@ -101,6 +101,7 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let mut settings = recipe.evaluation;
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
+    settings.standardise |= args.standardise;
     if let Some(ks) = &args.k {
         let dataset = &prepared.dataset;
         settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
@@ -115,7 +116,7 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     if let Some(path) = &args.save_scores {
         write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
     }
-    let figures = Figures::Splits(scored.measure(&protocols, &settings)?);
+    let figures = ByProtocol(scored.measure(&protocols, &settings)?);
     figures.write_per_label(args, |column| scored.labels[column].clone())?;
     figures.print(args.json)
 }
@@ -141,18 +142,14 @@ fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
     let resamples = args
         .bootstrap
         .unwrap_or(EvaluationSettings::default().bootstrap);
-    let measured = match seen {
-        Some(seen) => {
-            let settings = EvaluationSettings {
-                k_zsl: fitting(&ks, joined.labels() - seen),
-                k_gzsl: ks,
-                bootstrap: resamples,
-                ..Default::default()
-            };
-            experiment::split_figures(&joined, seen, &protocols, &settings).map(Figures::Splits)
-        }
-        None => whole(&joined, &protocols, &ks, resamples).map(Figures::Whole),
+    let seen = seen.unwrap_or_else(|| joined.labels());
+    let settings = EvaluationSettings {
+        k_zsl: fitting(&ks, joined.labels() - seen),
+        k_gzsl: ks,
+        bootstrap: resamples,
+        ..Default::default()
     };
+    let measured = experiment::figures(&joined, seen, &protocols, &settings).map(ByProtocol);
     let figures = measured.map_err(|error| joined.name(error))?;
     figures.write_per_label(args, |column| joined.label(column))?;
     if !args.json {
@@ -172,17 +169,14 @@ fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
 
 /// Joins scores with the test images of a data set's table.
 fn join_data_set(args: &Args, scores: ScoreTable, path: &Path) -> anyhow::Result<Joined> {
-    let (Some(seen), Some(unseen)) = (&args.seen, &args.unseen) else {
-        bail!(
-            "{}: a data set's table needs --seen and --unseen",
-            path.display()
-        );
+    let Some(seen) = &args.seen else {
+        bail!("{}: a data set's table needs --seen", path.display());
     };
     let (dataset, _) = table::read(&table::TableOptions {
         table: path.into(),
         images: PathBuf::new(),
         seen: seen.clone(),
-        unseen: unseen.clone(),
+        unseen: args.unseen.clone(),
     })?;
     let rows = dataset.rows(Split::Test);
     let ids = rows.iter().map(|&row| dataset.records[row].id.clone());
@@ -244,30 +238,6 @@ fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
     Ok(Some(count))
 }
 
-/// All labels together, where nobody said which are seen.
-fn whole(
-    table: &Joined,
-    protocols: &[Protocol],
-    ks: &[usize],
-    resamples: usize,
-) -> Result<Vec<Evaluation>, epsilon_metrics::MetricsError> {
-    let columns: Vec<usize> = (0..table.labels()).collect();
-    let request = |protocol| Request {
-        columns: &columns,
-        protocol,
-        ks,
-    };
-    let requests: Vec<Request<'_>> = protocols.iter().map(request).collect();
-    let mut figures = evaluate_table(table, &requests)?;
-    if resamples > 0 {
-        for (figures, request) in figures.iter_mut().zip(requests) {
-            let spread = bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?;
-            figures.bootstrap = Some(spread);
-        }
-    }
-    Ok(figures)
-}
-
 fn protocols(name: &str) -> anyhow::Result<Vec<Protocol>> {
     match name {
         "all" => Ok(Protocol::all().to_vec()),
@@ -281,24 +251,20 @@ fn fitting(ks: &[usize], labels: usize) -> Vec<usize> {
 }
 
 /// Figures under one or more protocols.
-enum Figures {
-    /// Of seen and unseen labels.
-    Splits(Vec<SplitEvaluation>),
-    /// Of all labels.
-    Whole(Vec<Evaluation>),
-}
+struct ByProtocol(Vec<Figures>);
 
-impl Figures {
-    /// Each part with its name, every protocol in turn.
+impl ByProtocol {
+    /// Each part that was measured, with its name, every protocol in turn.
     fn parts(&self) -> Vec<(&str, Vec<&Evaluation>)> {
-        match self {
-            Self::Splits(splits) => vec![
-                ("ZSL", splits.iter().map(|split| &split.zsl).collect()),
-                ("seen", splits.iter().map(|split| &split.seen).collect()),
-                ("GZSL", splits.iter().map(|split| &split.gzsl).collect()),
-            ],
-            Self::Whole(figures) => vec![("all", figures.iter().collect())],
-        }
+        let split = self.0.iter().any(|figures| figures.zsl().is_some());
+        let name = if split { "seen" } else { "all" };
+        let parts = [
+            ("ZSL", self.0.iter().filter_map(Figures::zsl).collect()),
+            (name, self.0.iter().map(Figures::seen).collect()),
+            ("GZSL", self.0.iter().filter_map(Figures::gzsl).collect()),
+        ];
+        let measured = |(_, figures): &(&str, Vec<&Evaluation>)| !figures.is_empty();
+        parts.into_iter().filter(measured).collect()
     }
 
     fn write_per_label(&self, args: &Args, label: impl Fn(usize) -> String) -> anyhow::Result<()> {
@@ -315,25 +281,19 @@ impl Figures {
 
     /// One protocol's as they are, several as one table or list.
     fn print(&self, json: bool) -> anyhow::Result<()> {
-        match (self, json) {
-            (Self::Splits(splits), true) => match &splits[..] {
-                [only] => console::print_json(only),
-                splits => console::print_json(&splits),
-            },
-            (Self::Whole(figures), true) => match &figures[..] {
-                [only] => console::print_json(only),
-                figures => console::print_json(&figures),
-            },
-            (Self::Splits(splits), false) if splits.len() == 1 => Ok(console::print(&splits[0])?),
-            (Self::Whole(figures), false) if figures.len() == 1 => Ok(console::print(&figures[0])?),
-            _ => {
+        match (&self.0[..], json) {
+            ([only], true) => console::print_json(only),
+            (all, true) => console::print_json(&all),
+            ([only], false) => Ok(console::print(only)?),
+            (all, false) => {
                 console::print(Protocols(&self.parts()))?;
-                if let Self::Splits(splits) = self {
+                let splits = || all.iter().filter_map(Figures::split);
+                if splits().next().is_some() {
                     console::print("\nharmonic mean of the seen and the unseen (ZSL) mAP (%):")?;
-                    for split in splits {
-                        let (name, map) = (&split.gzsl.protocol, 100.0 * split.harmonic_map);
-                        console::print(format_args!("  {name:<16}  {map:5.1}"))?;
-                    }
+                }
+                for split in splits() {
+                    let (name, map) = (&split.gzsl.protocol, 100.0 * split.harmonic_map);
+                    console::print(format_args!("  {name:<16}  {map:5.1}"))?;
                 }
                 Ok(())
             }

@@ -93,7 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 /// Vectors of the labels to rank.
 fn wanted(args: &Args, model: &Model) -> anyhow::Result<LabelVectors> {
     let Some(list) = &args.labels else {
-        return Ok(model.vectors.clone());
+        return Ok(model.own_labels());
     };
     let names = labels::read_names(list)?;
     let file = match &args.vectors {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use epsilon::backbone;
 use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
-use epsilon::experiment::{self, Layout, Prepared};
+use epsilon::experiment::{self, Figures, Layout, Prepared};
 use epsilon::features::TokenStore;
 use epsilon::methods::{Kind, Random, Ridge};
 use epsilon::model::Model;
@@ -14,7 +14,7 @@ use epsilon::recipe::Recipe;
 use epsilon_metrics::SplitEvaluation;
 
 use super::Place;
-use super::train::{OneSeed, maps};
+use super::train::OneSeed;
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
@@ -109,8 +109,12 @@ fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// One row a method.
-fn print_table(rows: &[(&str, SplitEvaluation)]) -> anyhow::Result<()> {
-    let Some((_, first)) = rows.first() else {
+fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
+    let splits = rows.iter();
+    let splits: Vec<(&str, &SplitEvaluation)> = splits
+        .filter_map(|(name, figures)| Some((*name, figures.split()?)))
+        .collect();
+    let Some((_, first)) = splits.first() else {
         return Ok(());
     };
     let (zsl, gzsl) = (&first.zsl, &first.gzsl);
@@ -127,8 +131,9 @@ fn print_table(rows: &[(&str, SplitEvaluation)]) -> anyhow::Result<()> {
         gzsl.positives_per_image,
     ))?;
     console::print("           ZSL mAP   seen mAP   GZSL mAP   ZSL F1@3  GZSL F1@3")?;
-    for (name, figures) in rows {
-        let [zsl, seen, gzsl] = maps(figures);
+    for (name, figures) in &splits {
+        let [zsl, seen, gzsl] =
+            [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map);
         let f1 = |part: &epsilon_metrics::Evaluation| {
             part.top_k.first().map_or(0.0, |top| 100.0 * top.f1)
         };

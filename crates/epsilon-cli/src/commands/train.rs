@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use epsilon::burn::tensor::Device;
-use epsilon::experiment::{self, Layout, Prepared, Training};
+use epsilon::experiment::{self, Figures, Layout, Prepared, Training};
 use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon::training::{Event, RunFolder};
-use epsilon_metrics::SplitEvaluation;
 use serde::Serialize;
 
 use super::Place;
@@ -37,7 +36,7 @@ pub struct Args {
 struct Row {
     seed: u64,
     model: PathBuf,
-    figures: SplitEvaluation,
+    figures: Figures,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -90,7 +89,7 @@ pub struct OneSeed<'a> {
 
 impl OneSeed<'_> {
     /// Trains, writes the model and its figures into the seed's folder, and returns the figures.
-    pub fn run(&self, folder: &Path, resume: bool) -> anyhow::Result<SplitEvaluation> {
+    pub fn run(&self, folder: &Path, resume: bool) -> anyhow::Result<Figures> {
         let model = self.train(folder, resume)?;
         let figures = self.measure(&model)?;
         RunFolder::create(&Layout(folder).seed(self.seed))?.write(
@@ -143,7 +142,7 @@ impl OneSeed<'_> {
     }
 
     /// The figures of a model on the test images.
-    pub fn measure(&self, model: &Model) -> anyhow::Result<SplitEvaluation> {
+    pub fn measure(&self, model: &Model) -> anyhow::Result<Figures> {
         let bar = console::bar(0, "measure");
         let settings = &self.recipe.evaluation;
         let figures = experiment::measure(
@@ -167,26 +166,26 @@ fn print_rows(rows: &[Row]) -> anyhow::Result<()> {
         return Ok(());
     };
     if rows.len() > 1 {
-        console::print("seed       ZSL mAP   seen mAP   GZSL mAP")?;
-        for row in rows {
-            let [zsl, seen, gzsl] = maps(&row.figures);
-            console::print(format_args!(
-                "{:<8}{zsl:>10.2}{seen:>11.2}{gzsl:>11.2}",
-                row.seed
-            ))?;
-        }
-        let column = |index: usize| -> Vec<f64> {
-            rows.iter().map(|row| maps(&row.figures)[index]).collect()
+        let print = |name: &str, cells: Vec<String>| {
+            let cells: Vec<String> = cells.iter().map(|cell| format!("{cell:>11}")).collect();
+            console::print(format_args!("{name:<7}{}", cells.concat()))
         };
-        let [zsl, seen, gzsl] = [0, 1, 2].map(|index| mean_and_deviation(&column(index)));
-        console::print(format_args!(
-            "{:<8}{:>10.2}{:>11.2}{:>11.2}",
-            "mean", zsl.0, seen.0, gzsl.0
-        ))?;
-        console::print(format_args!(
-            "{:<8}{:>10.2}{:>11.2}{:>11.2}",
-            "s.d.", zsl.1, seen.1, gzsl.1
-        ))?;
+        let names = maps(&last.figures).into_iter().map(|(name, _)| name);
+        print("seed", names.map(|name| format!("{name} mAP")).collect())?;
+        let two = |value: f64| format!("{value:.2}");
+        for row in rows {
+            let maps = maps(&row.figures).into_iter();
+            print(&row.seed.to_string(), maps.map(|(_, v)| two(v)).collect())?;
+        }
+        let columns = 0..maps(&last.figures).len();
+        let spread: Vec<(f64, f64)> = columns
+            .map(|column| {
+                let values = rows.iter().map(|row| maps(&row.figures)[column].1);
+                mean_and_deviation(&values.collect::<Vec<_>>())
+            })
+            .collect();
+        print("mean", spread.iter().map(|s| two(s.0)).collect())?;
+        print("s.d.", spread.iter().map(|s| two(s.1)).collect())?;
         console::print(format_args!("\nseed {}:", last.seed))?;
     }
     console::print(&last.figures)?;
@@ -194,9 +193,17 @@ fn print_rows(rows: &[Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ZSL, seen and GZSL mAP in percent.
-pub fn maps(figures: &SplitEvaluation) -> [f64; 3] {
-    [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map)
+/// The mAP of each part that was measured, in percent, with its name.
+fn maps(figures: &Figures) -> Vec<(&'static str, f64)> {
+    let parts = [
+        ("ZSL", figures.zsl()),
+        ("seen", Some(figures.seen())),
+        ("GZSL", figures.gzsl()),
+    ];
+    let measured = parts.into_iter();
+    measured
+        .filter_map(|(name, part)| Some((name, 100.0 * part?.map)))
+        .collect()
 }
 
 /// Mean and unbiased standard deviation; the latter is 0 for one value.

@@ -300,6 +300,7 @@ mod tests {
         Source::NusWide(nus_wide::NusWideOptions {
             folder: folder.into(),
             images: folder.join("Flickr"),
+            labels: nus_wide::NusWideLabels::default(),
         })
     }
 

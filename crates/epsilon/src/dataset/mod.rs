@@ -368,11 +368,11 @@ impl Source {
     /// A list that says what else to read is missing or unreadable.
     pub fn sources(&self) -> Result<Vec<PathBuf>, DatasetError> {
         match self {
-            Self::Table(options) => Ok(vec![
-                options.table.clone(),
-                options.seen.clone(),
-                options.unseen.clone(),
-            ]),
+            Self::Table(options) => {
+                let mut files = vec![options.table.clone(), options.seen.clone()];
+                files.extend(options.unseen.clone());
+                Ok(files)
+            }
             Self::NusWide(options) => options.sources(),
             Self::OpenImages(options) => Ok(options.sources()),
             Self::Coco(options) => Ok(options.sources()),
@@ -383,12 +383,15 @@ impl Source {
     /// The paths of the options, with their keys in a recipe.
     pub fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
         match self {
-            Self::Table(o) => vec![
-                ("data.table", &mut o.table),
-                ("data.images", &mut o.images),
-                ("data.seen", &mut o.seen),
-                ("data.unseen", &mut o.unseen),
-            ],
+            Self::Table(o) => {
+                let mut paths = vec![
+                    ("data.table", &mut o.table),
+                    ("data.images", &mut o.images),
+                    ("data.seen", &mut o.seen),
+                ];
+                paths.extend(o.unseen.iter_mut().map(|path| ("data.unseen", path)));
+                paths
+            }
             Self::NusWide(o) => vec![
                 ("data.folder", &mut o.folder),
                 ("data.images", &mut o.images),

@@ -3,7 +3,8 @@
 //! Zero-shot learning on it, as LESA and all after it split it: the tags that are no concept are seen (925), the concepts
 //! unseen (81). A concept that is also a tag (75 are) has its human labels; the tag's column is not used. Read are
 //! `ImageList/{Train,Test}Imagelist.txt`, `ConceptsList/Concepts81.txt`, `NUS_WID_Tags/TagList1k.txt`,
-//! `NUS_WID_Tags/{Train,Test}_Tags1k` and `TrainTestLabels/Labels_<concept>_{Train,Test}.txt`.
+//! `NUS_WID_Tags/{Train,Test}_Tags1k` and `TrainTestLabels/Labels_<concept>_{Train,Test}.txt`. The published classification of
+//! the 81 concepts trains on them instead, and reads no tag.
 
 use super::lines::{self, line_error};
 use super::summary::{Notes, WordCounts};
@@ -23,6 +24,20 @@ pub struct NusWideOptions {
     pub folder: PathBuf,
     /// The folder that the image lists' paths start from (`Flickr` in the distribution).
     pub images: PathBuf,
+    /// Which labels there are.
+    #[serde(default)]
+    pub labels: NusWideLabels,
+}
+
+/// The labels of NUS-WIDE that an experiment is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NusWideLabels {
+    /// Zero-shot learning: the tags that are no concept are seen, the concepts unseen.
+    #[default]
+    TagsAndConcepts,
+    /// Classification: the concepts alone, all of them trained on.
+    Concepts,
 }
 
 /// The parts of the data set, and what their files call them.
@@ -40,11 +55,17 @@ impl NusWideOptions {
         let files = Files {
             folder: &self.folder,
         };
-        let mut all = vec![files.tag_list()?, files.concepts()?];
-        let concepts = lines::names(&all[1])?;
+        let with_tags = self.labels == NusWideLabels::TagsAndConcepts;
+        let mut all = vec![files.concepts()?];
+        let concepts = lines::names(&all[0])?;
+        if with_tags {
+            all.push(files.tag_list()?);
+        }
         for (_, part) in PARTS {
             all.push(files.images(part)?);
-            all.push(files.tags(part)?);
+            if with_tags {
+                all.push(files.tags(part)?);
+            }
             for concept in &concepts {
                 all.push(files.labels(concept, part)?);
             }
@@ -62,32 +83,45 @@ pub fn read(options: &NusWideOptions) -> Result<(Dataset, Summary), DatasetError
     let files = Files {
         folder: &options.folder,
     };
-    let tags = lines::names(&files.tag_list()?)?;
     let concepts = lines::names(&files.concepts()?)?;
+    let tags = match options.labels {
+        NusWideLabels::TagsAndConcepts => Some(lines::names(&files.tag_list()?)?),
+        NusWideLabels::Concepts => None,
+    };
     let is_concept: HashSet<&String> = concepts.iter().collect();
     // The column of each tag among the labels; none where the concept's human labels stand for it.
     let mut names = Vec::new();
-    let columns: Vec<Option<u32>> = tags
-        .iter()
-        .map(|tag| {
-            (!is_concept.contains(tag)).then(|| {
-                names.push(tag.clone());
-                names.len() as u32 - 1
-            })
+    let column = |tag: &String| {
+        (!is_concept.contains(tag)).then(|| {
+            names.push(tag.clone());
+            names.len() as u32 - 1
         })
-        .collect();
-    let seen = names.len();
+    };
+    let columns: Option<Vec<Option<u32>>> =
+        tags.as_ref().map(|tags| tags.iter().map(column).collect());
+    let first_concept = names.len();
     let mut notes = Notes::default();
-    notes.add(
-        "tags that are concepts and have their human labels",
-        tags.len() - seen,
-        vec![],
-    );
+    if let Some(tags) = &tags {
+        notes.add(
+            "tags that are concepts and have their human labels",
+            tags.len() - first_concept,
+            vec![],
+        );
+    }
     names.extend(concepts.iter().cloned());
+    let seen = match options.labels {
+        NusWideLabels::TagsAndConcepts => first_concept,
+        NusWideLabels::Concepts => names.len(),
+    };
+    let labels = LabelFiles {
+        columns: columns.as_deref(),
+        concepts: &concepts,
+        first_concept: first_concept as u32,
+    };
 
     let parts: Vec<Part> = PARTS
         .par_iter()
-        .map(|&(split, name)| Part::read(&files, split, name, &columns, &concepts, seen as u32))
+        .map(|&(split, name)| Part::read(&files, split, name, &labels))
         .collect::<Result<_, _>>()?;
     let images: Arc<Path> = options.images.as_path().into();
     let mut records = Vec::new();
@@ -157,6 +191,15 @@ impl Files<'_> {
     }
 }
 
+/// What is read of every image.
+struct LabelFiles<'a> {
+    /// The label of each tag, if it is one; `None` where the tags are not read.
+    columns: Option<&'a [Option<u32>]>,
+    concepts: &'a [String],
+    /// The label of the first concept.
+    first_concept: u32,
+}
+
 /// One of the two lists of images, with its labels.
 struct Part {
     split: Split,
@@ -169,9 +212,7 @@ impl Part {
         files: &Files,
         split: Split,
         name: &str,
-        columns: &[Option<u32>],
-        concepts: &[String],
-        first_concept: u32,
+        wanted: &LabelFiles<'_>,
     ) -> Result<Self, DatasetError> {
         let list = files.images(name)?;
         let ids: Vec<String> = lines::list(&list)?
@@ -185,9 +226,12 @@ impl Part {
                 same_length(&path, found, &list, ids.len())?;
                 Ok(positives)
             };
-            concepts.par_iter().map(one).collect()
+            wanted.concepts.par_iter().map(one).collect()
         };
         let tags = || -> Result<Vec<Vec<(u32, i8)>>, DatasetError> {
+            let Some(columns) = wanted.columns else {
+                return Ok(vec![Vec::new(); ids.len()]);
+            };
             let path = files.tags(name)?;
             let rows = read_tags(&path, columns)?;
             same_length(&path, rows.len(), &list, ids.len())?;
@@ -195,7 +239,7 @@ impl Part {
         };
         let (rows, labels) = rayon::join(tags, labels);
         let (mut rows, labels) = (rows?, labels?);
-        for (label, positives) in (first_concept..).zip(labels) {
+        for (label, positives) in (wanted.first_concept..).zip(labels) {
             for row in positives {
                 rows[row as usize].push((label, 1));
             }
@@ -290,6 +334,7 @@ mod tests {
         NusWideOptions {
             folder: folder.into(),
             images: folder.join("Flickr"),
+            labels: NusWideLabels::default(),
         }
     }
 
@@ -361,6 +406,20 @@ mod tests {
         let sources = options(dir.path()).sources().unwrap();
         assert_eq!(sources.len(), 2 + 2 * (2 + 2));
         assert!(sources.iter().all(|path| path.is_file()));
+
+        std::fs::remove_dir_all(dir.path().join("NUS_WID_Tags")).unwrap();
+        let options = NusWideOptions {
+            labels: NusWideLabels::Concepts,
+            ..options(dir.path())
+        };
+        let (dataset, summary) = read(&options).unwrap();
+        assert_eq!(dataset.names, ["airport", "sky"]);
+        assert_eq!(dataset.seen, 2);
+        let positives = |row| dataset.labels.positives(row).collect::<Vec<_>>();
+        assert_eq!((positives(0), positives(2)), (vec![], vec![0, 1]));
+        assert_eq!(positives(1), [0]);
+        assert_eq!((summary.seen, summary.unseen), (2, 0));
+        assert_eq!(options.sources().unwrap().len(), 1 + 2 * (1 + 2));
     }
 
     #[test]

@@ -220,10 +220,9 @@ impl Scenes {
         let options = TableOptions::in_folder(folder);
         write_text_vectors(&folder.join("vectors.txt"), &self.vectors()?)?;
         write_file(&options.seen, &(self.names[..self.seen].join("\n") + "\n"))?;
-        write_file(
-            &options.unseen,
-            &(self.names[self.seen..].join("\n") + "\n"),
-        )?;
+        if let Some(unseen) = &options.unseen {
+            write_file(unseen, &(self.names[self.seen..].join("\n") + "\n"))?;
+        }
         write_file(&options.table, &table)?;
         Ok(options)
     }

@@ -12,7 +12,7 @@ use super::columns;
 use super::lines::{self, line_error};
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
-use crate::labels::read_seen_unseen;
+use crate::labels::{read_names, read_seen_unseen};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -38,8 +38,9 @@ pub struct TableOptions {
     pub images: PathBuf,
     /// The list of seen label names, one a line.
     pub seen: PathBuf,
-    /// The list of unseen label names, one a line.
-    pub unseen: PathBuf,
+    /// The list of unseen label names, one a line; left out where all labels are trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<PathBuf>,
 }
 
 impl TableOptions {
@@ -49,7 +50,7 @@ impl TableOptions {
             table: folder.join("labels.tsv"),
             images: folder.into(),
             seen: folder.join("seen.txt"),
-            unseen: folder.join("unseen.txt"),
+            unseen: Some(folder.join("unseen.txt")),
         }
     }
 }
@@ -63,7 +64,14 @@ impl TableOptions {
 /// Unreadable files, an unknown extension, lists as [`read_seen_unseen`] refuses them, an empty table, and, with
 /// file and line: wrong columns, an unknown split, an empty or repeated path, a label that is both positive and negative.
 pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> {
-    let (names, seen) = read_seen_unseen(&options.seen, &options.unseen)?;
+    let (names, seen) = match &options.unseen {
+        Some(unseen) => read_seen_unseen(&options.seen, unseen)?,
+        None => {
+            let names = read_names(&options.seen)?;
+            let seen = names.len();
+            (names, seen)
+        }
+    };
     let path = &options.table;
     let format = Format::of(path)?;
     if matches!(format, Format::Tsv | Format::Csv)
@@ -560,7 +568,7 @@ mod tests {
         options.table = dir.path().join(name);
         std::fs::write(&options.table, content).unwrap();
         std::fs::write(&options.seen, "cat\ndog\nice cream\n").unwrap();
-        std::fs::write(&options.unseen, "cow\n").unwrap();
+        std::fs::write(options.unseen.as_ref().unwrap(), "cow\n").unwrap();
         std::fs::write(dir.path().join("a.jpg"), "").unwrap();
         read(&options)
     }
@@ -791,7 +799,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut options = TableOptions::in_folder(dir.path());
         std::fs::write(&options.seen, "rock, paper\n").unwrap();
-        std::fs::write(&options.unseen, "cow\n").unwrap();
+        std::fs::write(options.unseen.as_ref().unwrap(), "cow\n").unwrap();
         std::fs::write(&options.table, "a\ttrain\tcow\n").unwrap();
         assert!(matches!(
             read(&options).unwrap_err(),
@@ -817,21 +825,21 @@ mod tests {
                 .contains("seen.txt: cannot be read")
         );
         std::fs::write(&options.seen, "cat\ncow\n").unwrap();
-        std::fs::write(&options.unseen, "cow\n").unwrap();
+        std::fs::write(options.unseen.as_ref().unwrap(), "cow\n").unwrap();
         assert!(
             read(&options)
                 .unwrap_err()
                 .to_string()
                 .contains("`cow` stands in both lists")
         );
-        std::fs::write(&options.unseen, "# none\n").unwrap();
+        std::fs::write(options.unseen.as_ref().unwrap(), "# none\n").unwrap();
         assert!(
             read(&options)
                 .unwrap_err()
                 .to_string()
                 .contains("unseen.txt: holds no label name")
         );
-        std::fs::write(&options.unseen, "dog\n").unwrap();
+        std::fs::write(options.unseen.as_ref().unwrap(), "dog\n").unwrap();
         assert!(
             read(&options)
                 .unwrap_err()

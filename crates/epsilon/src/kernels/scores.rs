@@ -20,9 +20,10 @@ const IMAGES: usize = 8;
 /// Labels that a thread works on at once: 256 vectors 300 wide are 300 KB and stay in L2.
 const LABELS: usize = 256;
 
-/// `max_m S_m . v_c`: scores `[B, C]` of semantic vectors `[B, M, d]` and frozen label vectors `[C, d]`, on any device.
+/// `max_m S_m . v_c`: scores `[B, C]` of semantic vectors `[B, M, d]` and label vectors `[C, d]`, on any device; the one
+/// operation where the label vectors are frozen.
 pub(crate) fn best_match(vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
-    if runs_on(&vectors) {
+    if runs_on(&vectors) && !labels.is_autodiff() {
         return max_over_groups(vectors, labels);
     }
     let [images, _, _] = vectors.dims();

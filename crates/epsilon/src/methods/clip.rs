@@ -9,8 +9,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::input::unit;
-use super::{Batch, ClosedForm, Dims, Loss, Method, MethodError, Whole};
-use crate::labels::LabelVectors;
+use super::{Batch, ClosedForm, Dims, Loss, Method, MethodError, TrainedLabels, Whole};
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Start, Weights};
 
@@ -78,7 +77,7 @@ impl Method for ClipProjection {
         )])
     }
 
-    fn first_values(&self, dims: &Dims, _: &LabelVectors, _: u64) -> BTreeMap<String, Vec<f32>> {
+    fn first_values(&self, dims: &Dims, _: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
         let width = dims.label_width;
         let mut identity = vec![0.0; width * width];
         identity

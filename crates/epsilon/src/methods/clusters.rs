@@ -9,21 +9,19 @@ use ndarray::Array2;
 use super::Batch;
 use crate::labels::LabelVectors;
 
-/// Centres `[count, d_w]` of the labels' vectors, row-major. They depend on nothing but the vectors; where there are fewer
-/// labels than clusters, the vectors themselves are the first centres and the others stay at 0.
+/// Centres `[count, d_w]` of the labels' vectors, row-major, of at most as many clusters as labels. They depend on nothing but
+/// the vectors.
 pub fn centres(labels: &LabelVectors, count: usize) -> Vec<f32> {
-    let width = labels.dim();
-    let mut values = labels.values().to_vec();
-    if labels.len() > count {
-        let shape = (labels.len(), width);
-        let points = Array2::from_shape_vec(shape, values).expect("as many values as the shape");
-        // The library's generator starts from a seed of its own; k-means++ starts, the best of ten runs.
-        let clusters = KMeans::params(count).fit(&DatasetBase::from(points));
-        let clusters = clusters.expect("finite vectors, more of them than clusters");
-        values = clusters.centroids().iter().copied().collect();
+    let values = labels.values().to_vec();
+    if labels.len() == count {
+        return values;
     }
-    values.resize(count * width, 0.0);
-    values
+    let shape = (labels.len(), labels.dim());
+    let points = Array2::from_shape_vec(shape, values).expect("as many values as the shape");
+    // The library's generator starts from a seed of its own; k-means++ starts, the best of ten runs.
+    let clusters = KMeans::params(count).fit(&DatasetBase::from(points));
+    let clusters = clusters.expect("finite vectors, more of them than clusters");
+    clusters.centroids().iter().copied().collect()
 }
 
 /// Which centre is nearest to each label of a batch, as ones and zeros `[count, C]`.
@@ -78,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_labels_than_clusters_are_their_own_centres() {
-        assert_eq!(centres(&labels(&[[1.0, 2.0]]), 2), [1.0, 2.0, 0.0, 0.0]);
+    fn as_many_labels_as_clusters_are_their_own_centres() {
+        assert_eq!(centres(&labels(&[[1.0, 2.0]]), 1), [1.0, 2.0]);
     }
 }

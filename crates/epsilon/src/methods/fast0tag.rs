@@ -5,14 +5,14 @@
 //! L_r with one semantic vector. The paper does not say how much dropout it trains with; 0.3 is the rate of the public code.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::input::{Input, dropout};
+use super::input::Input;
+use super::perceptron::Perceptron;
 use super::{Batch, Dims, Loss, Method, MethodError};
 use crate::loss::{self, Negatives, PairWeight};
-use crate::parameters::{self, Spec, Weights};
+use crate::parameters::{Spec, Weights};
 
 /// Fast0Tag's settings; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,53 +43,35 @@ impl Default for Fast0Tag {
 }
 
 impl Fast0Tag {
+    fn perceptron(&self) -> Perceptron<'_> {
+        Perceptron {
+            prefix: "",
+            last: "direction",
+            hidden: &self.hidden,
+            dropout: self.dropout,
+        }
+    }
+
     /// The principal directions `[B, d_w]`; hidden values are dropped where a generator is given.
     fn directions(
         &self,
         weights: &Weights,
         batch: &Batch,
-        mut rng: Option<ChaCha8Rng>,
+        rng: Option<&mut ChaCha8Rng>,
     ) -> Tensor<2> {
-        let mut x = self.input.of(batch);
-        for layer in 0..self.hidden.len() {
-            let (weight, bias) = weights.linear(&format!("hidden.{layer}"));
-            x = relu(x.matmul(weight) + bias.unsqueeze());
-            if let Some(rng) = &mut rng {
-                x = dropout(x, self.dropout, rng);
-            }
-        }
-        let (weight, bias) = weights.linear("direction");
-        x.matmul(weight) + bias.unsqueeze()
+        self.perceptron()
+            .forward(weights, self.input.of(batch), rng)
     }
 }
 
 impl Method for Fast0Tag {
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
-        if self.hidden.contains(&0) {
-            return Err(MethodError::Setting("hidden = 0: give at least 1".into()));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(MethodError::Setting(format!(
-                "dropout = {}: give a share from 0 to below 1",
-                self.dropout
-            )));
-        }
-        let mut specs = Vec::new();
-        let mut width = self.input.width(dims);
-        for (layer, &hidden) in self.hidden.iter().enumerate() {
-            specs.extend(parameters::linear(
-                &format!("hidden.{layer}"),
-                width,
-                hidden,
-            ));
-            width = hidden;
-        }
-        specs.extend(parameters::linear("direction", width, dims.label_width));
-        Ok(specs)
+        self.perceptron()
+            .specs(self.input.width(dims), dims.label_width)
     }
 
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let directions = self.directions(weights, batch, Some(batch.draws.rng()));
+        let directions = self.directions(weights, batch, Some(&mut batch.draws.rng()));
         let scores = directions.matmul(batch.label_vectors.clone().transpose());
         let equal = vec![1.0; scores.dims()[0]];
         let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &equal);
@@ -97,7 +79,7 @@ impl Method for Fast0Tag {
     }
 
     fn live_values(&self, dims: &Dims) -> usize {
-        3 * self.hidden.iter().sum::<usize>() + dims.label_width + 2 * dims.labels
+        self.perceptron().live_values() + dims.label_width + 2 * dims.labels
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {

@@ -1,6 +1,6 @@
 //! What the methods read that know one vector of an image, and dropout on it.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,19 @@ impl Input {
     }
 }
 
+/// Numbers of rows or columns, to select by.
+pub fn numbers(chosen: &[usize], device: &Device) -> Tensor<1, Int> {
+    let numbers: Vec<i64> = chosen.iter().map(|&number| number as i64).collect();
+    let count = numbers.len();
+    Tensor::from_data(TensorData::new(numbers, [count]), device)
+}
+
+/// Of scores `[B, labels of the training]` those of the labels that are asked for, `[B, C]`.
+pub fn columns(scores: Tensor<2>, batch: &Batch) -> Tensor<2> {
+    let chosen = numbers(&batch.columns, &scores.device().inner());
+    scores.select(1, chosen)
+}
+
 /// Rows scaled to unit length; a row of zeros stays one.
 pub fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
@@ -63,7 +76,6 @@ pub fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
     use rand::SeedableRng;
 
     #[test]

@@ -18,10 +18,9 @@ use burn::tensor::activation::{relu, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, Loss, Method, MethodError, clusters};
+use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels, clusters};
 use crate::device;
 use crate::kernels::scores;
-use crate::labels::LabelVectors;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 
@@ -224,14 +223,20 @@ impl Method for Lesa {
 
 impl Method for LesaPerCluster {
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        if self.clusters > dims.labels {
+            return Err(MethodError::Setting(format!(
+                "clusters = {}: give at most the {} labels that are trained on",
+                self.clusters, dims.labels
+            )));
+        }
         let mut specs = attention_specs(dims, self.clusters, self.hidden)?;
         let shape = [self.clusters, dims.label_width];
         specs.push(Spec::new("clusters.centres", &shape, parameters::Start::Constant(0.0)).kept());
         Ok(specs)
     }
 
-    fn first_values(&self, _: &Dims, labels: &LabelVectors, _: u64) -> BTreeMap<String, Vec<f32>> {
-        let centres = clusters::centres(labels, self.clusters);
+    fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
+        let centres = clusters::centres(labels.vectors, self.clusters);
         [("clusters.centres".to_string(), centres)].into()
     }
 

@@ -12,9 +12,8 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, unit};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels};
 use crate::device;
-use crate::labels::LabelVectors;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Start, Weights};
 
@@ -76,8 +75,8 @@ impl Method for Conse {
         Ok(specs)
     }
 
-    fn first_values(&self, _: &Dims, labels: &LabelVectors, _: u64) -> BTreeMap<String, Vec<f32>> {
-        [("seen.vectors".to_string(), labels.values().to_vec())].into()
+    fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
+        [("seen.vectors".to_string(), labels.vectors.values().to_vec())].into()
     }
 
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {

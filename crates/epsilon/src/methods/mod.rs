@@ -4,16 +4,20 @@
 
 mod biam;
 mod bilinear_attention;
+mod classifiers;
 mod clip;
 mod clusters;
+mod cnn_rnn;
 pub mod epsilon;
 mod fast0tag;
 mod gen_mlzsl;
 mod input;
 mod layers;
+mod learnt_labels;
 mod lesa;
 mod linear;
 mod ml2p;
+mod perceptron;
 mod random;
 mod ridge;
 mod sdl;
@@ -28,10 +32,13 @@ use serde::{Deserialize, Serialize};
 
 pub use biam::Biam;
 pub use bilinear_attention::BilinearAttention;
+pub use classifiers::{Logistic, Warp, Wsabie};
 pub use clip::{ClipProjection, ClipZeroShot};
+pub use cnn_rnn::CnnRnn;
 pub use fast0tag::Fast0Tag;
 pub use gen_mlzsl::{Fusion, GenMlzsl};
 pub use input::Input;
+pub use learnt_labels::LearntLabels;
 pub use lesa::{Lesa, LesaPerCluster};
 pub use linear::{Conse, LabelEm};
 pub use ml2p::Ml2pEncoder;
@@ -154,6 +161,8 @@ impl Draws {
 pub enum Vocabulary {
     /// Any, through their vectors.
     Open,
+    /// Those it was trained on alone.
+    Seen,
     /// Those it was trained on, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone
     /// may be scored otherwise than among all labels.
     Closed,
@@ -236,6 +245,15 @@ impl Loss {
     }
 }
 
+/// The labels that are trained on, as they are known before the first step.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainedLabels<'a> {
+    /// Their vectors, unit length.
+    pub vectors: &'a LabelVectors,
+    /// Training images that are positive for each.
+    pub positives: &'a [usize],
+}
+
 /// A method that is trained by gradient descent on a ranking loss.
 pub trait Method: Send + Sync {
     /// Names, shapes and starts of its weights.
@@ -245,13 +263,8 @@ pub trait Method: Send + Sync {
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
 
     /// First values, by name, of weights that are not drawn but follow from the labels that are trained on, such as the
-    /// centres of clusters of them. `labels` are unit length.
-    fn first_values(
-        &self,
-        _: &Dims,
-        _labels: &LabelVectors,
-        _seed: u64,
-    ) -> BTreeMap<String, Vec<f32>> {
+    /// centres of clusters of them.
+    fn first_values(&self, _: &Dims, _: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
         BTreeMap::new()
     }
 
@@ -350,6 +363,16 @@ pub enum Kind {
     ClipProjection(ClipProjection),
     /// [`GenMlzsl`].
     GenMlzsl(GenMlzsl),
+    /// [`Logistic`].
+    Logistic(Logistic),
+    /// [`Warp`].
+    Warp(Warp),
+    /// [`Wsabie`].
+    Wsabie(Wsabie),
+    /// [`CnnRnn`].
+    CnnRnn(CnnRnn),
+    /// [`LearntLabels`].
+    LearntLabels(LearntLabels),
 }
 
 /// The two ways a method comes to its weights.
@@ -362,7 +385,7 @@ pub enum Fit<'a> {
 
 impl Kind {
     /// The name of every method.
-    pub const NAMES: [&str; 15] = [
+    pub const NAMES: [&str; 20] = [
         "epsilon",
         "ridge",
         "random",
@@ -378,6 +401,11 @@ impl Kind {
         "clip-zero-shot",
         "clip-projection",
         "gen-mlzsl",
+        "logistic",
+        "warp",
+        "wsabie",
+        "cnn-rnn",
+        "learnt-labels",
     ];
 
     /// How the method is fitted.
@@ -398,6 +426,11 @@ impl Kind {
             Kind::ClipZeroShot(method) => Fit::Closed(method),
             Kind::ClipProjection(method) => Fit::Gradient(method),
             Kind::GenMlzsl(method) => Fit::Closed(method),
+            Kind::Logistic(method) => Fit::Gradient(method),
+            Kind::Warp(method) => Fit::Gradient(method),
+            Kind::Wsabie(method) => Fit::Gradient(method),
+            Kind::CnnRnn(method) => Fit::Gradient(method),
+            Kind::LearntLabels(method) => Fit::Gradient(method),
         }
     }
 
@@ -419,6 +452,11 @@ impl Kind {
             Kind::ClipZeroShot(_) => "clip-zero-shot",
             Kind::ClipProjection(_) => "clip-projection",
             Kind::GenMlzsl(_) => "gen-mlzsl",
+            Kind::Logistic(_) => "logistic",
+            Kind::Warp(_) => "warp",
+            Kind::Wsabie(_) => "wsabie",
+            Kind::CnnRnn(_) => "cnn-rnn",
+            Kind::LearntLabels(_) => "learnt-labels",
         }
     }
 
@@ -439,6 +477,11 @@ impl Kind {
             | Kind::Biam(_)
             | Kind::ClipZeroShot(_)
             | Kind::ClipProjection(_) => Vocabulary::Open,
+            Kind::Logistic(_)
+            | Kind::Warp(_)
+            | Kind::Wsabie(_)
+            | Kind::CnnRnn(_)
+            | Kind::LearntLabels(_) => Vocabulary::Seen,
             Kind::GenMlzsl(_) => Vocabulary::Closed,
         }
     }

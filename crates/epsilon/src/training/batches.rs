@@ -62,6 +62,19 @@ impl<'a> Examples<'a> {
         &self.vectors
     }
 
+    /// Images that are positive for each label.
+    pub fn positives(&self) -> Vec<usize> {
+        let seen = self.vectors.len();
+        let mut counts = vec![0; seen];
+        for item in &self.items {
+            let positives = self.labels.positives(item.label_row);
+            for label in positives.filter(|&label| label < seen) {
+                counts[label] += 1;
+            }
+        }
+        counts
+    }
+
     /// Sizes of the tokens and label vectors.
     pub fn dims(&self) -> Dims {
         Dims {

@@ -41,9 +41,16 @@ pub(super) struct Course {
     pub state: State,
     /// The weights of [`State::best`].
     pub best: Option<Weights>,
+    /// The running average of the weights, where one is kept.
+    pub average: Option<Weights>,
 }
 
 impl Course {
+    /// What would be the model now: the average of the weights, or they themselves.
+    pub fn current(&self) -> &Weights {
+        self.average.as_ref().unwrap_or(&self.weights)
+    }
+
     /// Writes the checkpoint, whole or not at all.
     pub fn write(&self, path: &Path) -> Result<(), TrainingError> {
         let named = |prefix: &str, weights: &Weights| -> Vec<_> {
@@ -60,6 +67,9 @@ impl Course {
         }
         if let Some(best) = &self.best {
             tensors.extend(named("best", best));
+        }
+        if let Some(average) = &self.average {
+            tensors.extend(named("average", average));
         }
         let state = serde_json::to_string(&self.state).map_err(|e| failed(path, e))?;
         let metadata = [(STATE.to_string(), state)].into();
@@ -106,9 +116,12 @@ impl Course {
         }
         self.weights = read("weight", specs.clone())?;
         self.best = match state.best {
-            Some(_) => Some(read("best", specs)?),
+            Some(_) => Some(read("best", specs.clone())?),
             None => None,
         };
+        if self.average.is_some() {
+            self.average = Some(read("average", specs)?);
+        }
         self.optimiser.slots = kept;
         self.optimiser.steps = state.optimiser_steps;
         self.state = state;

@@ -15,7 +15,7 @@ use super::{Examples, LabelsOn, Optimiser, Progress, TrainingError, TrainingSett
 use crate::device;
 use crate::files;
 use crate::kernels::vector;
-use crate::methods::{Batch, Dims, Draws, Method, Precision};
+use crate::methods::{Batch, Dims, Draws, Method, Precision, TrainedLabels};
 use crate::parameters::Weights;
 
 /// Values kept for the backward pass at once: a step works through its batch in parts below this. The parts' gradients
@@ -209,7 +209,9 @@ impl Fit<'_> {
                 ..State::default()
             },
             best: None,
+            average: None,
         };
+        course.average = self.settings.average.map(|_| course.weights.clone());
         let steps = self.examples.items().len().div_ceil(self.settings.batch);
         let total = steps * self.settings.epochs;
         if let (Some(folder), true) = (self.folder, self.resume) {
@@ -245,7 +247,8 @@ impl Fit<'_> {
             };
             epoch.run(&mut course, observe)?;
         }
-        Ok(course.best.unwrap_or(course.weights))
+        let last = course.average.unwrap_or(course.weights);
+        Ok(course.best.unwrap_or(last))
     }
 
     /// The weights before the first step: drawn, or what the method makes of the labels.
@@ -253,8 +256,11 @@ impl Fit<'_> {
         let specs = self.method.specs(dims)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut weights = Weights::draw(specs, &mut rng, self.device);
-        let labels = self.examples.vectors();
-        for (name, values) in self.method.first_values(dims, labels, self.seed) {
+        let labels = TrainedLabels {
+            vectors: self.examples.vectors(),
+            positives: &self.examples.positives(),
+        };
+        for (name, values) in self.method.first_values(dims, &labels) {
             weights.set_host(&name, values, self.device);
         }
         Ok(weights)
@@ -324,7 +330,7 @@ impl RunningEpoch<'_> {
             ranking: sums.ranking / images,
             regularisation: sums.regularisation / images,
             learning_rate: rate,
-            validation_map: fit.validate.map(|validate| validate(&course.weights)),
+            validation_map: fit.validate.map(|validate| validate(course.current())),
             images_per_second: (sums.images - before) as f64 / seconds,
             waiting: waiting / seconds,
         };
@@ -336,7 +342,7 @@ impl RunningEpoch<'_> {
             && course.state.best.is_none_or(|(_, best)| map > best)
         {
             course.state.best = Some((record.epoch, map));
-            course.best = Some(course.weights.clone());
+            course.best = Some(course.current().clone());
         }
         if let Some(folder) = fit.folder {
             folder.add_metrics(&record)?;
@@ -385,6 +391,11 @@ impl RunningEpoch<'_> {
             fit.settings.clip,
             rate,
         );
+        if let (Some(average), Some(share)) = (&mut course.average, fit.settings.average) {
+            // Faster at first, so that the first values do not stay in it.
+            let share = share.min((1 + number) as f64 / (10 + number) as f64);
+            average.move_towards(weights, 1.0 - share);
+        }
         let loss = step.mean();
         state.step += 1;
         if !loss.is_finite() {

@@ -94,6 +94,10 @@ pub struct TrainingSettings {
     /// that was best is the model. Left out, the last epoch is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<usize>,
+    /// A running average of the weights over the steps, `average * before + (1 - average) * now`, is validated and becomes the
+    /// model; in the first steps it forgets faster. Left out, the weights of the last step are the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
     /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
     pub checkpoint_steps: usize,
 }
@@ -111,6 +115,7 @@ impl Default for TrainingSettings {
             precision: Precision::F32,
             validation: 0.0,
             patience: None,
+            average: None,
             checkpoint_steps: 500,
         }
     }
@@ -177,6 +182,13 @@ impl TrainingSettings {
             (
                 self.patience.is_none() || self.validation > 0.0,
                 "patience: early stopping needs validation images: give validation = 0.1".into(),
+            ),
+            (
+                self.average.is_none_or(|average| unit(average)),
+                format!(
+                    "average = {:?}: give a share from 0 to below 1",
+                    self.average.unwrap_or_default()
+                ),
             ),
             (
                 self.clip.is_none_or(|limit| limit > 0.0),

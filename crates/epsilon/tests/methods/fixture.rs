@@ -1,6 +1,6 @@
 //! What a twin wrote: a method with its settings and weights, a batch, and what must come out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,6 +71,12 @@ impl Fixture {
         &found
             .unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
             .1
+    }
+
+    /// What follows a prefix in the names of the tensors that have it.
+    pub fn names(&self, prefix: &str) -> BTreeSet<&str> {
+        let names = self.tensors.keys();
+        names.filter_map(|name| name.strip_prefix(prefix)).collect()
     }
 
     pub fn images(&self) -> usize {

@@ -4,6 +4,8 @@
 mod fixture;
 mod scenes;
 
+use std::collections::BTreeSet;
+
 use epsilon::burn::tensor::{Device, Tensor};
 use epsilon::methods::{Fit, Kind};
 use fixture::{Fixture, assert_close};
@@ -38,6 +40,8 @@ fn losses_equal_the_twins_within_1e_5_and_their_gradients_within_1e_4() {
             fixture.tensor("out.loss"),
             1e-5,
         );
+        let names: BTreeSet<&str> = loss.kept.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, fixture.names("kept."), "{}", fixture.name);
         for (name, kept) in &loss.kept {
             let label = format!("{}: kept {name}", fixture.name);
             assert_close(
@@ -96,7 +100,7 @@ fn gradients_equal_finite_differences() {
 /// Every kind of method has a twin.
 #[test]
 fn no_method_is_left_out() {
-    let without = ["epsilon", "ridge", "random"];
+    let without = ["ridge", "random"];
     let fixtures = Fixture::all();
     for name in Kind::NAMES {
         let found = fixtures.iter().any(|fixture| fixture.kind.name() == name);

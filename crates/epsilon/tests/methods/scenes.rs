@@ -75,6 +75,31 @@ const FITS: &[Fits] = &[
         pairs: 1.0,
     },
     Fits {
+        method: "kind = 'logistic'\n input = 'both'",
+        training: "epochs = 250\n batch = 8\n learning-rate = 2e-2",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'warp'\n input = 'both'",
+        training: "epochs = 250\n batch = 8\n learning-rate = 1e-2",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'wsabie'\n input = 'both'\n norm = 30.0",
+        training: "epochs = 250\n batch = 8\n learning-rate = 2e-2",
+        pairs: 1.0,
+    },
+    Fits {
+        method: "kind = 'cnn-rnn'\n input = 'both'\n hidden = 64\n embedding = 32",
+        training: "epochs = 400\n batch = 8\n learning-rate = 3e-3",
+        pairs: 3.0,
+    },
+    Fits {
+        method: "kind = 'learnt-labels'\n of = { kind = 'bilinear-attention', rank = 64 }",
+        training: "epochs = 120\n batch = 8\n learning-rate = 5e-3",
+        pairs: 1.0,
+    },
+    Fits {
         method: GEN_MLZSL,
         training: "",
         pairs: 1.0,
@@ -170,6 +195,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         k_zsl: vec![1],
         k_gzsl: vec![1],
         bootstrap: 0,
+        standardise: false,
     };
     let figures = experiment::measure(
         &model,
@@ -181,6 +207,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
     )
     .unwrap();
 
+    let figures = figures.split().unwrap();
     let dataset = &prepared.dataset;
     let (seen, all) = (dataset.seen, dataset.names.len());
     let rows = dataset.rows(Split::Test);
@@ -281,6 +308,11 @@ fn scores_new_labels(model: &Model, prepared: &Prepared) {
     let scorer = model.scorer(&vectors, &device());
     match model.card.method.vocabulary() {
         Vocabulary::Open => assert!(scorer.is_ok()),
+        Vocabulary::Seen => {
+            let error = scorer.err().unwrap().to_string();
+            assert!(error.contains(&dataset.names[dataset.seen]), "{error}");
+            assert_eq!(model.own_labels().names(), dataset.seen_names());
+        }
         Vocabulary::Closed => {
             assert!(scorer.is_ok());
             let (dim, names) = (vectors.dim(), vec!["nobody's".to_string()]);

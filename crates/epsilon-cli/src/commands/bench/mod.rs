@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row};
-use epsilon::experiment::{self, Layout, Prepared};
+use epsilon::experiment::{self, Figures, Layout, Prepared};
 use epsilon::features::TokenStore;
+use epsilon::model::Model;
 use epsilon::recipe::Recipe;
-use epsilon_metrics::SplitEvaluation;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
@@ -46,7 +46,7 @@ struct Trained {
     recipe: serde_json::Value,
     /// mAP of the seen labels on the validation images, as a fraction.
     validation_map: Option<f64>,
-    figures: SplitEvaluation,
+    figures: Figures,
     /// Trained values.
     parameters: usize,
     /// Of training, without reading and measuring.
@@ -189,32 +189,68 @@ impl Bench<'_> {
             return Ok(kept.clone());
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
-        let one = OneSeed {
-            recipe,
-            prepared: self.prepared,
-            store: self.store,
-            device: self.device,
-            seed,
-        };
+        let same = |kept: &&Trained| same_training(recipe, &kept.recipe, &identity);
+        if let Some(kept) = kept.as_ref().filter(same) {
+            let model = Layout(folder).model(seed);
+            if model.exists() {
+                let model = Model::load(&model, self.device)?;
+                let cost = (kept.seconds, kept.peak_mb);
+                return self.result(recipe, seed, &model, cost, &path);
+            }
+        }
+        let one = self.one(recipe, seed);
         let peak = Peak::start();
         let start = Instant::now();
         // What is kept of another recipe is no start for this one.
         let model = one.train(folder, kept.is_none())?;
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
+        self.result(recipe, seed, &model, (seconds, peak_mb), &path)
+    }
+
+    fn one<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> OneSeed<'a> {
+        OneSeed {
+            recipe,
+            prepared: self.prepared,
+            store: self.store,
+            device: self.device,
+            seed,
+        }
+    }
+
+    /// Measures a trained model, and keeps what came of it in a file.
+    fn result(
+        &self,
+        recipe: &Recipe,
+        seed: u64,
+        model: &Model,
+        (seconds, peak_mb): (f64, Option<f64>),
+        path: &Path,
+    ) -> anyhow::Result<Trained> {
+        let one = self.one(recipe, seed);
         let trained = Trained {
             seed,
-            recipe: identity,
-            validation_map: one.training(None, false).validate(&model)?,
-            figures: one.measure(&model)?,
+            recipe: serde_json::to_value(recipe)?,
+            validation_map: one.training(None, false).validate(model)?,
+            figures: one.measure(model)?,
             parameters: model.weights.count(),
             seconds,
             peak_mb,
         };
-        std::fs::write(&path, serde_json::to_vec_pretty(&trained)?)
+        std::fs::write(path, serde_json::to_vec_pretty(&trained)?)
             .with_context(|| path.display().to_string())?;
         Ok(trained)
     }
+}
+
+/// Whether two recipes differ at most in how results are measured, and that changes nothing in the training.
+fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
+    let trained = |of: &serde_json::Value| {
+        let mut of = of.clone();
+        of["evaluation"] = serde_json::Value::Null;
+        of
+    };
+    recipe.training.patience.is_none() && trained(kept) == trained(now)
 }
 
 /// The result in this file, if it was written whole by this version.

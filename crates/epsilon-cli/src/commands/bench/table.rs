@@ -38,18 +38,14 @@ impl Line {
         Some(Figure { mean, deviation })
     }
 
-    /// The name and value of everything measured of a part.
-    fn part(&self, part: Part) -> Vec<(String, Option<Figure>)> {
-        let percent = |value: f64| Some(100.0 * value);
-        let first = part.of(&self.trained[0]);
-        let mut all = vec![(
-            format!("{} mAP", part.name()),
-            self.figure(|t| percent(part.of(t).map)),
-        )];
-        for k in first.top_k.iter().map(|top| top.k) {
+    /// The name and value of everything measured of a part, at each of `ks`; nothing where the part was not measured.
+    fn part(&self, part: Part, ks: &[usize]) -> Vec<(String, Option<Figure>)> {
+        let map = self.figure(|t| Some(100.0 * part.of(t)?.map));
+        let mut all = vec![(format!("{} mAP", part.name()), map)];
+        for &k in ks {
             let at = |t: &Trained, value: fn(&TopK) -> f64| {
-                let top = part.of(t).top_k.iter().find(|top| top.k == k);
-                top.map(|top| 100.0 * value(top))
+                let top = part.of(t)?.top_k.iter().find(|top| top.k == k)?;
+                Some(100.0 * value(top))
             };
             all.push((
                 format!("P@{k}"),
@@ -80,11 +76,13 @@ enum Part {
 }
 
 impl Part {
-    fn of(self, trained: &Trained) -> &Evaluation {
+    const ALL: [Self; 3] = [Self::Zsl, Self::Seen, Self::Gzsl];
+
+    fn of(self, trained: &Trained) -> Option<&Evaluation> {
         match self {
-            Self::Zsl => &trained.figures.zsl,
-            Self::Seen => &trained.figures.seen,
-            Self::Gzsl => &trained.figures.gzsl,
+            Self::Zsl => trained.figures.zsl(),
+            Self::Seen => Some(trained.figures.seen()),
+            Self::Gzsl => trained.figures.gzsl(),
         }
     }
 
@@ -123,25 +121,34 @@ impl Table<'_> {
         let Some(first) = self.0.first() else {
             return String::new();
         };
-        let figures = &first.trained[0].figures;
+        let figures = first.trained[0].figures.seen();
         let mut text = format!(
             "Protocol `{}`: {}. {} test images. Percent, mean over {} {}",
-            figures.gzsl.protocol,
-            figures.gzsl.settings,
-            figures.gzsl.images_total,
+            figures.protocol,
+            figures.settings,
+            figures.images_total,
             first.trained.len(),
             match first.trained.len() {
                 1 => "seed.",
                 _ => "seeds, with the standard deviation over them beside mAP.",
             }
         );
-        if let Some(error) = self.bootstrap_error() {
-            let _ = write!(text, " Bootstrap over test images: {error}.");
+        if let Some(errors) = self.bootstrap_errors() {
+            let _ = write!(
+                text,
+                " Bootstrap over test images: the standard error of one mAP is about {errors}."
+            );
         }
-        text.push_str("\n\n## Unseen labels\n\n");
-        text.push_str(&self.figures(&[Part::Zsl], |p| (p.map, p.f1)));
-        text.push_str("\n## Seen labels, and all labels\n\n");
-        text.push_str(&self.figures(&[Part::Seen, Part::Gzsl], |p| (p.gzsl_map, p.gzsl_f1)));
+        let unseen = self.measured(Part::Zsl);
+        if unseen {
+            text.push_str("\n\n## Unseen labels\n\n");
+            text.push_str(&self.figures(&[Part::Zsl], |p| (p.map, p.f1)));
+            text.push_str("\n## Seen labels, and all labels\n\n");
+            text.push_str(&self.figures(&[Part::Seen, Part::Gzsl], |p| (p.gzsl_map, p.gzsl_f1)));
+        } else {
+            text.push_str("\n\n## Labels\n\n");
+            text.push_str(&self.figures(&[Part::Seen], |p| (p.map, p.f1)));
+        }
         text.push_str("\n## What it took\n\n");
         text.push_str(&self.cost());
         if self.0.iter().any(|line| line.tuned.len() > 1) {
@@ -151,22 +158,37 @@ impl Table<'_> {
         text
     }
 
-    /// The standard error of one training's mAP for lack of test images, from the first line with one.
-    fn bootstrap_error(&self) -> Option<String> {
-        let figures = &self.0.iter().last()?.trained[0].figures;
-        let error = |part: &Evaluation| {
-            part.bootstrap
-                .as_ref()
-                .map(|b| format!("{:.1}", 100.0 * b.standard_error))
+    /// Whether any line has figures of a part.
+    fn measured(&self, part: Part) -> bool {
+        self.0
+            .iter()
+            .any(|line| part.of(&line.trained[0]).is_some())
+    }
+
+    /// The K of a part's figures.
+    fn ks(&self, part: Part) -> Vec<usize> {
+        let figures = self.0.iter().find_map(|line| part.of(&line.trained[0]));
+        figures.map_or_else(Vec::new, |figures| {
+            figures.top_k.iter().map(|top| top.k).collect()
+        })
+    }
+
+    /// The standard error of one training's mAP for lack of test images, part by part, from the last line with all.
+    fn bootstrap_errors(&self) -> Option<String> {
+        let parts: Vec<Part> = Part::ALL
+            .into_iter()
+            .filter(|&p| self.measured(p))
+            .collect();
+        let of = |line: &Line| -> Option<String> {
+            let error = |part: &Part| {
+                let bootstrap = part.of(&line.trained[0])?.bootstrap.as_ref()?;
+                let error = 100.0 * bootstrap.standard_error;
+                Some(format!("{error:.1} ({})", part.name()))
+            };
+            let errors: Option<Vec<String>> = parts.iter().map(error).collect();
+            Some(errors?.join(", "))
         };
-        let (zsl, seen, gzsl) = (
-            error(&figures.zsl)?,
-            error(&figures.seen)?,
-            error(&figures.gzsl)?,
-        );
-        Some(format!(
-            "the standard error of one mAP is about {zsl} (ZSL), {seen} (seen) and {gzsl} (GZSL)"
-        ))
+        self.0.iter().rev().find_map(of)
     }
 
     fn figures(&self, parts: &[Part], published: PublishedPart) -> String {
@@ -174,17 +196,16 @@ impl Table<'_> {
         let rows = self.0.iter().map(|line| {
             let mut row = vec![("method".to_string(), line.name.clone())];
             for &part in parts {
-                let all = line.part(part);
-                // Of the seen labels, only the mAP: the published tables have no more.
-                let shown = if part == Part::Seen { 1 } else { all.len() };
-                row.extend(all.into_iter().take(shown).enumerate().map(
-                    |(place, (name, figure))| {
-                        (
-                            name,
-                            figure.map_or("-".into(), |figure| figure.print(place == 0)),
-                        )
-                    },
-                ));
+                // Beside those of all labels, of the seen ones only the mAP: the published tables have no more.
+                let ks = match part {
+                    Part::Seen if parts.len() > 1 => Vec::new(),
+                    part => self.ks(part),
+                };
+                let cells = line.part(part, &ks).into_iter().enumerate();
+                row.extend(cells.map(|(place, (name, figure))| {
+                    let figure = figure.map_or("-".into(), |figure| figure.print(place == 0));
+                    (name, figure)
+                }));
             }
             if any_published {
                 let (map, f1) = line.published.as_ref().map_or((None, None), published);
@@ -243,8 +264,9 @@ impl Table<'_> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for (number, line) in self.0.iter().enumerate() {
             let mut row = vec![("method".to_string(), line.name.clone())];
-            for part in [Part::Zsl, Part::Seen, Part::Gzsl] {
-                for (place, (name, figure)) in line.part(part).into_iter().enumerate() {
+            for part in Part::ALL.into_iter().filter(|&part| self.measured(part)) {
+                let figures = line.part(part, &self.ks(part)).into_iter();
+                for (place, (name, figure)) in figures.enumerate() {
                     let name = match place {
                         0 => name,
                         _ => format!("{} {name}", part.name()),
@@ -278,9 +300,13 @@ impl Table<'_> {
         let Some(first) = self.0.first() else {
             return String::new();
         };
+        let parts: &[Part] = match self.measured(Part::Zsl) {
+            true => &[Part::Zsl, Part::Gzsl],
+            false => &[Part::Seen],
+        };
         let shown = |line: &Line| {
-            let parts = [Part::Zsl, Part::Gzsl];
-            parts.map(|part| line.part(part)).concat()
+            let figures = parts.iter().map(|&part| line.part(part, &self.ks(part)));
+            figures.collect::<Vec<_>>().concat()
         };
         let columns = shown(first);
         let mut text = format!(

@@ -16,9 +16,14 @@ pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {
     parameters::linear("fuser", inputs, dims.label_width)
 }
 
-/// `S = Linear([GoS, GrS])`, `[B, M, d_w]`; of `GoS` and `GrS [B, M, D]`; either may be absent, not both.
-pub fn forward(weights: &Weights, parts: [Option<Tensor<3>>; 2]) -> Tensor<3> {
-    let (weight, bias) = weights.linear("fuser");
+/// `[GoS, GrS]`, `[B, M, 2D]`, of `GoS` and `GrS [B, M, D]`; either may be absent, not both.
+pub fn read(parts: [Option<Tensor<3>>; 2]) -> Tensor<3> {
     let parts: Vec<_> = parts.into_iter().flatten().collect();
-    linear(Tensor::cat(parts, 2), weight, bias)
+    Tensor::cat(parts, 2)
+}
+
+/// `S = Linear([GoS, GrS])`, `[B, M, d_w]`.
+pub fn forward(weights: &Weights, read: Tensor<3>) -> Tensor<3> {
+    let (weight, bias) = weights.linear("fuser");
+    linear(read, weight, bias)
 }

@@ -9,8 +9,11 @@ mod gfp;
 pub mod gpa;
 
 use burn::tensor::Tensor;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::input::{Input, dropout, numbers};
+use super::perceptron::Perceptron;
 use super::{Batch, Dims, Loss, Method, MethodError};
 use crate::kernels::scores;
 use crate::loss::{self, Negatives, PairWeight};
@@ -78,6 +81,55 @@ pub enum GroupScore {
     LogSumExp,
 }
 
+/// An addition that the paper does not have: a perceptron of one vector of the image adds M rows of its own to the semantic
+/// vectors, `S + MLP(g)`, so that what a whole image says need not pass through means over its tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct GlobalBranch {
+    /// The vector of an image that it reads.
+    pub input: Input,
+    /// Widths of its hidden layers.
+    pub hidden: Vec<usize>,
+    /// Share of the hidden values that a training step leaves out.
+    pub dropout: f64,
+}
+
+impl Default for GlobalBranch {
+    fn default() -> Self {
+        Self {
+            input: Input::Both,
+            hidden: vec![2048],
+            dropout: 0.3,
+        }
+    }
+}
+
+impl GlobalBranch {
+    fn perceptron(&self) -> Perceptron<'_> {
+        Perceptron {
+            prefix: "global-branch.",
+            last: "output",
+            hidden: &self.hidden,
+            dropout: self.dropout,
+        }
+    }
+
+    /// The rows it adds, `[B, M, d_w]`.
+    fn rows(
+        &self,
+        weights: &Weights,
+        batch: &Batch,
+        groups: usize,
+        rng: Option<&mut ChaCha8Rng>,
+    ) -> Tensor<3> {
+        let rows = self
+            .perceptron()
+            .forward(weights, self.input.of(batch), rng);
+        let [images, width] = rows.dims();
+        rows.reshape([images, groups, width / groups])
+    }
+}
+
 /// Epsilon's settings; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -102,6 +154,16 @@ pub struct Epsilon {
     pub shared_mlp: bool,
     /// Which modules are present.
     pub modules: Modules,
+    /// Share of the tokens that a training step leaves out, the same ones for all images of a batch's part; the paper has
+    /// none. It is also what a step saves.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub token_dropout: f64,
+    /// Share of what the fuser reads that a training step leaves out; the paper has none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropout: f64,
+    /// A perceptron of the whole image beside the two modules; the paper has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_branch: Option<GlobalBranch>,
     /// How M matches become one score.
     pub score: GroupScore,
     /// Weight of the variance term; `1 - lambda` weighs the ranking loss.
@@ -110,6 +172,12 @@ pub struct Epsilon {
     pub alpha: PairWeight,
     /// Which labels count as negatives.
     pub negatives: Negatives,
+}
+
+/// The additions are left out of recipes that do not use them.
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for Epsilon {
@@ -125,6 +193,9 @@ impl Default for Epsilon {
             hidden: None,
             shared_mlp: false,
             modules: Modules::Both,
+            token_dropout: 0.0,
+            dropout: 0.0,
+            global_branch: None,
             score: GroupScore::Max,
             lambda: 0.3,
             alpha: PairWeight::PositivesNegatives,
@@ -156,6 +227,16 @@ impl Epsilon {
 
     /// Semantic vectors (and attention) of a batch.
     pub fn semantics(&self, weights: &Weights, batch: &Batch) -> Semantics {
+        self.compute(weights, batch, None)
+    }
+
+    /// [`Epsilon::semantics`], with values dropped where a generator is given.
+    fn compute(
+        &self,
+        weights: &Weights,
+        batch: &Batch,
+        mut rng: Option<&mut ChaCha8Rng>,
+    ) -> Semantics {
         let tokens = self.tokens(batch);
         let refined = self
             .modules
@@ -169,8 +250,18 @@ impl Epsilon {
             global.clone(),
             refined.as_ref().map(|r| r.semantics.clone()),
         ];
+        let mut read = fuser::read(parts);
+        if let Some(rng) = &mut rng {
+            let [images, groups, width] = read.dims();
+            let rows = dropout(read.reshape([images * groups, width]), self.dropout, rng);
+            read = rows.reshape([images, groups, width]);
+        }
+        let mut vectors = fuser::forward(weights, read);
+        if let Some(branch) = &self.global_branch {
+            vectors = vectors + branch.rows(weights, batch, self.groups, rng);
+        }
         Semantics {
-            vectors: fuser::forward(weights, parts),
+            vectors,
             refined,
             global,
         }
@@ -214,11 +305,20 @@ impl Method for Epsilon {
             specs.extend(gfp::specs(self, dims.width));
         }
         specs.extend(fuser::specs(self.modules, dims));
+        if let Some(branch) = &self.global_branch {
+            let (inputs, outputs) = (branch.input.width(dims), self.groups * dims.label_width);
+            specs.extend(branch.perceptron().specs(inputs, outputs)?);
+        }
         Ok(specs)
     }
 
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let vectors = self.semantics(weights, batch).vectors;
+        let rng = &mut batch.draws.rng();
+        let vectors = match self.token_dropout > 0.0 {
+            true => self.compute(weights, &self.thinned(batch, rng), Some(rng)),
+            false => self.compute(weights, batch, Some(rng)),
+        };
+        let vectors = vectors.vectors;
         let scores = self.match_labels(&vectors, &batch.label_vectors);
         let omega = loss::omega(&batch.targets, &batch.label_vectors_host);
         let weight: Vec<f32> = omega
@@ -241,8 +341,10 @@ impl Method for Epsilon {
         // tokens, and for every prompt and head its attention and what is read with it.
         let whole = 16 * dims.width * self.depth.saturating_sub(1);
         let queries = self.groups * self.heads(dims.width);
+        let branch = self.global_branch.as_ref();
+        let branch = branch.map_or(0, |branch| branch.perceptron().live_values());
         let encoder = whole + dims.width + 2 * queries;
-        dims.tokens * (blocks + encoder) + 4 * queries * dims.width
+        dims.tokens * (blocks + encoder) + 4 * queries * dims.width + branch
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
@@ -252,6 +354,21 @@ impl Method for Epsilon {
 }
 
 impl Epsilon {
+    /// A batch with some of its tokens alone, at least one.
+    fn thinned(&self, batch: &Batch, rng: &mut ChaCha8Rng) -> Batch {
+        let [_, tokens, _] = batch.tokens.dims();
+        let kept = ((1.0 - self.token_dropout) * tokens as f64)
+            .round()
+            .max(1.0);
+        let mut kept = rand::seq::index::sample(rng, tokens, kept as usize).into_vec();
+        kept.sort_unstable();
+        let kept = numbers(&kept, &batch.tokens.device());
+        Batch {
+            tokens: batch.tokens.clone().select(1, kept),
+            ..batch.clone()
+        }
+    }
+
     fn check(&self, dims: &Dims) -> Result<(), MethodError> {
         let heads = self.heads(dims.width);
         let wrong = |what: String| Err(MethodError::Setting(what));
@@ -276,6 +393,14 @@ impl Epsilon {
         }
         if self.hidden(dims.width) == 0 {
             return wrong("hidden = 0: give at least 1".into());
+        }
+        for (name, share) in [
+            ("dropout", self.dropout),
+            ("token-dropout", self.token_dropout),
+        ] {
+            if !(0.0..1.0).contains(&share) {
+                return wrong(format!("{name} = {share}: give a share from 0 to below 1"));
+            }
         }
         if !(0.0..=1.0).contains(&self.lambda) {
             return wrong(format!(

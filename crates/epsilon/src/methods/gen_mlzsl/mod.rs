@@ -21,7 +21,7 @@
 mod classifiers;
 mod networks;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -297,10 +297,8 @@ impl ClosedForm for GenMlzsl {
         };
         let (weight, bias) = weights.linear(head);
         let scores = batch.global.clone().matmul(weight) + bias.unsqueeze();
-        let columns: Vec<i64> = batch.columns.iter().map(|&c| (c - first) as i64).collect();
-        let count = columns.len();
-        let device = scores.device();
-        let columns = Tensor::<1, Int>::from_data(TensorData::new(columns, [count]), &device);
+        let columns: Vec<usize> = batch.columns.iter().map(|&c| c - first).collect();
+        let columns = super::input::numbers(&columns, &scores.device());
         scores.select(1, columns)
     }
 }

@@ -3,13 +3,13 @@ framework's own convolutions and batch normalisation.
 
     python make_attention.py
 
-writes ../fixtures/{bilinear-attention,lesa,lesa-per-cluster,biam}.safetensors.
+writes ../fixtures/{,learnt-labels-}{bilinear-attention,lesa,lesa-per-cluster,biam}.safetensors.
 """
 
 import torch
 from torch.nn import functional as F
 
-from twin import batch, normal, save
+from twin import batch, normal, save, save_learnt
 
 
 def hinge(scores, labels):
@@ -72,13 +72,15 @@ def bilinear_attention():
     }
 
     def scores(w):
+        v = w.get("learnt.vectors", b["label_vectors"])
         meet = F.relu(x @ w["tokens.weight"])[:, :, None] * F.relu(v @ w["labels.weight"])
         attention = (meet @ w["attention.weight"]).softmax(1)
         z = torch.einsum("bnc,bnd->bcd", attention, x)
         return torch.einsum("bcd,de,ce->bc", z, w["score.weight"], v)
 
     method = {"kind": "bilinear-attention", "rank": rank}
-    save("bilinear-attention", method, b, weights, scores, lambda w: hinge(scores(w), b["labels"]))
+    for write in (save, save_learnt):
+        write("bilinear-attention", method, b, weights, scores, lambda w: hinge(scores(w), b["labels"]))
 
 
 def attention(w, tokens):
@@ -99,16 +101,17 @@ def lesa():
 
     def scores(w):
         _, f = attention(w, tokens(w))
-        return (f @ w["score.weight"] @ v.T).amax(1)
+        return (f @ w["score.weight"] @ w.get("learnt.vectors", v).T).amax(1)
 
     running = {}
 
     def loss(w):
         r = tokens(w, running)
         logits, f = attention(w, r)
-        matches = f @ w["score.weight"] @ v.T
+        labels = w.get("learnt.vectors", v)
+        matches = f @ w["score.weight"] @ labels.T
         s = matches.amax(1)
-        of_mean = r.mean(1) @ w["score.weight"] @ v.T
+        of_mean = r.mean(1) @ w["score.weight"] @ labels.T
         taken = (matches.softmax(1) * (y == 1)[:, None, :]).sum(2)
         distribution = (taken**2).mean(1).mean()
         lift = F.relu(-y * (s - of_mean)).sum(1).mean()
@@ -118,7 +121,8 @@ def lesa():
         return hinge(s, y) + 0.1 * distribution + 0.001 * lift + 0.01 * span
 
     method = {"kind": "lesa", "attentions": count, "hidden": 7}
-    save("lesa", method, b, weights, scores, loss, running, ("norm.mean", "norm.variance"))
+    for write in (save, save_learnt):
+        write("lesa", method, b, weights, scores, loss, running, ("norm.mean", "norm.variance"))
 
 
 def lesa_per_cluster():
@@ -131,13 +135,14 @@ def lesa_per_cluster():
 
     def scores(w):
         _, f = attention(w, x)
-        matches = f @ w["score.weight"] @ v.T
+        matches = f @ w["score.weight"] @ w.get("learnt.vectors", v).T
         nearest = torch.cdist(v, w["clusters.centres"]).argmin(1)
         return matches[:, nearest, torch.arange(len(v))]
 
     method = {"kind": "lesa-per-cluster", "clusters": count, "hidden": 7}
     loss = lambda w: hinge(scores(w), b["labels"])  # noqa: E731
-    save("lesa-per-cluster", method, b, weights, scores, loss, {}, ("clusters.centres",))
+    for write in (save, save_learnt):
+        write("lesa-per-cluster", method, b, weights, scores, loss, {}, ("clusters.centres",))
 
 
 def biam():
@@ -165,13 +170,15 @@ def biam():
         scene = gate[:, None] * value
         scene = scene + batch_norm(w, "scene.window.norm", F.relu(convolve(w, "scene.window", scene, 3, 1)), running)
         e = F.leaky_relu(apply(w, "fuse", torch.cat([region, scene], 2)), 0.2)
-        return (e @ apply(w, "labels", v).T).topk(best, 1).values.mean(1)
+        labels = apply(w, "labels", w.get("learnt.vectors", v))
+        return (e @ labels.T).topk(best, 1).values.mean(1)
 
     running = {}
     loss = lambda w: hinge(scores(w, running), b["labels"])  # noqa: E731
     method = {"kind": "biam", "channels": c, "heads": heads, "best": best, "dropout": 0.0}
     buffers = tuple(f"{name}.{part}" for name in ("entry.norm", "scene.window.norm") for part in ("mean", "variance"))
-    save("biam", method, b, weights, scores, loss, running, buffers)
+    for write in (save, save_learnt):
+        write("biam", method, b, weights, scores, loss, running, buffers)
 
 
 bilinear_attention()

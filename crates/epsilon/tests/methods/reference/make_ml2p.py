@@ -2,13 +2,13 @@
 
     python make_ml2p.py
 
-writes ../fixtures/ml2p-encoder.safetensors.
+writes ../fixtures/{,learnt-labels-}ml2p-encoder.safetensors.
 """
 
 import torch
 from torch.nn import functional as F
 
-from twin import batch, normal, rank_net, save
+from twin import batch, normal, rank_net, save, save_learnt
 
 GROUPS, W_REG = 3, 0.4
 b = batch(6, images=3, tokens=9, width=6, labels=6, label_width=4)
@@ -65,7 +65,7 @@ def semantics(w):
 
 
 def scores(w):
-    return (semantics(w) @ vectors.T).amax(1)
+    return (semantics(w) @ w.get("learnt.vectors", vectors).T).amax(1)
 
 
 def loss(w):
@@ -73,4 +73,5 @@ def loss(w):
 
 
 method = {"kind": "ml2p-encoder", "groups": GROUPS, "token-hidden": 5, "channel-hidden": 7, "regularisation": W_REG}
-save("ml2p-encoder", method, b, weights, scores, loss)
+for write in (save, save_learnt):
+    write("ml2p-encoder", method, b, weights, scores, loss)

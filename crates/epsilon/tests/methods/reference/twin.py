@@ -67,3 +67,9 @@ def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extr
     config = json.dumps({"method": method} | (extra or {}))
     safetensors.torch.save_file(tensors, FIXTURES / f"{name}.safetensors", metadata={"config": config})
     print(name, sum(v.numel() for v in tensors.values()), "values")
+
+
+def save_learnt(name, method, batch, weights, scores, loss, kept=None, buffers=()):
+    """The same as a classifier: `scores` and `loss` take the labels' vectors from `learnt.vectors` where it is there."""
+    weights = weights | {"learnt.vectors": normal(*batch["label_vectors"].shape, scale=0.7)}
+    save(f"learnt-labels-{name}", {"kind": "learnt-labels", "of": method}, batch, weights, scores, loss, kept, buffers)

@@ -1,0 +1,63 @@
+"""Epsilon with its addition, the global branch, and as a classifier, on the twin of ../../reference/epsilon_twin.py.
+
+    python make_epsilon.py
+
+writes ../fixtures/{epsilon-global-branch,learnt-labels-epsilon}.safetensors.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from twin import batch, normal, save, save_learnt
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "reference"))
+import epsilon_twin as twin  # noqa: E402
+
+GROUPS, HIDDEN = 3, 7
+
+
+def epsilon(with_branch):
+    b = batch(41, global_width=8)
+    x, g, v, y = b["tokens"], b["global"], b["label_vectors"], b["labels"]
+    config = twin.Config(dim=x.shape[2], label_dim=v.shape[1], groups=GROUPS, heads=2, hidden=6)
+    weights = {
+        name: normal(*shape, scale=shape[-2] ** -0.5 if name.endswith(".weight") else 0.3) + float(name.endswith(".gamma"))
+        for name, shape in twin.parameter_shapes(config).items()
+    }
+    # The model file holds the split one block after the other, [M, D, D] and [M, D].
+    weights["gfp.split.weight"] = weights["gfp.split.weight"].unflatten(1, (GROUPS, -1)).transpose(0, 1).contiguous()
+    weights["gfp.split.bias"] = weights["gfp.split.bias"].unflatten(0, (GROUPS, -1))
+    method = {"kind": "epsilon", "groups": GROUPS, "heads": 2, "hidden": 6}
+    whole = torch.cat([g, x.mean(1)], 1)
+    if with_branch:
+        sizes = [("hidden.0", whole.shape[1], HIDDEN), ("output", HIDDEN, GROUPS * v.shape[1])]
+        for name, inputs, outputs in sizes:
+            weights[f"global-branch.{name}.weight"] = normal(inputs, outputs, scale=inputs**-0.5)
+            weights[f"global-branch.{name}.bias"] = normal(outputs, scale=0.1)
+        method["global-branch"] = {"input": "both", "hidden": [HIDDEN], "dropout": 0.0}
+
+    def semantics(w):
+        split = {
+            "gfp.split.weight": w["gfp.split.weight"].transpose(0, 1).flatten(1),
+            "gfp.split.bias": w["gfp.split.bias"].flatten(),
+        }
+        s = twin.forward(w | split, config, x)["semantics"]
+        if with_branch:
+            hidden = F.relu(twin.linear(w, "global-branch.hidden.0", whole))
+            s = s + twin.linear(w, "global-branch.output", hidden).unflatten(1, (GROUPS, -1))
+        return s
+
+    def scores(w):
+        return twin.scores(config, semantics(w), w.get("learnt.vectors", v))
+
+    def loss(w):
+        return twin.losses(config, semantics(w), scores(w), v, y)["loss"]
+
+    return method, b, weights, scores, loss
+
+
+save("epsilon-global-branch", *epsilon(True))
+save_learnt("epsilon", *epsilon(False))
