@@ -83,6 +83,139 @@ fn a_comparison_is_trained_tuned_written_and_gone_on_with() {
     assert_eq!(chance.as_array().unwrap().len(), 1);
 }
 
+/// Small forms of every method of the tables, but for CLIP's, which need a tower of its own.
+const METHODS: [&str; 18] = [
+    r#"kind = "random""#,
+    r#"kind = "ridge""#,
+    r#"kind = "conse""#,
+    r#"kind = "label-em""#,
+    r#"kind = "fast0tag", hidden = [8]"#,
+    r#"kind = "sdl""#,
+    r#"kind = "bilinear-attention", rank = 4"#,
+    r#"kind = "lesa-per-cluster", clusters = 2"#,
+    r#"kind = "lesa", attentions = 2"#,
+    r#"kind = "biam", channels = 8, heads = 2, best = 2"#,
+    r#"kind = "ml2p-encoder", groups = 2"#,
+    r#"kind = "gen-mlzsl", hidden = 8, heads = 1, epochs = 1, samples = 2"#,
+    r#"kind = "epsilon", groups = 2, token-dropout = 0.5, dropout = 0.2, global-branch = { hidden = [8] }"#,
+    r#"kind = "logistic""#,
+    r#"kind = "warp""#,
+    r#"kind = "wsabie", rank = 4"#,
+    r#"kind = "cnn-rnn", hidden = 4, embedding = 4"#,
+    r#"kind = "learnt-labels", of = { kind = "lesa", attentions = 2 }"#,
+];
+
+#[test]
+fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
+    let world = World::new();
+    let (shared, _) = table("validation = 0.25")
+        .split_once("[[row]]")
+        .map(|(shared, _)| (shared.replace("seeds = [1, 2]", "seeds = [1]"), ()))
+        .unwrap();
+    let rows = METHODS.iter().enumerate();
+    let rows: Vec<String> = rows
+        .map(|(n, method)| format!("[[row]]\nname = \"m{n}\"\nmethod = {{ {method} }}\n"))
+        .collect();
+    world.write("table.toml", shared + &rows.concat());
+    let text = world.run("bench table.toml --out out").done();
+    let unseen = text
+        .split("## ")
+        .find(|part| part.starts_with("Unseen labels"));
+    let cells = |name: &str| {
+        let line = unseen.unwrap().lines();
+        let line = line
+            .into_iter()
+            .find(|line| line.starts_with(&format!("| {name} |")));
+        line.unwrap().split('|').nth(2).unwrap().trim().to_string()
+    };
+    // Classifiers have no figure for labels that they do not know.
+    assert!(cells("m12").parse::<f64>().is_ok(), "{text}");
+    assert_eq!(
+        ["m13", "m14", "m15", "m16", "m17"].map(|m| cells(m)),
+        ["-"; 5]
+    );
+    for n in 0..METHODS.len() {
+        let model = format!("out/m{n}/seed-1/model.safetensors");
+        let said = world
+            .run(&format!("predict {model} test-0025.png --json"))
+            .json();
+        let labels = said[0]["labels"].as_array().unwrap();
+        let unseen = labels.iter().filter(|label| label["seen"] == false).count();
+        assert_eq!(unseen > 0, n < 13, "{}: {said}", METHODS[n]);
+    }
+    let strange =
+        world.run("predict out/m13/seed-1/model.safetensors test-0025.png --labels unseen.txt");
+    strange.refused(&["logistic", "cyan"]);
+}
+
+/// Nothing is trained again where only the measuring differs.
+#[test]
+fn a_table_measured_otherwise_takes_the_models_that_are_there() {
+    let world = World::new();
+    let raw = table("validation = 0.25");
+    world.write("table.toml", &raw);
+    let before = world.run("bench table.toml --out out --json").json();
+    world.write(
+        "table.toml",
+        raw.replace("bootstrap = 20", "bootstrap = 0\nstandardise = true"),
+    );
+    let after = world.run("bench table.toml --out out --json").json();
+    let of = |lines: &Value, key: &str| lines[0]["trained"][0][key].clone();
+    assert_eq!(of(&before, "seconds"), of(&after, "seconds"));
+    let protocol = of(&after, "figures")["zsl"]["protocol"].clone();
+    assert_eq!(protocol, "epsilon, scores standardised per image");
+    let top = |lines: &Value| of(lines, "figures")["gzsl"]["top_k"].clone();
+    assert_eq!(top(&before), top(&after), "an image's order is as it was");
+
+    let model = "out/epsilon/learning-rate=0.001/seed-1/model.safetensors --store out/tokens";
+    let said = world
+        .run(&format!("eval {model} --standardise --bootstrap 0 --json"))
+        .json();
+    let expected = after[0]["trained"].as_array().unwrap().iter();
+    let chosen = after[0]["chosen"] == "learning-rate=0.001";
+    let found = expected
+        .clone()
+        .any(|t| t["figures"]["zsl"]["map"] == said["zsl"]["map"]);
+    assert!(found || !chosen, "{said}");
+}
+
+#[test]
+fn labels_that_are_all_trained_on_are_classified() {
+    let world = World::new();
+    let classes = RECIPE
+        .replace("unseen = \"unseen.txt\"\n", "")
+        .replace("seeds = [1]", "seeds = [1, 2]");
+    world.write("recipe.toml", &classes);
+    let text = world.run("train recipe.toml --out out").done();
+    assert!(text.starts_with("seed      seen mAP\n1 "), "{text}");
+    assert!(!text.contains("ZSL"), "{text}");
+    let model = "out/seed-1/model.safetensors";
+    let figures = world.run(&format!("eval {model} --json")).json();
+    assert_eq!(figures["per_label"].as_array().unwrap().len(), 6);
+    let protocols = world.run(&format!("eval {model} --protocol all")).done();
+    assert!(
+        protocols.contains("biam-oi-weighted") && !protocols.contains("harmonic"),
+        "{protocols}"
+    );
+
+    let (shared, _) = classes.split_once("[method]").unwrap();
+    let table = format!(
+        "{shared}[evaluation]\nk-gzsl = [1, 3]\n[training]\nepochs = 1\n[[row]]\nname = \"WARP\"\nmethod = {{ kind = \"warp\" }}\n\
+         published = {{ map = 3.1, f1 = [54.4, 49.4] }}\n"
+    );
+    world.write("table.toml", table);
+    let text = world.run("bench table.toml --out bench").done();
+    assert!(
+        text.contains("## Labels") && !text.contains("Unseen"),
+        "{text}"
+    );
+    assert!(
+        text.contains("F1@3") && text.contains("54.4, 49.4"),
+        "{text}"
+    );
+    assert!(world.text("bench/table.tex").contains("F1@3"));
+}
+
 #[test]
 fn what_is_wrong_is_said_before_anything_starts() {
     let world = World::new();
