@@ -8,7 +8,11 @@ mod trees;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use epsilon::dataset::{Source, nus_wide::NusWideOptions, open_images::OpenImagesOptions};
+use epsilon::dataset::{
+    Source,
+    nus_wide::{NusWideLabels, NusWideOptions},
+    open_images::OpenImagesOptions,
+};
 use epsilon::labels::{VectorFile, read_names, resolve_words};
 
 /// The program's own allocator.

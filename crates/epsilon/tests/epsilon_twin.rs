@@ -82,6 +82,9 @@ impl Fixture {
             depth: self.size("depth"),
             heads: Some(self.size("heads")),
             with_cls: false,
+            token_dropout: 0.0,
+            dropout: 0.0,
+            global_branch: None,
             refinement_scale: if self.config["scaled"] == true {
                 RefinementScale::Sqrt
             } else {

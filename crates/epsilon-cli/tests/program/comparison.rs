@@ -130,18 +130,15 @@ fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
     };
     // Classifiers have no figure for labels that they do not know.
     assert!(cells("m12").parse::<f64>().is_ok(), "{text}");
-    assert_eq!(
-        ["m13", "m14", "m15", "m16", "m17"].map(|m| cells(m)),
-        ["-"; 5]
-    );
-    for n in 0..METHODS.len() {
+    assert_eq!(["m13", "m14", "m15", "m16", "m17"].map(cells), ["-"; 5]);
+    for (n, method) in METHODS.iter().enumerate() {
         let model = format!("out/m{n}/seed-1/model.safetensors");
         let said = world
             .run(&format!("predict {model} test-0025.png --json"))
             .json();
         let labels = said[0]["labels"].as_array().unwrap();
         let unseen = labels.iter().filter(|label| label["seen"] == false).count();
-        assert_eq!(unseen > 0, n < 13, "{}: {said}", METHODS[n]);
+        assert_eq!(unseen > 0, n < 13, "{method}: {said}");
     }
     let strange =
         world.run("predict out/m13/seed-1/model.safetensors test-0025.png --labels unseen.txt");

@@ -109,14 +109,19 @@ impl Step {
 }
 
 /// Random label vectors.
-struct Labels {
+pub struct Labels {
     precision: Precision,
     host: Arc<LabelVectors>,
     tensor: Tensor<2>,
 }
 
 impl Labels {
-    fn draw(count: usize, dim: usize, precision: Precision, rng: &mut ChaCha8Rng) -> Outcome<Self> {
+    pub fn draw(
+        count: usize,
+        dim: usize,
+        precision: Precision,
+        rng: &mut ChaCha8Rng,
+    ) -> Outcome<Self> {
         let names = (0..count).map(|index| index.to_string()).collect();
         let host = LabelVectors::new(names, dim, normal(count * dim, rng))?.unit();
         let data = TensorData::new(host.values().to_vec(), [count, dim]);
@@ -128,7 +133,7 @@ impl Labels {
     }
 
     /// Random tokens with 1 to [`MAX_POSITIVES`] positives an image.
-    fn batch(&self, images: usize, dims: &Dims, rng: &mut ChaCha8Rng) -> Batch {
+    pub fn batch(&self, images: usize, dims: &Dims, rng: &mut ChaCha8Rng) -> Batch {
         let tokens = normal(images * dims.tokens * dims.width, rng);
         let mut values = vec![-1; images * self.host.len()];
         for row in values.chunks_exact_mut(self.host.len()) {

@@ -184,7 +184,7 @@ impl TrainingSettings {
                 "patience: early stopping needs validation images: give validation = 0.1".into(),
             ),
             (
-                self.average.is_none_or(|average| unit(average)),
+                self.average.is_none_or(unit),
                 format!(
                     "average = {:?}: give a share from 0 to below 1",
                     self.average.unwrap_or_default()

@@ -13,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, dropout, numbers};
+use super::layers::{batch_norm, norm_specs};
 use super::perceptron::Perceptron;
 use super::{Batch, Dims, Loss, Method, MethodError};
 use crate::kernels::scores;
@@ -81,6 +82,12 @@ pub enum GroupScore {
     LogSumExp,
 }
 
+/// What a training step has and scoring has not.
+struct Step {
+    rng: ChaCha8Rng,
+    kept: Vec<(String, Tensor<1>)>,
+}
+
 /// An addition that the paper does not have: a perceptron of one vector of the image adds M rows of its own to the semantic
 /// vectors, `S + MLP(g)`, so that what a whole image says need not pass through means over its tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,7 +99,12 @@ pub struct GlobalBranch {
     pub hidden: Vec<usize>,
     /// Share of the hidden values that a training step leaves out.
     pub dropout: f64,
+    /// Whether its input passes a batch normalisation first.
+    pub batch_norm: bool,
 }
+
+/// Names of the branch's batch normalisation.
+const BRANCH_NORM: &str = "global-branch.norm";
 
 impl Default for GlobalBranch {
     fn default() -> Self {
@@ -100,6 +112,7 @@ impl Default for GlobalBranch {
             input: Input::Both,
             hidden: vec![2048],
             dropout: 0.3,
+            batch_norm: true,
         }
     }
 }
@@ -114,17 +127,30 @@ impl GlobalBranch {
         }
     }
 
+    fn specs(&self, dims: &Dims, groups: usize) -> Result<Vec<Spec>, MethodError> {
+        let inputs = self.input.width(dims);
+        let mut specs = self.perceptron().specs(inputs, groups * dims.label_width)?;
+        if self.batch_norm {
+            specs.extend(norm_specs(BRANCH_NORM, inputs));
+        }
+        Ok(specs)
+    }
+
     /// The rows it adds, `[B, M, d_w]`.
     fn rows(
         &self,
         weights: &Weights,
         batch: &Batch,
         groups: usize,
-        rng: Option<&mut ChaCha8Rng>,
+        mut step: Option<&mut Step>,
     ) -> Tensor<3> {
-        let rows = self
-            .perceptron()
-            .forward(weights, self.input.of(batch), rng);
+        let mut x = self.input.of(batch);
+        if self.batch_norm {
+            let kept = step.as_deref_mut().map(|step| &mut step.kept);
+            x = batch_norm(weights, BRANCH_NORM, x.unsqueeze_dim(0), kept).squeeze_dim(0);
+        }
+        let rng = step.map(|step| &mut step.rng);
+        let rows = self.perceptron().forward(weights, x, rng);
         let [images, width] = rows.dims();
         rows.reshape([images, groups, width / groups])
     }
@@ -230,13 +256,8 @@ impl Epsilon {
         self.compute(weights, batch, None)
     }
 
-    /// [`Epsilon::semantics`], with values dropped where a generator is given.
-    fn compute(
-        &self,
-        weights: &Weights,
-        batch: &Batch,
-        mut rng: Option<&mut ChaCha8Rng>,
-    ) -> Semantics {
+    /// [`Epsilon::semantics`], or those of a training step.
+    fn compute(&self, weights: &Weights, batch: &Batch, mut step: Option<&mut Step>) -> Semantics {
         let tokens = self.tokens(batch);
         let refined = self
             .modules
@@ -251,14 +272,15 @@ impl Epsilon {
             refined.as_ref().map(|r| r.semantics.clone()),
         ];
         let mut read = fuser::read(parts);
-        if let Some(rng) = &mut rng {
+        if let Some(step) = &mut step {
             let [images, groups, width] = read.dims();
-            let rows = dropout(read.reshape([images * groups, width]), self.dropout, rng);
+            let rows = read.reshape([images * groups, width]);
+            let rows = dropout(rows, self.dropout, &mut step.rng);
             read = rows.reshape([images, groups, width]);
         }
         let mut vectors = fuser::forward(weights, read);
         if let Some(branch) = &self.global_branch {
-            vectors = vectors + branch.rows(weights, batch, self.groups, rng);
+            vectors = vectors + branch.rows(weights, batch, self.groups, step);
         }
         Semantics {
             vectors,
@@ -306,17 +328,22 @@ impl Method for Epsilon {
         }
         specs.extend(fuser::specs(self.modules, dims));
         if let Some(branch) = &self.global_branch {
-            let (inputs, outputs) = (branch.input.width(dims), self.groups * dims.label_width);
-            specs.extend(branch.perceptron().specs(inputs, outputs)?);
+            specs.extend(branch.specs(dims, self.groups)?);
         }
         Ok(specs)
     }
 
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let rng = &mut batch.draws.rng();
+        let mut step = Step {
+            rng: batch.draws.rng(),
+            kept: Vec::new(),
+        };
         let vectors = match self.token_dropout > 0.0 {
-            true => self.compute(weights, &self.thinned(batch, rng), Some(rng)),
-            false => self.compute(weights, batch, Some(rng)),
+            true => {
+                let thinned = self.thinned(batch, &mut step.rng);
+                self.compute(weights, &thinned, Some(&mut step))
+            }
+            false => self.compute(weights, batch, Some(&mut step)),
         };
         let vectors = vectors.vectors;
         let scores = self.match_labels(&vectors, &batch.label_vectors);
@@ -327,7 +354,15 @@ impl Method for Epsilon {
             .collect();
         let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &weight);
         let spread = loss::group_variance(vectors).sum() * self.lambda;
-        Loss::regularised(pairs, spread, images)
+        Loss {
+            kept: step.kept,
+            ..Loss::regularised(pairs, spread, images)
+        }
+    }
+
+    fn needs_whole_batches(&self) -> bool {
+        let branch = self.global_branch.as_ref();
+        branch.is_some_and(|branch| branch.batch_norm)
     }
 
     fn trains_in_bf16(&self, dims: &Dims) -> bool {

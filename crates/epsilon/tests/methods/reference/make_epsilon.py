@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "reference"))
 import epsilon_twin as twin  # noqa: E402
 
 GROUPS, HIDDEN = 3, 7
+NORM = "global-branch.norm"
 
 
 def epsilon(with_branch):
@@ -37,26 +38,42 @@ def epsilon(with_branch):
         for name, inputs, outputs in sizes:
             weights[f"global-branch.{name}.weight"] = normal(inputs, outputs, scale=inputs**-0.5)
             weights[f"global-branch.{name}.bias"] = normal(outputs, scale=0.1)
-        method["global-branch"] = {"input": "both", "hidden": [HIDDEN], "dropout": 0.0}
+        inputs = whole.shape[1]
+        weights |= {
+            f"{NORM}.gamma": 1 + normal(inputs, scale=0.2),
+            f"{NORM}.beta": normal(inputs, scale=0.2),
+            f"{NORM}.mean": normal(inputs, scale=0.2),
+            f"{NORM}.variance": 1 + normal(inputs, scale=0.2).abs(),
+        }
+        method["global-branch"] = {"input": "both", "hidden": [HIDDEN], "dropout": 0.0, "batch-norm": True}
+    running = {}
 
-    def semantics(w):
+    def normed(w, training):
+        mean, variance = w[f"{NORM}.mean"].detach().clone(), w[f"{NORM}.variance"].detach().clone()
+        out = F.batch_norm(whole, mean, variance, w[f"{NORM}.gamma"], w[f"{NORM}.beta"], training, 0.1, 1e-5)
+        if training:
+            running.update({f"{NORM}.mean": mean, f"{NORM}.variance": variance})
+        return out
+
+    def semantics(w, training=False):
         split = {
             "gfp.split.weight": w["gfp.split.weight"].transpose(0, 1).flatten(1),
             "gfp.split.bias": w["gfp.split.bias"].flatten(),
         }
         s = twin.forward(w | split, config, x)["semantics"]
         if with_branch:
-            hidden = F.relu(twin.linear(w, "global-branch.hidden.0", whole))
+            hidden = F.relu(twin.linear(w, "global-branch.hidden.0", normed(w, training)))
             s = s + twin.linear(w, "global-branch.output", hidden).unflatten(1, (GROUPS, -1))
         return s
 
-    def scores(w):
-        return twin.scores(config, semantics(w), w.get("learnt.vectors", v))
+    def scores(w, training=False):
+        return twin.scores(config, semantics(w, training), w.get("learnt.vectors", v))
 
     def loss(w):
-        return twin.losses(config, semantics(w), scores(w), v, y)["loss"]
+        return twin.losses(config, semantics(w, True), scores(w, True), v, y)["loss"]
 
-    return method, b, weights, scores, loss
+    buffers = (f"{NORM}.mean", f"{NORM}.variance") if with_branch else ()
+    return method, b, weights, scores, loss, running, buffers
 
 
 save("epsilon-global-branch", *epsilon(True))
