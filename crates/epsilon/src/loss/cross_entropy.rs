@@ -1,42 +1,32 @@
 //! Binary cross-entropy of every label, for classifiers.
 
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use super::{Negatives, ScoreLoss, with_gradient};
-use crate::device;
+use super::{Negatives, ScoreLoss, by_image};
 use crate::methods::Targets;
 
 /// `sum_b mean_c log(1 + exp(-+ s_c))`, minus for positive labels and plus for negative ones, of logits `[B, C]`; the mean is
 /// over the labels that are one or the other.
 pub fn cross_entropy(logits: Tensor<2>, targets: &Targets, negatives: Negatives) -> ScoreLoss {
-    let host = device::host(&logits);
-    let labels = targets.labels();
-    let mut gradient = vec![0.0; host.len()];
-    let rows: Vec<&[i8]> = targets.rows().collect();
-    let values: Vec<f64> = gradient
-        .par_chunks_mut(labels)
-        .zip(host.par_chunks(labels))
-        .zip(rows)
-        .map(|((gradient, logits), targets)| {
-            let known = |&c: &usize| targets[c] > 0 || negatives.holds(targets[c]);
-            let count = (0..labels).filter(known).count().max(1) as f64;
-            let mut sum = 0.0;
-            for c in (0..labels).filter(known) {
-                let sign = if targets[c] > 0 { -1.0 } else { 1.0 };
-                let logit = sign * f64::from(logits[c]);
-                sum += logit.max(0.0) + (-logit.abs()).exp().ln_1p();
-                gradient[c] = (sign / (1.0 + (-logit).exp()) / count) as f32;
-            }
-            sum / count
-        })
-        .collect();
-    with_gradient(logits, values.iter().sum(), gradient)
+    by_image(logits, targets, |_, logits, targets, gradient| {
+        let known = |&c: &usize| targets[c] > 0 || negatives.holds(targets[c]);
+        let labels = 0..targets.len();
+        let count = labels.clone().filter(known).count().max(1) as f64;
+        let mut sum = 0.0;
+        for c in labels.filter(known) {
+            let sign = if targets[c] > 0 { -1.0 } else { 1.0 };
+            let logit = sign * f64::from(logits[c]);
+            sum += logit.max(0.0) + (-logit.abs()).exp().ln_1p();
+            gradient[c] = (sign / (1.0 + (-logit).exp()) / count) as f32;
+        }
+        sum / count
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use burn::tensor::{Device, TensorData};
 
     #[test]

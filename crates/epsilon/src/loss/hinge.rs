@@ -1,10 +1,8 @@
 //! The ranking hinge of LESA and BiAM: every pair of a positive and a negative label a margin apart.
 
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 
-use super::{Negatives, ScoreLoss, with_gradient};
-use crate::device;
+use super::{Negatives, ScoreLoss, by_image};
 use crate::methods::Targets;
 
 /// Keeps an image without a violated pair from dividing by 0.
@@ -13,17 +11,9 @@ const EPSILON: f64 = 1e-8;
 /// `sum_b sum_{p, n} [1 + s_n - s_p]+ / (violated pairs of b + 1e-8)` of scores `[B, C]`; the count is held constant in the
 /// gradient, as in the public code.
 pub fn hinge(scores: Tensor<2>, targets: &Targets, negatives: Negatives) -> ScoreLoss {
-    let host = device::host(&scores);
-    let labels = targets.labels();
-    let mut gradient = vec![0.0; host.len()];
-    let rows: Vec<&[i8]> = targets.rows().collect();
-    let values: Vec<f64> = gradient
-        .par_chunks_mut(labels)
-        .zip(host.par_chunks(labels))
-        .zip(rows)
-        .map(|((gradient, scores), targets)| image_loss(scores, targets, negatives, gradient))
-        .collect();
-    with_gradient(scores, values.iter().sum(), gradient)
+    by_image(scores, targets, |_, scores, targets, gradient| {
+        image_loss(scores, targets, negatives, gradient)
+    })
 }
 
 fn image_loss(scores: &[f32], targets: &[i8], negatives: Negatives, gradient: &mut [f32]) -> f64 {
@@ -52,6 +42,7 @@ fn image_loss(scores: &[f32], targets: &[i8], negatives: Negatives, gradient: &m
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use burn::tensor::{Device, TensorData};
 
     fn run(scores: &[f32], targets: &[i8], negatives: Negatives) -> (f64, Vec<f32>) {

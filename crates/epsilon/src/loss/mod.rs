@@ -11,6 +11,7 @@ mod variance;
 mod warp;
 
 use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 pub use cross_entropy::cross_entropy;
 pub use hinge::hinge;
@@ -18,12 +19,36 @@ pub use rank_net::{Negatives, PairWeight, rank_net};
 pub use variance::{group_variance, omega};
 pub use warp::warp;
 
+use crate::device;
+use crate::methods::Targets;
+
 /// A loss over scores: its value, and a scalar tensor whose gradient with respect to the scores is the loss's.
 pub struct ScoreLoss {
     /// The value.
     pub value: f64,
     /// The scalar to differentiate; its own value means nothing.
     pub slope: Tensor<1>,
+}
+
+/// A loss that is a sum over images, worked out in parallel: `of` gives the value of an image from its number, scores and
+/// targets, and adds its slope to a gradient of zeros.
+fn by_image(
+    scores: Tensor<2>,
+    targets: &Targets,
+    of: impl Fn(usize, &[f32], &[i8], &mut [f32]) -> f64 + Sync,
+) -> ScoreLoss {
+    let host = device::host(&scores);
+    let labels = targets.labels();
+    let mut gradient = vec![0.0; host.len()];
+    let rows: Vec<&[i8]> = targets.rows().collect();
+    let values: Vec<f64> = gradient
+        .par_chunks_mut(labels)
+        .zip(host.par_chunks(labels))
+        .zip(rows)
+        .enumerate()
+        .map(|(image, ((gradient, scores), targets))| of(image, scores, targets, gradient))
+        .collect();
+    with_gradient(scores, values.iter().sum(), gradient)
 }
 
 /// Ties a gradient `[B, C]` to the scores it belongs to.

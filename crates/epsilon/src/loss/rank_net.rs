@@ -1,11 +1,9 @@
 //! RankNet's pairwise logistic loss over positive and negative labels (Epsilon's L_r; Fast0Tag's and SDL's too).
 
 use burn::tensor::Tensor;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{ScoreLoss, with_gradient};
-use crate::device;
+use super::{ScoreLoss, by_image};
 use crate::kernels::vector;
 use crate::methods::Targets;
 use crate::profile::{Part, timed};
@@ -50,22 +48,12 @@ pub fn rank_net(
     alpha: PairWeight,
     weight: &[f32],
 ) -> ScoreLoss {
-    let host = device::host(&scores);
-    let labels = targets.labels();
-    let mut gradient = vec![0.0; host.len()];
-    let rows: Vec<&[i8]> = targets.rows().collect();
-    let values: Vec<f64> = gradient
-        .par_chunks_mut(labels)
-        .zip(host.par_chunks(labels))
-        .zip(rows)
-        .zip(weight)
-        .map(|(((gradient, scores), targets), &weight)| {
-            timed(Part::Loss, || {
-                image_loss(scores, targets, negatives, alpha, weight, gradient)
-            })
+    by_image(scores, targets, |image, scores, targets, gradient| {
+        let weight = weight[image];
+        timed(Part::Loss, || {
+            image_loss(scores, targets, negatives, alpha, weight, gradient)
         })
-        .collect();
-    with_gradient(scores, values.iter().sum(), gradient)
+    })
 }
 
 fn image_loss(
@@ -106,6 +94,7 @@ fn image_loss(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use burn::tensor::{Device, TensorData};
 
     fn run(

@@ -153,6 +153,37 @@ mod tests {
         assert_eq!(first[..9], [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 4.0, 5.0]);
     }
 
+    /// Two channels over two images of two tokens: means 2 and 0, variances 1 and 4 (unbiased 4/3 and 16/3).
+    #[test]
+    fn a_batch_is_normalised_by_hand() {
+        let values = vec![1.0, 2.0, 3.0, -2.0, 1.0, -2.0, 3.0, 2.0];
+        let data = TensorData::new(values, [2, 2, 2]);
+        let x = Tensor::<3>::from_data(data, &Device::flex());
+        let start = [2.0, 1.0, 0.0, 10.0, 0.5, 0.5, 3.0, 0.0];
+        let specs = norm_specs("n", 2).to_vec();
+        let values = specs.iter().zip(start.chunks(2));
+        let values = values.map(|(spec, v)| (spec.name.clone(), v.to_vec()));
+        let weights = Weights::from_values(specs.clone(), values.collect(), &Device::flex());
+        let weights = weights.unwrap();
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
+
+        let mut kept = Vec::new();
+        let out = batch_norm(&weights, "n", x.clone(), Some(&mut kept));
+        let expected = [-2.0, 11.0, 2.0, 9.0, -2.0, 9.0, 2.0, 11.0];
+        assert!(near(&crate::device::host(&out), &expected));
+        let running: Vec<(&str, Vec<f32>)> = kept
+            .iter()
+            .map(|(name, value)| (name.as_str(), crate::device::host(value)))
+            .collect();
+        assert_eq!(running[0].0, "n.mean");
+        assert!(near(&running[0].1, &[0.9 * 0.5 + 0.2, 0.45]));
+        assert!(near(&running[1].1, &[2.7 + 0.4 / 3.0, 1.6 / 3.0]));
+
+        // With the running statistics 0.5 and 3 of the first channel: (1 - 0.5) / sqrt(3) * 2.
+        let out = batch_norm(&weights, "n", x, None);
+        assert!(near(&crate::device::host(&out)[..1], &[1.0 / 3f32.sqrt()]));
+    }
+
     #[test]
     fn a_grid_is_square() {
         let dims = |tokens| Dims {
