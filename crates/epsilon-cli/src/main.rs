@@ -36,6 +36,7 @@ enum Command {
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
     Bench(commands::bench::Args),
+    Sweep(commands::sweep::Args),
 }
 
 /// How a command that could start ended.
@@ -82,5 +83,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Eval(args) => commands::eval::run(args),
         Command::Predict(args) => commands::predict::run(args),
         Command::Bench(args) => commands::bench::run(args),
+        Command::Sweep(args) => commands::sweep::run(args),
     }
 }

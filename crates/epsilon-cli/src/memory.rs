@@ -18,10 +18,20 @@ impl Peak {
     }
 }
 
+/// What more processes could take before the system swaps, in 10^6 bytes.
+pub fn available() -> Option<f64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    line(&meminfo, "MemAvailable:")
+}
+
 /// A line of what Linux tells of this process's memory, in 10^6 bytes.
 fn status(name: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line(&status, name)
+}
+
+fn line(text: &str, name: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024.0 / 1e6)
 }

@@ -108,6 +108,59 @@ impl Comparison {
         Ok(Self { rows })
     }
 
+    /// One recipe at every combination of values of some of its keys, a row each, named by them.
+    ///
+    /// A key is `method.KEY`, `training.KEY` or a `KEY` of either.
+    ///
+    /// # Errors
+    /// [`RecipeError`] names the key.
+    pub fn sweep(path: &Path, settings: &[(String, Vec<Value>)]) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let form = |reason: String| RecipeError::Form {
+            path: path.into(),
+            reason,
+        };
+        // What is wrong with the recipe itself is said as `train` says it.
+        Recipe::resolve(path, &text)?;
+        let recipe: Table = text
+            .parse()
+            .map_err(|e: toml::de::Error| form(e.to_string()))?;
+        let mut grid = Table::new();
+        for (key, values) in settings {
+            let first = values
+                .first()
+                .ok_or_else(|| form(format!("{key}: no value")))?;
+            let key = section_of(key, first, &recipe, path)?;
+            if grid
+                .insert(key.clone(), Value::Array(values.clone()))
+                .is_some()
+            {
+                return Err(form(format!("{key} is set twice")));
+            }
+        }
+        let rows = combinations(&grid)
+            .map_err(form)?
+            .into_iter()
+            .map(|values| {
+                let table = with(&recipe, &values).map_err(form)?;
+                let text = toml::to_string(&table).map_err(|e| form(e.to_string()))?;
+                let point = Point {
+                    label: String::new(),
+                    recipe: Recipe::resolve(path, &text)?,
+                };
+                Ok(Row {
+                    name: label(&values),
+                    published: None,
+                    points: vec![point],
+                })
+            });
+        let rows = rows.collect::<Result<_, RecipeError>>()?;
+        Ok(Self { rows })
+    }
+
     /// Keeps the rows of these names alone, in the table's order.
     ///
     /// # Errors
@@ -154,10 +207,7 @@ impl Row {
         training.extend(row.training);
         let points = combinations(row.grid.as_ref().unwrap_or(grid)).map_err(form)?;
         let points = points.into_iter().map(|values| {
-            let mut table = table.clone();
-            for (key, value) in &values {
-                set(&mut table, key, value.clone()).map_err(form)?;
-            }
+            let table = with(&table, &values).map_err(form)?;
             let text = toml::to_string(&table).map_err(|e| form(e.to_string()))?;
             Ok(Point {
                 label: label(&values),
@@ -220,6 +270,49 @@ fn combinations(grid: &Table) -> Result<Vec<Vec<(String, Value)>>, String> {
             .collect();
     }
     Ok(all)
+}
+
+/// A key with the section it belongs to: the one it names, or the one of a recipe that takes the value.
+fn section_of(
+    key: &str,
+    value: &Value,
+    recipe: &Table,
+    path: &Path,
+) -> Result<String, RecipeError> {
+    if key.contains('.') {
+        return Ok(key.into());
+    }
+    let mut errors = Vec::new();
+    for section in ["method", "training"] {
+        let key = format!("{section}.{key}");
+        let taken = with(recipe, &[(key.clone(), value.clone())])
+            .and_then(|table| toml::to_string(&table).map_err(|e| e.to_string()))
+            .map_err(|reason| RecipeError::Form {
+                path: path.into(),
+                reason,
+            })
+            .and_then(|text| Recipe::resolve(path, &text));
+        match taken {
+            Ok(_) => return Ok(key),
+            Err(error) => errors.push(error),
+        }
+    }
+    // The section that knows the key says what is wrong with its value; where none does, the method's names the nearest.
+    let strange = |error: &RecipeError| error.to_string().contains("unknown field");
+    let place = errors.iter().position(|error| !strange(error)).unwrap_or(0);
+    Err(errors.swap_remove(place))
+}
+
+/// A recipe with some keys set.
+fn with(table: &Table, values: &[(String, Value)]) -> Result<Table, String> {
+    let mut table = table.clone();
+    table
+        .entry("training")
+        .or_insert_with(|| Value::Table(Table::new()));
+    for (key, value) in values {
+        set(&mut table, key, value.clone())?;
+    }
+    Ok(table)
 }
 
 /// Sets `training.learning-rate` and the like.
@@ -385,6 +478,46 @@ mod tests {
             Value::Table(all) => all.values().flat_map(strings).collect(),
             _ => Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_sweep_has_a_row_for_every_combination() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["t.tsv", "s", "u", "v.txt", "n.safetensors"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let path = folder.path().join("recipe.toml");
+        let text = "[data]\ntable = \"t.tsv\"\nimages = \".\"\nseen = \"s\"\nunseen = \"u\"\nvectors = \"v.txt\"\n\
+                    [backbone]\nweights = \"n.safetensors\"\n[method]\nkind = \"epsilon\"\n";
+        std::fs::write(&path, text).unwrap();
+        let set = |key: &str, values: &[f64]| {
+            let values = values.iter().map(|&v| Value::Float(v)).collect();
+            (key.to_string(), values)
+        };
+        let groups = (
+            "groups".to_string(),
+            vec![Value::Integer(2), Value::Integer(4)],
+        );
+        let settings = [
+            groups,
+            set("learning-rate", &[1e-4]),
+            set("method.lambda", &[0.1, 0.3]),
+        ];
+        let sweep = Comparison::sweep(&path, &settings).unwrap();
+        let names: Vec<&str> = sweep.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names[0], "groups=2, lambda=0.1, learning-rate=0.0001");
+        assert_eq!(names.len(), 4);
+        assert_eq!(sweep.rows[3].points[0].recipe.training.learning_rate, 1e-4);
+        let says = |setting| {
+            Comparison::sweep(&path, &[setting])
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(says(set("grups", &[1.0])).contains("groups"));
+        assert!(says(set("epochs", &[1.5])).contains("1.5"));
+        let twice = [set("lambda", &[0.1]), set("method.lambda", &[0.2])];
+        let said = Comparison::sweep(&path, &twice).unwrap_err().to_string();
+        assert!(said.contains("set twice"), "{said}");
     }
 
     #[test]

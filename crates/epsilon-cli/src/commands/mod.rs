@@ -9,6 +9,7 @@ pub mod predict;
 pub mod prepare;
 pub mod quickstart;
 pub mod store;
+pub mod sweep;
 pub mod train;
 
 use std::path::{Path, PathBuf};

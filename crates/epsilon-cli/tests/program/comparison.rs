@@ -214,6 +214,36 @@ fn labels_that_are_all_trained_on_are_classified() {
 }
 
 #[test]
+fn a_sweep_is_trained_two_at_a_time_and_gone_on_with() {
+    let world = World::new();
+    let text = world
+        .run("sweep recipe.toml --out out --set groups=2,3 --set lambda=0.1..0.3:0.2 --jobs 2")
+        .done();
+    for row in ["| groups=2, lambda=0.1 |", "| groups=3, lambda=0.3 |"] {
+        assert!(text.contains(row), "{text}");
+    }
+    let model = "out/sweep/groups=3-lambda=0.3/seed-1/model.safetensors";
+    let at = || {
+        std::fs::metadata(world.path(model))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let before = at();
+    let more = "sweep recipe.toml --out out --set groups=2,3,4 --set lambda=0.3 --json";
+    let lines = world.run(more).json();
+    assert_eq!(lines.as_array().unwrap().len(), 3);
+    assert_eq!(lines[2]["trained"][0]["recipe"]["method"]["groups"], 4);
+    assert_eq!(at(), before);
+    world
+        .run("sweep recipe.toml --set grups=2")
+        .refused(&["grups", "groups"]);
+    world
+        .run("sweep recipe.toml --set groups=8..2")
+        .refused(&["rises"]);
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anything_starts() {
     let world = World::new();
     let says = |text: &str, arguments: &str, expected: &[&str]| {

@@ -3,6 +3,8 @@
 mod table;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Place;
 use super::train::OneSeed;
-use crate::memory::Peak;
+use crate::memory::{self, Peak};
 use crate::{Outcome, console};
 use table::{Line, Table};
 
@@ -67,40 +69,66 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             anyhow::anyhow!("--only {name}: no such row; there are {}", names.join(", "))
         })?;
     }
-    let device = args.place.device()?;
     let folder = args.place.folder(&args.comparison);
-    let shared = comparison.shared().clone();
-    let prepared = experiment::prepare_in(&shared, &folder)?;
-    prepared.check(&shared.evaluation)?;
-    for row in &comparison.rows {
-        check(row, &shared, &device)?;
-    }
-    let (store, failed) = super::tokens(&shared, &prepared, &args.place, &folder, None)?;
-    let bench = Bench {
-        prepared: &prepared,
-        store: &store,
-        device: &device,
+    Job {
+        comparison: &comparison,
+        place: &args.place,
         folder: &folder,
-    };
-    let mut lines = Vec::new();
-    for row in &comparison.rows {
-        lines.push(bench.line(row).with_context(|| row.name.clone())?);
-        Table(&lines).write(&folder)?;
+        results: &folder,
+        jobs: 1,
+        json: args.json,
     }
-    if args.json {
-        console::print_json(&lines)?;
-    } else {
-        console::print(Table(&lines).markdown())?;
-        console::print(format_args!(
-            "\nwritten to {}/table.md, table.csv and table.tex",
-            folder.display()
-        ))?;
+    .run()
+}
+
+/// A comparison to be made.
+pub struct Job<'a> {
+    pub comparison: &'a Comparison,
+    pub place: &'a Place,
+    /// Where the tokens are kept.
+    pub folder: &'a Path,
+    /// Where trainings and tables go.
+    pub results: &'a Path,
+    /// The most rows at once.
+    pub jobs: usize,
+    pub json: bool,
+}
+
+impl Job<'_> {
+    /// Trains what is missing, and writes and prints the table.
+    pub fn run(&self) -> anyhow::Result<Outcome> {
+        let rows = &self.comparison.rows;
+        let device = self.place.device()?;
+        let shared = self.comparison.shared().clone();
+        let prepared = experiment::prepare_in(&shared, self.folder)?;
+        prepared.check(&shared.evaluation)?;
+        for row in rows {
+            check(row, &shared, &device)?;
+        }
+        let (store, failed) = super::tokens(&shared, &prepared, self.place, self.folder, None)?;
+        let bench = Bench {
+            prepared: &prepared,
+            store: &store,
+            device: &device,
+            folder: self.results,
+            alone: self.jobs == 1,
+        };
+        let lines = bench.lines(rows, self.jobs)?;
+        if self.json {
+            console::print_json(&lines)?;
+        } else {
+            console::print(Table(&lines).markdown())?;
+            console::print(format_args!(
+                "\nwritten to {}/table.md, table.csv and table.tex",
+                self.results.display()
+            ))?;
+        }
+        Ok(if failed {
+            Outcome::SomeFailed
+        } else {
+            Outcome::Done
+        })
     }
-    Ok(if failed {
-        Outcome::SomeFailed
-    } else {
-        Outcome::Done
-    })
 }
 
 /// Everything that can be known to fail before anything long starts.
@@ -130,9 +158,54 @@ struct Bench<'a> {
     store: &'a TokenStore,
     device: &'a Device,
     folder: &'a Path,
+    /// Whether one row is made at a time, so that the memory is its own.
+    alone: bool,
 }
 
 impl Bench<'_> {
+    /// All rows, at most `jobs` at once and no more than memory allows by what the first one took. The table is written anew
+    /// with each.
+    fn lines(&self, rows: &[Row], jobs: usize) -> anyhow::Result<Vec<Line>> {
+        let made = Mutex::new(vec![None; rows.len()]);
+        let make = |place: usize| -> anyhow::Result<()> {
+            let line = self.line(&rows[place]);
+            let line = line.with_context(|| rows[place].name.clone())?;
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            made[place] = Some(line);
+            let lines: Vec<Line> = made.iter().flatten().cloned().collect();
+            Table(&lines).write(self.folder)
+        };
+        let peak = Peak::start();
+        make(0)?;
+        let took = peak.and_then(|peak| peak.megabytes());
+        let jobs = match (took, memory::available()) {
+            (Some(took), Some(available)) => jobs.min((available / took) as usize).max(1),
+            _ => 1,
+        };
+        let next = AtomicUsize::new(1);
+        let work = || -> anyhow::Result<()> {
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                if place >= rows.len() {
+                    return Ok(());
+                }
+                make(place)?;
+            }
+        };
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+            let ended = workers.into_iter().map(|worker| match worker.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            // Every worker ends before the first error is passed on.
+            let ended: Vec<anyhow::Result<()>> = ended.collect();
+            ended.into_iter().collect::<anyhow::Result<()>>()
+        })?;
+        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(made.into_iter().flatten().collect())
+    }
+
     /// Tunes a row with the first seed, and trains what is best with the others.
     fn line(&self, row: &Row) -> anyhow::Result<Line> {
         let folder = self.folder.join(row.folder());
@@ -199,7 +272,7 @@ impl Bench<'_> {
             }
         }
         let one = self.one(recipe, seed);
-        let peak = Peak::start();
+        let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
         // What is kept of another recipe is no start for this one.
         let model = one.train(folder, kept.is_none())?;
