@@ -35,6 +35,7 @@ enum Command {
     Train(commands::train::Args),
     Eval(commands::eval::Args),
     Predict(commands::predict::Args),
+    Explain(commands::explain::Args),
     Bench(commands::bench::Args),
     Sweep(commands::sweep::Args),
 }
@@ -82,6 +83,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Predict(args) => commands::predict::run(args),
+        Command::Explain(args) => commands::explain::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
     }

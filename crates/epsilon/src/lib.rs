@@ -2,7 +2,7 @@
 //!
 //! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`features`]), a method
 //! ([`methods`]) trained by [`training`], scores ([`model`]). [`labels`] finds the vectors of label names, [`dataset`]
-//! reads lists of photographs, [`experiment`] puts a [`recipe`] together from all of them, and
+//! reads lists of photographs, [`explain`] draws where a model looked, [`experiment`] puts a [`recipe`] together from all of them, and
 //! [`comparison`] makes many recipes of one table.
 
 pub use burn;
@@ -15,6 +15,7 @@ pub mod comparison;
 pub mod dataset;
 pub mod device;
 pub mod experiment;
+pub mod explain;
 pub mod features;
 pub mod image;
 pub mod labels;

@@ -15,7 +15,7 @@ use crate::backbone::BackboneInfo;
 use crate::features::TokenStore;
 use crate::files;
 use crate::labels::{LabelError, LabelVectors};
-use crate::methods::{Dims, Kind, MethodError, Targets, Vocabulary};
+use crate::methods::{Dims, Kind, LabelMap, MethodError, Targets, Vocabulary};
 use crate::parameters::Weights;
 use crate::training::{LabelsOn, read};
 
@@ -404,6 +404,15 @@ impl<'a> Scorer<'a> {
             progress(scores.len() / self.count.max(1));
         }
         scores
+    }
+
+    /// Where the method looked in one image to score one of the labels, from the image's tokens `[N, D]` and global vector;
+    /// nothing where it does not look at places.
+    pub fn maps(&self, tokens: Vec<f32>, global: Vec<f32>, label: usize) -> Vec<LabelMap> {
+        let batch = self
+            .labels
+            .batch(&self.dims, 1, tokens, global, Targets::default());
+        self.method.maps(self.weights, &batch, label)
     }
 
     /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, Dims::global_width()]`, all row-major.

@@ -4,6 +4,7 @@ pub mod backbone;
 pub mod bench;
 pub mod embed;
 pub mod eval;
+pub mod explain;
 pub mod extract;
 pub mod predict;
 pub mod prepare;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use epsilon::backbone::{self, Backbone, Features};
-use epsilon::image::{self, Limits};
+use epsilon::burn::tensor::Device;
+use epsilon::image::{self, Limits, RgbImage};
 use epsilon::labels::{self, LabelVectors, VectorFile};
 use epsilon::model::{Model, Ranked, Scorer};
 use serde::Serialize;
@@ -52,14 +53,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     anyhow::ensure!(args.top > 0, "--top 0: give at least 1");
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(&args.model, &device)?;
-    let weights = args
-        .backbone
-        .as_ref()
-        .unwrap_or(&model.card.backbone_weights);
-    let backbone = backbone::locate(weights, console::is_terminal())
-        .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
-        .context("the model's backbone; --backbone names another place")?;
-    model.check_backbone(backbone.info())?;
+    let backbone = backbone(&model, args.backbone.as_deref(), &device)?;
     let vectors = wanted(&args, &model)?;
     let scorer = model.scorer(&vectors, &device)?;
     let mut predictions = Vec::new();
@@ -90,6 +84,20 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
+/// The model's backbone, from the place that is named or the one that its recipe found it at.
+pub fn backbone(
+    model: &Model,
+    place: Option<&Path>,
+    device: &Device,
+) -> anyhow::Result<Box<dyn Backbone>> {
+    let weights = place.unwrap_or(&model.card.backbone_weights);
+    let backbone = backbone::locate(weights, console::is_terminal())
+        .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), device))
+        .context("the model's backbone; --backbone names another place")?;
+    model.check_backbone(backbone.info())?;
+    Ok(backbone)
+}
+
 /// Vectors of the labels to rank.
 fn wanted(args: &Args, model: &Model) -> anyhow::Result<LabelVectors> {
     let Some(list) = &args.labels else {
@@ -107,7 +115,7 @@ fn wanted(args: &Args, model: &Model) -> anyhow::Result<LabelVectors> {
 }
 
 /// The vector file of the model's recipe.
-fn own_vectors(model: &Model) -> Option<VectorFile> {
+pub fn own_vectors(model: &Model) -> Option<VectorFile> {
     let data = &model.card.recipe["data"];
     let names = data["vector-names"].as_array().into_iter().flatten();
     Some(VectorFile {
@@ -121,12 +129,18 @@ fn own_vectors(model: &Model) -> Option<VectorFile> {
 /// Scores of one photograph.
 pub fn scores(photo: &Path, backbone: &dyn Backbone, scorer: &Scorer) -> anyhow::Result<Vec<f32>> {
     let picture = image::open(photo, &Limits::default())?;
+    let features = features(&picture, backbone)?;
+    Ok(scorer.score(1, features.tokens, features.global))
+}
+
+/// What a backbone makes of a picture.
+pub fn features(picture: &RgbImage, backbone: &dyn Backbone) -> anyhow::Result<Features> {
     let preprocess = &backbone.info().preprocess;
     let mut pixels = vec![0.0; preprocess.len()];
-    preprocess.apply(&picture, &mut pixels);
+    preprocess.apply(picture, &mut pixels);
     let mut features = Features::default();
     backbone.forward(&pixels, 1, &mut features)?;
-    Ok(scorer.score(1, features.tokens, features.global))
+    Ok(features)
 }
 
 fn print(prediction: &Prediction) -> anyhow::Result<()> {

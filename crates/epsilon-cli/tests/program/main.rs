@@ -4,6 +4,7 @@
 mod backbones;
 mod bad_input;
 mod comparison;
+mod explain;
 mod full_disk;
 mod kill;
 mod manners;

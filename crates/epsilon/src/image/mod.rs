@@ -7,7 +7,7 @@ mod resize;
 use serde::{Deserialize, Serialize};
 
 pub use self::decode::{ImageError, Limits, open};
-pub use self::resize::resize;
+pub use self::resize::{Crop, crop, resize};
 pub use ::image::RgbImage;
 
 /// How an image of any shape becomes a square.

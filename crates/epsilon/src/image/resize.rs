@@ -8,11 +8,15 @@ use super::{Filter, Fit};
 
 /// The part of an image that is kept, in pixels of the image before it is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Crop {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
+pub struct Crop {
+    /// From the left edge.
+    pub left: f64,
+    /// From the top.
+    pub top: f64,
+    /// Its width.
+    pub width: f64,
+    /// Its height.
+    pub height: f64,
 }
 
 /// Resizes `image` to `size` x `size` pixels with a filter.
@@ -62,7 +66,7 @@ pub fn resize(image: &RgbImage, size: u32, fit: Fit, filter: Filter) -> RgbImage
 
 /// The source rectangle that becomes the output. Cutting it out of the source and resizing only
 /// that gives the pixels of "resize, then crop", without ever holding the uncropped picture.
-fn crop(width: u32, height: u32, size: u32, fit: Fit) -> Crop {
+pub fn crop(width: u32, height: u32, size: u32, fit: Fit) -> Crop {
     let (full_width, full_height) = match fit {
         Fit::Squash => (u64::from(size), u64::from(size)),
         Fit::ShorterSide { resize } => shorter_side(width, height, resize.max(size)),

@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::input::dropout;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use crate::device;
 use crate::kernels::pooled::{Pair, mean_of_largest};
+use crate::kernels::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 
@@ -61,7 +63,8 @@ struct Step {
 }
 
 impl Biam {
-    fn run(&self, weights: &Weights, batch: &Batch, mut step: Option<&mut Step>) -> Tensor<2> {
+    /// Token features `e` and the labels' vectors in their space.
+    fn pair(&self, weights: &Weights, batch: &Batch, mut step: Option<&mut Step>) -> Pair {
         let side = batch.tokens.dims()[1].isqrt();
         let convolve = |name: &str, x: Tensor<3>, step: Option<&mut Step>| {
             let x = map(weights, name, windows(x, [side; 2], WINDOW, true));
@@ -73,14 +76,13 @@ impl Biam {
         let gated = self.gated(weights, h, batch.global.clone(), step.as_deref_mut());
         let scene = gated.clone() + convolve("scene.window", gated, step);
         let both = Tensor::cat(vec![region, scene], 2);
-        let value = Pair {
+        Pair {
             tokens: leaky_relu(map(weights, "fuse", both), LEAK),
             labels: {
                 let (weight, bias) = weights.linear("labels");
                 batch.label_vectors.clone().matmul(weight) + bias.unsqueeze()
             },
-        };
-        mean_of_largest(value, self.best)
+        }
     }
 
     /// `x` plus its attention, and that plus its MLP.
@@ -190,7 +192,7 @@ impl Method for Biam {
             kept: Vec::new(),
             rng: batch.draws.rng(),
         };
-        let scores = self.run(weights, batch, Some(&mut step));
+        let scores = mean_of_largest(self.pair(weights, batch, Some(&mut step)), self.best);
         let pairs = loss::hinge(scores, &batch.targets, self.negatives);
         Loss {
             kept: step.kept,
@@ -208,6 +210,15 @@ impl Method for Biam {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        self.run(weights, batch, None)
+        mean_of_largest(self.pair(weights, batch, None), self.best)
+    }
+
+    /// It has no attention for a label: how far the label's matches with the tokens exceed their mean.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let Pair { tokens, labels } = self.pair(weights, batch, None);
+        let matches = scores::matches(tokens, &labels.narrow(0, label, 1)).narrow(0, 0, 1);
+        let above = relu(matches.clone() - matches.mean_dim(1));
+        let map = LabelMap::new("matches", None, device::host(&above));
+        map.into_iter().collect()
     }
 }

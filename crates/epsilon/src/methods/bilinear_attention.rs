@@ -7,12 +7,14 @@
 //! every label of every image, is never computed: `s_c = sum_i a_ic (r_i' W v_c)`.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{relu, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{product, product_spec};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use crate::device;
 use crate::kernels::pooled::{Pair, attended};
+use crate::kernels::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{Spec, Start, Weights};
 
@@ -58,17 +60,30 @@ impl Method for BilinearAttention {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let labels = batch.label_vectors.clone();
-        let attention: Tensor<1> = weights.get("attention.weight");
-        let of_labels = relu(labels.clone().matmul(weights.get("labels.weight")));
-        let logit = Pair {
-            tokens: relu(product(weights, "tokens", batch.tokens.clone())),
-            labels: of_labels * attention.unsqueeze(),
-        };
         let value = Pair {
             tokens: product(weights, "score", batch.tokens.clone()),
-            labels,
+            labels: batch.label_vectors.clone(),
         };
-        attended(value, logit)
+        attended(value, logit(weights, batch))
+    }
+
+    /// The label's own attention.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let Pair { tokens, labels } = logit(weights, batch);
+        let logits = scores::matches(tokens, &labels.narrow(0, label, 1));
+        let shares = softmax(logits.narrow(0, 0, 1), 1);
+        let map = LabelMap::new("attention", None, device::host(&shares));
+        map.into_iter().collect()
+    }
+}
+
+/// What the attention's logits are the matches of.
+fn logit(weights: &Weights, batch: &Batch) -> Pair {
+    let attention: Tensor<1> = weights.get("attention.weight");
+    let labels = batch.label_vectors.clone();
+    let labels = relu(labels.matmul(weights.get("labels.weight")));
+    Pair {
+        tokens: relu(product(weights, "tokens", batch.tokens.clone())),
+        labels: labels * attention.unsqueeze(),
     }
 }

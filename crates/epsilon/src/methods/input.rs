@@ -54,6 +54,19 @@ pub fn columns(scores: Tensor<2>, batch: &Batch) -> Tensor<2> {
     scores.select(1, chosen)
 }
 
+/// The place of the largest value, the first of equals.
+pub fn largest(values: &[f32]) -> usize {
+    let places = 0..values.len();
+    let better = |best, next| {
+        if values[next] > values[best] {
+            next
+        } else {
+            best
+        }
+    };
+    places.reduce(better).unwrap_or(0)
+}
+
 /// Rows scaled to unit length; a row of zeros stays one.
 pub fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::input::numbers;
-use super::{Batch, Dims, Fit, Kind, Loss, Method, MethodError, TrainedLabels};
+use super::{Batch, Dims, Fit, Kind, LabelMap, Loss, Method, MethodError, TrainedLabels};
 use crate::parameters::{Spec, Start, Weights};
 
 /// The learnt vectors, `[C, d_w]`.
@@ -94,5 +94,10 @@ impl Method for LearntLabels {
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
         self.method().scores(weights, &Self::learnt(weights, batch))
+    }
+
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let learnt = Self::learnt(weights, batch);
+        self.method().maps(weights, &learnt, label)
     }
 }

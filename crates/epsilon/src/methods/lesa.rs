@@ -17,8 +17,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::{relu, softmax};
 use serde::{Deserialize, Serialize};
 
+use super::input::largest;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels, clusters};
+use super::{Batch, Dims, LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
 use crate::device;
 use crate::kernels::scores;
 use crate::loss::{self, Negatives};
@@ -86,6 +87,30 @@ struct Seen {
     logits: Tensor<3>,
     /// `f_t' W`, `[B, T, d_w]`.
     features: Tensor<3>,
+}
+
+impl Seen {
+    /// The softmax over the tokens of one attention of the first image.
+    fn shares(&self, attention: usize) -> Vec<f32> {
+        let shares = softmax(self.logits.clone(), 1);
+        device::host(&shares.narrow(0, 0, 1).narrow(2, attention, 1))
+    }
+}
+
+/// Shares of the convolution's windows as shares of the tokens that they cover.
+fn over_tokens(windows: &[f32]) -> Vec<f32> {
+    let inside = windows.len().isqrt();
+    let side = inside + WINDOW - 1;
+    let mut tokens = vec![0.0; side * side];
+    for (place, share) in windows.iter().enumerate() {
+        let (row, column) = (place / inside, place % inside);
+        for (down, right) in
+            (0..WINDOW).flat_map(|down| (0..WINDOW).map(move |right| (down, right)))
+        {
+            tokens[(row + down) * side + column + right] += share;
+        }
+    }
+    tokens
 }
 
 fn attend(weights: &Weights, tokens: Tensor<3>) -> Seen {
@@ -219,6 +244,17 @@ impl Method for Lesa {
         let seen = attend(weights, self.tokens(weights, batch, None));
         scores::best_match(seen.features, &batch.label_vectors)
     }
+
+    /// The attention whose feature matches the label best; each window of the convolution over the tokens it covers.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let seen = attend(weights, self.tokens(weights, batch, None));
+        let matches = scores::matches(seen.features.clone(), &batch.label_vectors);
+        let matches = device::host(&matches.narrow(2, label, 1));
+        let attention = largest(&matches);
+        let shares = over_tokens(&seen.shares(attention));
+        let map = LabelMap::new("attention", Some(attention), shares);
+        map.into_iter().collect()
+    }
 }
 
 impl Method for LesaPerCluster {
@@ -257,5 +293,26 @@ impl Method for LesaPerCluster {
         (matches * chosen.unsqueeze_dim(0))
             .sum_dim(1)
             .squeeze_dim(1)
+    }
+
+    /// The attention of the label's cluster.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let centres = device::host(&weights.get_flat("clusters.centres"));
+        let chosen = clusters::nearest(&centres, batch).narrow(1, label, 1);
+        let seen = attend(weights, batch.tokens.clone());
+        let attention = largest(&device::host(&chosen));
+        let map = LabelMap::new("attention", Some(attention), seen.shares(attention));
+        map.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_four_tokens_each() {
+        let tokens = over_tokens(&[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(tokens, [1.0, 3.0, 2.0, 4.0, 10.0, 6.0, 3.0, 7.0, 4.0]);
     }
 }

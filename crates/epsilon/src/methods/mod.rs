@@ -254,6 +254,38 @@ pub struct TrainedLabels<'a> {
     pub positives: &'a [usize],
 }
 
+/// Where a method looked in one image to score one label.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LabelMap {
+    /// What it shows, such as `attention`.
+    pub what: &'static str,
+    /// Which of the method's groups or attentions, counted from 0, scored the label; `None` where it has but one, or one for
+    /// each label.
+    pub group: Option<usize>,
+    /// Rows and columns of the grid that the values stand on.
+    pub grid: [usize; 2],
+    /// A share of every place of the grid, row by row; they add up to 1.
+    pub values: Vec<f32>,
+}
+
+impl LabelMap {
+    /// A map of values that are not negative, brought to a sum of 1; `None` where they stand on no square grid, or are all 0.
+    fn new(what: &'static str, group: Option<usize>, mut values: Vec<f32>) -> Option<Self> {
+        let side = values.len().isqrt();
+        let sum: f32 = values.iter().sum();
+        if side * side != values.len() || !(sum > 0.0 && sum.is_finite()) {
+            return None;
+        }
+        values.iter_mut().for_each(|value| *value /= sum);
+        Some(Self {
+            what,
+            group,
+            grid: [side; 2],
+            values,
+        })
+    }
+}
+
 /// A method that is trained by gradient descent on a ranking loss.
 pub trait Method: Send + Sync {
     /// Names, shapes and starts of its weights.
@@ -290,6 +322,12 @@ pub trait Method: Send + Sync {
 
     /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] with a closed vocabulary.
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
+
+    /// Where it looked in the one image of a batch to score one of the batch's labels; nothing where it does not look at
+    /// places.
+    fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
+        Vec::new()
+    }
 }
 
 /// All training images at once, for a method that is solved in one go.
@@ -494,6 +532,14 @@ impl Kind {
         match self.fit() {
             Fit::Gradient(method) => method.specs(dims),
             Fit::Closed(method) => method.specs(dims),
+        }
+    }
+
+    /// Where it looked, as [`Method::maps`].
+    pub fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        match self.fit() {
+            Fit::Gradient(method) => method.maps(weights, batch, label),
+            Fit::Closed(_) => Vec::new(),
         }
     }
 

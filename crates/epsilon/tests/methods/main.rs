@@ -7,7 +7,7 @@ mod scenes;
 use std::collections::BTreeSet;
 
 use epsilon::burn::tensor::{Device, Tensor};
-use epsilon::methods::{Fit, Kind};
+use epsilon::methods::{Batch, Fit, Kind};
 use fixture::{Fixture, assert_close};
 
 #[test]
@@ -95,6 +95,33 @@ fn gradients_equal_finite_differences() {
             fixture.name
         );
     }
+}
+
+#[test]
+fn maps_equal_the_twins_within_1e_5() {
+    let mut compared = 0;
+    for fixture in Fixture::all() {
+        let (weights, batch) = (fixture.weights(), fixture.batch());
+        let [labels, tokens] = [batch.columns.len(), batch.tokens.dims()[1]];
+        for (image, label) in (0..fixture.images()).flat_map(|i| (0..labels).map(move |l| (i, l))) {
+            let one = Batch {
+                tokens: batch.tokens.clone().narrow(0, image, 1),
+                global: batch.global.clone().narrow(0, image, 1),
+                ..batch.clone()
+            };
+            let maps = fixture.kind.maps(&weights, &one, label);
+            let what: BTreeSet<&str> = maps.iter().map(|map| map.what).collect();
+            assert_eq!(what, fixture.names("maps."), "{}", fixture.name);
+            for map in maps {
+                let theirs = fixture.tensor(&format!("maps.{}", map.what));
+                let theirs = &theirs[(image * labels + label) * tokens..][..tokens];
+                let name = format!("{}: {} of {image}, {label}", fixture.name, map.what);
+                assert_close(&name, &map.values, theirs, 1e-5);
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 100);
 }
 
 /// Every kind of method has a twin.

@@ -66,6 +66,32 @@ pub(super) fn forward(
     }
 }
 
+/// How much of each token of one image a group's global semantics take: its weights `softmax_n(MLP(FG))`, the mean over the
+/// channels, `[N]`.
+pub(super) fn shares(
+    settings: &Epsilon,
+    weights: &Weights,
+    tokens: &Tensor<3>,
+    group: usize,
+) -> Tensor<1> {
+    let mlp = if settings.shared_mlp { 0 } else { group };
+    let of = |name: &str, place: usize| -> Tensor<2> {
+        let weight: Tensor<3> = weights.get(name);
+        weight.narrow(0, place, 1).squeeze_dim(0)
+    };
+    let bias = |name: &str, place: usize| -> Tensor<2> {
+        let bias: Tensor<2> = weights.get(name);
+        bias.narrow(0, place, 1)
+    };
+    let mut global: Tensor<2> = tokens.clone().squeeze_dim(0);
+    if settings.global_source == GlobalSource::Split {
+        global = global.matmul(of("gfp.split.weight", group)) + bias("gfp.split.bias", group);
+    }
+    let inner = global.matmul(of("gfp.fc1.weight", mlp)) + bias("gfp.fc1.bias", mlp);
+    let logits = activation::gelu(inner).matmul(of("gfp.fc2.weight", mlp));
+    activation::softmax(logits, 0).mean_dim(1).squeeze_dim(1)
+}
+
 /// The straight form, from the framework's own operations: every setting, any device.
 fn composed(
     groups: usize,

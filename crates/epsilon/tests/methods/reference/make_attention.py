@@ -71,16 +71,23 @@ def bilinear_attention():
         "score.weight": normal(x.shape[2], v.shape[1], scale=0.4),
     }
 
-    def scores(w):
+    def attention(w):
         v = w.get("learnt.vectors", b["label_vectors"])
         meet = F.relu(x @ w["tokens.weight"])[:, :, None] * F.relu(v @ w["labels.weight"])
-        attention = (meet @ w["attention.weight"]).softmax(1)
-        z = torch.einsum("bnc,bnd->bcd", attention, x)
+        return (meet @ w["attention.weight"]).softmax(1)
+
+    def maps(w):
+        return {"attention": attention(w).transpose(1, 2)}
+
+    def scores(w):
+        v = w.get("learnt.vectors", b["label_vectors"])
+        z = torch.einsum("bnc,bnd->bcd", attention(w), x)
         return torch.einsum("bcd,de,ce->bc", z, w["score.weight"], v)
 
     method = {"kind": "bilinear-attention", "rank": rank}
     for write in (save, save_learnt):
-        write("bilinear-attention", method, b, weights, scores, lambda w: hinge(scores(w), b["labels"]))
+        loss = lambda w: hinge(scores(w), b["labels"])  # noqa: E731
+        write("bilinear-attention", method, b, weights, scores, loss, maps=maps)
 
 
 def attention(w, tokens):
@@ -103,6 +110,14 @@ def lesa():
         _, f = attention(w, tokens(w))
         return (f @ w["score.weight"] @ w.get("learnt.vectors", v).T).amax(1)
 
+    def maps(w):
+        """Each window's share, a quarter to each of its four tokens."""
+        logits, f = attention(w, tokens(w))
+        best = (f @ w["score.weight"] @ w.get("learnt.vectors", v).T).argmax(1)
+        windows = image_of(logits.softmax(1))
+        spread = F.conv_transpose2d(windows, torch.ones(count, 1, 2, 2).double() / 4, groups=count).flatten(2)
+        return {"attention": torch.stack([s[chosen] for s, chosen in zip(spread, best)])}
+
     running = {}
 
     def loss(w):
@@ -122,7 +137,7 @@ def lesa():
 
     method = {"kind": "lesa", "attentions": count, "hidden": 7}
     for write in (save, save_learnt):
-        write("lesa", method, b, weights, scores, loss, running, ("norm.mean", "norm.variance"))
+        write("lesa", method, b, weights, scores, loss, running, ("norm.mean", "norm.variance"), maps=maps)
 
 
 def lesa_per_cluster():
@@ -139,10 +154,14 @@ def lesa_per_cluster():
         nearest = torch.cdist(v, w["clusters.centres"]).argmin(1)
         return matches[:, nearest, torch.arange(len(v))]
 
+    def maps(w):
+        nearest = torch.cdist(v, w["clusters.centres"]).argmin(1)
+        return {"attention": attention(w, x)[0].softmax(1).transpose(1, 2)[:, nearest]}
+
     method = {"kind": "lesa-per-cluster", "clusters": count, "hidden": 7}
     loss = lambda w: hinge(scores(w), b["labels"])  # noqa: E731
     for write in (save, save_learnt):
-        write("lesa-per-cluster", method, b, weights, scores, loss, {}, ("clusters.centres",))
+        write("lesa-per-cluster", method, b, weights, scores, loss, {}, ("clusters.centres",), maps=maps)
 
 
 def biam():
@@ -157,7 +176,7 @@ def biam():
         weights |= linear(name, inputs, outputs)
     weights |= norm("entry.norm", c) | norm("scene.window.norm", c)
 
-    def scores(w, running=None):
+    def matches(w, running=None):
         h = batch_norm(w, "entry.norm", F.relu(convolve(w, "entry", x, 3, 1)), running)
         q, k, value = (
             apply(w, f"region.{part}", h).unflatten(2, (heads, -1)).transpose(1, 2) for part in ("query", "key", "value")
@@ -171,14 +190,22 @@ def biam():
         scene = scene + batch_norm(w, "scene.window.norm", F.relu(convolve(w, "scene.window", scene, 3, 1)), running)
         e = F.leaky_relu(apply(w, "fuse", torch.cat([region, scene], 2)), 0.2)
         labels = apply(w, "labels", w.get("learnt.vectors", v))
-        return (e @ labels.T).topk(best, 1).values.mean(1)
+        return e @ labels.T
+
+    def scores(w, running=None):
+        return matches(w, running).topk(best, 1).values.mean(1)
+
+    def maps(w):
+        m = matches(w)
+        above = F.relu(m - m.mean(1, keepdim=True)).transpose(1, 2)
+        return {"matches": above / above.sum(2, keepdim=True)}
 
     running = {}
     loss = lambda w: hinge(scores(w, running), b["labels"])  # noqa: E731
     method = {"kind": "biam", "channels": c, "heads": heads, "best": best, "dropout": 0.0}
     buffers = tuple(f"{name}.{part}" for name in ("entry.norm", "scene.window.norm") for part in ("mean", "variance"))
     for write in (save, save_learnt):
-        write("biam", method, b, weights, scores, loss, running, buffers)
+        write("biam", method, b, weights, scores, loss, running, buffers, maps=maps)
 
 
 bilinear_attention()

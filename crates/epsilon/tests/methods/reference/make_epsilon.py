@@ -55,16 +55,27 @@ def epsilon(with_branch):
             running.update({f"{NORM}.mean": mean, f"{NORM}.variance": variance})
         return out
 
-    def semantics(w, training=False):
+    def twins(w):
+        """The weights as the twin has them."""
         split = {
             "gfp.split.weight": w["gfp.split.weight"].transpose(0, 1).flatten(1),
             "gfp.split.bias": w["gfp.split.bias"].flatten(),
         }
-        s = twin.forward(w | split, config, x)["semantics"]
+        return w | split
+
+    def semantics(w, training=False):
+        s = twin.forward(twins(w), config, x)["semantics"]
         if with_branch:
             hidden = F.relu(twin.linear(w, "global-branch.hidden.0", normed(w, training)))
             s = s + twin.linear(w, "global-branch.output", hidden).unflatten(1, (GROUPS, -1))
         return s
+
+    def maps(w):
+        winner = (semantics(w) @ w.get("learnt.vectors", v).T).argmax(1)
+        attention = twin.forward(twins(w), config, x)["attention"]
+        shares = twin.global_weights(w, twin.global_blocks(twins(w), config, x)).mean(3)
+        of_winner = lambda values: torch.stack([a[chosen] for a, chosen in zip(values, winner)])  # noqa: E731
+        return {"attention": of_winner(attention), "global weights": of_winner(shares)}
 
     def scores(w, training=False):
         return twin.scores(config, semantics(w, training), w.get("learnt.vectors", v))
@@ -73,8 +84,9 @@ def epsilon(with_branch):
         return twin.losses(config, semantics(w, True), scores(w, True), v, y)["loss"]
 
     buffers = (f"{NORM}.mean", f"{NORM}.variance") if with_branch else ()
-    return method, b, weights, scores, loss, running, buffers
+    return (method, b, weights, scores, loss, running, buffers), maps
 
 
-save("epsilon-global-branch", *epsilon(True))
-save_learnt("epsilon", *epsilon(False))
+for write, name, with_branch in ((save, "epsilon-global-branch", True), (save_learnt, "epsilon", False)):
+    parts, maps = epsilon(with_branch)
+    write(name, *parts, maps=maps)

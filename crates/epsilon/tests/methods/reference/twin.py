@@ -43,10 +43,10 @@ def rank_net(scores, labels, alpha):
     return torch.stack(losses)
 
 
-def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extra=None):
+def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extra=None, maps=None):
     """Writes a fixture: `scores(w)` and `loss(w)` are functions of a dictionary of weights; `loss` is None for a method that
     is not trained, `kept` maps weights that no gradient changes (`buffers`) to their values after the loss; `extra` joins
-    the configuration."""
+    the configuration. `maps` is a function of the weights too: by what they show, maps `[images, labels, tokens]`."""
     single = {key: value.float().double() for key, value in weights.items()}
     tensors = {key: batch[key].float() for key in ("tokens", "global", "label_vectors")}
     tensors["labels"] = batch["labels"].to(torch.int8)
@@ -61,6 +61,7 @@ def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extr
             if key not in buffers:
                 grad = leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
                 tensors[f"grad.{key}"] = grad.float()
+    tensors |= {f"maps.{key}": value.float() for key, value in (maps(single) if maps else {}).items()}
     tensors |= {f"kept.{key}": value.float() for key, value in (kept or {}).items()}
     tensors = {key: value.detach().contiguous() for key, value in tensors.items()}
     FIXTURES.mkdir(exist_ok=True)
@@ -69,7 +70,7 @@ def save(name, method, batch, weights, scores, loss, kept=None, buffers=(), extr
     print(name, sum(v.numel() for v in tensors.values()), "values")
 
 
-def save_learnt(name, method, batch, weights, scores, loss, kept=None, buffers=()):
+def save_learnt(name, method, batch, weights, scores, loss, kept=None, buffers=(), maps=None):
     """The same as a classifier: `scores` and `loss` take the labels' vectors from `learnt.vectors` where it is there."""
     weights = weights | {"learnt.vectors": normal(*batch["label_vectors"].shape, scale=0.7)}
-    save(f"learnt-labels-{name}", {"kind": "learnt-labels", "of": method}, batch, weights, scores, loss, kept, buffers)
+    save(f"learnt-labels-{name}", {"kind": "learnt-labels", "of": method}, batch, weights, scores, loss, kept, buffers, None, maps)
