@@ -14,7 +14,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, BackboneError};
+use crate::backbone::{Backbone, BackboneError, BackboneInfo};
 use crate::dataset::{Dataset, DatasetError, Split, Summary};
 use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
@@ -180,6 +180,18 @@ impl Prepared {
         .collect()
     }
 
+    /// Sizes that a method is built for with tokens of this backbone.
+    pub fn dims(&self, backbone: &BackboneInfo) -> Dims {
+        Dims {
+            tokens: backbone.tokens,
+            width: backbone.dim,
+            label_width: self.vectors.dim(),
+            labels: self.dataset.seen,
+            unseen: self.dataset.names.len() - self.dataset.seen,
+            global: backbone.global,
+        }
+    }
+
     /// Unit vectors of the seen labels.
     fn seen_vectors(&self) -> Arc<LabelVectors> {
         Arc::new(
@@ -203,16 +215,7 @@ pub fn extract(
     part: Option<Part>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, ExperimentError> {
-    let info = backbone.info();
-    let dims = Dims {
-        tokens: info.tokens,
-        width: info.dim,
-        label_width: prepared.vectors.dim(),
-        labels: prepared.dataset.seen,
-        unseen: prepared.dataset.names.len() - prepared.dataset.seen,
-        global: info.global,
-    };
-    recipe.method.specs(&dims)?;
+    recipe.method.specs(&prepared.dims(backbone.info()))?;
     Ok(features::extract(
         &prepared.items(),
         backbone,

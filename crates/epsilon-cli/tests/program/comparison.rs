@@ -265,6 +265,12 @@ fn what_is_wrong_is_said_before_anything_starts() {
         &["nobody", "Epsilon, Chance & more"],
     );
     says(RECIPE, "", &["[[row]]"]);
+    // Nor is a first method trained before a second one is found to be none.
+    let second = "\n[[row]]\nname = \"B\"\nmethod = { kind = \"learnt-labels\", of = { kind = \"ridge\" } }\n";
+    world.write("second.toml", table("validation = 0.25") + second);
+    let ended = world.run("bench second.toml --out other");
+    ended.refused(&["B", "ridge learns nothing from label vectors"]);
+    assert!(!world.path("other/epsilon").exists());
     let twice = format!(
         "{}\n[[row]]\nname = \"epsilon\"\nmethod = {{ kind = \"ridge\" }}",
         table("validation = 0.25")

@@ -106,6 +106,13 @@ impl Job<'_> {
             check(row, &shared, &device)?;
         }
         let (store, failed) = super::tokens(&shared, &prepared, self.place, self.folder, None)?;
+        let dims = prepared.dims(&store.manifest().header.backbone);
+        for row in rows {
+            for point in &row.points {
+                let specs = point.recipe.method.specs(&dims);
+                specs.with_context(|| row.name.clone())?;
+            }
+        }
         let bench = Bench {
             prepared: &prepared,
             store: &store,

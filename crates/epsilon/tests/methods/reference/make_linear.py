@@ -1,8 +1,8 @@
-"""CONSE and LabelEM in PyTorch, written from the equations alone.
+"""CONSE, LabelEM and ridge regression in PyTorch, written from the equations alone.
 
     python make_linear.py
 
-writes ../fixtures/{conse,label-em}.safetensors. LabelEM's loss is sampled; in its batch every image has one negative, which
+writes ../fixtures/{conse,label-em,ridge}.safetensors. LabelEM's loss is sampled; in its batch every image has one negative, which
 every draw must find, so that no two generators need to agree.
 """
 
@@ -58,5 +58,20 @@ def label_em():
     save("label-em", {"kind": "label-em"}, b, weights, scores, loss)
 
 
+def ridge():
+    """From standardised global vectors to the mean vector of the positive labels, as least squares with rows that pull to 0."""
+    b = batch(23, images=9)
+    g, v, y, penalty = b["global"], b["label_vectors"], (b["labels"] == 1).double(), 0.3
+    mean, deviation = g.mean(0), g.std(0, unbiased=False)
+    x, target = (g - mean) / deviation, y @ v / y.sum(1, keepdim=True)
+    pull = (penalty * len(g)) ** 0.5 * torch.eye(g.shape[1]).double()
+    stacked = torch.cat([target - target.mean(0), torch.zeros(g.shape[1], v.shape[1]).double()])
+    solved = torch.linalg.lstsq(torch.cat([x, pull]), stacked).solution / deviation[:, None]
+    weights = {"ridge.weight": solved, "ridge.bias": target.mean(0) - mean @ solved}
+    scores = lambda w: (g @ w["ridge.weight"] + w["ridge.bias"]) @ v.T  # noqa: E731
+    save("ridge", {"kind": "ridge", "penalty": penalty}, b, weights, scores, None)
+
+
 conse()
 label_em()
+ridge()
