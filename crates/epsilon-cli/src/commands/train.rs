@@ -7,7 +7,7 @@ use epsilon::experiment::{self, Figures, Layout, Prepared, Training};
 use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
-use epsilon::training::{Event, RunFolder};
+use epsilon::training::{EpochRecord, Event, RunFolder};
 use serde::Serialize;
 
 use super::Place;
@@ -119,22 +119,28 @@ impl OneSeed<'_> {
         run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
         let bar = console::bar(0, &format!("seed {}", self.seed));
         let training = self.training(Some(&run), resume);
+        let mut best: Option<f64> = None;
         let model = training.run(&mut |event| match event {
-            Event::Step { done, total, loss } => {
+            Event::Step {
+                done,
+                total,
+                loss,
+                learning_rate,
+            } => {
                 bar.set_length(total as u64);
                 bar.set_position(done as u64);
-                bar.set_message(format!("loss {loss:.4}"));
+                let best = best.map_or(String::new(), |best| format!(", best {best:.2}"));
+                bar.set_message(format!("loss {loss:.4}, rate {learning_rate:.1e}{best}"));
             }
             Event::Resumed { done, .. } => bar.set_position(done as u64),
-            Event::Epoch(record) => match record.validation_map {
-                Some(map) => log::info!(
-                    "epoch {}: loss {:.4}, validation mAP {:.2}",
-                    record.epoch,
-                    record.loss,
-                    100.0 * map
-                ),
-                None => log::info!("epoch {}: loss {:.4}", record.epoch, record.loss),
-            },
+            Event::Epoch(record) => {
+                let map = record.validation_map.map(|map| 100.0 * map);
+                best = map.into_iter().chain(best).reduce(f64::max);
+                match console::is_terminal() {
+                    true => bar.println(epoch_line(record, map)),
+                    false => log::info!("{}", epoch_line(record, map)),
+                }
+            }
         })?;
         bar.finish_and_clear();
         model.save(&layout.model(self.seed))?;
@@ -159,6 +165,12 @@ impl OneSeed<'_> {
         bar.finish_and_clear();
         Ok(figures)
     }
+}
+
+/// What an epoch came to.
+fn epoch_line(record: &EpochRecord, validation_map: Option<f64>) -> String {
+    let map = validation_map.map_or(String::new(), |map| format!(", validation mAP {map:.2}"));
+    format!("epoch {}: loss {:.4}{map}", record.epoch, record.loss)
 }
 
 fn print_rows(rows: &[Row]) -> anyhow::Result<()> {

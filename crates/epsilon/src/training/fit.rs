@@ -131,6 +131,8 @@ pub enum Event<'a> {
         total: usize,
         /// Loss of its batch.
         loss: f64,
+        /// Its learning rate.
+        learning_rate: f64,
     },
     /// An epoch is done.
     Epoch(&'a EpochRecord),
@@ -414,6 +416,7 @@ impl RunningEpoch<'_> {
             done: state.epoch * self.steps + state.step,
             total: self.total,
             loss,
+            learning_rate: rate,
         });
         if state.step.is_multiple_of(fit.settings.checkpoint_steps) && state.step < self.steps {
             fit.save(course)?;
