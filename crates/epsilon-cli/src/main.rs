@@ -38,6 +38,7 @@ enum Command {
     Explain(commands::explain::Args),
     Bench(commands::bench::Args),
     Sweep(commands::sweep::Args),
+    Report(commands::report::Args),
 }
 
 /// How a command that could start ended.
@@ -86,5 +87,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Explain(args) => commands::explain::run(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
+        Command::Report(args) => commands::report::run(args),
     }
 }

@@ -27,6 +27,7 @@
 mod average_precision;
 mod bootstrap;
 mod columns;
+mod curve;
 mod error;
 mod evaluation;
 pub mod files;
@@ -40,6 +41,7 @@ mod top_k;
 
 pub use average_precision::average_precision;
 pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
+pub use curve::precision_recall;
 pub use error::MetricsError;
 pub use evaluation::{
     Evaluation, LabelFigures, Request, SplitEvaluation, evaluate, evaluate_protocols,

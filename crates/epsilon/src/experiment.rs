@@ -544,6 +544,11 @@ pub fn score(
 }
 
 impl Scored {
+    /// +1, -1 or 0 (unknown) for each image and label, row-major `[images, labels]`.
+    pub fn targets(&self) -> &[i8] {
+        &self.targets
+    }
+
     /// ZSL, seen and GZSL figures under each of these protocols, or those of the seen labels where there are no others,
     /// with the top-K sizes and the bootstrap of `settings`.
     ///

@@ -9,6 +9,7 @@ pub mod extract;
 pub mod predict;
 pub mod prepare;
 pub mod quickstart;
+pub mod report;
 pub mod store;
 pub mod sweep;
 pub mod train;

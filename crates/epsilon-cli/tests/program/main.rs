@@ -11,6 +11,7 @@ mod manners;
 mod published;
 mod quickstart;
 mod repeat;
+mod report;
 mod scores;
 mod whole_way;
 mod world;
