@@ -250,7 +250,7 @@ fn bad_scores_are_refused() {
         .refused(&["scores.txt", ".npy, .safetensors or .csv"]);
     world
         .run("eval --scores scores.csv --labels labels.tsv")
-        .refused(&["labels.tsv", "--seen and --unseen"]);
+        .refused(&["labels.tsv", "needs --seen"]);
     // Without names beside it, an npy file's columns cannot be told apart.
     let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (4, 4), }";
     let mut npy = b"\x93NUMPY\x01\x00".to_vec();
