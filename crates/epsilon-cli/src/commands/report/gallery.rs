@@ -10,6 +10,7 @@ use epsilon::experiment::Prepared;
 use epsilon::explain::{heat, overlay};
 use epsilon::features::TokenStore;
 use epsilon::image::{Limits, RgbImage, open};
+use epsilon::labels::LabelVectors;
 use epsilon::model::{Model, Scorer};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, thumbnail};
@@ -51,7 +52,13 @@ pub fn gallery(
             Ok(photo) => {
                 let photo = small(&photo);
                 html.push_str(&entry(
-                    model, &scorer, store, stored, &photo, &record.id, &truth,
+                    (model, &vectors),
+                    &scorer,
+                    store,
+                    stored,
+                    &photo,
+                    &record.id,
+                    &truth,
                 )?);
             }
             Err(error) => {
@@ -67,7 +74,7 @@ pub fn gallery(
 }
 
 fn entry(
-    model: &Model,
+    (model, vectors): (&Model, &LabelVectors),
     scorer: &Scorer<'_>,
     store: &TokenStore,
     stored: usize,
@@ -79,9 +86,8 @@ fn entry(
     let mut global = vec![0.0; store.global_dim()];
     store.read_tokens(stored, &mut tokens);
     store.read_global(stored, &mut global);
-    let vectors = model.own_labels();
     let scores = scorer.score(1, tokens.clone(), global.clone());
-    let ranked = model.rank(&vectors, &scores, SHOWN);
+    let ranked = model.rank(vectors, &scores, SHOWN);
     let best = ranked.first().context("a model without labels")?;
     let place = vectors.names().iter().position(|name| *name == best.name);
     let maps = scorer.maps(tokens, global, place.unwrap_or_default());
