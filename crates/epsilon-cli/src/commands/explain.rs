@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use epsilon::backbone::{Backbone, Features};
+use epsilon::backbone::Features;
 use epsilon::explain::{heat, overlay};
 use epsilon::image::{self, Limits, RgbImage};
-use epsilon::labels::{LabelVectors, VectorFile, resolve_words};
+use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
-use epsilon::model::{Model, Scorer};
+use epsilon::model::Scorer;
 use serde::Serialize;
 
-use super::predict;
+use super::trained::{Trained, TrainedArgs};
 use crate::{Outcome, console};
 
 /// Show where a model looked in photographs for labels: a picture for each, the photograph under a heat map.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The model.
-    model: PathBuf,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// The photographs.
     #[arg(required = true, value_name = "PHOTO")]
     photos: Vec<PathBuf>,
@@ -26,21 +26,9 @@ pub struct Args {
     /// three best of the model's own].
     #[arg(long, value_name = "WORD")]
     label: Vec<String>,
-    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
-    #[arg(long, value_name = "FILE", requires = "label")]
-    vectors: Option<PathBuf>,
-    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
-    #[arg(long, value_name = "FILE", requires = "vectors")]
-    vector_names: Vec<PathBuf>,
     /// Folder for the pictures, named PHOTO-LABEL-MAP.png.
     #[arg(long, default_value = ".", value_name = "FOLDER")]
     out: PathBuf,
-    /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
-    #[arg(long, value_name = "WEIGHTS")]
-    backbone: Option<PathBuf>,
-    /// Where to compute.
-    #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
-    device: String,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -67,20 +55,19 @@ struct Picture {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let device = epsilon::device::device(&args.device)?;
-    let model = Model::load(&args.model, &device)?;
-    let backbone = predict::backbone(&model, args.backbone.as_deref(), &device)?;
-    let vectors = wanted(&args, &model)?;
-    let scorer = model.scorer(&vectors, &device)?;
+    let trained = args.trained.load()?;
+    let words = (!args.label.is_empty()).then_some(&*args.label);
+    let vectors = trained.wanted(words)?;
+    let scorer = trained.model.scorer(&vectors, &trained.device)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut all = Vec::new();
     let mut failed = false;
     for photo in &args.photos {
         match image::open(photo, &Limits::default()) {
             Ok(picture) => {
-                let looked = Looked::new(&*backbone, &scorer, picture)?;
+                let looked = Looked::new(&trained, &scorer, picture)?;
                 for label in looked.labels(&args, &vectors) {
-                    all.push(looked.explain(&args.out, photo, &model, &vectors, label)?);
+                    all.push(looked.explain(&args.out, photo, &vectors, label)?);
                 }
             }
             Err(error) => {
@@ -103,49 +90,28 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Vectors of the labels asked for, or of the model's own.
-fn wanted(args: &Args, model: &Model) -> anyhow::Result<LabelVectors> {
-    let own = model.own_labels();
-    if args.label.is_empty() {
-        return Ok(own);
-    }
-    let places = args.label.iter();
-    let places = places.map(|label| own.names().iter().position(|name| name == label));
-    if let (Some(places), None) = (places.collect::<Option<Vec<usize>>>(), &args.vectors) {
-        return Ok(own.select(&places));
-    }
-    let file = match &args.vectors {
-        Some(path) => VectorFile {
-            path: path.clone(),
-            names: args.vector_names.clone(),
-        },
-        None => predict::own_vectors(model).context("give the words' vectors with --vectors")?,
-    };
-    Ok(resolve_words(&file, &args.label, &args.label)?.vectors)
-}
-
 /// A photograph and what the backbone and the model make of it.
 struct Looked<'a> {
     picture: RgbImage,
     features: Features,
     scores: Vec<f32>,
-    backbone: &'a dyn Backbone,
+    trained: &'a Trained,
     scorer: &'a Scorer<'a>,
 }
 
 impl<'a> Looked<'a> {
     fn new(
-        backbone: &'a dyn Backbone,
+        trained: &'a Trained,
         scorer: &'a Scorer<'a>,
         picture: RgbImage,
     ) -> anyhow::Result<Self> {
-        let features = predict::features(&picture, backbone)?;
+        let features = trained.features(&picture)?;
         let scores = scorer.score(1, features.tokens.clone(), features.global.clone());
         Ok(Self {
             picture,
             features,
             scores,
-            backbone,
+            trained,
             scorer,
         })
     }
@@ -165,30 +131,35 @@ impl<'a> Looked<'a> {
         &self,
         out: &Path,
         photo: &Path,
-        model: &Model,
         vectors: &LabelVectors,
         label: usize,
     ) -> anyhow::Result<Explained> {
         let name = &vectors.names()[label];
+        let card = &self.trained.model.card;
         let Features { tokens, global } = self.features.clone();
         let maps = self.scorer.maps(tokens, global, label);
         if maps.is_empty() {
             bail!(
                 "the method `{}` looks at the image as a whole: it has no map of a label",
-                model.card.method.name()
+                card.method.name()
             );
         }
         let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
         let write = |map: LabelMap| -> anyhow::Result<Picture> {
             let file = out.join(format!("{stem}-{}-{}.png", plain(name), plain(map.what)));
             let (width, height) = self.picture.dimensions();
-            let heat = heat(&map, &self.backbone.info().preprocess, width, height);
+            let heat = heat(
+                &map,
+                &self.trained.backbone.info().preprocess,
+                width,
+                height,
+            );
             overlay(&self.picture, &heat)
                 .save(&file)
                 .with_context(|| file.display().to_string())?;
             Ok(Picture { map, file })
         };
-        let seen = &model.card.labels[..model.card.seen];
+        let seen = &card.labels[..card.seen];
         Ok(Explained {
             photo: photo.into(),
             label: name.clone(),

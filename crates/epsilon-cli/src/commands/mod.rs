@@ -13,6 +13,7 @@ pub mod report;
 pub mod store;
 pub mod sweep;
 pub mod train;
+mod trained;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,116 @@
+//! A trained model, its backbone and the vectors of words: what all commands share that look at photographs.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use epsilon::backbone::{self, Backbone, Features};
+use epsilon::burn::tensor::Device;
+use epsilon::image::RgbImage;
+use epsilon::labels::{LabelVectors, VectorFile, resolve_words};
+use epsilon::model::Model;
+
+use crate::console;
+
+/// Which model, where its backbone and the words' vectors are, and where to compute.
+#[derive(Args)]
+pub struct TrainedArgs {
+    /// The model.
+    model: PathBuf,
+    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
+    #[arg(long, value_name = "FILE")]
+    vectors: Option<PathBuf>,
+    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    vector_names: Vec<PathBuf>,
+    /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
+    #[arg(long, value_name = "WEIGHTS")]
+    backbone: Option<PathBuf>,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
+    device: String,
+}
+
+/// A model that can look at photographs.
+pub struct Trained {
+    pub model: Model,
+    pub backbone: Box<dyn Backbone>,
+    pub device: Device,
+    /// The file that the command line names.
+    vectors: Option<VectorFile>,
+}
+
+impl TrainedArgs {
+    /// Loads the model and its backbone.
+    pub fn load(&self) -> anyhow::Result<Trained> {
+        let device = epsilon::device::device(&self.device)?;
+        let model = Model::load(&self.model, &device)?;
+        let weights = self.backbone.as_ref();
+        let weights = weights.unwrap_or(&model.card.backbone_weights);
+        let backbone = backbone::locate(weights, console::is_terminal())
+            .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
+            .context("the model's backbone; --backbone names another place")?;
+        model.check_backbone(backbone.info())?;
+        let vectors = self.vectors.as_ref().map(|path| VectorFile {
+            path: path.clone(),
+            names: self.vector_names.clone(),
+        });
+        Ok(Trained {
+            model,
+            backbone,
+            device,
+            vectors,
+        })
+    }
+}
+
+impl Trained {
+    /// The vectors of these words, or of the model's own labels where none are given.
+    pub fn wanted(&self, words: Option<&[String]>) -> anyhow::Result<LabelVectors> {
+        match (words, &self.vectors) {
+            (Some(words), _) => self.words(words),
+            (None, None) => Ok(self.model.own_labels()),
+            (None, Some(file)) => bail!(
+                "{}: vectors of which words? Name the words, too",
+                file.path.display()
+            ),
+        }
+    }
+
+    /// The vectors of these words: the model's own where it has them all, otherwise those of the file.
+    pub fn words(&self, words: &[String]) -> anyhow::Result<LabelVectors> {
+        let own = self.model.own_labels();
+        let place = |word| own.names().iter().position(|name| name == word);
+        let places: Option<Vec<usize>> = words.iter().map(place).collect();
+        if let (Some(places), None) = (places, &self.vectors) {
+            return Ok(own.select(&places));
+        }
+        let file = match &self.vectors {
+            Some(file) => file.clone(),
+            None => own_vectors(&self.model).context("give the words' vectors with --vectors")?,
+        };
+        Ok(resolve_words(&file, words, words)?.vectors)
+    }
+
+    /// What the backbone makes of a picture.
+    pub fn features(&self, picture: &RgbImage) -> anyhow::Result<Features> {
+        let preprocess = &self.backbone.info().preprocess;
+        let mut pixels = vec![0.0; preprocess.len()];
+        preprocess.apply(picture, &mut pixels);
+        let mut features = Features::default();
+        self.backbone.forward(&pixels, 1, &mut features)?;
+        Ok(features)
+    }
+}
+
+/// The vector file of a model's recipe.
+fn own_vectors(model: &Model) -> Option<VectorFile> {
+    let data = &model.card.recipe["data"];
+    let names = data["vector-names"].as_array().into_iter().flatten();
+    Some(VectorFile {
+        path: data["vectors"].as_str()?.into(),
+        names: names
+            .filter_map(|name| name.as_str().map(PathBuf::from))
+            .collect(),
+    })
+}
