@@ -1,4 +1,4 @@
-//! What the program says: results on stdout, progress on stderr and only to a terminal.
+//! What the program says: results on stdout, progress on stderr; bars only to a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod commands;
 mod console;
 mod memory;
+mod tensorboard;
 
 use std::process::ExitCode;
 

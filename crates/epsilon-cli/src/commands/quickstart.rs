@@ -69,6 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             store: &store,
             device: &device,
             seed: 1,
+            tensorboard: false,
         };
         rows.push((name, one.run(&folder.join(recipe.method.name()), false)?));
     }

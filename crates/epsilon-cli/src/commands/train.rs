@@ -8,9 +8,11 @@ use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon::training::{EpochRecord, Event, RunFolder};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::Place;
+use crate::tensorboard::Events;
 use crate::{Outcome, console};
 
 /// Run a recipe: extract the tokens that are missing, train once per seed, measure on the test images.
@@ -26,6 +28,9 @@ pub struct Args {
     /// Go on from the checkpoints of an earlier run.
     #[arg(long)]
     resume: bool,
+    /// Also write TensorBoard event files into the folder of every seed.
+    #[arg(long)]
+    tensorboard: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -58,6 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             store: &store,
             device: &device,
             seed,
+            tensorboard: args.tensorboard,
         };
         let figures = one.run(&folder, args.resume)?;
         rows.push(Row {
@@ -85,6 +91,8 @@ pub struct OneSeed<'a> {
     pub store: &'a TokenStore,
     pub device: &'a Device,
     pub seed: u64,
+    /// Whether the training also writes TensorBoard event files.
+    pub tensorboard: bool,
 }
 
 impl OneSeed<'_> {
@@ -115,34 +123,23 @@ impl OneSeed<'_> {
     /// Trains, and writes the model into the seed's folder.
     pub fn train(&self, folder: &Path, resume: bool) -> anyhow::Result<Model> {
         let layout = Layout(folder);
-        let run = RunFolder::create(&layout.seed(self.seed))?;
+        let place = layout.seed(self.seed);
+        let run = RunFolder::create(&place)?;
         run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
-        let bar = console::bar(0, &format!("seed {}", self.seed));
-        let training = self.training(Some(&run), resume);
-        let mut best: Option<f64> = None;
-        let model = training.run(&mut |event| match event {
-            Event::Step {
-                done,
-                total,
-                loss,
-                learning_rate,
-            } => {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-                let best = best.map_or(String::new(), |best| format!(", best {best:.2}"));
-                bar.set_message(format!("loss {loss:.4}, rate {learning_rate:.1e}{best}"));
+        let mut view = View::new(&place, self.recipe.training.epochs, self.seed);
+        let mut events = match self.tensorboard {
+            true => Some(Events::create(&place, resume)?),
+            false => None,
+        };
+        let mut written = Ok(());
+        let model = self.training(Some(&run), resume).run(&mut |event| {
+            if let (Some(events), Ok(())) = (&mut events, &written) {
+                written = events.tell(&event);
             }
-            Event::Resumed { done, .. } => bar.set_position(done as u64),
-            Event::Epoch(record) => {
-                let map = record.validation_map.map(|map| 100.0 * map);
-                best = map.into_iter().chain(best).reduce(f64::max);
-                match console::is_terminal() {
-                    true => bar.println(epoch_line(record, map)),
-                    false => log::info!("{}", epoch_line(record, map)),
-                }
-            }
+            view.show(&event);
         })?;
-        bar.finish_and_clear();
+        written?;
+        view.bar.finish_and_clear();
         model.save(&layout.model(self.seed))?;
         Ok(model)
     }
@@ -167,10 +164,67 @@ impl OneSeed<'_> {
     }
 }
 
+/// What is shown of a training while it runs: a bar and a line an epoch on a terminal, elsewhere the lines alone.
+struct View {
+    bar: ProgressBar,
+    folder: PathBuf,
+    epochs: usize,
+    best: Option<f64>,
+}
+
+impl View {
+    fn new(folder: &Path, epochs: usize, seed: u64) -> Self {
+        Self {
+            bar: console::bar(0, &format!("seed {seed}")),
+            folder: folder.into(),
+            epochs,
+            best: None,
+        }
+    }
+
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Step {
+                done,
+                total,
+                loss,
+                learning_rate,
+            } => {
+                self.bar.set_length(*total as u64);
+                self.bar.set_position(*done as u64);
+                let best = self.best;
+                let best = best.map_or(String::new(), |best| format!(", best {best:.2}"));
+                let message = format!("loss {loss:.4}, rate {learning_rate:.1e}{best}");
+                self.bar.set_message(message);
+            }
+            Event::Resumed { done, .. } => self.bar.set_position(*done as u64),
+            Event::Epoch(record) => {
+                let map = record.validation_map.map(|map| 100.0 * map);
+                self.best = map.into_iter().chain(self.best).reduce(f64::max);
+                let line = epoch_line(record, self.epochs);
+                match console::is_terminal() {
+                    true => self.bar.println(line),
+                    // Several trainings may run at once: their folder tells them apart.
+                    false => console::complain(format_args!("{}: {line}", self.folder.display())),
+                }
+            }
+        }
+    }
+}
+
 /// What an epoch came to.
-fn epoch_line(record: &EpochRecord, validation_map: Option<f64>) -> String {
-    let map = validation_map.map_or(String::new(), |map| format!(", validation mAP {map:.2}"));
-    format!("epoch {}: loss {:.4}{map}", record.epoch, record.loss)
+fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
+    let map = record.validation_map;
+    let map = map.map_or(String::new(), |map| {
+        format!(", validation mAP {:.2}", 100.0 * map)
+    });
+    let EpochRecord {
+        epoch,
+        loss,
+        images_per_second,
+        ..
+    } = record;
+    format!("epoch {epoch} of {epochs}: loss {loss:.4}{map}, {images_per_second:.0} images/s")
 }
 
 fn print_rows(rows: &[Row]) -> anyhow::Result<()> {

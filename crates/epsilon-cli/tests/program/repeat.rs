@@ -1,6 +1,7 @@
 //! The same seed twice gives the same model, byte for byte.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use safetensors::SafeTensors;
 
@@ -43,6 +44,61 @@ fn a_seed_repeats_its_model_and_another_does_not() {
         weights("third/seed-2/model.safetensors") == second,
         "one seed alone is the same as among others"
     );
+}
+
+/// Without a terminal every epoch has a line; TensorBoard's files say the same, and those of a training before are gone.
+#[test]
+fn a_training_tells_of_its_epochs() {
+    let world = World::new();
+    world.edit("recipe.toml", "epochs = 1", "epochs = 2");
+    world.edit("recipe.toml", "[training]", "[training]\nvalidation = 0.25");
+    world.run("train recipe.toml --out run").done();
+    assert!(event_files(&world).is_empty());
+    for _ in 0..2 {
+        let ended = world.run("train recipe.toml --out run --tensorboard");
+        let told = ended.epochs();
+        assert_eq!(told.len(), 2, "{ended:?}");
+        for (line, epoch) in told.iter().zip(1..) {
+            let start = format!("run/seed-1: epoch {epoch} of 2: loss ");
+            assert!(line.starts_with(&start), "{line}");
+            assert!(line.contains(", validation mAP "), "{line}");
+        }
+        let files = event_files(&world);
+        assert_eq!(files.len(), 1, "{files:?}");
+        let events = records(&std::fs::read(&files[0]).unwrap());
+        // The head, three steps of 8 of 18 images in each of the epochs, and a line an epoch.
+        assert_eq!(events.len(), 1 + 2 * (3 + 1));
+        let holds = |part: &str| {
+            let holds = |event: &&Vec<u8>| event.windows(part.len()).any(|w| w == part.as_bytes());
+            events.iter().filter(holds).count()
+        };
+        assert_eq!(holds("brain.Event:2"), 1);
+        assert_eq!(holds("train/loss"), 6);
+        assert_eq!(holds("validation/mAP"), 2);
+    }
+    world
+        .run("train recipe.toml --out run --tensorboard --resume")
+        .done();
+    assert_eq!(event_files(&world).len(), 2, "what was resumed is kept");
+}
+
+/// The event files of the first seed.
+fn event_files(world: &World) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(world.path("run/seed-1")).unwrap();
+    let files = files.map(|entry| entry.unwrap().path());
+    let is_event = |path: &PathBuf| path.to_string_lossy().contains("events.out.tfevents.");
+    files.filter(is_event).collect()
+}
+
+/// The messages of an event file.
+fn records(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<8>() {
+        let length = u64::from_le_bytes(*length) as usize;
+        records.push(rest[4..][..length].to_vec());
+        bytes = &rest[4 + length + 4..];
+    }
+    records
 }
 
 /// A training begun anew is never resumed from the checkpoint of the one before it.

@@ -295,6 +295,7 @@ impl Bench<'_> {
             store: self.store,
             device: self.device,
             seed,
+            tensorboard: false,
         }
     }
 
