@@ -34,6 +34,7 @@ pub mod files;
 mod images;
 mod input;
 mod protocol;
+mod reliability;
 mod report;
 mod standardise;
 mod table;
@@ -49,6 +50,7 @@ pub use evaluation::{
 };
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
+pub use reliability::{ReliabilityBin, reliability};
 pub use report::{Comparison, Protocols};
 pub use standardise::standardise;
 pub use table::{InMemory, Table};

@@ -15,13 +15,14 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, BackboneError, BackboneInfo};
+use crate::calibration::Judged;
 use crate::dataset::{Dataset, DatasetError, Split, Summary};
 use crate::features::{
     self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
 use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
-use crate::model::{Card, Model, ModelError, Scorer};
+use crate::model::{self, Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
 use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
@@ -506,22 +507,12 @@ pub fn score(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Scored, ExperimentError> {
-    model.check_backbone(&store.manifest().header.backbone)?;
-    let images = prepared.examples(store, Split::Test);
-    if images.is_empty() {
-        return Err(ExperimentError::NoImages {
-            store: store.dir().into(),
-            split: "test",
-        });
-    }
+    let images = test_images(model, prepared, store)?;
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let dataset = &prepared.dataset;
     let vocabulary = model.card.method.vocabulary();
-    let labels = match vocabulary {
-        Vocabulary::Seen => dataset.seen,
-        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
-    };
-    let vectors = prepared.vectors.select(&(0..labels).collect::<Vec<_>>());
+    let vectors = scored_labels(model, prepared);
+    let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let unseen_alone = match vocabulary {
@@ -540,6 +531,85 @@ pub fn score(
         scores,
         unseen_alone,
         targets: dense(dataset, &images, labels),
+    })
+}
+
+/// The test images that have tokens.
+fn test_images(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+) -> Result<Vec<Example>, ExperimentError> {
+    model.check_backbone(&store.manifest().header.backbone)?;
+    let images = prepared.examples(store, Split::Test);
+    if images.is_empty() {
+        return Err(ExperimentError::NoImages {
+            store: store.dir().into(),
+            split: "test",
+        });
+    }
+    Ok(images)
+}
+
+/// Those of a data set's labels that the method can score.
+fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
+    let dataset = &prepared.dataset;
+    let labels = match model.card.method.vocabulary() {
+        Vocabulary::Seen => dataset.seen,
+        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
+    };
+    prepared.vectors.select(&(0..labels).collect::<Vec<_>>())
+}
+
+/// What a model makes of a data set's test images, on the scale that its calibration is fitted on.
+pub struct Standardised {
+    scores: Vec<f32>,
+    truths: Vec<i8>,
+    labels: Vec<String>,
+    seen: Vec<bool>,
+}
+
+impl Standardised {
+    /// Scores, truths and labels.
+    pub fn judged(&self) -> Judged<'_> {
+        Judged {
+            scores: &self.scores,
+            truths: &self.truths,
+            labels: &self.labels,
+            seen: &self.seen,
+        }
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.truths.len() / self.labels.len()
+    }
+}
+
+/// Scores the test images that have tokens, and standardises each image's scores over those of the model's own labels.
+///
+/// # Errors
+/// As [`score`].
+pub fn standardised(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Standardised, ExperimentError> {
+    let images = test_images(model, prepared, store)?;
+    let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+    let vectors = scored_labels(model, prepared);
+    let own = model.own_labels();
+    let scorer = model.scorer(&vectors.followed_by(&own), device)?;
+    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let known = &model.card.labels[..model.card.seen];
+    let labels = vectors.names();
+    Ok(Standardised {
+        scores: model::standardised(&scores, labels.len(), own.len()),
+        truths: dense(&prepared.dataset, &images, labels.len()),
+        seen: labels.iter().map(|label| known.contains(label)).collect(),
+        labels: labels.to_vec(),
     })
 }
 

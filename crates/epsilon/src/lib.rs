@@ -11,6 +11,7 @@ mod files;
 mod kernels;
 
 pub mod backbone;
+pub mod calibration;
 pub mod comparison;
 pub mod dataset;
 pub mod device;

@@ -3,7 +3,7 @@
 //! Tensors are the method's weights under their own names (`weight.NAME`) and `label_vectors [C, d_w]`; everything
 //! else is JSON under the metadata key `epsilon.model`. The file is enough to score new photographs for new labels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::BackboneInfo;
+use crate::calibration::{Calibration, Judge};
 use crate::features::TokenStore;
 use crate::files;
 use crate::labels::{LabelError, LabelVectors};
@@ -103,6 +104,9 @@ pub struct Card {
     pub protocol: String,
     /// Seed of its training.
     pub seed: u64,
+    /// Probabilities and thresholds, once it is calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
 }
 
 /// A trained model.
@@ -141,6 +145,7 @@ impl Card {
             recipe,
             protocol,
             seed,
+            calibration: None,
         }
     }
 }
@@ -337,26 +342,141 @@ pub struct Ranked {
     pub score: f32,
     /// Whether the model was trained on it.
     pub seen: bool,
+    /// How probable it is, where the model is calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// Whether it is probable enough to be kept, where the model is calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<bool>,
 }
 
-impl Model {
-    /// The `top` best of these labels, best first; equal scores keep the labels' order.
-    pub fn rank(&self, labels: &LabelVectors, scores: &[f32], top: usize) -> Vec<Ranked> {
-        let mut order: Vec<usize> = (0..labels.len().min(scores.len())).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        let seen = &self.card.labels[..self.card.seen];
-        order
-            .into_iter()
-            .take(top)
-            .map(|label| {
-                let name = &labels.names()[label];
-                Ranked {
-                    name: name.clone(),
-                    score: scores[label],
-                    seen: seen.contains(name),
-                }
-            })
-            .collect()
+/// Ranks a fixed list of labels for images: by their probability where the model is calibrated, otherwise by their score.
+pub struct Ranker<'a> {
+    labels: LabelVectors,
+    seen: Vec<bool>,
+    judges: Option<Vec<Judge>>,
+    scorer: Scorer<'a>,
+}
+
+impl<'a> Ranker<'a> {
+    /// One for these labels of a model.
+    ///
+    /// # Errors
+    /// As [`Model::scorer`].
+    pub fn new(
+        model: &'a Model,
+        labels: LabelVectors,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let calibration = model.card.calibration.as_ref();
+        let scorer = match calibration {
+            // Behind them the model's own labels, over whose scores those of an image are standardised.
+            Some(_) => model.scorer(&labels.followed_by(&model.own_labels()), device)?,
+            None => model.scorer(&labels, device)?,
+        };
+        let known: HashSet<&String> = model.card.labels[..model.card.seen].iter().collect();
+        let seen: Vec<bool> = labels.names().iter().map(|n| known.contains(n)).collect();
+        let judges = calibration.map(|calibration| {
+            let both = labels.names().iter().zip(&seen);
+            both.map(|(name, &seen)| calibration.judge(name, seen))
+                .collect()
+        });
+        Ok(Self {
+            labels,
+            seen,
+            judges,
+            scorer,
+        })
+    }
+
+    /// The labels, with their vectors.
+    pub fn labels(&self) -> &LabelVectors {
+        &self.labels
+    }
+
+    /// All labels of each image, best first; equal ones keep their order. Tokens `[images, N, D]` and global vectors
+    /// `[images, Dims::global_width()]` are row-major.
+    pub fn rank(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<Vec<Ranked>> {
+        let scores = self.scorer.score(images, tokens, global);
+        let rows = scores.chunks_exact(self.scorer.count);
+        rows.map(|row| self.ranked(row)).collect()
+    }
+
+    /// The same of stored images.
+    pub fn rank_rows(&self, store: &TokenStore, rows: &[usize]) -> Vec<Vec<Ranked>> {
+        let parts = rows.chunks(SCORE_BATCH);
+        let ranked = parts.map(|part| {
+            let (tokens, global) = read(store, part);
+            self.rank(part.len(), tokens, global)
+        });
+        ranked.flatten().collect()
+    }
+
+    /// Where the method looked in one image to score one of the labels, as [`Scorer::maps`].
+    pub fn maps(&self, tokens: Vec<f32>, global: Vec<f32>, label: usize) -> Vec<LabelMap> {
+        self.scorer.maps(tokens, global, label)
+    }
+
+    fn ranked(&self, scores: &[f32]) -> Vec<Ranked> {
+        let (asked, own) = scores.split_at(self.labels.len());
+        let judged = self.judges.as_ref().map(|judges| {
+            let standard = Standard::of(own);
+            let judged = judges.iter().zip(asked).map(|(judge, &score)| {
+                let probability = judge.probability(standard.score(score));
+                (probability as f32, judge.keeps(probability))
+            });
+            judged.collect::<Vec<_>>()
+        });
+        let mut order: Vec<usize> = (0..asked.len()).collect();
+        order.sort_by(|&a, &b| match &judged {
+            Some(judged) => judged[b].0.total_cmp(&judged[a].0),
+            None => asked[b].total_cmp(&asked[a]),
+        });
+        let ranked = order.into_iter().map(|label| Ranked {
+            name: self.labels.names()[label].clone(),
+            score: asked[label],
+            seen: self.seen[label],
+            probability: judged.as_ref().map(|judged| judged[label].0),
+            kept: judged.as_ref().map(|judged| judged[label].1),
+        });
+        ranked.collect()
+    }
+}
+
+/// Standardised scores z of labels, row-major `[images, labels]`, for [`calibration`]: raw ones of the labels, then those of the
+/// model's own labels behind them, in each of the rows.
+pub(crate) fn standardised(scores: &[f32], labels: usize, own: usize) -> Vec<f32> {
+    let rows = scores.chunks_exact(labels + own);
+    let rows = rows.flat_map(|row| {
+        let (asked, own) = row.split_at(labels);
+        let standard = Standard::of(own);
+        asked.iter().map(move |&score| standard.score(score) as f32)
+    });
+    rows.collect()
+}
+
+/// Mean and standard deviation of an image's scores of the model's own labels.
+#[derive(Clone, Copy)]
+struct Standard {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Standard {
+    fn of(scores: &[f32]) -> Self {
+        let count = scores.len() as f64;
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
+        let squares = scores.iter().map(|&s| (f64::from(s) - mean).powi(2));
+        let deviation = (squares.sum::<f64>() / count).sqrt();
+        Self { mean, deviation }
+    }
+
+    /// 0 where all scores are equal.
+    fn score(self, score: f32) -> f64 {
+        match self.deviation > 0.0 {
+            true => (f64::from(score) - self.mean) / self.deviation,
+            false => 0.0,
+        }
     }
 }
 

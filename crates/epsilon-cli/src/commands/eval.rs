@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use epsilon::dataset::{Split, table};
 use epsilon::experiment::{self, Figures};
-use epsilon::features::TokenStore;
 use epsilon::labels::read_names;
 use epsilon::model::Model;
-use epsilon::recipe::{EvaluationSettings, Recipe};
+use epsilon::recipe::EvaluationSettings;
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
@@ -84,20 +83,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
-    let recipe = match &args.data {
-        Some(path) => Recipe::read(path)?,
-        None => serde_json::from_value(model.card.recipe.clone())
-            .with_context(|| format!("{}: its recipe", path.display()))?,
-    };
-    let run = path.parent().and_then(|seed| seed.parent());
-    let beside = run.map(|run| run.join("tokens")).unwrap_or_default();
-    let own = recipe.features.store.clone().unwrap_or(beside);
-    let store = TokenStore::open(args.store.as_ref().unwrap_or(&own))
-        .context("give the model's token store with --store")?;
-    let prepared = match run {
-        Some(run) if args.data.is_none() => experiment::prepare_in(&recipe, run)?,
-        _ => experiment::prepare(&recipe)?,
-    };
+    let (recipe, prepared, store) =
+        super::data(&model, path, args.data.as_deref(), args.store.as_deref())?;
     let mut settings = recipe.evaluation;
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);

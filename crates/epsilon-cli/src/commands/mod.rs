@@ -2,10 +2,12 @@
 
 pub mod backbone;
 pub mod bench;
+pub mod calibrate;
 pub mod embed;
 pub mod eval;
 pub mod explain;
 pub mod extract;
+mod keep;
 pub mod predict;
 pub mod prepare;
 pub mod quickstart;
@@ -23,6 +25,7 @@ use epsilon::backbone::{self as networks, Backbone};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Layout, Prepared};
 use epsilon::features::{Part, TokenStore};
+use epsilon::model::Model;
 use epsilon::recipe::{BackboneSettings, Recipe};
 
 use crate::console;
@@ -64,6 +67,36 @@ impl Place {
 pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
     let name = recipe.file_stem().unwrap_or_default();
     out.map_or_else(|| Path::new("runs").join(name), PathBuf::from)
+}
+
+/// The recipe that a model was trained with.
+pub fn recipe_of(model: &Model, path: &Path) -> anyhow::Result<Recipe> {
+    serde_json::from_value(model.card.recipe.clone())
+        .with_context(|| format!("{}: its recipe", path.display()))
+}
+
+/// The labelled images of the model in this file, or those of another recipe: the recipe, its data set, and the tokens,
+/// which are looked for beside the model unless `store` says where they are.
+pub fn data(
+    model: &Model,
+    path: &Path,
+    other: Option<&Path>,
+    store: Option<&Path>,
+) -> anyhow::Result<(Recipe, Prepared, TokenStore)> {
+    let recipe = match other {
+        Some(path) => Recipe::read(path)?,
+        None => recipe_of(model, path)?,
+    };
+    let run = path.parent().and_then(|seed| seed.parent());
+    let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
+    let own = recipe.features.store.clone().unwrap_or(beside);
+    let store = TokenStore::open(store.unwrap_or(&own))
+        .context("give the images' token store with --store")?;
+    let prepared = match run {
+        Some(run) if other.is_none() => experiment::prepare_in(&recipe, run)?,
+        _ => experiment::prepare(&recipe)?,
+    };
+    Ok((recipe, prepared, store))
 }
 
 /// Makes sure that a recipe's tokens are there, or those of one part of its images, extracting what is missing; tells

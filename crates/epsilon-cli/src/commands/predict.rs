@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use epsilon::image::{self, Limits};
 use epsilon::labels;
-use epsilon::model::{Ranked, Scorer};
+use epsilon::model::{Ranked, Ranker};
 use serde::Serialize;
 
+use super::keep::KeepArgs;
 use super::trained::{Trained, TrainedArgs};
 use crate::{Outcome, console};
 
@@ -21,13 +22,15 @@ pub struct Args {
     /// Words to rank, one a line [default: the model's own labels].
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// How many labels to show.
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    top: usize,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
+
+/// Labels that are shown of a model without thresholds.
+const USUAL: usize = 10;
 
 #[derive(Serialize)]
 struct Prediction {
@@ -36,21 +39,18 @@ struct Prediction {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    anyhow::ensure!(args.top > 0, "--top 0: give at least 1");
     let trained = args.trained.load()?;
+    let keep = args.keep.of(&trained.model, Some(USUAL))?;
     let words = args.labels.as_deref().map(labels::read_names).transpose()?;
     let vectors = trained.wanted(words.as_deref())?;
-    let scorer = trained.model.scorer(&vectors, &trained.device)?;
+    let ranker = Ranker::new(&trained.model, vectors, &trained.device)?;
     let mut predictions = Vec::new();
     for photo in &args.photos {
-        match scores(photo, &trained, &scorer) {
-            Ok(scores) => {
-                let labels = trained.model.rank(&vectors, &scores, args.top);
-                predictions.push(Prediction {
-                    photo: photo.clone(),
-                    labels,
-                });
-            }
+        match ranked(photo, &trained, &ranker) {
+            Ok(ranked) => predictions.push(Prediction {
+                photo: photo.clone(),
+                labels: keep.keep(ranked),
+            }),
             Err(error) => console::name_failure(console::explain(&error)),
         }
     }
@@ -69,11 +69,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Scores of one photograph.
-fn scores(photo: &Path, trained: &Trained, scorer: &Scorer) -> anyhow::Result<Vec<f32>> {
+/// The labels of one photograph.
+fn ranked(photo: &Path, trained: &Trained, ranker: &Ranker) -> anyhow::Result<Vec<Ranked>> {
     let picture = image::open(photo, &Limits::default())?;
     let features = trained.features(&picture)?;
-    Ok(scorer.score(1, features.tokens, features.global))
+    let ranked = ranker.rank(1, features.tokens, features.global);
+    Ok(ranked.into_iter().flatten().collect())
 }
 
 fn print(prediction: &Prediction) -> anyhow::Result<()> {
@@ -86,11 +87,14 @@ fn print(prediction: &Prediction) -> anyhow::Result<()> {
         .unwrap_or(0);
     for (rank, label) in prediction.labels.iter().enumerate() {
         let mark = if label.seen { "" } else { "  unseen" };
+        let value = match label.probability {
+            Some(probability) => format!("{:>6.1} %", 100.0 * probability),
+            None => format!("{:>8.4}", label.score),
+        };
         console::print(format_args!(
-            "{:>4}  {:<width$}  {:>8.4}{mark}",
+            "{:>4}  {:<width$}  {value}{mark}",
             rank + 1,
             label.name,
-            label.score
         ))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::experiment::{self, Figures, Layout, Prepared};
 use epsilon::features::TokenStore;
 use epsilon::methods::{Kind, Random, Ridge};
-use epsilon::model::Model;
+use epsilon::model::{Model, Ranker};
 use epsilon::pretraining;
 use epsilon::recipe::Recipe;
 use epsilon_metrics::SplitEvaluation;
@@ -155,7 +155,7 @@ fn print_pictures(
     device: &epsilon::burn::tensor::Device,
 ) -> anyhow::Result<()> {
     let dataset = &prepared.dataset;
-    let scorer = model.scorer(&prepared.vectors, device)?;
+    let ranker = Ranker::new(model, prepared.vectors.clone(), device)?;
     let with_unseen = dataset.rows(Split::Test).into_iter().filter(|&row| {
         dataset
             .labels
@@ -167,14 +167,14 @@ fn print_pictures(
         let Some(stored) = store.row_of(id) else {
             continue;
         };
-        let scores = scorer.score_rows(store, &[stored], &mut |_| {});
+        let ranked = ranker.rank_rows(store, &[stored]).into_iter().flatten();
         let truth: Vec<&str> = dataset
             .labels
             .positives(row)
             .map(|label| dataset.names[label].as_str())
             .collect();
         console::print(format_args!("\n{id}: {}", truth.join(", ")))?;
-        for (rank, label) in model.rank(&prepared.vectors, &scores, 5).iter().enumerate() {
+        for (rank, label) in ranked.take(5).enumerate() {
             let hit = if truth.contains(&label.name.as_str()) {
                 "*"
             } else {

@@ -427,6 +427,19 @@ impl LabelVectors {
         }
     }
 
+    /// These labels and then others of the same width, to be scored together; a name may stand in both.
+    ///
+    /// # Panics
+    /// If the widths differ.
+    pub(crate) fn followed_by(&self, others: &Self) -> Self {
+        assert_eq!(self.dim, others.dim);
+        Self {
+            names: [&self.names[..], &others.names].concat(),
+            dim: self.dim,
+            values: [&self.values[..], &others.values].concat(),
+        }
+    }
+
     /// The labels at `indices`, in that order.
     ///
     /// # Panics

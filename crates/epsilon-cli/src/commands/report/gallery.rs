@@ -10,8 +10,7 @@ use epsilon::experiment::Prepared;
 use epsilon::explain::{heat, overlay};
 use epsilon::features::TokenStore;
 use epsilon::image::{Limits, RgbImage, open};
-use epsilon::labels::LabelVectors;
-use epsilon::model::{Model, Scorer};
+use epsilon::model::{Model, Ranked, Ranker};
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, thumbnail};
 
@@ -33,8 +32,7 @@ pub fn gallery(
     count: usize,
 ) -> anyhow::Result<(String, usize)> {
     let device = epsilon::device::device("cpu")?;
-    let vectors = model.own_labels();
-    let scorer = model.scorer(&vectors, &device)?;
+    let ranker = Ranker::new(model, model.own_labels(), &device)?;
     let dataset = &prepared.dataset;
     let mut html = String::from("<ul class=\"gallery\">\n");
     let mut failed = 0;
@@ -52,13 +50,7 @@ pub fn gallery(
             Ok(photo) => {
                 let photo = small(&photo);
                 html.push_str(&entry(
-                    (model, &vectors),
-                    &scorer,
-                    store,
-                    stored,
-                    &photo,
-                    &record.id,
-                    &truth,
+                    model, &ranker, store, stored, &photo, &record.id, &truth,
                 )?);
             }
             Err(error) => {
@@ -74,8 +66,8 @@ pub fn gallery(
 }
 
 fn entry(
-    (model, vectors): (&Model, &LabelVectors),
-    scorer: &Scorer<'_>,
+    model: &Model,
+    ranker: &Ranker<'_>,
     store: &TokenStore,
     stored: usize,
     photo: &RgbImage,
@@ -86,11 +78,12 @@ fn entry(
     let mut global = vec![0.0; store.global_dim()];
     store.read_tokens(stored, &mut tokens);
     store.read_global(stored, &mut global);
-    let scores = scorer.score(1, tokens.clone(), global.clone());
-    let ranked = model.rank(vectors, &scores, SHOWN);
+    let ranked = ranker.rank(1, tokens.clone(), global.clone());
+    let ranked: Vec<Ranked> = ranked.into_iter().flatten().take(SHOWN).collect();
     let best = ranked.first().context("a model without labels")?;
-    let place = vectors.names().iter().position(|name| *name == best.name);
-    let maps = scorer.maps(tokens, global, place.unwrap_or_default());
+    let names = ranker.labels().names();
+    let place = names.iter().position(|name| *name == best.name);
+    let maps = ranker.maps(tokens, global, place.unwrap_or_default());
     let mut html = format!(
         "<li><div class=\"pictures\">{}",
         picture(photo, &format!("{id}: {}", truth.join(", ")))?
@@ -115,7 +108,11 @@ fn entry(
         } else {
             name
         };
-        let _ = write!(html, "<li>{name} {:.2}</li>", label.score);
+        let value = match label.probability {
+            Some(probability) => format!("{:.0} %", 100.0 * probability),
+            None => format!("{:.2}", label.score),
+        };
+        let _ = write!(html, "<li>{name} {value}</li>");
     }
     html.push_str("</ol></li>\n");
     Ok(html)

@@ -7,12 +7,13 @@ mod page;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use epsilon::experiment::{self, Figures, Layout, Prepared};
+use epsilon::calibration::Calibration;
+use epsilon::experiment::{self, Figures, Layout, Prepared, Standardised};
 use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon::training::EpochRecord;
-use epsilon_metrics::{Evaluation, precision_recall};
+use epsilon_metrics::{Evaluation, precision_recall, reliability};
 
 use super::train::mean_and_deviation;
 use crate::{Outcome, console};
@@ -21,6 +22,8 @@ use page::Page;
 
 /// Labels of the lists of best and of worst ones.
 const LISTED: usize = 15;
+/// Bins of a reliability curve.
+const BINS: usize = 10;
 /// Points of a precision-recall curve.
 const POINTS: usize = 200;
 
@@ -65,9 +68,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .collect::<Result<_, _>>()?;
     let first = &runs[0];
     let device = epsilon::device::device("cpu")?;
-    let model = Model::load(&Layout(&first.folder).model(first.seeds[0].seed), &device)?;
-    let recipe: Recipe = serde_json::from_value(model.card.recipe.clone())
-        .with_context(|| format!("{}: its recipe", first.folder.display()))?;
+    let path = Layout(&first.folder).model(first.seeds[0].seed);
+    let model = Model::load(&path, &device)?;
+    let recipe = super::recipe_of(&model, &path)?;
     let store = store(args.store.as_deref(), &recipe, &first.folder)?;
     let prepared = experiment::prepare(&recipe)?;
 
@@ -83,6 +86,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })?;
     bar.finish_and_clear();
     precision_recall_curves(&mut page, &scored)?;
+    if let Some(calibration) = &model.card.calibration {
+        let shown = experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| {})?;
+        reliability_curves(&mut page, calibration, &shown)?;
+    }
     let mut failed = 0;
     if args.photos > 0 {
         let (html, broken) = gallery::gallery(&model, &prepared, &store, args.photos)?;
@@ -494,6 +501,82 @@ fn precision_recall_curves(page: &mut Page, scored: &experiment::Scored) -> anyh
     let svg = charts::lines(title, ["recall, percent", "precision, percent"], &series)?;
     page.figure(title, &svg);
     Ok(())
+}
+
+/// Whether what the model calls probable comes true as often.
+fn reliability_curves(
+    page: &mut Page,
+    calibration: &Calibration,
+    shown: &Standardised,
+) -> anyhow::Result<()> {
+    let judged = shown.judged();
+    let percent = |share: f64| 100.0 * share;
+    let sides = [("seen labels", true), ("unseen labels", false)];
+    let curves = sides.map(|(name, seen)| {
+        let bins = reliability(calibration.predictions(&judged, seen), BINS);
+        let points = bins.iter();
+        let points = points.map(|bin| (percent(bin.predicted), percent(bin.observed)));
+        let series = Series {
+            name: name.into(),
+            points: points.collect(),
+        };
+        (series, bins)
+    });
+    page.section("Calibration");
+    page.paragraph(&format!(
+        "Probabilities and thresholds were fitted on {}; the curve is over this run's {} test images. Where these are the same \
+         images, it shows how well the curve could be fitted, not how it will do on others.",
+        calibration.on,
+        shown.images()
+    ));
+    let rows = curves.iter().flat_map(|(series, bins)| {
+        bins.iter().map(|bin| {
+            vec![
+                series.name.clone(),
+                format!("{:.1}", percent(bin.predicted)),
+                format!("{:.1}", percent(bin.observed)),
+                bin.count.to_string(),
+            ]
+        })
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let title = "Reliability: how often labels of a probability are true";
+    let mut series = vec![Series {
+        name: "as predicted".into(),
+        points: vec![(0.0, 0.0), (100.0, 100.0)],
+    }];
+    series.extend(curves.map(|(series, _)| series));
+    series.retain(|series| series.points.len() > 1);
+    let axes = ["predicted, percent", "true, percent"];
+    page.figure(title, &charts::lines(title, axes, &series)?);
+    let head = ["labels", "predicted, percent", "true, percent", "pairs"].map(String::from);
+    let pairs = "The same as numbers, and how many pairs of an image and a label they rest on";
+    page.details(pairs, &page::table(pairs, &head, &rows));
+    page.details("Thresholds", &thresholds(calibration));
+    Ok(())
+}
+
+/// From which probability on labels are kept.
+fn thresholds(calibration: &Calibration) -> String {
+    let threshold = |threshold: Option<f64>| match threshold {
+        Some(threshold) => format!("{:.1}", 100.0 * threshold),
+        None => "never".into(),
+    };
+    let own = calibration.labels.iter().map(|own| {
+        let count = own.positives.to_string();
+        vec![own.label.clone(), count, threshold(own.threshold)]
+    });
+    let sides = [
+        ("other seen labels", calibration.seen),
+        ("other unseen labels, and any word", calibration.unseen),
+    ];
+    let sides = sides.map(|(name, side)| {
+        let count = side.positives.to_string();
+        vec![name.to_string(), count, threshold(side.threshold)]
+    });
+    let rows: Vec<Vec<String>> = sides.into_iter().chain(own).collect();
+    let head = ["label", "positives", "kept from, percent"].map(String::from);
+    page::table("Thresholds", &head, &rows)
 }
 
 fn data(page: &mut Page, prepared: &Prepared, recipe: &Recipe) -> anyhow::Result<()> {

@@ -1,0 +1,119 @@
+//! `epsilon calibrate`: probabilities and thresholds for a trained model, kept in its file.
+
+use std::path::PathBuf;
+
+use epsilon::calibration::{BothSides, Calibration, Kept, Rule, Side, held_out};
+use epsilon::experiment::{self, Standardised};
+use epsilon::model::Model;
+use serde::Serialize;
+
+use crate::{Outcome, console};
+
+/// Give a model probabilities, and a threshold for every label that labelled images show often enough, one for the other
+/// seen and one for the unseen labels. They are kept in the model's file, where `tag` and `predict` find them.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model.
+    model: PathBuf,
+    /// The labelled images: the recipe whose test images serve [default: the model's own].
+    #[arg(long, value_name = "RECIPE")]
+    on: Option<PathBuf>,
+    /// The token store [default: the `tokens` folder of the model's run].
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// Choose the lowest thresholds at which so large a share of what is kept is true (0 to 1) [default: where F1 is best].
+    #[arg(long, value_name = "P")]
+    precision: Option<f64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Result {
+    calibration: Calibration,
+    /// What thresholds keep of images that they were not chosen on.
+    held_out: Option<BothSides>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let rule = args.precision.map_or(Rule::BestF1, Rule::Precision);
+    let device = epsilon::device::device("cpu")?;
+    let mut model = Model::load(&args.model, &device)?;
+    let (standardised, on) = score(&args, &model)?;
+    let judged = standardised.judged();
+    let calibration = Calibration::fit(&judged, rule, on)?;
+    let held_out = held_out(&judged, rule);
+    model.card.calibration = Some(calibration.clone());
+    model.save(&args.model)?;
+    let result = Result {
+        calibration,
+        held_out,
+    };
+    match args.json {
+        true => console::print_json(&result)?,
+        false => print(&result)?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Standardised scores of the images to calibrate on, and what these are.
+fn score(args: &Args, model: &Model) -> anyhow::Result<(Standardised, String)> {
+    let (other, store) = (args.on.as_deref(), args.store.as_deref());
+    let (_, prepared, store) = super::data(model, &args.model, other, store)?;
+    let device = epsilon::device::device("cpu")?;
+    let bar = console::bar(0, "measure");
+    let standardised =
+        experiment::standardised(model, &prepared, &store, &device, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        })?;
+    bar.finish_and_clear();
+    let of = match &args.on {
+        Some(path) => path.display().to_string(),
+        None => "the model's recipe".into(),
+    };
+    let on = format!("{} test images of {of}", standardised.images());
+    Ok((standardised, on))
+}
+
+fn print(result: &Result) -> anyhow::Result<()> {
+    let Result {
+        calibration,
+        held_out,
+    } = result;
+    let rule = match calibration.rule {
+        Rule::BestF1 => "best F1".to_string(),
+        Rule::Precision(precision) => format!("precision of at least {:.0} %", 100.0 * precision),
+    };
+    console::print(format_args!("on {}; rule: {rule}\n", calibration.on))?;
+    let line = |name: &str, cells: [String; 2]| {
+        console::print(format_args!("{name:<34}{:>10}{:>10}", cells[0], cells[1]))
+    };
+    let sides = [&calibration.seen, &calibration.unseen];
+    line("", ["seen".into(), "unseen".into()])?;
+    line("labels shown", sides.map(|side| side.labels.to_string()))?;
+    line("positives", sides.map(|side| side.positives.to_string()))?;
+    let own = |seen: bool| {
+        let labels = calibration.labels.iter();
+        labels.filter(|own| own.seen == seen).count().to_string()
+    };
+    line("labels with their own threshold", [true, false].map(own))?;
+    let threshold = |side: &Side| match side.threshold {
+        Some(threshold) => format!("{:.1} %", 100.0 * threshold),
+        None => "none".into(),
+    };
+    line("threshold of the others", sides.map(threshold))?;
+    let Some(held_out) = held_out else {
+        return Ok(());
+    };
+    console::print("\nkept of images that thresholds were not chosen on (halves in turn)")?;
+    let sides = [held_out.seen, held_out.unseen];
+    let percent = |of: fn(&Kept) -> Option<f64>| {
+        sides.map(|side| of(&side).map_or("-".into(), |share| format!("{:.1}", 100.0 * share)))
+    };
+    line("precision (%)", percent(Kept::precision))?;
+    line("recall (%)", percent(Kept::recall))?;
+    line("F1 (%)", percent(Kept::f1))?;
+    Ok(())
+}
