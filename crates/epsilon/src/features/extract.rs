@@ -4,30 +4,24 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
 use std::time::Instant;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use safetensors::tensor::TensorView;
 use serde::{Deserialize, Serialize};
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use thiserror::Error;
 
+use super::pipeline::{ReadItem, decode, decoded, usual_batch};
 use super::store::{
     Failure, Header, JOURNAL, MANIFEST, Manifest, PartOf, Shard, StoreError, TokenType, VERSION,
     read_manifest, shard_name,
 };
 use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
 use crate::files::{self, sha256};
-use crate::image::{self, Limits, Preprocess};
-
-/// Decoded images that one thread may be ahead of the backbone.
-const AHEAD: usize = 8;
+use crate::image::Limits;
 
 /// One of several equal parts of a list of images, so that several machines can share an extraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,29 +100,6 @@ impl Default for ExtractOptions {
             part: None,
         }
     }
-}
-
-/// The most images a batch holds unless told otherwise: more do not make the backbone faster.
-const USUAL_BATCH: usize = 32;
-
-/// Images a batch holds where nothing is said: as many as fit, pixels and tokens, into an eighth of the memory that is
-/// free, at most 32, at least one a thread. What comes out does not depend on it.
-pub fn usual_batch(info: &BackboneInfo) -> usize {
-    let memory = System::new_with_specifics(
-        RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
-    );
-    let limit = memory.cgroup_limits().map(|limits| limits.free_memory);
-    let free = memory.available_memory().min(limit.unwrap_or(u64::MAX));
-    batch_for(info, free, rayon::current_num_threads())
-}
-
-fn batch_for(info: &BackboneInfo, free: u64, threads: usize) -> usize {
-    // The backbone's own working memory for an image is of the size of a few layers' tokens.
-    const LAYERS: usize = 8;
-    let image = 4 * (info.preprocess.len() + LAYERS * info.tokens * info.dim);
-    let most = (free / 8 / image.max(1) as u64).min(USUAL_BATCH as u64) as usize;
-    // Whole rounds of all threads.
-    (most / threads * threads).max(threads)
 }
 
 /// How far an extraction is.
@@ -265,7 +236,7 @@ pub(crate) fn extract_from(
     let most = options
         .batch
         .unwrap_or_else(|| usual_batch(backbone.info()));
-    decoded(rest, read, options, |images| {
+    decoded(rest, read, options.decoders, |images| {
         let mut batch = Batch::default();
         for (offset, (id, _)) in rest.iter().enumerate() {
             match images.next(offset) {
@@ -407,63 +378,6 @@ impl Batch {
         self.ids.push(id.into());
         self.pixels.extend_from_slice(pixels);
     }
-}
-
-/// A preprocessed image, or why it could not be read.
-type Decoded = Result<Vec<f32>, String>;
-
-/// Reads one item, by its id and file.
-type ReadItem<'a> = dyn Fn(&str, &Path) -> Decoded + Sync + 'a;
-
-/// Decoded images, in order: image `i` comes from thread `i % threads`.
-struct Images {
-    channels: Vec<Receiver<Decoded>>,
-}
-
-impl Images {
-    fn next(&self, index: usize) -> Decoded {
-        let channel = &self.channels[index % self.channels.len()];
-        channel
-            .recv()
-            .unwrap_or_else(|_| Err("its decoding thread has ended".into()))
-    }
-}
-
-/// Runs `consume` while threads decode `items` ahead of it.
-fn decoded<T>(
-    items: &[(String, PathBuf)],
-    read: &ReadItem,
-    options: &ExtractOptions,
-    consume: impl FnOnce(Images) -> T,
-) -> T {
-    thread::scope(|scope| {
-        let channels = (0..options.decoders)
-            .map(|first| {
-                let (sender, receiver) = sync_channel(AHEAD);
-                scope.spawn(move || {
-                    for (id, path) in items.iter().skip(first).step_by(options.decoders) {
-                        // The receiver is gone when the run has failed.
-                        if sender.send(read(id, path)).is_err() {
-                            break;
-                        }
-                    }
-                });
-                receiver
-            })
-            .collect();
-        consume(Images { channels })
-    })
-}
-
-fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> Decoded {
-    // A panic in a decoder costs its image, not a run of hours.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let image = image::open(path, limits).map_err(|error| error.to_string())?;
-        let mut pixels = vec![0.0; preprocess.len()];
-        preprocess.apply(&image, &mut pixels);
-        Ok(pixels)
-    }));
-    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", path.display())))
 }
 
 /// One line of the journal: a shard that is on disk.
@@ -786,7 +700,7 @@ mod tests {
     use super::super::TokenStore;
     use super::*;
     use crate::backbone::Precision;
-    use crate::image::{Fit, RgbImage};
+    use crate::image::{Fit, Preprocess, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
     struct Means {
@@ -1158,18 +1072,6 @@ mod tests {
             let error = text.parse::<Part>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")), "{error}");
         }
-    }
-
-    #[test]
-    fn a_batch_fits_the_memory_in_whole_rounds() {
-        let info = means().info;
-        let image = 4 * (3 * 4 * 4 + 8 * 2 * 3);
-        let free = |images: u64| 8 * images * image;
-        assert_eq!(batch_for(&info, free(1000), 2), 32);
-        assert_eq!(batch_for(&info, free(1000), 5), 30);
-        assert_eq!(batch_for(&info, free(9), 4), 8);
-        assert_eq!(batch_for(&info, 0, 4), 4);
-        assert!(usual_batch(&info) >= 1);
     }
 
     fn part(text: &str) -> ExtractOptions {
