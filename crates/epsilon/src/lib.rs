@@ -20,6 +20,7 @@ pub mod explain;
 pub mod features;
 pub mod image;
 pub mod labels;
+pub mod library;
 pub mod loss;
 pub mod methods;
 pub mod model;
