@@ -262,6 +262,25 @@ impl Model {
         ))
     }
 
+    /// SHA-256, in hexadecimal, of what decides its scores: the method, the backbone and the weights. Calibration does not
+    /// change it.
+    pub fn identity(&self) -> String {
+        let Card {
+            method,
+            dims,
+            backbone,
+            ..
+        } = &self.card;
+        let mut bytes = serde_json::json!([method, dims, backbone])
+            .to_string()
+            .into_bytes();
+        for (spec, values) in self.weights.to_host() {
+            bytes.extend(spec.name.as_bytes());
+            bytes.extend_from_slice(bytemuck::cast_slice(&values));
+        }
+        files::sha256(&bytes)
+    }
+
     /// Vectors of the labels that it ranks where nobody asks for others: those it was measured with, or those of its training
     /// where it knows no others.
     pub fn own_labels(&self) -> LabelVectors {

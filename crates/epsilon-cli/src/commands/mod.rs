@@ -14,6 +14,7 @@ pub mod quickstart;
 pub mod report;
 pub mod store;
 pub mod sweep;
+pub mod tag;
 pub mod train;
 mod trained;
 

@@ -1,6 +1,6 @@
 //! A trained model, its backbone and the vectors of words: what all commands share that look at photographs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -61,6 +61,13 @@ impl TrainedArgs {
             device,
             vectors,
         })
+    }
+}
+
+impl TrainedArgs {
+    /// The model's file.
+    pub fn model(&self) -> &Path {
+        &self.model
     }
 }
 

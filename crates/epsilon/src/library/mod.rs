@@ -1,3 +1,158 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
+//!
+//! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph) and `index`
+//! (the photographs' semantic vectors).
 
+mod journal;
+mod scan;
 pub mod sidecar;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use journal::{Entry, Journal, Known, Label, Outcome};
+pub use scan::{Photo, Scan, is_photo, scan};
+
+use crate::files;
+
+const VERSION: u32 = 1;
+const MANIFEST: &str = "library.json";
+const LOCK: &str = "lock";
+
+/// What can go wrong with a library's own files.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// A file or folder cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A folder without a library.
+    #[error(
+        "{}: holds no tagged library (library.json): make one with `epsilon tag MODEL PHOTOS`", folder.display()
+    )]
+    None {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Another process is tagging into the same folder.
+    #[error("{}: another process is tagging into this library", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// A library: which model tagged which photographs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Library {
+    version: u32,
+    /// The model's file, as an absolute path.
+    pub model: PathBuf,
+    /// [`crate::model::Model::identity`] of it.
+    pub identity: String,
+    /// The folder of photographs, as an absolute path.
+    pub photos: PathBuf,
+}
+
+impl Library {
+    /// One of this model and these photographs.
+    pub fn new(model: PathBuf, identity: String, photos: PathBuf) -> Self {
+        Self {
+            version: VERSION,
+            model,
+            identity,
+            photos,
+        }
+    }
+
+    /// Where a folder of photographs keeps its library unless told otherwise.
+    pub fn beside(photos: &Path) -> PathBuf {
+        photos.join(".epsilon")
+    }
+
+    /// Reads the library in this folder, or in [`Library::beside`] it; gives its folder, too.
+    ///
+    /// # Errors
+    /// [`LibraryError::None`] where there is none, and for a damaged `library.json`.
+    pub fn read(folder: &Path) -> Result<(Self, PathBuf), LibraryError> {
+        let folders = [folder.to_path_buf(), Self::beside(folder)];
+        let found = folders
+            .into_iter()
+            .find(|folder| folder.join(MANIFEST).exists());
+        let Some(folder) = found else {
+            return Err(LibraryError::None {
+                folder: folder.into(),
+            });
+        };
+        let path = folder.join(MANIFEST);
+        let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
+        let form = |reason: String| LibraryError::Form {
+            path: path.clone(),
+            reason,
+        };
+        let library: Self = serde_json::from_slice(&bytes).map_err(|e| form(e.to_string()))?;
+        if library.version != VERSION {
+            return Err(form(format!(
+                "format version {}; this program reads version {VERSION}",
+                library.version
+            )));
+        }
+        Ok((library, folder))
+    }
+
+    /// Writes `library.json` into a folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), LibraryError> {
+        let path = folder.join(MANIFEST);
+        let text = serde_json::to_vec_pretty(self).map_err(|error| LibraryError::Form {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        files::write(&path, &text).map_err(|source| failed(&path, source))
+    }
+
+    /// Keeps other processes from tagging into the folder as long as the file lives; makes the folder.
+    ///
+    /// # Errors
+    /// [`LibraryError::Busy`], and when the folder cannot be written.
+    pub fn lock(folder: &Path) -> Result<File, LibraryError> {
+        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        let path = folder.join(LOCK);
+        let file = File::create(&path).map_err(|source| failed(&path, source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(LibraryError::Busy {
+                folder: folder.into(),
+            }),
+            Err(TryLockError::Error(source)) => Err(failed(&path, source)),
+        }
+    }
+}
+
+/// SHA-256, in hexadecimal, of what decides a photograph's tags beside the photograph: a change of it makes them anew.
+pub fn digest(settings: &impl Serialize) -> serde_json::Result<String> {
+    Ok(files::sha256(&serde_json::to_vec(settings)?))
+}
+
+fn failed(path: &Path, source: std::io::Error) -> LibraryError {
+    LibraryError::File {
+        path: path.into(),
+        source,
+    }
+}

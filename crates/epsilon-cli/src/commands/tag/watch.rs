@@ -1,0 +1,75 @@
+//! Rounds without end: one at the start, and one each time photographs have come, changed or gone.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use anyhow::Context;
+use epsilon::library::is_photo;
+use notify::{Event, RecursiveMode, Watcher};
+
+use super::round::{Round, Sum};
+
+/// A photograph that was changed less than this ago may still be written.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long nothing must happen before a round begins.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Rounds until the program is stopped; whatever it was doing then, the next run goes on from there.
+pub fn run(round: &mut Round, folder: &Path, library: &Path) -> anyhow::Result<Sum> {
+    let (sender, events) = channel();
+    let mut watcher = notify::recommended_watcher(sender)?;
+    watcher
+        .watch(folder, RecursiveMode::Recursive)
+        .with_context(|| format!("{} cannot be watched", folder.display()))?;
+    loop {
+        let sum = round.run(Some(SETTLE))?;
+        sum.tell();
+        let again = if sum.fresh > 0 { Some(SETTLE) } else { None };
+        if !wait(&events, library, again)? {
+            return Ok(sum);
+        }
+    }
+}
+
+/// Waits until something has happened to photographs and then nothing for a while, or until `again` is over; false when
+/// nobody watches any more.
+fn wait(
+    events: &Receiver<notify::Result<Event>>,
+    library: &Path,
+    again: Option<Duration>,
+) -> anyhow::Result<bool> {
+    loop {
+        let event = match again {
+            Some(again) => match events.recv_timeout(again) {
+                Err(RecvTimeoutError::Timeout) => return Ok(true),
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(event) => event,
+            },
+            None => match events.recv() {
+                Err(_) => return Ok(false),
+                Ok(event) => event,
+            },
+        };
+        if concerns(&event?, library) {
+            break;
+        }
+    }
+    loop {
+        match events.recv_timeout(QUIET) {
+            Ok(event) => drop(event?),
+            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        }
+    }
+}
+
+/// Whether an event may be about photographs: not a file that was only read, our own files, or sidecars. What has gone may
+/// have been a folder of them.
+fn concerns(event: &Event, library: &Path) -> bool {
+    let about = |path: &PathBuf| {
+        !path.starts_with(library)
+            && (is_photo(path) || path.is_dir() || path.extension().is_none())
+    };
+    !event.kind.is_access() && event.paths.iter().any(about)
+}
