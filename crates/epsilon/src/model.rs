@@ -15,6 +15,7 @@ use crate::backbone::BackboneInfo;
 use crate::calibration::{Calibration, Judge};
 use crate::features::TokenStore;
 use crate::files;
+use crate::kernels::scores::best_match;
 use crate::labels::{LabelError, LabelVectors};
 use crate::methods::{Dims, Kind, LabelMap, MethodError, Targets, Vocabulary};
 use crate::parameters::Weights;
@@ -369,6 +370,15 @@ pub struct Ranked {
     pub kept: Option<bool>,
 }
 
+/// The semantic vectors of some images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SemanticVectors {
+    /// M, vectors of an image.
+    pub groups: usize,
+    /// `[images, M, d_w]`, row-major.
+    pub values: Vec<f32>,
+}
+
 /// Ranks a fixed list of labels for images: by their probability where the model is calibrated, otherwise by their score.
 pub struct Ranker<'a> {
     labels: LabelVectors,
@@ -419,6 +429,36 @@ impl<'a> Ranker<'a> {
         let scores = self.scorer.score(images, tokens, global);
         let rows = scores.chunks_exact(self.scorer.count);
         rows.map(|row| self.ranked(row)).collect()
+    }
+
+    /// The same, and the images' semantic vectors where the method scores by these.
+    pub fn rank_and_keep(
+        &self,
+        images: usize,
+        tokens: Vec<f32>,
+        global: Vec<f32>,
+    ) -> (Vec<Vec<Ranked>>, Option<SemanticVectors>) {
+        let Scorer {
+            method,
+            weights,
+            labels,
+            dims,
+            count,
+        } = &self.scorer;
+        let batch = labels.batch(dims, images, tokens, global, Targets::default());
+        let vectors = method.semantic_vectors(weights, &batch);
+        let scores = match &vectors {
+            Some(vectors) => best_match(vectors.clone(), &batch.label_vectors),
+            None => method.scores(weights, &batch),
+        };
+        let scores = crate::device::host(&scores);
+        let rows = scores.chunks_exact(*count);
+        let ranked = rows.map(|row| self.ranked(row)).collect();
+        let vectors = vectors.map(|vectors| SemanticVectors {
+            groups: vectors.dims()[1],
+            values: crate::device::host(&vectors),
+        });
+        (ranked, vectors)
     }
 
     /// The same of stored images.

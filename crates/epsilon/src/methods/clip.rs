@@ -34,6 +34,10 @@ impl ClosedForm for ClipZeroShot {
     fn scores(&self, _: &Weights, batch: &Batch) -> Tensor<2> {
         unit(batch.global.clone()).matmul(batch.label_vectors.clone().transpose())
     }
+
+    fn semantic_vectors(&self, _: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(unit(batch.global.clone()).unsqueeze_dim(1))
+    }
 }
 
 /// CLIP projection FT: the image vector passes through a map that starts as the identity and is tuned by a ranking loss; the
@@ -59,6 +63,14 @@ impl Default for ClipProjection {
             alpha: PairWeight::PositivesNegatives,
             negatives: Negatives::NotPositive,
         }
+    }
+}
+
+impl ClipProjection {
+    /// The images' vectors behind the map, at the length of the scale, `[B, d_w]`.
+    fn directions(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let projection = weights.get("projection.weight");
+        unit(batch.global.clone().matmul(projection)) * self.scale
     }
 }
 
@@ -99,11 +111,12 @@ impl Method for ClipProjection {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let projected = batch
-            .global
-            .clone()
-            .matmul(weights.get("projection.weight"));
-        unit(projected).matmul(batch.label_vectors.clone().transpose()) * self.scale
+        self.directions(weights, batch)
+            .matmul(batch.label_vectors.clone().transpose())
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch).unsqueeze_dim(1))
     }
 }
 

@@ -86,4 +86,8 @@ impl Method for Fast0Tag {
         self.directions(weights, batch, None)
             .matmul(batch.label_vectors.clone().transpose())
     }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch, None).unsqueeze_dim(1))
+    }
 }

@@ -245,6 +245,10 @@ impl Method for Lesa {
         scores::best_match(seen.features, &batch.label_vectors)
     }
 
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(attend(weights, self.tokens(weights, batch, None)).features)
+    }
+
     /// The attention whose feature matches the label best; each window of the convolution over the tokens it covers.
     fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
         let seen = attend(weights, self.tokens(weights, batch, None));

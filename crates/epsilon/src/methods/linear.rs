@@ -61,6 +61,23 @@ impl Conse {
         out.iter_mut()
             .for_each(|out| *out /= sum.max(f32::MIN_POSITIVE));
     }
+
+    /// `f` of the images at unit length, `[B, d_w]`.
+    fn directions(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let vectors: Tensor<2> = weights.get("seen.vectors");
+        let [labels, width] = vectors.dims();
+        let logits = device::host(&self.logits(weights, batch));
+        let vectors = device::host(&vectors);
+        let images = logits.len() / labels.max(1);
+        let mut combined = vec![0.0; images * width];
+        let rows = logits.chunks_exact(labels.max(1));
+        for (logits, out) in rows.zip(combined.chunks_exact_mut(width)) {
+            self.combine(logits, &vectors, out);
+        }
+        let combined = TensorData::new(combined, [images, width]);
+        let combined = Tensor::from_data(combined, &batch.label_vectors.device());
+        unit(combined)
+    }
 }
 
 impl Method for Conse {
@@ -92,19 +109,12 @@ impl Method for Conse {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let vectors: Tensor<2> = weights.get("seen.vectors");
-        let [labels, width] = vectors.dims();
-        let logits = device::host(&self.logits(weights, batch));
-        let vectors = device::host(&vectors);
-        let images = logits.len() / labels.max(1);
-        let mut combined = vec![0.0; images * width];
-        let rows = logits.chunks_exact(labels.max(1));
-        for (logits, out) in rows.zip(combined.chunks_exact_mut(width)) {
-            self.combine(logits, &vectors, out);
-        }
-        let combined = TensorData::new(combined, [images, width]);
-        let combined = Tensor::from_data(combined, &batch.label_vectors.device());
-        unit(combined).matmul(batch.label_vectors.clone().transpose())
+        self.directions(weights, batch)
+            .matmul(batch.label_vectors.clone().transpose())
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch).unsqueeze_dim(1))
     }
 }
 
@@ -124,6 +134,13 @@ impl Default for LabelEm {
             input: Input::Global,
             negatives: Negatives::NotPositive,
         }
+    }
+}
+
+impl LabelEm {
+    /// `theta' W` of the images, `[B, d_w]`.
+    fn directions(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        unit(self.input.of(batch)).matmul(weights.get("compatibility.weight"))
     }
 }
 
@@ -152,9 +169,12 @@ impl Method for LabelEm {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        unit(self.input.of(batch))
-            .matmul(weights.get("compatibility.weight"))
+        self.directions(weights, batch)
             .matmul(batch.label_vectors.clone().transpose())
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch).unsqueeze_dim(1))
     }
 }
 

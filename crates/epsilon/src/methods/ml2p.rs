@@ -199,4 +199,8 @@ impl Method for Ml2pEncoder {
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
         scores::best_match(self.semantics(weights, batch), &batch.label_vectors)
     }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.semantics(weights, batch))
+    }
 }

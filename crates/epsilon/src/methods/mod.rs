@@ -323,6 +323,12 @@ pub trait Method: Send + Sync {
     /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] with a closed vocabulary.
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
 
+    /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
+    /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
+    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
+        None
+    }
+
     /// Where it looked in the one image of a batch to score one of the batch's labels; nothing where it does not look at
     /// places.
     fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
@@ -365,6 +371,11 @@ pub trait ClosedForm: Send + Sync {
 
     /// Scores `[B, C]`, as [`Method::scores`].
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
+
+    /// As [`Method::semantic_vectors`].
+    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
+        None
+    }
 }
 
 /// Every method by its name in recipes and model files, with its settings.
@@ -532,6 +543,14 @@ impl Kind {
         match self.fit() {
             Fit::Gradient(method) => method.specs(dims),
             Fit::Closed(method) => method.specs(dims),
+        }
+    }
+
+    /// Semantic vectors, as [`Method::semantic_vectors`].
+    pub fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        match self.fit() {
+            Fit::Gradient(method) => method.semantic_vectors(weights, batch),
+            Fit::Closed(method) => method.semantic_vectors(weights, batch),
         }
     }
 

@@ -85,10 +85,19 @@ impl ClosedForm for Ridge {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let (weight, bias) = weights.linear("ridge");
-        let vectors = batch.global.clone().matmul(weight) + bias.unsqueeze();
+        let vectors = directions(weights, batch);
         vectors.matmul(batch.label_vectors.clone().transpose())
     }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(directions(weights, batch).unsqueeze_dim(1))
+    }
+}
+
+/// What the map makes of the images, `[B, d_w]`.
+fn directions(weights: &Weights, batch: &Batch) -> Tensor<2> {
+    let (weight, bias) = weights.linear("ridge");
+    batch.global.clone().matmul(weight) + bias.unsqueeze()
 }
 
 /// Mean vector of the positive labels of every image, `[images, d_w]`.

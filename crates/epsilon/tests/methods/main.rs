@@ -147,6 +147,37 @@ fn maps_equal_the_twins_within_1e_5() {
     assert!(compared > 100);
 }
 
+/// A label's score is its best match among the semantic vectors, where a method has some.
+#[test]
+fn scores_follow_from_semantic_vectors() {
+    let mut with = BTreeSet::new();
+    for fixture in Fixture::all() {
+        let (weights, batch) = (fixture.weights(), fixture.batch());
+        let Some(vectors) = fixture.kind.semantic_vectors(&weights, &batch) else {
+            continue;
+        };
+        let labels = batch.label_vectors.clone().transpose().unsqueeze();
+        let matches: Tensor<3> = vectors.matmul(labels);
+        let scores = host(&matches.max_dim(1));
+        let theirs = fixture.tensor("out.scores");
+        assert_close(&fixture.name, &scores, theirs, 1e-5);
+        with.insert(fixture.kind.name());
+    }
+    let expected = [
+        "clip-projection",
+        "clip-zero-shot",
+        "conse",
+        "epsilon",
+        "fast0tag",
+        "label-em",
+        "lesa",
+        "ml2p-encoder",
+        "ridge",
+        "sdl",
+    ];
+    assert_eq!(with, BTreeSet::from(expected));
+}
+
 /// Every kind of method has a twin.
 #[test]
 fn no_method_is_left_out() {

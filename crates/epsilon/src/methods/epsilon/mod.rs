@@ -388,6 +388,10 @@ impl Method for Epsilon {
         self.match_labels(&vectors, &batch.label_vectors)
     }
 
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        (self.score == GroupScore::Max).then(|| self.semantics(weights, batch).vectors)
+    }
+
     /// Of the group that wins the label: its attention over the tokens (eq. 3), and the mean over the channels of its weights
     /// in GFP, as far as the modules are there. Patch tokens alone: the class token stands at no place.
     fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
