@@ -29,4 +29,5 @@ pub mod pretraining;
 pub mod profile;
 pub mod published_features;
 pub mod recipe;
+pub mod semantic_index;
 pub mod training;

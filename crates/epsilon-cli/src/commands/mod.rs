@@ -12,6 +12,7 @@ pub mod predict;
 pub mod prepare;
 pub mod quickstart;
 pub mod report;
+pub mod search;
 pub mod store;
 pub mod sweep;
 pub mod tag;

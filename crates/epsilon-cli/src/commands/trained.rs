@@ -17,18 +17,39 @@ use crate::console;
 pub struct TrainedArgs {
     /// The model.
     model: PathBuf,
-    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
-    #[arg(long, value_name = "FILE")]
-    vectors: Option<PathBuf>,
-    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
-    #[arg(long, value_name = "FILE", requires = "vectors")]
-    vector_names: Vec<PathBuf>,
+    #[command(flatten)]
+    vectors: VectorArgs,
     /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
+}
+
+/// Where the vectors of words are.
+#[derive(Args)]
+pub struct VectorArgs {
+    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
+    #[arg(long, value_name = "FILE")]
+    vectors: Option<PathBuf>,
+    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    vector_names: Vec<PathBuf>,
+}
+
+impl VectorArgs {
+    fn file(&self) -> Option<VectorFile> {
+        self.vectors.as_ref().map(|path| VectorFile {
+            path: path.clone(),
+            names: self.vector_names.clone(),
+        })
+    }
+
+    /// The vectors of these words for a model: its own where it has them all and no file is named, otherwise those of the file.
+    pub fn words(&self, model: &Model, words: &[String]) -> anyhow::Result<LabelVectors> {
+        words_of(model, self.file().as_ref(), words)
+    }
 }
 
 /// A model that can look at photographs.
@@ -51,15 +72,11 @@ impl TrainedArgs {
             .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
             .context("the model's backbone; --backbone names another place")?;
         model.check_backbone(backbone.info())?;
-        let vectors = self.vectors.as_ref().map(|path| VectorFile {
-            path: path.clone(),
-            names: self.vector_names.clone(),
-        });
         Ok(Trained {
             model,
             backbone,
             device,
-            vectors,
+            vectors: self.vectors.file(),
         })
     }
 }
@@ -75,28 +92,13 @@ impl Trained {
     /// The vectors of these words, or of the model's own labels where none are given.
     pub fn wanted(&self, words: Option<&[String]>) -> anyhow::Result<LabelVectors> {
         match (words, &self.vectors) {
-            (Some(words), _) => self.words(words),
+            (Some(words), file) => words_of(&self.model, file.as_ref(), words),
             (None, None) => Ok(self.model.own_labels()),
             (None, Some(file)) => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.path.display()
             ),
         }
-    }
-
-    /// The vectors of these words: the model's own where it has them all, otherwise those of the file.
-    pub fn words(&self, words: &[String]) -> anyhow::Result<LabelVectors> {
-        let own = self.model.own_labels();
-        let place = |word| own.names().iter().position(|name| name == word);
-        let places: Option<Vec<usize>> = words.iter().map(place).collect();
-        if let (Some(places), None) = (places, &self.vectors) {
-            return Ok(own.select(&places));
-        }
-        let file = match &self.vectors {
-            Some(file) => file.clone(),
-            None => own_vectors(&self.model).context("give the words' vectors with --vectors")?,
-        };
-        Ok(resolve_words(&file, words, words)?.vectors)
     }
 
     /// What the backbone makes of a picture.
@@ -108,6 +110,24 @@ impl Trained {
         self.backbone.forward(&pixels, 1, &mut features)?;
         Ok(features)
     }
+}
+
+fn words_of(
+    model: &Model,
+    file: Option<&VectorFile>,
+    words: &[String],
+) -> anyhow::Result<LabelVectors> {
+    let own = model.own_labels();
+    let place = |word| own.names().iter().position(|name| name == word);
+    let places: Option<Vec<usize>> = words.iter().map(place).collect();
+    if let (Some(places), None) = (places, file) {
+        return Ok(own.select(&places));
+    }
+    let file = match file {
+        Some(file) => file.clone(),
+        None => own_vectors(model).context("give the words' vectors with --vectors")?,
+    };
+    Ok(resolve_words(&file, words, words)?.vectors)
 }
 
 /// The vector file of a model's recipe.

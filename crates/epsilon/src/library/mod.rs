@@ -84,6 +84,11 @@ impl Library {
         photos.join(".epsilon")
     }
 
+    /// The index of semantic vectors in a library's folder.
+    pub fn index(folder: &Path) -> PathBuf {
+        folder.join("index")
+    }
+
     /// Reads the library in this folder, or in [`Library::beside`] it; gives its folder, too.
     ///
     /// # Errors

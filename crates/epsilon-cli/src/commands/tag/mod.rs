@@ -3,13 +3,14 @@
 mod round;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use epsilon::labels;
 use epsilon::library::sidecar::Subject;
 use epsilon::library::{Journal, Library, digest};
 use epsilon::model::Ranker;
+use epsilon::semantic_index::{IndexError, IndexInfo, IndexWriter};
 use serde::Serialize;
 
 use super::keep::{Keep, KeepArgs};
@@ -94,8 +95,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let out = args.out.clone().unwrap_or_else(|| Library::beside(&folder));
     let _lock = Library::lock(&out)?;
     let model = std::path::absolute(args.trained.model())?;
-    Library::new(model, identity, folder.clone()).write(&out)?;
     let ranker = Ranker::new(&trained.model, vectors, &trained.device)?;
+    let index = index(&trained, &ranker, &Library::index(&out), &identity)?;
+    Library::new(model, identity, folder.clone()).write(&out)?;
     let mut round = Round {
         folder: &folder,
         trained: &trained,
@@ -107,6 +109,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         csv: args.csv.as_deref(),
         json: args.json,
         journal: Journal::open(&out)?,
+        index,
     };
     let sum = match args.watch {
         true => watch::run(&mut round, &folder, &out)?,
@@ -121,6 +124,34 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
+/// The index of semantic vectors, that of another model thrown away; none where the method has no such vectors.
+fn index(
+    trained: &Trained,
+    ranker: &Ranker,
+    folder: &Path,
+    identity: &str,
+) -> anyhow::Result<Option<IndexWriter>> {
+    // What it makes of nothing tells how many vectors it makes of anything.
+    let dims = trained.model.card.dims;
+    let tokens = vec![0.0; dims.tokens * dims.width];
+    let (_, vectors) = ranker.rank_and_keep(1, tokens, vec![0.0; dims.global_width()]);
+    let Some(vectors) = vectors else {
+        return Ok(None);
+    };
+    let info = IndexInfo {
+        model: identity.into(),
+        groups: vectors.groups,
+        width: dims.label_width,
+    };
+    match IndexWriter::open(folder, &info) {
+        Err(IndexError::OtherModel { .. }) => {
+            std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+            Ok(Some(IndexWriter::open(folder, &info)?))
+        }
+        opened => Ok(Some(opened?)),
+    }
+}
+
 impl Words {
     fn plain(names: &[String]) -> Self {
         Self {
@@ -129,7 +160,7 @@ impl Words {
         }
     }
 
-    fn read(path: &std::path::Path) -> anyhow::Result<Self> {
+    fn read(path: &Path) -> anyhow::Result<Self> {
         let mut words = Self {
             names: Vec::new(),
             parents: Vec::new(),

@@ -11,6 +11,7 @@ use epsilon::image::Limits;
 use epsilon::library::sidecar::{self, Subject};
 use epsilon::library::{Entry, Journal, Label, Outcome, Photo, Scan, scan};
 use epsilon::model::Ranker;
+use epsilon::semantic_index::IndexWriter;
 use indicatif::ProgressBar;
 
 use super::{Keep, SidecarName, Trained, Words};
@@ -28,6 +29,8 @@ pub struct Round<'a> {
     pub csv: Option<&'a Path>,
     pub json: bool,
     pub journal: Journal,
+    /// None for a method without semantic vectors.
+    pub index: Option<IndexWriter>,
 }
 
 /// How a round went.
@@ -56,13 +59,20 @@ impl Round<'_> {
             ..Sum::default()
         };
         failed.iter().for_each(console::name_failure);
-        self.forget(&photos);
+        self.forget(&photos)?;
         let found = photos.len();
         photos.retain(|photo| settle.is_none_or(|settle| photo.age() >= settle));
         sum.fresh = found - photos.len();
         let (known, new): (Vec<Photo>, Vec<Photo>) = photos.into_iter().partition(|photo| {
             let known = self.journal.known().get(&photo.id);
-            known.is_some_and(|known| known.is_of(photo, self.settings))
+            let indexed = || {
+                self.index
+                    .as_ref()
+                    .is_none_or(|index| index.contains(&photo.id))
+            };
+            known.is_some_and(|known| {
+                known.is_of(photo, self.settings) && (known.failed || indexed())
+            })
         });
         self.unchanged(&known, &mut sum)?;
         self.tag(&new, &mut sum)?;
@@ -74,12 +84,23 @@ impl Round<'_> {
     }
 
     /// Forgets photographs that are not in the folder any more.
-    fn forget(&mut self, photos: &[Photo]) {
+    fn forget(&mut self, photos: &[Photo]) -> anyhow::Result<()> {
         let there: HashSet<&str> = photos.iter().map(|photo| photo.id.as_str()).collect();
         let known = self.journal.known().keys();
         let gone = known.filter(|id| !there.contains(id.as_str()));
         for id in gone.cloned().collect::<Vec<_>>() {
             self.journal.forget(&id);
+            if let Some(index) = &mut self.index {
+                index.remove(&id);
+            }
+        }
+        self.commit_index()
+    }
+
+    fn commit_index(&mut self) -> anyhow::Result<()> {
+        match &mut self.index {
+            Some(index) => Ok(index.commit()?),
+            None => Ok(()),
         }
     }
 
@@ -150,7 +171,15 @@ impl Round<'_> {
             entries.push(self.entry(photos[id.as_str()], Outcome::Error(reason.clone())));
         }
         let (tokens, global) = (features.tokens.clone(), features.global.clone());
-        let ranked = self.ranker.rank(ids.len(), tokens, global);
+        let (ranked, vectors) = self.ranker.rank_and_keep(ids.len(), tokens, global);
+        if let (Some(index), Some(vectors)) = (&mut self.index, vectors) {
+            let rows = vectors
+                .values
+                .chunks(vectors.values.len() / ids.len().max(1));
+            for (id, rows) in ids.iter().zip(rows) {
+                index.push(id, rows)?;
+            }
+        }
         for (id, ranked) in ids.iter().zip(ranked) {
             let photo = photos[id.as_str()];
             let kept = self.keep.keep(ranked).into_iter();
@@ -168,6 +197,8 @@ impl Round<'_> {
             entries.push(entry);
             sum.tagged += 1;
         }
+        // First the index: what the journal says is done is never missing there.
+        self.commit_index()?;
         self.journal.add(&entries)?;
         bar.inc(entries.len() as u64);
         Ok(())

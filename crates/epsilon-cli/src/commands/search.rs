@@ -1,0 +1,78 @@
+//! `epsilon search`: the photographs of a tagged library that match a word best.
+
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+use epsilon::library::Library;
+use epsilon::model::Model;
+use epsilon::semantic_index::{Hit, Index};
+use serde::Serialize;
+
+use super::trained::VectorArgs;
+use crate::{Outcome, console};
+
+/// Rank a tagged library for any word, also one that it was not tagged with.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The library that `epsilon tag` made, or the folder of photographs that it is in.
+    library: PathBuf,
+    /// What to look for: a word, or several as one, such as "red flower".
+    words: String,
+    /// How many photographs to show.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    top: usize,
+    #[command(flatten)]
+    vectors: VectorArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Found {
+    photo: PathBuf,
+    #[serde(flatten)]
+    hit: Hit,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    ensure!(args.top > 0, "--top 0: give at least 1");
+    let (library, folder) = Library::read(&args.library)?;
+    let device = epsilon::device::device("cpu")?;
+    let model = Model::load(&library.model, &device)?;
+    if model.identity() != library.identity {
+        bail!(
+            "{}: is another model now than the one that tagged this library: tag it again",
+            library.model.display()
+        );
+    }
+    let place = Library::index(&folder);
+    if !place.exists() {
+        bail!(
+            "{}: holds no index: the method `{}` scores photographs otherwise than by semantic vectors, or nothing was tagged yet",
+            folder.display(),
+            model.card.method.name()
+        );
+    }
+    let vectors = args
+        .vectors
+        .words(&model, std::slice::from_ref(&args.words))?;
+    let index = Index::open(&place)?;
+    let hits = index.search(vectors.unit().row(0), args.top)?;
+    let found: Vec<Found> = hits
+        .into_iter()
+        .map(|hit| Found {
+            photo: library.photos.join(&hit.id),
+            hit,
+        })
+        .collect();
+    if args.json {
+        console::print_json(&found)?;
+    } else {
+        for (rank, Found { photo, hit }) in found.iter().enumerate() {
+            let (rank, score) = (rank + 1, hit.score);
+            console::print(format_args!("{rank:>4}  {score:>8.4}  {}", photo.display()))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
