@@ -7,6 +7,7 @@ mod comparison;
 mod explain;
 mod full_disk;
 mod kill;
+mod library;
 mod manners;
 mod published;
 mod quickstart;
