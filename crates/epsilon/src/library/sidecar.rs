@@ -312,16 +312,16 @@ fn new_property(text: &str, description: Node, property: &Property, new: &[&Stri
     } = property;
     let lines: String = new
         .iter()
-        .map(|entry| format!("     <{rdf}li>{}</{rdf}li>\n", escape(entry)))
+        .map(|entry| format!("\n     <{rdf}li>{}</{rdf}li>", escape(entry)))
         .collect();
     let element = format!(
-        " <{prefix}{name}{declared}{rdf_declared}>\n    <{rdf}{container}>\n{lines}    </{rdf}{container}>\n   \
-         </{prefix}{name}>\n  "
+        "\n   <{prefix}{name}{declared}{rdf_declared}>\n    <{rdf}{container}>{lines}\n    </{rdf}{container}>\n   \
+         </{prefix}{name}>"
     );
     inside(text, description, &element)
 }
 
-/// A text at the end of an element's content.
+/// A text at the end of an element's content, before the space that its end tag stands behind.
 fn inside(text: &str, element: Node, new: &str) -> Edit {
     let range = element.range();
     let source = &text[range.clone()];
@@ -331,7 +331,8 @@ fn inside(text: &str, element: Node, new: &str) -> Edit {
         return (close, format!(">{new}</{name}>"));
     }
     // An element's last `</` opens its end tag.
-    let end = range.start + source.rfind("</").unwrap_or(source.len());
+    let content = &source[..source.rfind("</").unwrap_or(source.len())];
+    let end = range.start + content.trim_end().len();
     (end..end, new.to_string())
 }
 
