@@ -79,6 +79,9 @@ fn ranked(photo: &Path, trained: &Trained, ranker: &Ranker) -> anyhow::Result<Ve
 
 fn print(prediction: &Prediction) -> anyhow::Result<()> {
     console::print(prediction.photo.display())?;
+    if prediction.labels.is_empty() {
+        console::print("      no label reaches its threshold; --top N shows the best")?;
+    }
     let width = prediction
         .labels
         .iter()

@@ -9,9 +9,10 @@
 mod kernel;
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -80,7 +81,7 @@ struct Manifest {
 }
 
 /// A line of the ids' file.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 #[serde(untagged)]
 enum Line {
     /// The id of the next record.
@@ -209,7 +210,7 @@ impl IndexWriter {
         let rows = manifest.records * manifest.record() as u64;
         let rows = open(manifest.rows(folder), rows)?;
         let ids = open(manifest.ids(folder), manifest.ids_bytes)?;
-        let places = places(&manifest.ids(folder), &manifest)?;
+        let places = Ids::read(folder, &manifest)?.places()?;
         Ok(Self {
             folder: folder.into(),
             rows,
@@ -355,51 +356,70 @@ fn line(out: &mut Vec<u8>, text: &Line) -> io::Result<()> {
     Ok(())
 }
 
-/// Where the living records are, by their ids.
-fn places(path: &Path, manifest: &Manifest) -> Result<HashMap<String, u64>, IndexError> {
-    let ids = ids(path, manifest)?;
-    let living = ids.into_iter().zip(0..);
-    Ok(living
-        .filter_map(|(id, place)| Some((id?, place)))
-        .collect())
+/// The ids of all records, as they stand in their file; they are read where they are asked for.
+struct Ids {
+    path: PathBuf,
+    text: Vec<u8>,
+    /// Of every record: where its line begins and ends; nothing of a dead one.
+    lines: Vec<Range<usize>>,
 }
 
-/// The id of every record, none for a dead one.
-fn ids(path: &Path, manifest: &Manifest) -> Result<Vec<Option<String>>, IndexError> {
-    let file = File::open(path).map_err(|error| failed(path, error))?;
-    let wrong = |number: usize, reason: String| form(path, format!("line {number}: {reason}"));
-    let mut ids: Vec<Option<String>> = Vec::new();
-    let mut living = HashSet::new();
-    let mut bytes = 0;
-    for (text, number) in BufReader::new(file).split(b'\n').zip(1..) {
-        let text = text.map_err(|error| failed(path, error))?;
-        bytes += text.len() as u64 + 1;
-        if bytes > manifest.ids_bytes {
-            break;
-        }
-        match serde_json::from_slice(&text).map_err(|error| wrong(number, error.to_string()))? {
-            Line::Id(id) => {
-                if !living.insert(id.clone()) {
-                    return Err(wrong(number, format!("{id:?} stands there twice")));
+impl Ids {
+    fn read(folder: &Path, manifest: &Manifest) -> Result<Self, IndexError> {
+        let path = manifest.ids(folder);
+        let mut text = Vec::new();
+        let file = File::open(&path).map_err(|error| failed(&path, error))?;
+        file.take(manifest.ids_bytes)
+            .read_to_end(&mut text)
+            .map_err(|error| failed(&path, error))?;
+        let mut lines: Vec<Range<usize>> = Vec::new();
+        let mut begin = 0;
+        for (line, number) in text.split_inclusive(|byte| *byte == b'\n').zip(1..) {
+            let place = begin..begin + line.len() - 1;
+            begin += line.len();
+            let wrong = |what: &str| form(&path, format!("line {number}: {what}"));
+            match line {
+                [b'"', .., b'"', b'\n'] => lines.push(place),
+                _ => {
+                    let dead: usize = serde_json::from_slice(line)
+                        .map_err(|_| wrong("neither an id nor the number of a record"))?;
+                    let living = lines.get_mut(dead).filter(|place| place.start < place.end);
+                    *living.ok_or_else(|| wrong("no such record"))? = 0..0;
                 }
-                ids.push(Some(id));
-            }
-            Line::Dead(place) => {
-                let id = usize::try_from(place)
-                    .ok()
-                    .and_then(|place| ids.get_mut(place));
-                match id.and_then(Option::take) {
-                    Some(id) => living.remove(&id),
-                    None => return Err(wrong(number, format!("no living record {place}"))),
-                };
             }
         }
+        if lines.len() as u64 != manifest.records {
+            let reason = format!("{} ids of {} records", lines.len(), manifest.records);
+            return Err(form(&path, reason));
+        }
+        Ok(Self { path, text, lines })
     }
-    if ids.len() as u64 != manifest.records {
-        let reason = format!("{} ids of {} records", ids.len(), manifest.records);
-        return Err(form(path, reason));
+
+    fn is_living(&self, place: usize) -> bool {
+        self.lines[place].start < self.lines[place].end
     }
-    Ok(ids)
+
+    fn living(&self) -> impl Iterator<Item = usize> {
+        (0..self.lines.len()).filter(|place| self.is_living(*place))
+    }
+
+    fn get(&self, place: usize) -> Result<String, IndexError> {
+        let line = &self.text[self.lines[place].clone()];
+        serde_json::from_slice(line).map_err(|error| form(&self.path, error.to_string()))
+    }
+
+    /// Where the living records are, by their ids.
+    fn places(&self) -> Result<HashMap<String, u64>, IndexError> {
+        let mut places = HashMap::new();
+        for place in self.living() {
+            let id = self.get(place)?;
+            if let Some(first) = places.insert(id.clone(), place as u64) {
+                let reason = format!("{id:?} is the id of the records {first} and {place}");
+                return Err(form(&self.path, reason));
+            }
+        }
+        Ok(places)
+    }
 }
 
 /// A photograph that was found.
@@ -417,7 +437,7 @@ pub struct Hit {
 pub struct Index {
     manifest: Manifest,
     rows: Option<Mmap>,
-    ids: Vec<Option<String>>,
+    ids: Ids,
 }
 
 /// A candidate: the better one is greater.
@@ -469,7 +489,7 @@ impl Index {
             .transpose();
         let rows = rows.map_err(|error| failed(&path, error))?;
         Ok(Self {
-            ids: ids(&manifest.ids(folder), &manifest)?,
+            ids: Ids::read(folder, &manifest)?,
             manifest,
             rows,
         })
@@ -482,7 +502,7 @@ impl Index {
 
     /// Photographs in it.
     pub fn len(&self) -> usize {
-        self.ids.iter().flatten().count()
+        self.ids.living().count()
     }
 
     /// Whether it holds none.
@@ -529,7 +549,7 @@ impl Index {
                 let mut matches = vec![(0.0, 0); records.len() / size];
                 best_matches(records, self.manifest.info.groups, &query, &mut matches);
                 let candidates = matches.into_iter().zip(chunk * CHUNK..);
-                let living = candidates.filter(|(_, place)| self.ids[*place].is_some());
+                let living = candidates.filter(|(_, place)| self.ids.is_living(*place));
                 best_of(
                     living.map(|((score, group), place)| Candidate {
                         score,
@@ -543,12 +563,14 @@ impl Index {
                 a.extend(b);
                 best_of(a.into_iter(), top)
             });
-        let hits = best.into_iter().map(|candidate| Hit {
-            id: self.ids[candidate.place].clone().unwrap_or_default(),
-            score: scale * candidate.score,
-            group: candidate.group as usize,
+        let hits = best.into_iter().map(|candidate| {
+            Ok(Hit {
+                id: self.ids.get(candidate.place)?,
+                score: scale * candidate.score,
+                group: candidate.group as usize,
+            })
         });
-        Ok(hits.collect())
+        hits.collect()
     }
 }
 
@@ -706,7 +728,7 @@ mod tests {
             ("index.json", br#"{"version":1,"model":"m","groups":1,"width":99999999999,"generation":0,"records":18446744073709551615,"ids_bytes":8}"#),
             ("rows-0.bin", b"short"),
             ("ids-0.jsonl", b"\"a\"\n"),
-            ("ids-0.jsonl", b"\"a\"\n\"a\"\n"),
+            ("ids-0.jsonl", b"\"a\"\nnull\n"),
             ("ids-0.jsonl", b"\"a\"\n77\n\"\""),
         ];
         for (name, bytes) in damages {
@@ -718,6 +740,15 @@ mod tests {
             fs::write(&path, whole).unwrap();
         }
         assert_eq!(Index::open(folder.path()).unwrap().len(), 2);
+        fs::write(folder.path().join("ids-0.jsonl"), "\"a\"\n\"a\"\n").unwrap();
+        let twice = IndexWriter::open(folder.path(), &info(1, 2)).err().unwrap();
+        assert!(twice.to_string().contains("\"a\" is the id of"), "{twice}");
+        fs::write(folder.path().join("ids-0.jsonl"), "\"a\"\n\"\\\"\n").unwrap();
+        let index = Index::open(folder.path()).unwrap();
+        assert!(
+            index.search(&[1.0, 0.0], 2).is_err(),
+            "an id that is no text"
+        );
     }
 
     #[test]
