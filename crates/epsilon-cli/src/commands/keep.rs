@@ -57,10 +57,7 @@ impl KeepArgs {
                         "which labels to keep? The model has no thresholds: run `epsilon calibrate` on it, or give --top"
                     );
                 };
-                return Ok(Keep {
-                    top: Some(usual),
-                    by: By::Rank,
-                });
+                return Ok(Keep::best(usual));
             }
         };
         Ok(Keep { top: self.top, by })
@@ -68,6 +65,14 @@ impl KeepArgs {
 }
 
 impl Keep {
+    /// The best labels, so many.
+    pub fn best(top: usize) -> Self {
+        Self {
+            top: Some(top),
+            by: By::Rank,
+        }
+    }
+
     /// Those labels of a photograph that are kept, in their order.
     pub fn keep(&self, ranked: Vec<Ranked>) -> Vec<Ranked> {
         let kept = ranked.into_iter().filter(|label| match self.by {

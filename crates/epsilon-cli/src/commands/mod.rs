@@ -13,6 +13,7 @@ pub mod prepare;
 pub mod quickstart;
 pub mod report;
 pub mod search;
+pub mod serve;
 pub mod store;
 pub mod sweep;
 pub mod tag;

@@ -101,6 +101,16 @@ impl Trained {
         }
     }
 
+    /// Whether the command line names a file of vectors, which then goes before the model's own.
+    pub fn names_vectors(&self) -> bool {
+        self.vectors.is_some()
+    }
+
+    /// The file that words are looked up in: that of the command line, or the recipe's.
+    pub fn vector_file(&self) -> Option<VectorFile> {
+        self.vectors.clone().or_else(|| own_vectors(&self.model))
+    }
+
     /// What the backbone makes of a picture.
     pub fn features(&self, picture: &RgbImage) -> anyhow::Result<Features> {
         let preprocess = &self.backbone.info().preprocess;

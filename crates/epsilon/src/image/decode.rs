@@ -102,9 +102,23 @@ pub enum ImageError {
 ///
 /// See [`ImageError`]. A truncated file is an error, whatever part of it could be shown.
 pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
-    let bytes = read(path, limits.max_file_bytes)?;
+    decode(path, &read(path, limits.max_file_bytes)?, limits)
+}
+
+/// The same of a file that is in memory; `path` is what errors call it.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
+    if bytes.len() as u64 > limits.max_file_bytes {
+        return Err(ImageError::FileTooLarge {
+            path: path.into(),
+            limit: limits.max_file_bytes,
+        });
+    }
     let not_an_image = || ImageError::NotAnImage { path: path.into() };
-    let format = ::image::guess_format(&bytes).map_err(|_| not_an_image())?;
+    let format = ::image::guess_format(bytes).map_err(|_| not_an_image())?;
     let name = match format {
         ImageFormat::Jpeg => "JPEG",
         ImageFormat::Png => "PNG",
@@ -113,8 +127,8 @@ pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
     };
     // The JPEG decoder fills what is missing with grey and says nothing; the WebP decoder may, too.
     let complete = match format {
-        ImageFormat::Jpeg => jpeg_is_complete(&bytes),
-        ImageFormat::WebP => riff_is_complete(&bytes),
+        ImageFormat::Jpeg => jpeg_is_complete(bytes),
+        ImageFormat::WebP => riff_is_complete(bytes),
         _ => true,
     };
     if !complete {
@@ -123,7 +137,7 @@ pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
             format: name,
         });
     }
-    let mut reader = ImageReader::with_format(Cursor::new(&bytes), format);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut allocation = ::image::Limits::no_limits();
     // The widest pixel is 16-bit RGBA, 8 bytes; decoders keep some rows besides.
     allocation.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(64 << 20));

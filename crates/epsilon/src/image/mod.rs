@@ -6,7 +6,7 @@ mod resize;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::decode::{ImageError, Limits, open};
+pub use self::decode::{ImageError, Limits, decode, open};
 pub use self::resize::{Crop, crop, resize};
 pub use ::image::RgbImage;
 

@@ -1,0 +1,186 @@
+//! The one thread that computes: photographs of different requests go through the network together.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use epsilon::backbone::Features;
+use epsilon::features::usual_batch;
+use epsilon::labels::LabelVectors;
+use epsilon::methods::LabelMap;
+use epsilon::model::{Ranked, Ranker};
+use tokio::sync::oneshot;
+
+use super::metrics::Metrics;
+use crate::commands::trained::Trained;
+use crate::console;
+
+/// Lists of labels whose rankers are kept.
+const RANKERS: usize = 16;
+
+/// A photograph to look at.
+pub struct Work {
+    /// As the network takes it.
+    pub pixels: Vec<f32>,
+    pub labels: LabelVectors,
+    /// Whether the maps of the first label are wanted, too.
+    pub maps: bool,
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What came of it, or why nothing did.
+pub type Answer = Result<Seen, String>;
+
+/// What the model sees in a photograph.
+pub struct Seen {
+    /// All labels, best first.
+    pub ranked: Vec<Ranked>,
+    /// Where it looked for the first label, if asked.
+    pub maps: Vec<LabelMap>,
+}
+
+/// A handle on the engine; it ends when all of them are gone.
+#[derive(Clone)]
+pub struct Engine {
+    work: Sender<Work>,
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub fn start(trained: Trained, metrics: Metrics) -> (Self, JoinHandle<()>) {
+        let (work, queue) = channel();
+        let worker = thread::spawn(move || {
+            let most = usual_batch(trained.backbone.info());
+            let mut bench = Bench {
+                trained: &trained,
+                rankers: HashMap::new(),
+                features: Features::default(),
+                metrics,
+            };
+            while let Some(batch) = next(&queue, most) {
+                bench.compute(batch);
+            }
+        });
+        (Self { work }, worker)
+    }
+
+    /// What the model sees in a photograph.
+    pub async fn look(&self, pixels: Vec<f32>, labels: LabelVectors, maps: bool) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let gone = || "the engine has stopped".to_string();
+        let work = Work {
+            pixels,
+            labels,
+            maps,
+            reply,
+        };
+        self.work.send(work).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+/// What waits, as much of it as goes at once: while one batch is computed the next one gathers. None when nobody can ask any
+/// more.
+fn next(queue: &Receiver<Work>, most: usize) -> Option<Vec<Work>> {
+    let mut batch = vec![queue.recv().ok()?];
+    batch.extend(queue.try_iter().take(most - 1));
+    // Whoever asked may have gone.
+    batch.retain(|work| !work.reply.is_closed());
+    Some(batch)
+}
+
+/// What computing needs.
+struct Bench<'a> {
+    trained: &'a Trained,
+    rankers: HashMap<Vec<String>, Ranker<'a>>,
+    features: Features,
+    metrics: Metrics,
+}
+
+impl Bench<'_> {
+    fn compute(&mut self, batch: Vec<Work>) {
+        if batch.is_empty() {
+            return;
+        }
+        let start = Instant::now();
+        self.metrics.batch.observe(batch.len() as f64);
+        let pixels: Vec<f32> = batch
+            .iter()
+            .flat_map(|work| &work.pixels)
+            .copied()
+            .collect();
+        let backbone = &self.trained.backbone;
+        match backbone.forward(&pixels, batch.len(), &mut self.features) {
+            Ok(()) => self.rank(batch),
+            Err(error) => {
+                console::complain(format_args!("the network failed: {error}"));
+                let failed = batch.into_iter().map(|work| work.reply);
+                failed.for_each(|reply| drop(reply.send(Err(error.to_string()))));
+            }
+        }
+        self.metrics.computing.inc_by(start.elapsed().as_secs_f64());
+    }
+
+    /// Ranks photographs with the same labels together.
+    fn rank(&mut self, batch: Vec<Work>) {
+        let count = batch.len();
+        let mut by_labels: HashMap<Vec<String>, Vec<(usize, Work)>> = HashMap::new();
+        for (place, work) in batch.into_iter().enumerate() {
+            let names = work.labels.names().to_vec();
+            by_labels.entry(names).or_default().push((place, work));
+        }
+        for (names, group) in by_labels {
+            let ranker = match self.ranker(names, &group[0].1.labels) {
+                Ok(ranker) => ranker,
+                Err(error) => {
+                    let failed = group.into_iter().map(|(_, work)| work.reply);
+                    failed.for_each(|reply| drop(reply.send(Err(error.clone()))));
+                    continue;
+                }
+            };
+            let features = |place: usize| {
+                (
+                    part(&self.features.tokens, place, count),
+                    part(&self.features.global, place, count),
+                )
+            };
+            let tokens = group.iter().flat_map(|(place, _)| features(*place).0);
+            let global = group.iter().flat_map(|(place, _)| features(*place).1);
+            let (tokens, global) = (tokens.copied().collect(), global.copied().collect());
+            let ranked = self.rankers[&ranker].rank(group.len(), tokens, global);
+            for ((place, work), ranked) in group.into_iter().zip(ranked) {
+                let maps = match work.maps {
+                    true => {
+                        let (tokens, global) = features(place);
+                        self.rankers[&ranker].maps(tokens.to_vec(), global.to_vec(), 0)
+                    }
+                    false => Vec::new(),
+                };
+                self.metrics.photos.inc();
+                // Whoever asked may have gone.
+                let _ = work.reply.send(Ok(Seen { ranked, maps }));
+            }
+        }
+    }
+
+    /// Makes sure that there is a ranker of these labels; its key.
+    fn ranker(&mut self, names: Vec<String>, labels: &LabelVectors) -> Result<Vec<String>, String> {
+        if !self.rankers.contains_key(&names) {
+            if self.rankers.len() >= RANKERS {
+                self.rankers.clear();
+            }
+            let Trained { model, device, .. } = self.trained;
+            let ranker = Ranker::new(model, labels.clone(), device);
+            let ranker = ranker.map_err(|error| error.to_string())?;
+            self.rankers.insert(names.clone(), ranker);
+        }
+        Ok(names)
+    }
+}
+
+/// The values of one of `count` photographs.
+fn part(values: &[f32], place: usize, count: usize) -> &[f32] {
+    let size = values.len() / count;
+    &values[place * size..][..size]
+}

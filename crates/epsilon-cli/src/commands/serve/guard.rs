@@ -1,0 +1,144 @@
+//! Who may ask: bearers of the token, and no page of another site.
+
+use std::sync::Arc;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use super::api::{self, Refusal};
+use super::metrics::Ended;
+
+/// What the page may do: nothing that does not come from this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Counts requests, and marks answers as what browsers are to make of them.
+pub async fn count(
+    State(state): State<Arc<api::State>>,
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let route = path.map_or("none".to_string(), |path| path.as_str().to_string());
+    let start = std::time::Instant::now();
+    let mut response = match same_site(request.headers(), state.loopback) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let status = response.status().as_u16();
+    state
+        .metrics
+        .requests
+        .get_or_create(&Ended { route, status })
+        .inc();
+    state.metrics.seconds.observe(start.elapsed().as_secs_f64());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// Lets through who bears the token, if there is one.
+pub async fn token(
+    State(state): State<Arc<api::State>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let Some(token) = &state.token else {
+        return Ok(next.run(request).await);
+    };
+    let given = request.headers().get(AUTHORIZATION);
+    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    // In the same time whatever is wrong, so that nobody finds the token out letter by letter.
+    match given.is_some_and(|given| given.ct_eq(token.as_bytes()).into()) {
+        true => Ok(next.run(request).await),
+        false => Err(Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "token",
+            "this server wants a token: send `Authorization: Bearer TOKEN`",
+        )),
+    }
+}
+
+/// Refuses what a page of another site sends: its origin is another than this server, or, where the server listens on this
+/// machine alone, the name that it was reached by is none of this machine's.
+fn same_site(headers: &HeaderMap, loopback: bool) -> Result<(), Refusal> {
+    let forbidden = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "site", message);
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let host = text(HOST).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        match port.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => name,
+            false => host,
+        }
+    });
+    if loopback && !["localhost", "127.0.0.1", "[::1]"].contains(&name) {
+        return Err(forbidden(
+            "this server answers to the names of this machine alone",
+        ));
+    }
+    match text(ORIGIN) {
+        Some(origin) if origin.split_once("://").map(|(_, host)| host) != Some(host) => {
+            Err(forbidden("this server answers no pages of other sites"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_sites_are_refused() {
+        let check = |host: &str, origin: Option<&str>, loopback: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            same_site(&headers, loopback).is_ok()
+        };
+        for host in [
+            "localhost",
+            "localhost:8090",
+            "127.0.0.1:1",
+            "[::1]:8090",
+            "[::1]",
+        ] {
+            assert!(check(host, None, true), "{host}");
+            assert!(check(host, Some(&format!("http://{host}")), true), "{host}");
+            assert!(!check(host, Some("http://evil.example"), true), "{host}");
+            assert!(!check(host, Some("null"), true), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:8090",
+            "localhost.evil.example",
+            "",
+        ] {
+            assert!(!check(host, None, true), "{host}");
+        }
+        assert!(check(
+            "photos.example:8090",
+            Some("http://photos.example:8090"),
+            false
+        ));
+        assert!(!check(
+            "photos.example:8090",
+            Some("http://evil.example"),
+            false
+        ));
+    }
+}

@@ -1,0 +1,92 @@
+//! What the server counts, in Prometheus' text format.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// A request by its route and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    pub route: String,
+    pub status: u16,
+}
+
+/// Why something was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refused {
+    pub code: &'static str,
+}
+
+/// The counters; clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    pub requests: Family<Ended, Counter>,
+    pub refused: Family<Refused, Counter>,
+    pub photos: Counter,
+    pub in_work: Gauge<i64>,
+    pub seconds: Histogram,
+    pub batch: Histogram,
+    /// Seconds that the network and the method have computed.
+    pub computing: Counter<f64, AtomicU64>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("epsilon");
+        let requests = Family::default();
+        let refused = Family::default();
+        let photos = Counter::default();
+        let in_work = Gauge::default();
+        let seconds = Histogram::new(exponential_buckets(0.002, 2.0, 15));
+        let batch = Histogram::new(exponential_buckets(1.0, 2.0, 6));
+        let computing = Counter::default();
+        registry.register("requests", "Requests", requests.clone());
+        registry.register(
+            "refusals",
+            "Refused requests and photographs",
+            refused.clone(),
+        );
+        registry.register("photos", "Photographs that were ranked", photos.clone());
+        registry.register(
+            "requests_in_work",
+            "Requests worked on or waiting",
+            in_work.clone(),
+        );
+        registry.register("request_seconds", "Seconds a request took", seconds.clone());
+        registry.register(
+            "batch_photos",
+            "Photographs computed at once",
+            batch.clone(),
+        );
+        registry.register(
+            "computing_seconds",
+            "Seconds of computing",
+            computing.clone(),
+        );
+        Self {
+            registry: Arc::new(registry),
+            requests,
+            refused,
+            photos,
+            in_work,
+            seconds,
+            batch,
+            computing,
+        }
+    }
+
+    /// All of them as text.
+    pub fn text(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

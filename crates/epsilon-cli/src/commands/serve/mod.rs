@@ -1,0 +1,166 @@
+//! `epsilon serve`: a model behind HTTP, for other programs and for a page in the browser.
+
+mod api;
+mod engine;
+mod guard;
+mod metrics;
+mod words;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::keep::KeepArgs;
+use super::trained::TrainedArgs;
+use crate::{Outcome, console};
+use engine::Engine;
+use metrics::Metrics;
+use words::Words;
+
+/// How long a stop waits for requests that have begun.
+const STOP: Duration = Duration::from_secs(30);
+/// Labels that are shown of a model without thresholds.
+const USUAL: usize = 10;
+
+/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /metrics, /openapi.json, and a page at /.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    trained: TrainedArgs,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// A file with a token that requests must bear (`Authorization: Bearer TOKEN`).
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    keep: KeepArgs,
+    /// The largest body of a request, in megabytes.
+    #[arg(long, default_value_t = 20, value_name = "MB")]
+    max_body: usize,
+    /// The largest picture, in millions of pixels.
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    max_megapixels: u64,
+    /// The most labels of a request.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    max_labels: usize,
+    /// Requests that are worked on or wait at once; more are refused.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    queue: usize,
+    /// Seconds that a request may take.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let positive = [
+        ("--max-body", args.max_body),
+        ("--max-megapixels", args.max_megapixels as usize),
+        ("--max-labels", args.max_labels),
+        ("--queue", args.queue),
+        ("--timeout", args.timeout as usize),
+    ];
+    for (name, value) in positive {
+        ensure!(value > 0, "{name} 0: give at least 1");
+    }
+    let token = args.token_file.as_ref().map(|path| {
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        ensure!(
+            !text.trim().is_empty(),
+            "{}: holds no token",
+            path.display()
+        );
+        Ok(text.trim().to_string())
+    });
+    let token = token.transpose()?;
+    if !args.listen.ip().is_loopback() && token.is_none() {
+        console::complain(
+            "anybody who reaches this address can use it: --token-file asks for a token",
+        );
+    }
+    let trained = args.trained.load()?;
+    let keep = args.keep.of(&trained.model, Some(USUAL))?;
+    let metrics = Metrics::new();
+    let about = api::about(&trained.model);
+    let words = Words::new(&trained);
+    let preprocess = trained.backbone.info().preprocess.clone();
+    let (engine, worker) = Engine::start(trained, metrics.clone());
+    let state = Arc::new(api::State {
+        engine,
+        words,
+        about,
+        keep,
+        preprocess,
+        metrics,
+        token,
+        loopback: args.listen.ip().is_loopback(),
+        requests: Arc::new(Semaphore::new(args.queue)),
+        decoders: Arc::new(Semaphore::new(rayon::current_num_threads())),
+        max_body: args.max_body << 20,
+        max_pixels: args.max_megapixels.saturating_mul(1_000_000),
+        max_labels: args.max_labels,
+        timeout: Duration::from_secs(args.timeout),
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(state, args.listen))?;
+    // The last handle on the engine goes with the runtime's tasks; the worker then ends.
+    runtime.shutdown_timeout(STOP);
+    worker
+        .join()
+        .map_err(|_| anyhow::anyhow!("the engine's thread failed"))?;
+    Ok(Outcome::Done)
+}
+
+/// Serves until the process is told to stop; then finishes what has begun.
+async fn serve(state: Arc<api::State>, address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{address} cannot be listened on"))?;
+    console::print(format_args!(
+        "listening on http://{}",
+        listener.local_addr()?
+    ))?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, api::routes(state)).with_graceful_shutdown(async {
+        // Nobody is left to say stop: that is one, too.
+        let _ = stopped.await;
+    });
+    let server = tokio::spawn(server.into_future());
+    told_to_stop().await?;
+    let _ = stop.send(());
+    match tokio::time::timeout(STOP, server).await {
+        Ok(ended) => Ok(ended??),
+        Err(_) => {
+            console::complain("stopped before all requests were answered");
+            Ok(())
+        }
+    }
+}
+
+/// Waits for an interrupt (Ctrl-C), or for a request to terminate.
+async fn told_to_stop() -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (sender, mut stop) = tokio::sync::mpsc::channel(1);
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let (sender, mut signal) = (sender.clone(), signal(kind)?);
+            tokio::spawn(async move {
+                signal.recv().await;
+                let _ = sender.send(()).await;
+            });
+        }
+        stop.recv().await;
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
