@@ -14,5 +14,7 @@ mod quickstart;
 mod repeat;
 mod report;
 mod scores;
+mod serve;
+mod server;
 mod whole_way;
 mod world;

@@ -197,6 +197,28 @@ struct Ranking {
     outcome: Outcome,
 }
 
+/// The reply to a prediction.
+#[derive(Serialize)]
+struct Predicted {
+    photos: Vec<Ranking>,
+}
+
+/// The reply to an explanation.
+#[derive(Serialize)]
+struct Explained {
+    name: String,
+    label: Ranked,
+    maps: Vec<Map>,
+}
+
+#[derive(Serialize)]
+struct Map {
+    #[serde(flatten)]
+    map: LabelMap,
+    /// The photograph under the map, the address of a PNG.
+    picture: String,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
@@ -283,10 +305,7 @@ impl State {
         }
     }
 
-    async fn predict(
-        self: &Arc<Self>,
-        request: Request,
-    ) -> Result<Json<serde_json::Value>, Refusal> {
+    async fn predict(self: &Arc<Self>, request: Request) -> Result<Json<Predicted>, Refusal> {
         let asked = Asked::read(request, self.max_body).await?;
         let keep = match asked.top {
             Some(0) => return Err(Refusal::unusable("top", "top = 0: give at least 1")),
@@ -313,13 +332,10 @@ impl State {
             };
             rankings.push(Ranking { name, outcome });
         }
-        Ok(Json(json!({"photos": rankings})))
+        Ok(Json(Predicted { photos: rankings }))
     }
 
-    async fn explain(
-        self: &Arc<Self>,
-        request: Request,
-    ) -> Result<Json<serde_json::Value>, Refusal> {
+    async fn explain(self: &Arc<Self>, request: Request) -> Result<Json<Explained>, Refusal> {
         let asked = Asked::read(request, self.max_body).await?;
         let Some(label) = asked.label else {
             return Err(Refusal::unusable(
@@ -335,10 +351,10 @@ impl State {
             return Err(Refusal::unusable("label", "give one label"));
         }
         let (picture, seen) = self.look(photo, labels, true).await?;
-        let Some(ranked) = seen.ranked.first() else {
-            return Err(failed("a label without a score"));
-        };
-        if seen.maps.is_empty() {
+        let Seen { ranked, maps } = seen;
+        let label = ranked.into_iter().next();
+        let label = label.ok_or_else(|| failed("a label without a score"))?;
+        if maps.is_empty() {
             let method = self.about.method;
             let message = format!(
                 "the method `{method}` looks at an image as a whole: it has no map of a label"
@@ -346,22 +362,20 @@ impl State {
             return Err(Refusal::unusable("map", message));
         }
         let state = self.clone();
-        let drawn = tokio::task::spawn_blocking(move || -> Result<Vec<_>, ::image::ImageError> {
-            let maps = seen.maps.iter();
-            maps.map(|map| {
-                Ok(json!({
-                    "what": map.what,
-                    "group": map.group,
-                    "grid": map.grid,
-                    "values": map.values,
-                    "picture": state.picture(&picture, map)?,
-                }))
-            })
-            .collect()
-        });
+        let drawn =
+            tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
+                let drawn = maps.into_iter().map(|map| {
+                    let picture = state.picture(&picture, &map)?;
+                    Ok(Map { map, picture })
+                });
+                drawn.collect()
+            });
         let maps = drawn.await.map_err(failed)?.map_err(failed)?;
-        let name = &photo.name;
-        Ok(Json(json!({"name": name, "label": ranked, "maps": maps})))
+        Ok(Json(Explained {
+            name: photo.name.clone(),
+            label,
+            maps,
+        }))
     }
 
     /// The photograph under a map, as the address of a PNG.

@@ -1,0 +1,142 @@
+//! A running `epsilon serve` and what to ask it with.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::world::World;
+
+/// A server, stopped when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens: name and port.
+    pub address: String,
+    agent: ureq::Agent,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub text: String,
+    pub retry_after: String,
+    pub policy: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{self:?}"))
+    }
+}
+
+/// A form of parts: name, file name (none for a text), value. Its content type and its bytes.
+pub fn form(parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+    let boundary = "a-line-that-no-part-holds";
+    let mut body = Vec::new();
+    for (name, file, value) in parts {
+        let file = match file.is_empty() {
+            true => String::new(),
+            false => format!("; filename=\"{file}\""),
+        };
+        body.extend(
+            format!(
+                "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n"
+            )
+            .bytes(),
+        );
+        body.extend_from_slice(value);
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{boundary}--\r\n").bytes());
+    (format!("multipart/form-data; boundary={boundary}"), body)
+}
+
+impl Server {
+    /// `epsilon serve` with these arguments, at a free port.
+    pub fn start(world: &World, arguments: &str) -> Self {
+        let mut command = world.command(&format!("serve {arguments} --listen 127.0.0.1:0"));
+        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://");
+        let address = address.unwrap_or_else(|| panic!("{line:?}")).to_string();
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let config = config.timeout_global(Some(Duration::from_secs(60)));
+        Self {
+            child,
+            address,
+            agent: config.build().new_agent(),
+        }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        reply(self.agent.get(self.url(path)).call())
+    }
+
+    pub fn with_token(&self, path: &str, token: &str) -> Reply {
+        let request = self.agent.get(self.url(path));
+        reply(
+            request
+                .header("Authorization", format!("Bearer {token}"))
+                .call(),
+        )
+    }
+
+    pub fn post(&self, path: &str, (kind, body): &(String, Vec<u8>)) -> Reply {
+        self.post_as(kind, path, body)
+    }
+
+    pub fn post_as(&self, kind: &str, path: &str, body: &[u8]) -> Reply {
+        let request = self.agent.post(self.url(path));
+        reply(request.header("Content-Type", kind).send(body))
+    }
+
+    /// The answer to a request as it is written.
+    pub fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reply(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Reply {
+    let mut response = answer.unwrap();
+    let header = |name: &str| {
+        let value = response.headers().get(name);
+        value
+            .map_or("", |value| value.to_str().unwrap())
+            .to_string()
+    };
+    Reply {
+        status: response.status().as_u16(),
+        retry_after: header("retry-after"),
+        policy: header("content-security-policy"),
+        text: response.body_mut().read_to_string().unwrap(),
+    }
+}
