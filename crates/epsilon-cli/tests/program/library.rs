@@ -203,6 +203,16 @@ fn a_folder_is_tagged_once_and_what_changes_again() {
         "what is gone is not found"
     );
 
+    // One that can be read no more is found no more.
+    world.write("photos/new.jpg", "no picture");
+    world.run(&tag).partly(&["new.jpg"]);
+    let found = world.run("search photos red").done();
+    assert!(
+        found.lines().count() == 5 && !found.contains("new.jpg"),
+        "{found}"
+    );
+    fs::copy(world.path("test-0030.jpg"), world.path("photos/new.jpg")).unwrap();
+
     // Other words: all anew, in JSON, into another place.
     world.write("words.txt", "purple\ncolour|dark|brown\n");
     let json = world

@@ -193,18 +193,12 @@ impl IndexWriter {
         let open = |path: PathBuf, length: u64| -> Result<File, IndexError> {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
-            let mut file = options.open(&path).map_err(|error| failed(&path, error))?;
-            let cut = || -> io::Result<bool> {
-                let whole = file.metadata()?.len() >= length;
-                file.set_len(length)?;
-                Ok(whole)
-            };
-            match cut().map_err(|error| failed(&path, error))? {
-                true => {}
-                false => return Err(form(&path, "is shorter than it should be".into())),
+            let file = options.open(&path).map_err(|error| failed(&path, error))?;
+            let there = file.metadata().map_err(|error| failed(&path, error))?.len();
+            if there < length {
+                // Nothing is mended: what is missing cannot be known.
+                return Err(form(&path, format!("{there} bytes of {length}")));
             }
-            file.seek(SeekFrom::End(0))
-                .map_err(|error| failed(&path, error))?;
             Ok(file)
         };
         let rows = manifest.records * manifest.record() as u64;
@@ -260,6 +254,11 @@ impl IndexWriter {
     /// Whether it holds a photograph.
     pub fn contains(&self, id: &str) -> bool {
         self.places.contains_key(id)
+    }
+
+    /// The photographs in it.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
     }
 
     /// Adds a photograph's semantic vectors `[M, d_w]`, in place of those that it has.
@@ -321,12 +320,29 @@ impl IndexWriter {
         let mut next = self.manifest.clone();
         next.records += self.new_records;
         next.ids_bytes += self.new_ids.len() as u64;
+        let before = &self.manifest;
+        let rows = before.records * before.record() as u64;
         let files = [
-            (&mut self.rows, &self.new_rows, next.rows(&self.folder)),
-            (&mut self.ids, &self.new_ids, next.ids(&self.folder)),
+            (
+                &mut self.rows,
+                rows,
+                &self.new_rows,
+                next.rows(&self.folder),
+            ),
+            (
+                &mut self.ids,
+                before.ids_bytes,
+                &self.new_ids,
+                next.ids(&self.folder),
+            ),
         ];
-        for (file, bytes, path) in files {
-            let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        for (file, counts, bytes, path) in files {
+            // Behind what counts: a commit that failed, or was killed, may have left more.
+            let written = file.set_len(counts).and_then(|()| {
+                file.seek(SeekFrom::Start(counts))?;
+                file.write_all(bytes)?;
+                file.sync_data()
+            });
             written.map_err(|error| failed(&path, error))?;
         }
         next.write(&self.folder)?;
@@ -739,6 +755,16 @@ mod tests {
             assert!(error.contains(name), "{error}");
             fs::write(&path, whole).unwrap();
         }
+        // A writer mends nothing either, however often it is tried.
+        let path = folder.path().join("rows-0.bin");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..40]).unwrap();
+        for _ in 0..2 {
+            let error = IndexWriter::open(folder.path(), &info(1, 2)).err().unwrap();
+            assert!(error.to_string().contains("40 bytes of"), "{error}");
+            assert_eq!(fs::read(&path).unwrap().len(), 40);
+        }
+        fs::write(&path, whole).unwrap();
         assert_eq!(Index::open(folder.path()).unwrap().len(), 2);
         fs::write(folder.path().join("ids-0.jsonl"), "\"a\"\n\"a\"\n").unwrap();
         let twice = IndexWriter::open(folder.path(), &info(1, 2)).err().unwrap();

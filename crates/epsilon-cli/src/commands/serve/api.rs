@@ -1,12 +1,13 @@
 //! Routes, requests and replies.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State as Given};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,9 +19,11 @@ use epsilon::image::{self, Limits, Preprocess, RgbImage};
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Model, Ranked};
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 use super::engine::{Engine, Seen};
 use super::guard;
@@ -31,6 +34,8 @@ use crate::console;
 
 /// Photographs of a request.
 const PHOTOS: usize = 32;
+/// Bytes of a label.
+const LONGEST: usize = 200;
 /// Longest side of the pictures that show maps.
 const SIDE: u32 = 640;
 
@@ -43,10 +48,12 @@ pub struct State {
     pub preprocess: Preprocess,
     pub metrics: Metrics,
     pub token: Option<String>,
-    /// Whether it listens on this machine alone.
-    pub loopback: bool,
+    /// Where it listens, if on this machine alone.
+    pub loopback: Option<IpAddr>,
     /// One for every request that may be worked on or wait.
     pub requests: Arc<Semaphore>,
+    /// One for every photograph that may be decoded or wait for the engine.
+    pub photos: Arc<Semaphore>,
     /// One for every picture that may be decoded at once.
     pub decoders: Arc<Semaphore>,
     pub max_body: usize,
@@ -121,6 +128,13 @@ pub fn routes(state: Arc<State>) -> Router {
         )
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .merge(guarded)
+        .method_not_allowed_fallback(async || {
+            Refusal::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "not so: see /openapi.json",
+            )
+        })
         .fallback(async || {
             Refusal::new(
                 StatusCode::NOT_FOUND,
@@ -167,6 +181,14 @@ impl IntoResponse for Refusal {
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+            .extensions_mut()
+            .insert(Refused { code: self.code });
         response
     }
 }
@@ -237,16 +259,20 @@ async fn metrics(Given(state): Given<Arc<State>>) -> Result<String, Refusal> {
     state.metrics.text().map_err(failed)
 }
 
-async fn predict(Given(state): Given<Arc<State>>, request: Request) -> Result<Response, Refusal> {
+async fn predict(
+    Given(state): Given<Arc<State>>,
+    request: Request,
+) -> Result<Json<Predicted>, Refusal> {
     let begun = state.begin()?;
-    let ended = begun.within(state.timeout, state.predict(request)).await;
-    state.counted(ended)
+    begun.within(state.timeout, state.predict(request)).await
 }
 
-async fn explain(Given(state): Given<Arc<State>>, request: Request) -> Result<Response, Refusal> {
+async fn explain(
+    Given(state): Given<Arc<State>>,
+    request: Request,
+) -> Result<Json<Explained>, Refusal> {
     let begun = state.begin()?;
-    let ended = begun.within(state.timeout, state.explain(request)).await;
-    state.counted(ended)
+    begun.within(state.timeout, state.explain(request)).await
 }
 
 /// A request's place among those that may be worked on.
@@ -284,7 +310,7 @@ impl State {
             let message = "as many requests as the server takes are being worked on: try again";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "queue", message)
         };
-        let place = place.map_err(full).map_err(|refusal| self.note(refusal))?;
+        let place = place.map_err(full)?;
         self.metrics.in_work.inc();
         Ok(Begun {
             metrics: &self.metrics,
@@ -292,21 +318,20 @@ impl State {
         })
     }
 
-    fn note(&self, refusal: Refusal) -> Refusal {
-        let refused = Refused { code: refusal.code };
-        self.metrics.refused.get_or_create(&refused).inc();
-        refusal
-    }
-
-    fn counted<T: IntoResponse>(&self, ended: Result<T, Refusal>) -> Result<Response, Refusal> {
-        match ended {
-            Ok(reply) => Ok(reply.into_response()),
-            Err(refusal) => Err(self.note(refusal)),
-        }
+    /// Reads a request, in a third of its time.
+    async fn read(&self, request: Request) -> Result<Asked, Refusal> {
+        let read = Asked::read(request, self.max_body);
+        let slow = |_| {
+            let message = "the request was sent too slowly";
+            Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", message)
+        };
+        tokio::time::timeout(self.timeout / 3, read)
+            .await
+            .map_err(slow)?
     }
 
     async fn predict(self: &Arc<Self>, request: Request) -> Result<Json<Predicted>, Refusal> {
-        let asked = Asked::read(request, self.max_body).await?;
+        let asked = self.read(request).await?;
         let keep = match asked.top {
             Some(0) => return Err(Refusal::unusable("top", "top = 0: give at least 1")),
             Some(top) => Keep::best(top),
@@ -314,21 +339,33 @@ impl State {
         };
         let labels = self.labels(asked.labels.as_deref()).await?;
         let single = asked.photos.len() == 1;
-        // All go into the queue at once, and are answered in their order.
-        let looks = asked.photos.into_iter().map(|photo| {
+        // All go into the queue at once. A set ends its tasks when it is dropped, as it is when the client goes away.
+        let mut looks = JoinSet::new();
+        for (place, photo) in asked.photos.into_iter().enumerate() {
             let (state, labels) = (self.clone(), labels.clone());
-            tokio::spawn(async move {
+            looks.spawn(async move {
                 let seen = state.look(&photo, labels, false).await;
-                (photo.name, seen.map(|(_, seen)| keep.keep(seen.ranked)))
-            })
-        });
+                (
+                    place,
+                    photo.name,
+                    seen.map(|(_, seen)| keep.keep(seen.ranked)),
+                )
+            });
+        }
+        let mut ended = Vec::new();
+        while let Some(look) = looks.join_next().await {
+            ended.push(look.map_err(failed)?);
+        }
+        ended.sort_by_key(|(place, ..)| *place);
         let mut rankings = Vec::new();
-        for look in looks.collect::<Vec<_>>() {
-            let (name, seen) = look.await.map_err(failed)?;
+        for (_, name, seen) in ended {
             let outcome = match seen {
                 Ok(labels) => Outcome::Labels(labels),
                 Err(refusal) if single => return Err(refusal),
-                Err(refusal) => Outcome::Error(self.note(refusal).json()),
+                Err(refusal) => {
+                    self.metrics.refuse(refusal.code);
+                    Outcome::Error(refusal.json())
+                }
             };
             rankings.push(Ranking { name, outcome });
         }
@@ -336,7 +373,7 @@ impl State {
     }
 
     async fn explain(self: &Arc<Self>, request: Request) -> Result<Json<Explained>, Refusal> {
-        let asked = Asked::read(request, self.max_body).await?;
+        let asked = self.read(request).await?;
         let Some(label) = asked.label else {
             return Err(Refusal::unusable(
                 "label",
@@ -346,10 +383,7 @@ impl State {
         let [photo] = &asked.photos[..] else {
             return Err(Refusal::unusable("photo", "give one photograph"));
         };
-        let labels = self.labels(Some(&label)).await?;
-        if labels.len() > 1 {
-            return Err(Refusal::unusable("label", "give one label"));
-        }
+        let labels = self.vectors(vec![label.trim().into()]).await?;
         let (picture, seen) = self.look(photo, labels, true).await?;
         let Seen { ranked, maps } = seen;
         let label = ranked.into_iter().next();
@@ -391,36 +425,42 @@ impl State {
     }
 
     /// The vectors of the words that are asked for, or of the model's own labels.
-    async fn labels(self: &Arc<Self>, words: Option<&str>) -> Result<LabelVectors, Refusal> {
-        let words = words.unwrap_or_default().split([',', '\n']);
-        let words: Vec<String> = words
-            .map(|word| word.trim().to_string())
-            .filter(|word| !word.is_empty())
-            .collect();
-        if words.is_empty() {
-            return Ok(self.words.own().clone());
+    async fn labels(self: &Arc<Self>, words: Option<&str>) -> Result<Arc<LabelVectors>, Refusal> {
+        let words = words.unwrap_or_default().split([',', '\n']).map(str::trim);
+        let words = words.filter(|word| !word.is_empty());
+        // One more than it takes is enough to see that there are too many.
+        let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
+        match words.len() {
+            0 => Ok(self.words.own().clone()),
+            count if count > self.max_labels => {
+                let message = format!("more labels than this server takes, {}", self.max_labels);
+                Err(Refusal::unusable("labels", message))
+            }
+            _ => self.vectors(words).await,
         }
-        if words.len() > self.max_labels {
-            let message = format!(
-                "{} labels; this server takes {}",
-                words.len(),
-                self.max_labels
-            );
+    }
+
+    async fn vectors(self: &Arc<Self>, words: Vec<String>) -> Result<Arc<LabelVectors>, Refusal> {
+        if words.iter().any(|word| word.len() > LONGEST) {
+            let message = format!("a label longer than {LONGEST} bytes");
             return Err(Refusal::unusable("labels", message));
         }
         let state = self.clone();
         let found = tokio::task::spawn_blocking(move || state.words.vectors(&words));
         let found = found.await.map_err(failed)?;
-        found.map_err(|error| Refusal::unusable("labels", console::explain(&error)))
+        let found = found.map_err(|error| Refusal::unusable("labels", console::explain(&error)))?;
+        Ok(Arc::new(found))
     }
 
     /// What the model sees in a photograph; the photograph comes back, small enough to draw on, where maps are wanted.
     async fn look(
         self: &Arc<Self>,
         photo: &Photo,
-        labels: LabelVectors,
+        labels: Arc<LabelVectors>,
         maps: bool,
     ) -> Result<(RgbImage, Seen), Refusal> {
+        // Held until it is answered, or thrown away unanswered: what waits for the engine is bounded, whoever goes away.
+        let waits = self.photos.clone().acquire_owned().await.map_err(failed)?;
         let place = self
             .decoders
             .clone()
@@ -451,7 +491,7 @@ impl State {
         let (shown, pixels) = decoded.map_err(|reason| Refusal::unusable("photo", reason))?;
         let seen = self
             .engine
-            .look(pixels, labels, maps)
+            .look(pixels, labels, maps, waits)
             .await
             .map_err(failed)?;
         Ok((shown, seen))
@@ -481,6 +521,16 @@ fn small(picture: &RgbImage) -> RgbImage {
 impl Asked {
     /// Reads a form of several parts, or a picture as it is.
     async fn read(request: Request, max_body: usize) -> Result<Self, Refusal> {
+        let length = request.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > max_body as u64) {
+            // Read to its end, so that its sender sees the answer; unless it is far too large.
+            let mut sent = request.into_body();
+            while length.is_some_and(|length| length <= 4 * max_body as u64)
+                && let Some(Ok(_)) = sent.frame().await
+            {}
+            return Err(body(StatusCode::PAYLOAD_TOO_LARGE, "", max_body));
+        }
         let kind = request.headers().get(CONTENT_TYPE);
         let kind = kind
             .and_then(|kind| kind.to_str().ok())

@@ -1,6 +1,7 @@
 //! The one thread that computes: photographs of different requests go through the network together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use epsilon::features::usual_batch;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Ranked, Ranker};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::metrics::Metrics;
 use crate::commands::trained::Trained;
@@ -23,10 +24,12 @@ const RANKERS: usize = 16;
 pub struct Work {
     /// As the network takes it.
     pub pixels: Vec<f32>,
-    pub labels: LabelVectors,
+    pub labels: Arc<LabelVectors>,
     /// Whether the maps of the first label are wanted, too.
     pub maps: bool,
     pub reply: oneshot::Sender<Answer>,
+    /// Its place among the photographs that may wait.
+    pub _waits: OwnedSemaphorePermit,
 }
 
 /// What came of it, or why nothing did.
@@ -66,7 +69,13 @@ impl Engine {
     }
 
     /// What the model sees in a photograph.
-    pub async fn look(&self, pixels: Vec<f32>, labels: LabelVectors, maps: bool) -> Answer {
+    pub async fn look(
+        &self,
+        pixels: Vec<f32>,
+        labels: Arc<LabelVectors>,
+        maps: bool,
+        waits: OwnedSemaphorePermit,
+    ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let gone = || "the engine has stopped".to_string();
         let work = Work {
@@ -74,6 +83,7 @@ impl Engine {
             labels,
             maps,
             reply,
+            _waits: waits,
         };
         self.work.send(work).map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?

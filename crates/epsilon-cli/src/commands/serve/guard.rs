@@ -1,5 +1,6 @@
 //! Who may ask: bearers of the token, and no page of another site.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -12,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::api::{self, Refusal};
-use super::metrics::Ended;
+use super::metrics::{Ended, Refused};
 
 /// What the page may do: nothing that does not come from this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
@@ -38,6 +39,9 @@ pub async fn count(
         .get_or_create(&Ended { route, status })
         .inc();
     state.metrics.seconds.observe(start.elapsed().as_secs_f64());
+    if let Some(Refused { code }) = response.extensions().get() {
+        state.metrics.refuse(code);
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -69,7 +73,7 @@ pub async fn token(
 
 /// Refuses what a page of another site sends: its origin is another than this server, or, where the server listens on this
 /// machine alone, the name that it was reached by is none of this machine's.
-fn same_site(headers: &HeaderMap, loopback: bool) -> Result<(), Refusal> {
+fn same_site(headers: &HeaderMap, loopback: Option<IpAddr>) -> Result<(), Refusal> {
     let forbidden = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "site", message);
     let text = |name| {
         headers
@@ -83,7 +87,14 @@ fn same_site(headers: &HeaderMap, loopback: bool) -> Result<(), Refusal> {
             false => host,
         }
     });
-    if loopback && !["localhost", "127.0.0.1", "[::1]"].contains(&name) {
+    let ours = |address: IpAddr| {
+        let itself = match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        };
+        name == itself || ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+    };
+    if loopback.is_some_and(|address| !ours(address)) {
         return Err(forbidden(
             "this server answers to the names of this machine alone",
         ));
@@ -108,6 +119,7 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, origin.parse().unwrap());
             }
+            let loopback = loopback.then_some(IpAddr::from([127, 0, 0, 2]));
             same_site(&headers, loopback).is_ok()
         };
         for host in [
@@ -115,6 +127,7 @@ mod tests {
             "localhost:8090",
             "127.0.0.1:1",
             "[::1]:8090",
+            "127.0.0.2:8090",
             "[::1]",
         ] {
             assert!(check(host, None, true), "{host}");

@@ -29,7 +29,7 @@ pub struct Refused {
 pub struct Metrics {
     registry: Arc<Registry>,
     pub requests: Family<Ended, Counter>,
-    pub refused: Family<Refused, Counter>,
+    refused: Family<Refused, Counter>,
     pub photos: Counter,
     pub in_work: Gauge<i64>,
     pub seconds: Histogram,
@@ -81,6 +81,11 @@ impl Metrics {
             batch,
             computing,
         }
+    }
+
+    /// Counts a refusal.
+    pub fn refuse(&self, code: &'static str) {
+        self.refused.get_or_create(&Refused { code }).inc();
     }
 
     /// All of them as text.

@@ -6,7 +6,8 @@ mod guard;
 mod metrics;
 mod words;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,9 @@ use metrics::Metrics;
 use words::Words;
 
 /// How long a stop waits for requests that have begun.
-const STOP: Duration = Duration::from_secs(30);
+const STOP: Duration = Duration::from_secs(10);
+/// Photographs that are decoded or wait for the engine at once: enough for two batches of it.
+const PHOTOS: usize = 64;
 /// Labels that are shown of a model without thresholds.
 const USUAL: usize = 10;
 
@@ -41,33 +44,28 @@ pub struct Args {
     #[command(flatten)]
     keep: KeepArgs,
     /// The largest body of a request, in megabytes.
-    #[arg(long, default_value_t = 20, value_name = "MB")]
-    max_body: usize,
+    #[arg(long, default_value_t = 20, value_name = "MB", value_parser = range(1..=4000))]
+    max_body: u32,
     /// The largest picture, in millions of pixels.
-    #[arg(long, default_value_t = 100, value_name = "N")]
-    max_megapixels: u64,
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = range(1..=4000))]
+    max_megapixels: u32,
     /// The most labels of a request.
-    #[arg(long, default_value_t = 1000, value_name = "N")]
-    max_labels: usize,
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = range(1..=100_000))]
+    max_labels: u32,
     /// Requests that are worked on or wait at once; more are refused.
-    #[arg(long, default_value_t = 64, value_name = "N")]
-    queue: usize,
-    /// Seconds that a request may take.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
-    timeout: u64,
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = range(1..=10_000))]
+    queue: u32,
+    /// Seconds that a request may take, a third of them to be sent.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = range(1..=3600))]
+    timeout: u32,
+}
+
+/// Whole numbers that an option takes.
+fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(range)
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let positive = [
-        ("--max-body", args.max_body),
-        ("--max-megapixels", args.max_megapixels as usize),
-        ("--max-labels", args.max_labels),
-        ("--queue", args.queue),
-        ("--timeout", args.timeout as usize),
-    ];
-    for (name, value) in positive {
-        ensure!(value > 0, "{name} 0: give at least 1");
-    }
     let token = args.token_file.as_ref().map(|path| {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         ensure!(
@@ -98,13 +96,14 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         preprocess,
         metrics,
         token,
-        loopback: args.listen.ip().is_loopback(),
-        requests: Arc::new(Semaphore::new(args.queue)),
+        loopback: Some(args.listen.ip()).filter(IpAddr::is_loopback),
+        requests: Arc::new(Semaphore::new(args.queue as usize)),
+        photos: Arc::new(Semaphore::new(PHOTOS)),
         decoders: Arc::new(Semaphore::new(rayon::current_num_threads())),
-        max_body: args.max_body << 20,
-        max_pixels: args.max_megapixels.saturating_mul(1_000_000),
-        max_labels: args.max_labels,
-        timeout: Duration::from_secs(args.timeout),
+        max_body: (args.max_body as usize) << 20,
+        max_pixels: u64::from(args.max_megapixels) * 1_000_000,
+        max_labels: args.max_labels as usize,
+        timeout: Duration::from_secs(args.timeout.into()),
     });
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -18,7 +18,9 @@ async function send(path, parts) {
   }
   const headers = {};
   if ($("token").value) headers.Authorization = `Bearer ${$("token").value}`;
-  const response = await fetch(path, { method: "POST", body: form, headers });
+  const response = await fetch(path, { method: "POST", body: form, headers }).catch(() => {
+    throw new Error("the server cannot be reached, or takes no file as large as this");
+  });
   const reply = await response.json().catch(() => ({}));
   if (response.ok) return reply;
   if (response.status === 401) {

@@ -2,7 +2,7 @@
 //! known yet; what was found is kept, up to a number of words.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use epsilon::labels::{LabelVectors, VectorFile, resolve_words};
@@ -14,9 +14,11 @@ const REMEMBERED: usize = 20_000;
 
 /// The vectors of any words.
 pub struct Words {
-    own: LabelVectors,
+    own: Arc<LabelVectors>,
     file: Option<VectorFile>,
     found: Mutex<HashMap<String, Vec<f32>>>,
+    /// One reader of the file at a time.
+    reading: Mutex<()>,
 }
 
 impl Words {
@@ -29,34 +31,57 @@ impl Words {
             found.extend(rows.map(|(row, name)| (name.clone(), own.row(row).to_vec())));
         }
         Self {
-            own,
+            own: Arc::new(own),
             file: trained.vector_file(),
             found: Mutex::new(found),
+            reading: Mutex::new(()),
         }
     }
 
     /// The model's own labels.
-    pub fn own(&self) -> &LabelVectors {
+    pub fn own(&self) -> &Arc<LabelVectors> {
         &self.own
     }
 
-    /// The vectors of these words. One reader of the file at a time: others wait for it.
+    /// The vectors of these words. Who asks for known words waits for nobody; others wait for one reader of the file at a time.
     pub fn vectors(&self, words: &[String]) -> anyhow::Result<LabelVectors> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown = words.iter().filter(|word| !found.contains_key(*word));
-        let unknown: Vec<String> = unknown.cloned().collect();
-        if !unknown.is_empty() {
-            let file = self.file.as_ref();
-            let file = file.context("the server has no word vectors: start it with --vectors")?;
-            let resolved = resolve_words(file, &unknown, &unknown)?.vectors;
-            if found.len() + unknown.len() > REMEMBERED {
-                found.retain(|word, _| words.contains(word));
-            }
-            let rows = resolved.names().iter().enumerate();
-            found.extend(rows.map(|(row, name)| (name.clone(), resolved.row(row).to_vec())));
+        if let Some(known) = self.known(words) {
+            return known;
         }
-        let values = words.iter().flat_map(|word| found[word].iter().copied());
-        let width = self.own.dim();
-        Ok(LabelVectors::new(words.to_vec(), width, values.collect())?)
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        // The reader before may have found them.
+        if let Some(known) = self.known(words) {
+            return known;
+        }
+        let file = self.file.as_ref();
+        let file = file.context("the server has no word vectors: start it with --vectors")?;
+        let unknown: Vec<String> = {
+            let found = self.found();
+            let unknown = words.iter().filter(|word| !found.contains_key(*word));
+            unknown.cloned().collect()
+        };
+        let resolved = resolve_words(file, &unknown, &unknown)?.vectors;
+        let mut found = self.found();
+        if found.len() + unknown.len() > REMEMBERED {
+            found.retain(|word, _| words.contains(word));
+        }
+        let rows = unknown.into_iter().enumerate();
+        found.extend(rows.map(|(row, word)| (word, resolved.row(row).to_vec())));
+        drop(found);
+        self.known(words)
+            .context("words were forgotten at once: ask again")?
+    }
+
+    /// The vectors of these words, if all of them are known.
+    fn known(&self, words: &[String]) -> Option<anyhow::Result<LabelVectors>> {
+        let found = self.found();
+        let rows: Option<Vec<&Vec<f32>>> = words.iter().map(|word| found.get(word)).collect();
+        let values = rows?.into_iter().flatten().copied().collect();
+        let vectors = LabelVectors::new(words.to_vec(), self.own.dim(), values);
+        Some(vectors.map_err(Into::into))
+    }
+
+    fn found(&self) -> MutexGuard<'_, HashMap<String, Vec<f32>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -90,9 +90,11 @@ impl Round<'_> {
         let gone = known.filter(|id| !there.contains(id.as_str()));
         for id in gone.cloned().collect::<Vec<_>>() {
             self.journal.forget(&id);
-            if let Some(index) = &mut self.index {
-                index.remove(&id);
-            }
+        }
+        if let Some(index) = &mut self.index {
+            let gone = index.ids().filter(|id| !there.contains(id));
+            let gone: Vec<String> = gone.map(String::from).collect();
+            gone.iter().for_each(|id| index.remove(id));
         }
         self.commit_index()
     }
@@ -168,6 +170,10 @@ impl Round<'_> {
         for Failure { id, reason } in failed {
             sum.failed += 1;
             bar.suspend(|| console::name_failure(reason));
+            if let Some(index) = &mut self.index {
+                // What an earlier picture of that name looked like.
+                index.remove(id);
+            }
             entries.push(self.entry(photos[id.as_str()], Outcome::Error(reason.clone())));
         }
         let (tokens, global) = (features.tokens.clone(), features.global.clone());
