@@ -1,6 +1,6 @@
 """Load on `epsilon serve` over loopback, beside how fast the bare extraction of the same photographs is.
 
-    python3 bench/serve.py MODEL PHOTOS [--seconds 60] [--rounds 1] [--write]
+    python3 bench/serve.py MODEL PHOTOS [--seconds 60] [--write]
 
 MODEL is a trained model, PHOTOS a folder of JPEG files, such as runs/corel5k-best/seed-1/model.safetensors and
 ../shared/data/corel5k/test. In turn: extraction, 16 clients as fast as they are answered, extraction, the same clients with 5
