@@ -37,9 +37,14 @@ enum By {
 }
 
 impl KeepArgs {
+    /// Refuses what makes no sense for any model.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.top != Some(0), "--top 0: give at least 1");
+        Ok(())
+    }
+
     /// What is kept of a model's labels; `usual` labels where nothing is said and the model has no thresholds.
     pub fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
-        ensure!(self.top != Some(0), "--top 0: give at least 1");
         let calibrated = model.card.calibration.is_some();
         let by = match (self.threshold, self.top) {
             (Some(p), _) if !(0.0..=1.0).contains(&p) => {

@@ -39,6 +39,7 @@ struct Prediction {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    args.keep.check()?;
     let trained = args.trained.load()?;
     let keep = args.keep.of(&trained.model, Some(USUAL))?;
     let words = args.labels.as_deref().map(labels::read_names).transpose()?;

@@ -66,6 +66,7 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    args.keep.check()?;
     let token = args.token_file.as_ref().map(|path| {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
         ensure!(

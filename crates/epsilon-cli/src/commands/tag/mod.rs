@@ -77,6 +77,7 @@ struct Settings<'a> {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    args.keep.check()?;
     let folder = std::path::absolute(&args.folder)?;
     std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
     let trained = args.trained.load()?;

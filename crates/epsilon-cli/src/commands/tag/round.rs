@@ -176,8 +176,14 @@ impl Round<'_> {
             }
             entries.push(self.entry(photos[id.as_str()], Outcome::Error(reason.clone())));
         }
-        let (tokens, global) = (features.tokens.clone(), features.global.clone());
-        let (ranked, vectors) = self.ranker.rank_and_keep(ids.len(), tokens, global);
+        let (ranked, vectors) = match ids.len() {
+            // All of them failed.
+            0 => (Vec::new(), None),
+            count => {
+                let (tokens, global) = (features.tokens.clone(), features.global.clone());
+                self.ranker.rank_and_keep(count, tokens, global)
+            }
+        };
         if let (Some(index), Some(vectors)) = (&mut self.index, vectors) {
             let rows = vectors
                 .values
