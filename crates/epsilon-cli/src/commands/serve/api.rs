@@ -573,6 +573,11 @@ impl Asked {
     }
 
     async fn form(request: Request, max_body: usize) -> Result<Self, Refusal> {
+        // All of the body is read first: a connection that is closed with something unread loses its answer.
+        let (head, sent) = request.into_parts();
+        let whole = Bytes::from_request(Request::from_parts(head.clone(), sent), &()).await;
+        let whole = whole.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
+        let request = Request::from_parts(head, whole.into());
         let form = Multipart::from_request(request, &()).await;
         let mut form = form.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
         let mut asked = Self::default();
