@@ -45,15 +45,16 @@ function place(file) {
 }
 
 async function rank(photo) {
+  photo.picture.src = photo.own;
+  photo.picture.className = "";
+  photo.picture.alt = photo.file.name;
   photo.results.replaceChildren(element("p", "Looking…"));
   try {
     const parts = [["photo", photo.file, photo.file.name], ["labels", $("words").value]];
     const reply = await send("v1/predict", parts);
     show(photo, reply.photos[0].labels);
-    return true;
   } catch (error) {
     photo.results.replaceChildren(element("p", `${photo.file.name}: ${error.message}`, { className: "error" }));
-    return false;
   }
 }
 
