@@ -80,7 +80,11 @@ pub fn look(
                 continue;
             }
             let Looked { ids, features, .. } = &mut looked;
-            backbone.forward(&pixels, ids.len(), features)?;
+            match ids.len() {
+                // All of them failed: there is nothing that a backbone could look at.
+                0 => *features = Features::default(),
+                count => backbone.forward(&pixels, count, features)?,
+            }
             if take(&looked).is_break() {
                 break;
             }
