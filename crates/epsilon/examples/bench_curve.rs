@@ -19,10 +19,10 @@ use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::dataset::SparseLabels;
 use epsilon::experiment::{self, Prepared, Training};
-use epsilon::features::TokenStore;
 use epsilon::methods::Precision;
 use epsilon::profile;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 use epsilon::training::Event;
 
 fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> Outcome<()> {

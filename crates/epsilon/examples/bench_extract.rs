@@ -14,9 +14,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
-use epsilon::backbone::{self, Backbone, Options, Precision};
-use epsilon::features::{ExtractOptions, TokenStore, TokenType, extract};
+use epsilon::backbone::{Backbone, Options, Precision};
 use epsilon::image::{self, Limits};
+use epsilon::tokens::{ExtractOptions, TokenStore, TokenType, extract};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -39,7 +39,7 @@ impl Extraction {
     fn new(arguments: &Arguments) -> Outcome<Self> {
         let list = std::fs::read_to_string(arguments.get("list", String::new())?)?;
         Ok(Self {
-            backbone: backbone::load_on(
+            backbone: epsilon::tensor_vit::load_on(
                 Path::new(&arguments.get("weights", String::new())?),
                 &Options {
                     precision: precision(&arguments.get("precision", "f32".to_string())?)?,

@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::backbone;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
-use epsilon::features::{ExtractOptions, extract};
+use epsilon::tokens::{ExtractOptions, extract};
 
 fn draw(folder: &Path, images: usize) -> Outcome<()> {
     let scenes = Scenes::new(SceneOptions::default())?;

@@ -14,10 +14,10 @@ use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::dataset::Split;
 use epsilon::experiment;
-use epsilon::features::TokenStore;
 use epsilon::model::{Model, Ranker};
 use epsilon::recipe::Recipe;
 use epsilon::semantic_index::{Index, IndexInfo, IndexWriter};
+use epsilon::tokens::TokenStore;
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate, standardise};
 
 const TOP: usize = 50;

@@ -17,10 +17,10 @@ use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::experiment::{self, Training};
 use epsilon::explain::share_inside;
-use epsilon::features::TokenStore;
 use epsilon::image::RgbImage;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 

@@ -14,18 +14,18 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, BackboneError, BackboneInfo};
 use crate::calibration::Judged;
-use crate::dataset::{Dataset, DatasetError, Split, Summary};
-use crate::features::{
-    self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
-};
-use crate::labels::{LabelError, LabelVectors, Resolution, resolve_words};
 use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
 use crate::model::{self, Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
 use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
+use epsilon_data::dataset::{Dataset, DatasetError, Split, Summary};
+use epsilon_data::labels::{LabelError, LabelVectors, Resolution, resolve_words};
+use epsilon_vision::backbone::{Backbone, BackboneError, BackboneInfo};
+use epsilon_vision::tokens::{
+    self, ExtractOptions, ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore,
+};
 
 /// Seed of the cut of the validation images: the same for every seed of a recipe, so that their figures compare.
 const VALIDATION_SEED: u64 = 0x5EED;
@@ -217,7 +217,7 @@ pub fn extract(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, ExperimentError> {
     recipe.method.specs(&prepared.dims(backbone.info()))?;
-    Ok(features::extract(
+    Ok(tokens::extract(
         &prepared.items(),
         backbone,
         dir,
@@ -370,7 +370,7 @@ impl Training<'_> {
             "seed": self.seed,
             "backbone": self.store.manifest().header.backbone,
             "images": examples.items().len(),
-            "label vectors": crate::files::sha256(&vectors),
+            "label vectors": epsilon_data::files::sha256(&vectors),
             "threads": rayon::current_num_threads(),
         })
     }

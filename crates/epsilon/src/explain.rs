@@ -2,8 +2,8 @@
 //!
 //! A [`LabelMap`] stands on the token grid, which covers the part of the photograph that the network saw.
 
-use crate::image::{Preprocess, RgbImage, crop};
 use crate::methods::LabelMap;
+use epsilon_vision::image::{Preprocess, RgbImage, crop};
 
 /// Colours of low and of high heat.
 const COLOURS: [[f32; 3]; 2] = [[255.0, 225.0, 0.0], [215.0, 0.0, 40.0]];
@@ -100,7 +100,7 @@ pub fn share_inside(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Filter, Fit};
+    use epsilon_vision::image::{Filter, Fit};
 
     fn preprocess(fit: Fit) -> Preprocess {
         Preprocess {

@@ -1,25 +1,21 @@
 //! Multi-label zero-shot learning: train on seen labels, rank labels nobody trained on.
 //!
-//! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`features`]), a method
+//! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`tokens`]), a method
 //! ([`methods`]) trained by [`training`], scores ([`model`]). [`labels`] finds the vectors of label names, [`dataset`]
 //! reads lists of photographs, [`explain`] draws where a model looked, [`experiment`] puts a [`recipe`] together from all of them, and
 //! [`comparison`] makes many recipes of one table.
 
 pub use burn;
+pub use epsilon_data::{dataset, labels};
+pub use epsilon_vision::{backbone, image, tokens};
 
-mod files;
-mod kernels;
+mod fused;
 
-pub mod backbone;
 pub mod calibration;
 pub mod comparison;
-pub mod dataset;
 pub mod device;
 pub mod experiment;
 pub mod explain;
-pub mod features;
-pub mod image;
-pub mod labels;
 pub mod library;
 pub mod loss;
 pub mod methods;
@@ -30,4 +26,5 @@ pub mod profile;
 pub mod published_features;
 pub mod recipe;
 pub mod semantic_index;
+pub mod tensor_vit;
 pub mod training;

@@ -11,15 +11,15 @@ use burn::tensor::Device;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::BackboneInfo;
 use crate::calibration::{Calibration, Judge};
-use crate::features::TokenStore;
-use crate::files;
-use crate::kernels::scores::best_match;
-use crate::labels::{LabelError, LabelVectors};
+use crate::fused::scores::best_match;
 use crate::methods::{Dims, Kind, LabelMap, MethodError, Targets, Vocabulary};
 use crate::parameters::Weights;
 use crate::training::{LabelsOn, read};
+use epsilon_data::files;
+use epsilon_data::labels::{LabelError, LabelVectors};
+use epsilon_vision::backbone::BackboneInfo;
+use epsilon_vision::tokens::TokenStore;
 
 const KEY: &str = "epsilon.model";
 const VERSION: u32 = 1;
@@ -170,8 +170,12 @@ impl Model {
         let shape = vec![self.vectors.len(), self.vectors.dim()];
         tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
         let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
-        files::write_tensors(path, &tensors, [(KEY.to_string(), card)].into())
-            .map_err(|e| file(e.to_string()))
+        epsilon_data::formats::safetensors::write_tensors(
+            path,
+            &tensors,
+            [(KEY.to_string(), card)].into(),
+        )
+        .map_err(|e| file(e.to_string()))
     }
 
     /// Reads a model onto a device.
@@ -184,7 +188,7 @@ impl Model {
             reason,
         };
         let bytes = std::fs::read(path).map_err(|e| file(e.to_string()))?;
-        let card = files::metadata(&bytes, KEY).map_err(file)?;
+        let card = epsilon_data::formats::safetensors::metadata(&bytes, KEY).map_err(file)?;
         let card: Card = serde_json::from_str(&card).map_err(|e| file(format!("its card: {e}")))?;
         if card.version != VERSION {
             let found = card.version;
@@ -200,7 +204,8 @@ impl Model {
             )));
         }
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| file(e.to_string()))?;
-        let vectors = files::f32_values(&tensors, VECTORS).map_err(file)?;
+        let vectors =
+            epsilon_data::formats::safetensors::f32_values(&tensors, VECTORS).map_err(file)?;
         let vectors = LabelVectors::new(card.labels.clone(), card.dims.label_width, vectors)
             .map_err(|source| ModelError::Labels {
                 path: path.into(),
@@ -217,7 +222,8 @@ impl Model {
                 let name = format!("weight.{}", spec.name);
                 Ok((
                     spec.name.clone(),
-                    files::f32_values(&tensors, &name).map_err(file)?,
+                    epsilon_data::formats::safetensors::f32_values(&tensors, &name)
+                        .map_err(file)?,
                 ))
             })
             .collect::<Result<BTreeMap<_, _>, ModelError>>()?;
@@ -606,8 +612,8 @@ impl<'a> Scorer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::{Fit, Preprocess};
     use crate::methods::Ridge;
+    use epsilon_vision::image::{Fit, Preprocess};
 
     fn model() -> Model {
         let dims = Dims {
@@ -633,7 +639,7 @@ mod tests {
         let preprocess = Preprocess {
             size: 8,
             fit: Fit::Squash,
-            filter: crate::image::Filter::Bicubic,
+            filter: epsilon_vision::image::Filter::Bicubic,
             mean: [0.0; 3],
             std: [1.0; 3],
         };

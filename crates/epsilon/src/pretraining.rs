@@ -11,13 +11,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::backbone::{Activation, BlockConfig, Resampling, VitConfig, tensor_vit};
-use crate::dataset::scenes::{Scene, SceneOptions, Scenes};
-use crate::dataset::{DatasetError, Split};
-use crate::files;
-use crate::image::{Filter, Fit, Preprocess, RgbImage};
 use crate::parameters::{self, Weights};
+use crate::tensor_vit;
 use crate::training::{AdamSettings, Optimiser, OptimiserSettings, Progress, Schedule};
+use epsilon_data::dataset::scenes::{Scene, SceneOptions, Scenes};
+use epsilon_data::dataset::{DatasetError, Split};
+use epsilon_vision::backbone::{Activation, BlockConfig, Resampling, VitConfig};
+use epsilon_vision::image::{Filter, Fit, Preprocess, RgbImage};
 
 /// Pictures of this seed are drawn for the backbone; the quickstart draws others.
 const SCENES_SEED: u64 = 1000;
@@ -280,8 +280,10 @@ fn write(
         "fit": preprocess.fit,
     });
     let metadata = [("epsilon.vit".to_string(), settings.to_string())].into();
-    files::write_f16_tensors(path, &tensors, metadata).map_err(|source| PretrainingError::Write {
-        path: path.into(),
-        source,
-    })
+    epsilon_data::formats::safetensors::write_f16_tensors(path, &tensors, metadata).map_err(
+        |source| PretrainingError::Write {
+            path: path.into(),
+            source,
+        },
+    )
 }

@@ -15,13 +15,13 @@ use hdf5_reader::Hdf5File;
 use hdf5_reader::group::Group;
 use parquet::errors::ParquetError;
 
-use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features, Precision};
-use crate::dataset::{Split, table};
-use crate::features::{
+use epsilon_data::dataset::{Split, table};
+use epsilon_data::files;
+use epsilon_vision::backbone::{Backbone, BackboneError, BackboneInfo, Features, Precision};
+use epsilon_vision::image::{Filter, Fit, Preprocess};
+use epsilon_vision::tokens::{
     ExtractOptions, ExtractReport, FeatureError, Progress, TokenType, extract_from,
 };
-use crate::files;
-use crate::image::{Filter, Fit, Preprocess};
 
 /// Why features cannot be imported.
 #[derive(Debug, thiserror::Error)]
@@ -485,8 +485,8 @@ impl Backbone for Imported {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::table::TableOptions;
-    use crate::features::TokenStore;
+    use epsilon_data::dataset::table::TableOptions;
+    use epsilon_vision::tokens::TokenStore;
     use proptest::prelude::*;
 
     fn fixture(name: &str) -> PathBuf {
@@ -514,7 +514,7 @@ mod tests {
         (i as f32 * 37.0 % 101.0 - 50.0) / 16.0
     }
 
-    fn table(dir: &Path) -> crate::dataset::Dataset {
+    fn table(dir: &Path) -> epsilon_data::dataset::Dataset {
         std::fs::write(dir.join("seen.txt"), "cat\ndog\nice cream\n").unwrap();
         std::fs::write(dir.join("unseen.txt"), "cow\npig\n").unwrap();
         let options = TableOptions {

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{self, Options, Precision, Tokens};
-use crate::dataset::Source;
-use crate::features::{ExtractOptions, TokenType};
-use crate::labels::VectorFile;
 use crate::methods::Kind;
 use crate::training::{TrainingError, TrainingSettings};
+use epsilon_data::dataset::Source;
+use epsilon_data::labels::VectorFile;
+use epsilon_vision::backbone::{self, Options, Precision, Tokens};
+use epsilon_vision::tokens::{ExtractOptions, TokenType};
 
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use epsilon::experiment;
-use epsilon::features::Part;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::Part;
 
 use super::Place;
 use crate::{Outcome, console};

@@ -27,9 +27,9 @@ use clap::Args;
 use epsilon::backbone::{self as networks, Backbone};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Layout, Prepared};
-use epsilon::features::{Part, TokenStore};
 use epsilon::model::Model;
 use epsilon::recipe::{BackboneSettings, Recipe};
+use epsilon::tokens::{Part, TokenStore};
 
 use crate::console;
 
@@ -58,7 +58,7 @@ impl Place {
     /// A recipe's backbone on the device; downloaded first where it is a hub's.
     pub fn backbone(&self, settings: &BackboneSettings) -> anyhow::Result<Box<dyn Backbone>> {
         let path = networks::locate(&settings.weights, console::is_terminal())?;
-        Ok(networks::load_on(
+        Ok(epsilon::tensor_vit::load_on(
             &path,
             &settings.options(),
             &self.device()?,

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use epsilon::dataset::check_images;
 use epsilon::experiment::{self, Prepared};
-use epsilon::features::TokenStore;
 use epsilon::image::{self, Limits};
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 
 use crate::{Outcome, console};
 

@@ -6,11 +6,11 @@ use epsilon::backbone;
 use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::experiment::{self, Figures, Layout, Prepared};
-use epsilon::features::TokenStore;
 use epsilon::methods::{Kind, Random, Ridge};
 use epsilon::model::{Model, Ranker};
 use epsilon::pretraining;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 use epsilon_metrics::SplitEvaluation;
 
 use super::Place;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
-use epsilon::features::{self, TokenType};
 use epsilon::labels;
 use epsilon::published_features::{ImportOptions, ImportReport, Zeros, import};
+use epsilon::tokens::{self, TokenType};
 
 use crate::{Outcome, console};
 
@@ -142,7 +142,7 @@ fn print(report: &ImportReport, json: bool) -> anyhow::Result<()> {
 }
 
 fn merge(args: Merge) -> anyhow::Result<Outcome> {
-    let whole = features::merge(&args.parts, &args.out)?;
+    let whole = tokens::merge(&args.parts, &args.out)?;
     if args.json {
         console::print_json(&serde_json::json!({
             "store": args.out,

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Figures, Layout, Prepared, Training};
-use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 use epsilon::training::{EpochRecord, Event, RunFolder};
 use indicatif::ProgressBar;
 use serde::Serialize;

@@ -69,7 +69,9 @@ impl TrainedArgs {
         let weights = self.backbone.as_ref();
         let weights = weights.unwrap_or(&model.card.backbone_weights);
         let backbone = backbone::locate(weights, console::is_terminal())
-            .and_then(|path| backbone::load_on(&path, &model.card.backbone.options(), &device))
+            .and_then(|path| {
+                epsilon::tensor_vit::load_on(&path, &model.card.backbone.options(), &device)
+            })
             .context("the model's backbone; --backbone names another place")?;
         model.check_backbone(backbone.info())?;
         Ok(Trained {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::world::{Ended, World};
 
 fn fixture(name: &str) -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon/tests/fixtures");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-vision/tests/fixtures");
     folder.join(name)
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::world::{RECIPE, World};
 
-#[path = "../../../epsilon/examples/common/trees.rs"]
+#[path = "../../../epsilon-data/src/dataset/trees.rs"]
 #[allow(dead_code)]
 mod trees;
 
@@ -158,7 +158,7 @@ fn a_category_without_a_vector() {
 fn published_features_train_without_an_image() {
     let world = World::new();
     let fixtures =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon/tests/fixtures/published");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-data/tests/fixtures/published");
     for name in ["train.h5", "test.h5"] {
         fs::copy(fixtures.join(name), world.path(name)).unwrap();
     }
@@ -201,7 +201,7 @@ fn published_features_train_without_an_image() {
 fn labels_find_their_vectors_in_a_pickle() {
     let world = World::new();
     let fixtures =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon/tests/fixtures/published");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-data/tests/fixtures/published");
     fs::copy(fixtures.join("pair-2.pkl"), world.path("vectors.pkl")).unwrap();
     world.write("tags.txt", "cat\ndog\ncow\npig\n");
     world.write("concepts.txt", "hen\nfox\n");

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::sidecar::Subject;
 use super::{LibraryError, Photo, failed};
-use crate::files;
 use crate::model::Ranked;
+use epsilon_data::files;
 
 const NAME: &str = "tags.jsonl";
 

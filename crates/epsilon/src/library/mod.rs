@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use scan::{Photo, Scan, is_photo, scan};
 
-use crate::files;
+use epsilon_data::files;
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "library.json";

@@ -4,9 +4,9 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{ScoreLoss, by_image};
-use crate::kernels::vector;
 use crate::methods::Targets;
 use crate::profile::{Part, timed};
+use epsilon_kernels::vector;
 
 /// `alpha`, the weight of one pair of an image's ranking loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

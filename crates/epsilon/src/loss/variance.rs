@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use crate::labels::LabelVectors;
 use crate::methods::Targets;
+use epsilon_data::labels::LabelVectors;
 
 /// `omega = 1 + sum over d_w of the unbiased variance of the positive labels' vectors`, 1 when there is one; one value
 /// an image.

@@ -15,8 +15,8 @@ use super::input::dropout;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
 use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
 use crate::device;
-use crate::kernels::pooled::{Pair, mean_of_largest};
-use crate::kernels::scores;
+use crate::fused::pooled::{Pair, mean_of_largest};
+use crate::fused::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 

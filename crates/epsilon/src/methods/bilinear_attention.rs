@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::layers::{product, product_spec};
 use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
 use crate::device;
-use crate::kernels::pooled::{Pair, attended};
-use crate::kernels::scores;
+use crate::fused::pooled::{Pair, attended};
+use crate::fused::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{Spec, Start, Weights};
 

@@ -7,7 +7,7 @@ use linfa_clustering::KMeans;
 use ndarray::Array2;
 
 use super::Batch;
-use crate::labels::LabelVectors;
+use epsilon_data::labels::LabelVectors;
 
 /// Centres `[count, d_w]` of the labels' vectors, row-major, of at most as many clusters as labels. They depend on nothing but
 /// the vectors.

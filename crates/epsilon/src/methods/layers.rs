@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Dims, MethodError};
-use crate::kernels::linear;
+use crate::fused::linear;
 use crate::parameters::{Spec, Start, Weights};
 
 /// Added to a variance before its root.

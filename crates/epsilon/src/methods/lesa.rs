@@ -21,7 +21,7 @@ use super::input::largest;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
 use super::{Batch, Dims, LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
 use crate::device;
-use crate::kernels::scores;
+use crate::fused::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 

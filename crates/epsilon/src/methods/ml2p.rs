@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::{grid, map};
 use super::{Batch, Dims, Loss, Method, MethodError};
-use crate::kernels::depthwise::{TAPS, depthwise};
-use crate::kernels::scores;
+use crate::fused::depthwise::{TAPS, depthwise};
+use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{self, Spec, Start, Weights};
 

@@ -46,9 +46,9 @@ pub use random::Random;
 pub use ridge::Ridge;
 pub use sdl::Sdl;
 
-use crate::labels::LabelVectors;
 use crate::loss::ScoreLoss;
 use crate::parameters::{Spec, WeightError, Weights};
+use epsilon_data::labels::LabelVectors;
 
 /// What can go wrong in a method.
 #[derive(Debug, thiserror::Error)]

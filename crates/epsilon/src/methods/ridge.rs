@@ -5,8 +5,8 @@ use nalgebra::{Cholesky, DMatrix};
 use serde::{Deserialize, Serialize};
 
 use super::{Batch, ClosedForm, Dims, MethodError, Targets, Whole};
-use crate::labels::LabelVectors;
 use crate::parameters::{self, Spec, Start, Weights};
+use epsilon_data::labels::LabelVectors;
 
 /// `W = argmin |X W - Y|^2 + penalty |W|^2` over centred, standardised global vectors X and the mean positive label
 /// vectors Y (unit-length label vectors); an image's score for a label is `(x W + b) . v_c`.

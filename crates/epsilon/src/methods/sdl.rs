@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use super::{Batch, Dims, Loss, Method, MethodError};
-use crate::kernels::scores;
+use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Start, Weights};
 

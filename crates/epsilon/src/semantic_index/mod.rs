@@ -6,8 +6,6 @@
 //! the moment that `index.json` says so, so that a reader and a killed writer never see half of something. G is a generation:
 //! where half of the records are dead, the rest is written into new files.
 
-mod kernel;
-
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::{self, File, OpenOptions};
@@ -19,8 +17,8 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::files;
-use kernel::{LANES, best_matches};
+use epsilon_data::files;
+use epsilon_kernels::scan::{LANES, best_matches};
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "index.json";

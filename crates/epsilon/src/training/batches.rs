@@ -8,10 +8,10 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::dataset::SparseLabels;
-use crate::features::TokenStore;
-use crate::labels::LabelVectors;
 use crate::methods::{Batch, Dims, Draws, Precision, Targets};
+use epsilon_data::dataset::SparseLabels;
+use epsilon_data::labels::LabelVectors;
+use epsilon_vision::tokens::TokenStore;
 
 /// One training image: where its tokens and its labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::schedule::Plateaus;
 use super::{Optimiser, TrainingError};
 use crate::device;
-use crate::files;
 use crate::parameters::{Spec, Weights};
 
 const STATE: &str = "epsilon.checkpoint";
@@ -73,7 +72,8 @@ impl Course {
         }
         let state = serde_json::to_string(&self.state).map_err(|e| failed(path, e))?;
         let metadata = [(STATE.to_string(), state)].into();
-        files::write_tensors(path, &tensors, metadata).map_err(|e| failed(path, e))
+        epsilon_data::formats::safetensors::write_tensors(path, &tensors, metadata)
+            .map_err(|e| failed(path, e))
     }
 
     /// Goes on from a checkpoint of a training with the same identity; tells whether there is one.
@@ -82,7 +82,8 @@ impl Course {
             return Ok(false);
         }
         let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
-        let state = files::metadata(&bytes, STATE).map_err(|e| failed(path, e))?;
+        let state = epsilon_data::formats::safetensors::metadata(&bytes, STATE)
+            .map_err(|e| failed(path, e))?;
         let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
         if let Some(difference) = difference(&state.identity, &self.state.identity) {
             return Err(TrainingError::OtherRun {
@@ -94,7 +95,10 @@ impl Course {
         let specs = self.weights.specs().to_vec();
         let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
             let values = specs.iter().map(|spec| {
-                let values = files::f32_values(&tensors, &format!("{prefix}.{}", spec.name))?;
+                let values = epsilon_data::formats::safetensors::f32_values(
+                    &tensors,
+                    &format!("{prefix}.{}", spec.name),
+                )?;
                 Ok((spec.name.clone(), values))
             });
             let values: Result<BTreeMap<_, _>, String> = values.collect();

@@ -13,10 +13,10 @@ use super::batches::{Epoch, HostBatch};
 use super::checkpoint::{Course, State};
 use super::{Examples, LabelsOn, Optimiser, Progress, TrainingError, TrainingSettings, optimiser};
 use crate::device;
-use crate::files;
-use crate::kernels::vector;
 use crate::methods::{Batch, Dims, Draws, Method, Precision, TrainedLabels};
 use crate::parameters::Weights;
+use epsilon_data::files;
+use epsilon_kernels::vector;
 
 /// Values kept for the backward pass at once: a step works through its batch in parts below this. The parts' gradients
 /// add up to the batch's, so only memory and rounding depend on it.

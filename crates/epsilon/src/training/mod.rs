@@ -19,8 +19,8 @@ pub use optimiser::{
 };
 pub use schedule::{Progress, Schedule};
 
-use crate::kernels::bf16;
 use crate::methods::{MethodError, Precision};
+use epsilon_kernels::bf16;
 
 /// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]

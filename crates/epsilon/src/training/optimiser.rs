@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::device;
-use crate::kernels::vector;
 use crate::parameters::{Spec, Weights};
+use epsilon_kernels::vector;
 
 /// Values of a weight that a thread takes at once.
 const CHUNK: usize = 1 << 16;

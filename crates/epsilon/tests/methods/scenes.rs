@@ -6,11 +6,11 @@ use epsilon::backbone;
 use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::experiment::{self, Prepared, Training};
-use epsilon::features::TokenStore;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::{Kind, Vocabulary};
 use epsilon::model::Model;
 use epsilon::recipe::{EvaluationSettings, Recipe};
+use epsilon::tokens::TokenStore;
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
 
 use crate::device;

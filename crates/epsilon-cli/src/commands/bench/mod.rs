@@ -11,9 +11,9 @@ use anyhow::{Context, bail};
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row};
 use epsilon::experiment::{self, Figures, Layout, Prepared};
-use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 use serde::{Deserialize, Serialize};
 
 use super::Place;

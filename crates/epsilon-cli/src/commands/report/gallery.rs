@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use epsilon::dataset::Split;
 use epsilon::experiment::Prepared;
 use epsilon::explain::{heat, overlay};
-use epsilon::features::TokenStore;
 use epsilon::image::{Limits, RgbImage, open};
 use epsilon::model::{Model, Ranked, Ranker};
+use epsilon::tokens::TokenStore;
 use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, thumbnail};
 

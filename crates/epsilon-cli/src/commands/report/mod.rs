@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use epsilon::calibration::Calibration;
 use epsilon::experiment::{self, Figures, Layout, Prepared, Standardised};
-use epsilon::features::TokenStore;
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
+use epsilon::tokens::TokenStore;
 use epsilon::training::EpochRecord;
 use epsilon_metrics::{Evaluation, precision_recall, reliability};
 

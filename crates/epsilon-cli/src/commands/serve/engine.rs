@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use epsilon::backbone::Features;
-use epsilon::features::usual_batch;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Ranked, Ranker};
+use epsilon::tokens::usual_batch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::metrics::Metrics;

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use epsilon::features::{Failure, Looked, look};
 use epsilon::image::Limits;
 use epsilon::library::sidecar::{self, Subject};
 use epsilon::library::{Entry, Journal, Label, Outcome, Photo, Scan, scan};
 use epsilon::model::Ranker;
 use epsilon::semantic_index::IndexWriter;
+use epsilon::tokens::{Failure, Looked, look};
 use indicatif::ProgressBar;
 
 use super::{Keep, SidecarName, Trained, Words};

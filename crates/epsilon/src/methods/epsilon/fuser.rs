@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::Modules;
-use crate::kernels::linear::linear;
+use crate::fused::linear::linear;
 use crate::methods::Dims;
 use crate::parameters::{self, Spec, Weights};
 

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, GlobalSource};
-use crate::kernels::gfp::{self, Gfp};
+use crate::fused::gfp::{self, Gfp};
 use crate::methods::Precision;
 use crate::parameters::{Spec, Start, Weights};
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn bf16_is_near() {
-        if !crate::kernels::bf16::available() {
+        if !epsilon_kernels::bf16::available() {
             eprintln!("skipped: this CPU has no AVX-512 bf16 instructions");
             return;
         }

@@ -8,9 +8,9 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, RefinementScale, RefinementSoftmax};
-use crate::kernels::gelu::gelu;
-use crate::kernels::linear::linear;
-use crate::kernels::reading::{self, Encoder, Refinement};
+use crate::fused::gelu::gelu;
+use crate::fused::linear::linear;
+use crate::fused::reading::{self, Encoder, Refinement};
 use crate::parameters::{self, Spec, Start, Weights};
 
 /// LayerNorm's epsilon inside the encoder.

@@ -17,7 +17,7 @@ use super::layers::{batch_norm, norm_specs};
 use super::perceptron::Perceptron;
 use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
 use crate::device;
-use crate::kernels::scores;
+use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Weights};
 

@@ -4,8 +4,8 @@ use burn::tensor::activation::{leaky_relu, relu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Fusion;
-use crate::labels::LabelVectors;
 use crate::parameters::{self, Spec, Weights};
+use epsilon_data::labels::LabelVectors;
 
 /// Slope of the leaky rectifiers below 0.
 const LEAK: f64 = 0.2;

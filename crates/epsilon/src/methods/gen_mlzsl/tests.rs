@@ -6,8 +6,8 @@ use safetensors::SafeTensors;
 
 use super::*;
 use crate::device::host;
-use crate::labels::LabelVectors;
 use crate::methods::Targets;
+use epsilon_data::labels::LabelVectors;
 
 /// What the twin wrote (`tests/methods/reference/make_gen_mlzsl.py`).
 struct Twin(BTreeMap<String, (Vec<usize>, Vec<f32>)>);

@@ -1,0 +1,896 @@
+//! Python pickles of label vectors and label lists, read without running anything: a pickle is a program for a small
+//! stack machine, and this machine knows numbers, text, lists, dictionaries, and how NumPy builds arrays. Whatever else a
+//! pickle asks to call is refused by name.
+//!
+//! Protocols 2 to 5, written by Python 2 or 3. Texts and the bytes of arrays stay in the mapped file until they are asked for.
+
+use memmap2::Mmap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Values that a pickle may build: a bound on memory, far above any list of label vectors.
+const MOST_VALUES: usize = 1 << 26;
+
+/// Dimensions of an array; NumPy has no more.
+const MOST_DIMENSIONS: usize = 64;
+
+/// Why a pickle cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PickleError {
+    /// The file cannot be read.
+    #[error("{path}: cannot be read: {reason}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: io::Error,
+    },
+    /// It is damaged, or asks for more than numbers, text and arrays need.
+    #[error("{path}, byte {byte}: {reason}")]
+    Damaged {
+        /// The pickle.
+        path: PathBuf,
+        /// How far it was read.
+        byte: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It holds something else than what is asked for.
+    #[error("{path}: {reason}")]
+    Form {
+        /// The pickle.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Whether a file begins like a pickle of protocol 2 to 5.
+pub fn is_pickle(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(2).read_to_end(&mut start)?;
+    Ok(is_start(&start))
+}
+
+/// Whether bytes begin like a pickle of protocol 2 to 5.
+pub fn is_start(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x80, 2..=5, ..])
+}
+
+/// Reads a list of texts: a list, a tuple or an array of them.
+///
+/// # Errors
+/// An unreadable file, a pickle that is damaged or asks for more than it may, and one that holds something else.
+pub fn read_strings(path: &Path) -> Result<Vec<String>, PickleError> {
+    let pickle = Pickle::read(path)?;
+    pickle
+        .strings(pickle.root)
+        .ok_or_else(|| pickle.form("holds no list of names"))
+}
+
+/// Where a value is kept.
+type Id = u32;
+
+/// Bytes of the file, or made from it.
+#[derive(Debug, Clone)]
+enum Bytes {
+    InFile(Range<usize>),
+    Made(Arc<[u8]>),
+}
+
+/// What a pickle may ask to call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Function {
+    /// `numpy.core.multiarray._reconstruct`: an empty array, filled by BUILD.
+    Reconstruct,
+    /// `numpy.core.multiarray.scalar`
+    Scalar,
+    /// `numpy.core.numeric._frombuffer`: an array from bytes.
+    FromBuffer,
+    /// `numpy.ndarray`, as an argument only.
+    NdArray,
+    /// `numpy.dtype`
+    Dtype,
+    /// `_codecs.encode`: how Python 3 writes bytes in protocol 2.
+    Encode,
+    /// `collections.OrderedDict`
+    OrderedDict,
+}
+
+#[derive(Debug, Clone)]
+enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    /// UTF-8 as Python writes it; checked when it is used.
+    Text(Range<usize>),
+    Bytes(Bytes),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Dict(Vec<(Id, Id)>),
+    Function(Function),
+    Dtype(Dtype),
+    Array(Array),
+}
+
+/// Type of an array's elements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Dtype {
+    /// `f` float, `i` and `u` whole numbers, `U` and `S` text, `O` any value.
+    kind: u8,
+    /// Bytes of an element.
+    size: usize,
+    big_endian: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Array {
+    shape: Vec<usize>,
+    dtype: Dtype,
+    /// Whether the first index runs fastest.
+    fortran: bool,
+    data: Data,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    /// Not yet built.
+    Missing,
+    Bytes(Bytes),
+    /// The list of the elements.
+    Objects(Id),
+}
+
+/// A pickle that has been read.
+pub struct Pickle {
+    path: PathBuf,
+    map: Mmap,
+    values: Vec<Value>,
+    root: Id,
+}
+
+/// Vectors of a pickle.
+pub enum Vectors {
+    /// Each with its word.
+    Named(Vec<(String, Place)>),
+    /// Matrices of one vector a row.
+    Matrices(Vec<Vec<Place>>),
+}
+
+/// Where a vector lies.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// A row of a two-dimensional array.
+    Row(Id, usize),
+    /// A list, a tuple or a one-dimensional array.
+    Whole(Id),
+}
+
+impl Pickle {
+    /// Reads a pickle.
+    pub fn read(path: &Path) -> Result<Self, PickleError> {
+        let failed = |reason| PickleError::Read {
+            path: path.into(),
+            reason,
+        };
+        let file = File::open(path).map_err(failed)?;
+        // SAFETY: the map is only read. Nothing can keep another program from changing or shortening the file meanwhile;
+        // the documentation of `VectorFile` asks not to.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let mut machine = Machine {
+            file: &map,
+            place: 0,
+            values: Vec::new(),
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            made: 0,
+        };
+        let root = machine.run().map_err(|reason| PickleError::Damaged {
+            path: path.into(),
+            byte: machine.place as u64,
+            reason,
+        })?;
+        let values = machine.values;
+        Ok(Self {
+            path: path.into(),
+            map,
+            values,
+            root,
+        })
+    }
+
+    fn form(&self, reason: &str) -> PickleError {
+        PickleError::Form {
+            path: self.path.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    fn value(&self, id: Id) -> &Value {
+        &self.values[id as usize]
+    }
+
+    fn bytes<'a>(&'a self, bytes: &'a Bytes) -> &'a [u8] {
+        match bytes {
+            Bytes::InFile(range) => &self.map[range.clone()],
+            Bytes::Made(bytes) => bytes,
+        }
+    }
+
+    fn text(&self, id: Id) -> Option<&str> {
+        let bytes = match self.value(id) {
+            Value::Text(range) => &self.map[range.clone()],
+            Value::Bytes(bytes) => self.bytes(bytes),
+            _ => return None,
+        };
+        std::str::from_utf8(bytes).ok()
+    }
+
+    fn items(&self, id: Id) -> Option<&[Id]> {
+        match self.value(id) {
+            Value::List(items) | Value::Tuple(items) => Some(items),
+            Value::Array(Array {
+                data: Data::Objects(items),
+                shape,
+                ..
+            }) if shape.len() == 1 => match self.value(*items) {
+                Value::List(items) => Some(items),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn strings(&self, id: Id) -> Option<Vec<String>> {
+        if let Some(items) = self.items(id) {
+            return items
+                .iter()
+                .map(|&item| self.text(item).map(String::from))
+                .collect();
+        }
+        let Value::Array(Array {
+            shape,
+            dtype,
+            data: Data::Bytes(bytes),
+            ..
+        }) = self.value(id)
+        else {
+            return None;
+        };
+        if shape.len() != 1 || dtype.size == 0 {
+            return None;
+        }
+        let cells = self.bytes(bytes).chunks_exact(dtype.size);
+        cells.map(|cell| fixed_text(cell, *dtype)).collect()
+    }
+
+    /// The vectors, whatever holds them.
+    ///
+    /// Understood are a dictionary from word to vector, a pair of words and vectors, one matrix (an array or a list of
+    /// vectors), and a list or tuple of several arrays.
+    pub fn vectors(&self) -> Result<Vectors, PickleError> {
+        if let Value::Dict(entries) = self.value(self.root) {
+            let named = entries
+                .iter()
+                .map(|&(key, vector)| Some((self.text(key)?.to_string(), Place::Whole(vector))));
+            let named = named.collect::<Option<_>>();
+            return named
+                .map(Vectors::Named)
+                .ok_or_else(|| self.form("a dictionary with keys that are no text"));
+        }
+        if let Some(rows) = self.rows(self.root) {
+            return Ok(Vectors::Matrices(vec![rows]));
+        }
+        if let Some(items) = self.items(self.root) {
+            if let [words, vectors] = items
+                && let (Some(words), Some(rows)) = (self.strings(*words), self.rows(*vectors))
+            {
+                if words.len() != rows.len() {
+                    return Err(self.form("another number of words than of vectors"));
+                }
+                return Ok(Vectors::Named(words.into_iter().zip(rows).collect()));
+            }
+            if let Some(all) = items
+                .iter()
+                .map(|&item| self.rows(item))
+                .collect::<Option<Vec<_>>>()
+                && !all.is_empty()
+            {
+                return Ok(Vectors::Matrices(all));
+            }
+        }
+        Err(self.form(
+            "holds no label vectors: no array, list of arrays, or dictionary from word to vector",
+        ))
+    }
+
+    /// The rows of a matrix.
+    fn rows(&self, id: Id) -> Option<Vec<Place>> {
+        if let Value::Array(Array {
+            shape,
+            dtype,
+            data: Data::Bytes(_),
+            ..
+        }) = self.value(id)
+        {
+            let is_matrix = shape.len() == 2 && dtype.kind != b'U' && dtype.kind != b'S';
+            return is_matrix.then(|| (0..shape[0]).map(|row| Place::Row(id, row)).collect());
+        }
+        let items = self.items(id)?;
+        let is_vector = |item: &&Id| match self.value(**item) {
+            Value::Array(array) => {
+                array.shape.len() == 1 && matches!(array.dtype.kind, b'f' | b'i' | b'u')
+            }
+            Value::List(values) | Value::Tuple(values) => values
+                .first()
+                .is_some_and(|&value| matches!(self.value(value), Value::Float(_) | Value::Int(_))),
+            _ => false,
+        };
+        let all = !items.is_empty() && items.iter().all(|item| is_vector(&item));
+        all.then(|| items.iter().map(|&item| Place::Whole(item)).collect())
+    }
+
+    /// Values of a vector.
+    pub fn numbers(&self, place: Place) -> Result<Vec<f32>, PickleError> {
+        let (id, row) = match place {
+            Place::Row(id, row) => (id, Some(row)),
+            Place::Whole(id) => (id, None),
+        };
+        let numbers = match self.value(id) {
+            Value::Array(array) => self.array_row(array, row),
+            Value::List(items) | Value::Tuple(items) => {
+                let number = |item: &Id| match self.value(*item) {
+                    Value::Float(value) => Some(*value as f32),
+                    Value::Int(value) => Some(*value as f32),
+                    _ => None,
+                };
+                items.iter().map(number).collect()
+            }
+            _ => None,
+        };
+        numbers.ok_or_else(|| self.form("a vector that is not a list or an array of numbers"))
+    }
+
+    fn array_row(&self, array: &Array, row: Option<usize>) -> Option<Vec<f32>> {
+        let Data::Bytes(bytes) = &array.data else {
+            return None;
+        };
+        let (first, step, count) = match (row, array.shape.as_slice()) {
+            (None, &[count]) => (0, 1, count),
+            (Some(row), &[_, count]) if !array.fortran => (row * count, 1, count),
+            (Some(row), &[rows, count]) => (row, rows, count),
+            _ => return None,
+        };
+        let (bytes, size) = (self.bytes(bytes), array.dtype.size);
+        let cell = |i: usize| {
+            let start = (first + i * step) * size;
+            array.dtype.number(bytes.get(start..start + size)?)
+        };
+        (0..count).map(cell).collect()
+    }
+}
+
+impl Dtype {
+    /// From NumPy's short name, such as `f4`.
+    fn parse(name: &str) -> Option<Self> {
+        let (order, rest) = match name.as_bytes().first()? {
+            order @ (b'<' | b'>' | b'|' | b'=') => (*order, &name[1..]),
+            _ => (b'=', name),
+        };
+        let kind = *rest.as_bytes().first()?;
+        let size: usize = rest.get(1..)?.parse().ok()?;
+        let size = match kind {
+            b'f' if matches!(size, 2 | 4 | 8) => size,
+            b'i' | b'u' if matches!(size, 1 | 2 | 4 | 8) => size,
+            b'U' => size.checked_mul(4)?,
+            b'S' | b'O' | b'b' => size,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            size,
+            big_endian: order == b'>',
+        })
+    }
+
+    fn number(self, cell: &[u8]) -> Option<f32> {
+        let mut bytes = [0; 8];
+        let low = bytes.get_mut(..cell.len())?;
+        low.copy_from_slice(cell);
+        if self.big_endian {
+            low.reverse();
+        }
+        let bits = u64::from_le_bytes(bytes);
+        Some(match (self.kind, self.size) {
+            (b'f', 2) => half::f16::from_bits(bits as u16).to_f32(),
+            (b'f', 4) => f32::from_bits(bits as u32),
+            (b'f', 8) => f64::from_bits(bits) as f32,
+            (b'i', 1) => f32::from(bits as i8),
+            (b'i', 2) => f32::from(bits as i16),
+            (b'i', 4) => bits as i32 as f32,
+            (b'i', 8) => bits as i64 as f32,
+            (b'u', 1..=8) => bits as f32,
+            _ => return None,
+        })
+    }
+}
+
+/// A cell of an array of texts, which zeros fill up.
+fn fixed_text(cell: &[u8], dtype: Dtype) -> Option<String> {
+    let text = match dtype.kind {
+        b'S' => std::str::from_utf8(cell).ok()?.to_string(),
+        b'U' => {
+            let code = |c: &[u8]| {
+                let code = [c[0], c[1], c[2], c[3]];
+                let code = if dtype.big_endian {
+                    u32::from_be_bytes(code)
+                } else {
+                    u32::from_le_bytes(code)
+                };
+                char::from_u32(code)
+            };
+            cell.chunks_exact(4).map(code).collect::<Option<String>>()?
+        }
+        _ => return None,
+    };
+    Some(text.trim_end_matches('\0').to_string())
+}
+
+/// The stack machine. Values refer to each other by number, so that no pickle can nest deeper than a stack is.
+struct Machine<'a> {
+    file: &'a [u8],
+    /// The byte that is read next.
+    place: usize,
+    values: Vec<Value>,
+    stack: Vec<Id>,
+    /// Heights of the stack where a MARK was set.
+    marks: Vec<usize>,
+    memo: Vec<Option<Id>>,
+    /// Bytes made so far.
+    made: usize,
+}
+
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Id, String> {
+        loop {
+            let code = self.take(1)?.start;
+            match self.file[code] {
+                b'.' => return self.pop(),
+                0x80 => {
+                    let protocol = self.number(1)?;
+                    if !(2..=5).contains(&protocol) {
+                        return Err(format!("protocol {protocol}; 2 to 5 are read"));
+                    }
+                }
+                // FRAME: the length of what follows.
+                0x95 => {
+                    self.take(8)?;
+                }
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => {
+                    self.pop()?;
+                }
+                b'1' => {
+                    self.pop_mark()?;
+                }
+                b'2' => {
+                    let top = self.top()?;
+                    self.stack.push(top);
+                }
+                b'N' => self.push(Value::None)?,
+                0x88 => self.push(Value::Bool(true))?,
+                0x89 => self.push(Value::Bool(false))?,
+                b'J' => {
+                    let value = self.number(4)? as u32 as i32;
+                    self.push(Value::Int(value.into()))?;
+                }
+                b'K' => self.int(1)?,
+                b'M' => self.int(2)?,
+                0x8a => {
+                    let length = self.number(1)? as usize;
+                    let bytes = self.take(length)?;
+                    let value = long(&self.file[bytes]).ok_or("a whole number beyond 64 bits")?;
+                    self.push(Value::Int(value))?;
+                }
+                b'G' => {
+                    let bytes = self.take(8)?;
+                    let bytes: [u8; 8] = self.file[bytes].try_into().map_err(|_| "a cut number")?;
+                    self.push(Value::Float(f64::from_be_bytes(bytes)))?;
+                }
+                b'X' => self.text(4)?,
+                0x8c => self.text(1)?,
+                0x8d => self.text(8)?,
+                b'T' | b'B' => self.bytes(4)?,
+                b'U' | b'C' => self.bytes(1)?,
+                0x8e | 0x96 => self.bytes(8)?,
+                b']' => self.push(Value::List(Vec::new()))?,
+                b')' => self.push(Value::Tuple(Vec::new()))?,
+                b'}' => self.push(Value::Dict(Vec::new()))?,
+                b'a' => {
+                    let item = self.pop()?;
+                    self.append(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_mark()?;
+                    self.append(items)?;
+                }
+                b't' => {
+                    let items = self.pop_mark()?;
+                    self.push(Value::Tuple(items))?;
+                }
+                code @ 0x85..=0x87 => {
+                    let mut items = Vec::new();
+                    for _ in 0x84..code {
+                        items.insert(0, self.pop()?);
+                    }
+                    self.push(Value::Tuple(items))?;
+                }
+                b's' => {
+                    let (value, key) = (self.pop()?, self.pop()?);
+                    self.set(vec![key, value])?;
+                }
+                b'u' => {
+                    let items = self.pop_mark()?;
+                    self.set(items)?;
+                }
+                b'h' => self.get(1)?,
+                b'j' => self.get(4)?,
+                b'q' => {
+                    let place = self.number(1)? as usize;
+                    self.put(place)?;
+                }
+                b'r' => {
+                    let place = self.number(4)? as usize;
+                    self.put(place)?;
+                }
+                0x94 => self.put(self.memo.len())?,
+                b'c' => {
+                    let (module, name) = (self.line()?, self.line()?);
+                    self.function(module, name)?;
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Text(module), Value::Text(name)) =
+                        (self.value(module), self.value(name))
+                    else {
+                        return Err("a function whose name is no text".into());
+                    };
+                    let (module, name) = (module.clone(), name.clone());
+                    self.function(module, name)?;
+                }
+                b'R' => self.call()?,
+                b'b' => self.build()?,
+                other => {
+                    return Err(format!(
+                        "the operation {other:#04x}, which label vectors do not need; it is refused"
+                    ));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Result<Range<usize>, String> {
+        let end = self
+            .place
+            .checked_add(count)
+            .filter(|&end| end <= self.file.len());
+        let end = end.ok_or("the file ends here; it is cut off")?;
+        let range = self.place..end;
+        self.place = end;
+        Ok(range)
+    }
+
+    /// A whole number of `bytes` bytes, the low one first.
+    fn number(&mut self, bytes: usize) -> Result<u64, String> {
+        let range = self.take(bytes)?;
+        Ok(self.file[range]
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    fn line(&mut self) -> Result<Range<usize>, String> {
+        let rest = &self.file[self.place..];
+        let length = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or("a line that does not end")?;
+        let range = self.take(length)?;
+        self.take(1)?;
+        Ok(range)
+    }
+
+    fn push(&mut self, value: Value) -> Result<(), String> {
+        if self.values.len() == MOST_VALUES {
+            return Err(format!("more than {MOST_VALUES} values"));
+        }
+        self.values.push(value);
+        self.stack.push(self.values.len() as Id - 1);
+        Ok(())
+    }
+
+    fn int(&mut self, bytes: usize) -> Result<(), String> {
+        let value = self.number(bytes)?;
+        self.push(Value::Int(value as i64))
+    }
+
+    fn sized(&mut self, bytes: usize) -> Result<Range<usize>, String> {
+        let length = self.number(bytes)?;
+        self.take(usize::try_from(length).map_err(|_| "a text longer than memory")?)
+    }
+
+    fn text(&mut self, bytes: usize) -> Result<(), String> {
+        let range = self.sized(bytes)?;
+        self.push(Value::Text(range))
+    }
+
+    fn bytes(&mut self, bytes: usize) -> Result<(), String> {
+        let range = self.sized(bytes)?;
+        self.push(Value::Bytes(Bytes::InFile(range)))
+    }
+
+    /// The lowest place of the stack that may be taken: what lies below a MARK belongs to another.
+    fn floor(&self) -> usize {
+        self.marks.last().copied().unwrap_or(0)
+    }
+
+    fn pop(&mut self) -> Result<Id, String> {
+        match self.stack.len() > self.floor() {
+            true => self.stack.pop().ok_or_else(|| "nothing to take".into()),
+            false => Err("an operation without its operands".into()),
+        }
+    }
+
+    fn top(&self) -> Result<Id, String> {
+        let top = self
+            .stack
+            .last()
+            .filter(|_| self.stack.len() > self.floor());
+        top.copied()
+            .ok_or_else(|| "an operation without its operands".into())
+    }
+
+    fn pop_mark(&mut self) -> Result<Vec<Id>, String> {
+        let height = self.marks.pop().ok_or("an operation without its mark")?;
+        Ok(self.stack.split_off(height))
+    }
+
+    fn value(&self, id: Id) -> &Value {
+        &self.values[id as usize]
+    }
+
+    fn append(&mut self, items: Vec<Id>) -> Result<(), String> {
+        let list = self.top()?;
+        match &mut self.values[list as usize] {
+            Value::List(list) => list.extend(items),
+            _ => return Err("items for what is no list".into()),
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, items: Vec<Id>) -> Result<(), String> {
+        let dict = self.top()?;
+        match &mut self.values[dict as usize] {
+            Value::Dict(dict) if items.len().is_multiple_of(2) => {
+                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
+            }
+            _ => return Err("entries for what is no dictionary".into()),
+        }
+        Ok(())
+    }
+
+    fn get(&mut self, bytes: usize) -> Result<(), String> {
+        let place = self.number(bytes)? as usize;
+        let id = self.memo.get(place).copied().flatten();
+        self.stack
+            .push(id.ok_or_else(|| format!("the value {place}, which was not kept"))?);
+        Ok(())
+    }
+
+    fn put(&mut self, place: usize) -> Result<(), String> {
+        let id = self.top()?;
+        // Python numbers what it keeps one by one.
+        if place > self.values.len() {
+            return Err(format!("a value kept as number {place}"));
+        }
+        if self.memo.len() <= place {
+            self.memo.resize(place + 1, None);
+        }
+        self.memo[place] = Some(id);
+        Ok(())
+    }
+
+    fn function(&mut self, module: Range<usize>, name: Range<usize>) -> Result<(), String> {
+        let text = |range: Range<usize>| String::from_utf8_lossy(&self.file[range]).into_owned();
+        let (module, name) = (text(module), text(name));
+        let numpy = module.replacen("numpy._core", "numpy.core", 1);
+        let function = match (numpy.as_str(), name.as_str()) {
+            ("numpy.core.multiarray", "_reconstruct") => Function::Reconstruct,
+            ("numpy.core.multiarray", "scalar") => Function::Scalar,
+            ("numpy.core.numeric", "_frombuffer") => Function::FromBuffer,
+            ("numpy", "ndarray") => Function::NdArray,
+            ("numpy", "dtype") => Function::Dtype,
+            ("_codecs", "encode") => Function::Encode,
+            ("collections", "OrderedDict") => Function::OrderedDict,
+            _ => {
+                return Err(format!(
+                    "it asks to run `{module}.{name}`; nothing of a pickle is run, and label vectors do not need it"
+                ));
+            }
+        };
+        self.push(Value::Function(function))
+    }
+
+    fn call(&mut self) -> Result<(), String> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Value::Tuple(arguments) = self.value(arguments).clone() else {
+            return Err("arguments that are no tuple".into());
+        };
+        let Value::Function(function) = *self.value(function) else {
+            return Err("it calls what is no function".into());
+        };
+        let value = self
+            .result(function, &arguments)
+            .ok_or("arguments that NumPy would not write")?;
+        self.push(value)
+    }
+
+    fn result(&mut self, function: Function, arguments: &[Id]) -> Option<Value> {
+        let argument = |i: usize| arguments.get(i).map(|&id| self.value(id));
+        Some(match function {
+            Function::NdArray => return None,
+            Function::OrderedDict => Value::Dict(Vec::new()),
+            Function::Dtype => Value::Dtype(Dtype::parse(self.string(argument(0)?)?)?),
+            Function::Reconstruct => Value::Array(Array {
+                shape: Vec::new(),
+                dtype: Dtype::parse("f4")?,
+                fortran: false,
+                data: Data::Missing,
+            }),
+            Function::Encode => {
+                let text = self.string(argument(0)?)?;
+                let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+                let bytes: Arc<[u8]> = bytes.collect::<Option<_>>()?;
+                self.made += bytes.len();
+                // Each text of a file is turned into bytes once, by a file that Python wrote.
+                if self.made > self.file.len() {
+                    return None;
+                }
+                Value::Bytes(Bytes::Made(bytes))
+            }
+            Function::Scalar => {
+                let Value::Dtype(dtype) = argument(0)? else {
+                    return None;
+                };
+                match argument(1)? {
+                    Value::Bytes(bytes) => {
+                        let cell = self.of(bytes).get(..dtype.size)?;
+                        Value::Float(dtype.number(cell)?.into())
+                    }
+                    _ => return None,
+                }
+            }
+            Function::FromBuffer => {
+                let (Value::Bytes(bytes), Value::Dtype(dtype)) = (argument(0)?, argument(1)?)
+                else {
+                    return None;
+                };
+                let fortran = self.string(argument(3)?)? == "F";
+                Value::Array(self.array(argument(2)?, *dtype, fortran, bytes)?)
+            }
+        })
+    }
+
+    fn of<'b>(&'b self, bytes: &'b Bytes) -> &'b [u8] {
+        match bytes {
+            Bytes::InFile(range) => &self.file[range.clone()],
+            Bytes::Made(bytes) => bytes,
+        }
+    }
+
+    fn string<'b>(&'b self, value: &'b Value) -> Option<&'b str> {
+        let bytes = match value {
+            Value::Text(range) => &self.file[range.clone()],
+            Value::Bytes(bytes) => self.of(bytes),
+            _ => return None,
+        };
+        std::str::from_utf8(bytes).ok()
+    }
+
+    fn shape(&self, value: &Value) -> Option<Vec<usize>> {
+        let Value::Tuple(items) = value else {
+            return None;
+        };
+        let size = |id: &Id| match self.value(*id) {
+            Value::Int(size) => usize::try_from(*size).ok(),
+            _ => None,
+        };
+        (items.len() <= MOST_DIMENSIONS).then(|| items.iter().map(size).collect())?
+    }
+
+    /// An array whose bytes are as many as its shape and type need.
+    fn array(&self, shape: &Value, dtype: Dtype, fortran: bool, bytes: &Bytes) -> Option<Array> {
+        let shape = self.shape(shape)?;
+        let length = shape
+            .iter()
+            .try_fold(dtype.size, |length, &size| length.checked_mul(size))?;
+        (length == self.of(bytes).len() && dtype.kind != b'O').then(|| Array {
+            shape,
+            dtype,
+            fortran,
+            data: Data::Bytes(bytes.clone()),
+        })
+    }
+
+    /// BUILD: gives a type its byte order, or an array its content.
+    fn build(&mut self) -> Result<(), String> {
+        let state = self.pop()?;
+        let target = self.top()?;
+        let built = self
+            .built(target, state)
+            .ok_or("a state that NumPy would not write")?;
+        self.values[target as usize] = built;
+        Ok(())
+    }
+
+    fn built(&self, target: Id, state: Id) -> Option<Value> {
+        let Value::Tuple(state) = self.value(state) else {
+            return None;
+        };
+        let part = |i: usize| state.get(i).map(|&id| self.value(id));
+        match self.value(target) {
+            Value::Dtype(dtype) => Some(Value::Dtype(Dtype {
+                big_endian: self.string(part(1)?)? == ">",
+                ..*dtype
+            })),
+            Value::Array(_) => {
+                let Value::Dtype(dtype) = part(2)? else {
+                    return None;
+                };
+                let fortran = matches!(part(3)?, Value::Bool(true) | Value::Int(1));
+                match part(4)? {
+                    Value::Bytes(bytes) => self
+                        .array(part(1)?, *dtype, fortran, bytes)
+                        .map(Value::Array),
+                    Value::List(listed) => {
+                        let shape = self.shape(part(1)?)?;
+                        let count = shape
+                            .iter()
+                            .try_fold(1usize, |count, &size| count.checked_mul(size))?;
+                        (count == listed.len()).then(|| {
+                            Value::Array(Array {
+                                shape,
+                                dtype: *dtype,
+                                fortran,
+                                data: Data::Objects(state[4]),
+                            })
+                        })
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A whole number in two's complement, the low byte first.
+fn long(bytes: &[u8]) -> Option<i64> {
+    if bytes.len() > 8 {
+        return None;
+    }
+    let sign = if bytes.last().is_some_and(|&byte| byte >= 0x80) {
+        0xff
+    } else {
+        0
+    };
+    let mut whole = [sign; 8];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    Some(i64::from_le_bytes(whole))
+}

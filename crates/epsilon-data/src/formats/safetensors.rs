@@ -1,0 +1,83 @@
+//! What the library shares of safetensors files: writing them whole, a metadata entry, the values of a tensor.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::files::write;
+
+/// A tensor to write: name, shape, values.
+pub type Named = (String, Vec<usize>, Vec<f32>);
+
+/// Writes f32 tensors and metadata as one safetensors file.
+pub fn write_tensors(
+    path: &Path,
+    tensors: &[Named],
+    metadata: HashMap<String, String>,
+) -> io::Result<()> {
+    let views = tensors
+        .iter()
+        .map(|(name, shape, values)| {
+            let bytes = bytemuck::cast_slice(values);
+            TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name, view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(io::Error::other)?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
+    write(path, &bytes)
+}
+
+/// [`write_tensors`] with values rounded to f16.
+pub fn write_f16_tensors(
+    path: &Path,
+    tensors: &[Named],
+    metadata: HashMap<String, String>,
+) -> io::Result<()> {
+    let rounded: Vec<Vec<u8>> = tensors
+        .iter()
+        .map(|(_, _, values)| {
+            values
+                .iter()
+                .flat_map(|&v| half::f16::from_f32(v).to_le_bytes())
+                .collect()
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .zip(&rounded)
+        .map(|((name, shape, _), bytes)| {
+            TensorView::new(Dtype::F16, shape.clone(), bytes).map(|view| (name, view))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(io::Error::other)?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
+    write(path, &bytes)
+}
+
+/// One metadata entry of a safetensors file.
+pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|e| format!("not a safetensors file ({e})"))?;
+    let entries = header.metadata().as_ref();
+    entries
+        .and_then(|entries| entries.get(key).cloned())
+        .ok_or_else(|| format!("its metadata has no `{key}`: the file was made by another program"))
+}
+
+/// The values of an f32 tensor of a safetensors file.
+pub fn f32_values(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>, String> {
+    let view = tensors
+        .tensor(name)
+        .map_err(|_| format!("tensor `{name}` is missing"))?;
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("tensor `{name}` is {:?}, not F32", view.dtype()));
+    }
+    let values = view
+        .data()
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Ok(values.collect())
+}

@@ -1,0 +1,505 @@
+//! Label names and their vectors.
+//!
+//! A vocabulary is a list of names; [`resolve()`] finds each name's vector in a [`VectorFile`] and reports how. A name without a vector is an error, never a silent zero vector.
+
+mod names;
+mod resolve;
+mod text_vectors;
+mod vector_file;
+
+pub use names::{read_names, read_seen_unseen};
+pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
+pub use text_vectors::write_text_vectors;
+pub use vector_file::{Place, VectorFile};
+
+use crate::formats::pickle::PickleError;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+/// Everything that can go wrong with label names and their vectors.
+#[derive(Debug, thiserror::Error)]
+pub enum LabelError {
+    /// A file could not be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("{path}: cannot be written: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A line is not UTF-8 text.
+    #[error(
+        "{path}, line {line}: not UTF-8 text; convert the file to UTF-8 (a word2vec file must be in its text form)"
+    )]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+    },
+    /// A line is so long that the file cannot be a text file of the expected kind.
+    #[error(
+        "{path}, line {line}: longer than {limit} bytes; this is no text file of one entry a line"
+    )]
+    LongLine {
+        /// The file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+        /// The longest line accepted, in bytes.
+        limit: usize,
+    },
+    /// A list of names holds no name.
+    #[error("{path}: holds no label name; write one name a line")]
+    EmptyList {
+        /// The list.
+        path: PathBuf,
+    },
+    /// A line of a list holds characters that cannot stand in a name.
+    #[error("{path}, line {line}: {name:?} holds a control character; remove it")]
+    ListedName {
+        /// The list.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+        /// The name as read.
+        name: String,
+    },
+    /// A name stands twice in a list.
+    #[error("{path}, line {line}: `{name}` stands on line {first} already; keep one of the two")]
+    ListedTwice {
+        /// The list.
+        path: PathBuf,
+        /// Line of the second appearance, counted from 1.
+        line: u64,
+        /// Line of the first appearance, counted from 1.
+        first: u64,
+        /// The name.
+        name: String,
+    },
+    /// A name stands in the list of seen and in the list of unseen labels.
+    #[error(
+        "`{name}` stands in both lists, {seen} (seen) and {unseen} (unseen); a label is one or the other, remove it from one list"
+    )]
+    SeenAndUnseen {
+        /// The name.
+        name: String,
+        /// The list of seen labels.
+        seen: PathBuf,
+        /// The list of unseen labels.
+        unseen: PathBuf,
+    },
+    /// A vector file holds no vector.
+    #[error("{path}: holds no vector; write one `word v1 v2 ..` a line")]
+    EmptyVectorFile {
+        /// The vector file.
+        path: PathBuf,
+    },
+    /// The first line of a vector file holds a word and nothing else.
+    #[error(
+        "{path}, line {line}: a word without values; a vector file holds one `word v1 v2 ..` a line"
+    )]
+    NoValues {
+        /// The vector file.
+        path: PathBuf,
+        /// Line, counted from 1.
+        line: u64,
+    },
+    /// A vector has another number of values than the vectors before it.
+    #[error(
+        "{path}, {place}: {found}, but the vectors above it (or the header) have {expected} values"
+    )]
+    Width {
+        /// The vector file.
+        path: PathBuf,
+        /// Where it stands.
+        place: Place,
+        /// Values a line must have.
+        expected: usize,
+        /// What stands there, such as "a word and 3 values".
+        found: String,
+    },
+    /// A value is not a number.
+    #[error("{path}, {place}: {text:?} is not a number (vector of `{key}`)")]
+    Number {
+        /// The vector file.
+        path: PathBuf,
+        /// Where it stands.
+        place: Place,
+        /// The word of that line.
+        key: String,
+        /// What stands where a number should.
+        text: String,
+    },
+    /// A value is NaN, infinite, or too large for 32 bits.
+    #[error(
+        "{path}, {place}: {text:?} is not a finite number (vector of `{key}`); repair or remove the line"
+    )]
+    NotFinite {
+        /// The vector file.
+        path: PathBuf,
+        /// Where it stands.
+        place: Place,
+        /// The word of that line.
+        key: String,
+        /// The value as written.
+        text: String,
+    },
+    /// A word that is wanted has a vector of zeros.
+    #[error(
+        "{path}, {place}: the vector of `{key}` is all zeros and has no direction; remove the line"
+    )]
+    ZeroRow {
+        /// The vector file.
+        path: PathBuf,
+        /// Where it stands.
+        place: Place,
+        /// The word.
+        key: String,
+    },
+    /// A word that is wanted has two vectors.
+    #[error("{path}, {place}: `{key}` has a vector on {first} already; remove one of the two")]
+    DuplicateKey {
+        /// The vector file.
+        path: PathBuf,
+        /// Where the second vector stands.
+        place: Place,
+        /// Where the first vector stands.
+        first: Place,
+        /// The word.
+        key: String,
+    },
+    /// A word2vec header promises another number of vectors than the file holds.
+    #[error(
+        "{path}: its header promises {promised} vectors but it holds {found}; the file is cut off or damaged"
+    )]
+    Count {
+        /// The vector file.
+        path: PathBuf,
+        /// Vectors the header promises.
+        promised: u64,
+        /// Vectors read.
+        found: u64,
+    },
+    /// A file of word vectors, or a pickle, that does not hold what it should.
+    #[error("{path}: {reason}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A pickle that cannot be read.
+    #[error(transparent)]
+    Pickle(#[from] PickleError),
+    /// Another number of lists of words than a vector file needs.
+    #[error("{path}: {}", lists_message(*wanted, *found))]
+    Lists {
+        /// The vector file.
+        path: PathBuf,
+        /// Lists it needs.
+        wanted: usize,
+        /// Lists given.
+        found: usize,
+    },
+    /// A list of words of another length than there are vectors.
+    #[error(
+        "{list}: {found} words, but {path} holds {vectors} vectors; the list must have one line for each"
+    )]
+    ListLength {
+        /// The list.
+        list: PathBuf,
+        /// Its lines.
+        found: u64,
+        /// The vector file.
+        path: PathBuf,
+        /// Its vectors.
+        vectors: u64,
+    },
+    /// Labels without a vector.
+    #[error("{}", resolve::unresolved_message(path, labels))]
+    Unresolved {
+        /// The vector file.
+        path: PathBuf,
+        /// Every label without a vector, in the order of the names asked for.
+        labels: Vec<Unresolved>,
+    },
+    /// A set of label vectors without a label or without a dimension.
+    #[error(
+        "label vectors need at least one label and one dimension, got {names} labels of width {dim}"
+    )]
+    NoVectors {
+        /// Number of names.
+        names: usize,
+        /// Width.
+        dim: usize,
+    },
+    /// The number of values is not names times width.
+    #[error("{names} labels of width {dim} need {} values, got {values}", names.saturating_mul(*dim))]
+    Shape {
+        /// Number of names.
+        names: usize,
+        /// Width.
+        dim: usize,
+        /// Number of values.
+        values: usize,
+    },
+    /// A name is empty, has space around it or holds a control character.
+    #[error(
+        "{name:?} is no label name: it must be non-empty, without space around it and without control characters"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Two labels have the same name.
+    #[error("two labels are named `{name}`; names must differ")]
+    RepeatedName {
+        /// The name.
+        name: String,
+    },
+    /// A label's vector holds NaN or an infinity.
+    #[error("the vector of `{name}` holds a value that is not finite")]
+    NotFiniteVector {
+        /// The name.
+        name: String,
+    },
+    /// A label's vector is zero everywhere and so has no direction.
+    #[error(
+        "the vector of `{name}` is all zeros and has no direction; give the label another vector or leave it out"
+    )]
+    ZeroVector {
+        /// The name.
+        name: String,
+    },
+    /// Two names would be written as the same word of a vector file.
+    #[error(
+        "`{first}` and `{second}` would both be written as the word `{key}`; rename one of them"
+    )]
+    SameKey {
+        /// The word in the file.
+        key: String,
+        /// One name.
+        first: String,
+        /// The other name.
+        second: String,
+    },
+}
+
+fn lists_message(wanted: usize, found: usize) -> String {
+    match wanted {
+        0 => "holds its own words; give no list of words".into(),
+        1 => format!("holds numbers alone; give one list of its words (vector-names), not {found}"),
+        _ => format!(
+            "holds {wanted} arrays; give a list of words (vector-names) for each, not {found}"
+        ),
+    }
+}
+
+/// A vector of another width.
+fn width_error(path: &Path, place: Place, expected: usize, values: usize) -> LabelError {
+    let found = match values {
+        0 => "a word without values".to_string(),
+        1 => "a word and 1 value".to_string(),
+        n => format!("a word and {n} values"),
+    };
+    LabelError::Width {
+        path: path.into(),
+        place,
+        expected,
+        found,
+    }
+}
+
+/// Names and one raw (not normalised) vector for each: a matrix of shape [len, dim].
+///
+/// Every row is finite and not all zeros; names are unique.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LabelVectors {
+    names: Vec<String>,
+    dim: usize,
+    values: Vec<f32>,
+}
+
+impl LabelVectors {
+    /// Joins `names` with `values`, row-major of shape [names.len(), dim].
+    ///
+    /// # Errors
+    /// No name or width 0, a wrong number of values, a name that [`read_names`] could not give, a repeated
+    /// name, a value that is not finite, a row of zeros.
+    pub fn new(names: Vec<String>, dim: usize, values: Vec<f32>) -> Result<Self, LabelError> {
+        if names.is_empty() || dim == 0 {
+            return Err(LabelError::NoVectors {
+                names: names.len(),
+                dim,
+            });
+        }
+        if names.len().checked_mul(dim) != Some(values.len()) {
+            return Err(LabelError::Shape {
+                names: names.len(),
+                dim,
+                values: values.len(),
+            });
+        }
+        let mut known = HashSet::new();
+        for (name, row) in names.iter().zip(values.chunks_exact(dim)) {
+            if !names::is_name(name) {
+                return Err(LabelError::Name { name: name.clone() });
+            }
+            if !known.insert(name) {
+                return Err(LabelError::RepeatedName { name: name.clone() });
+            }
+            if row.iter().any(|value| !value.is_finite()) {
+                return Err(LabelError::NotFiniteVector { name: name.clone() });
+            }
+            if row.iter().all(|&value| value == 0.0) {
+                return Err(LabelError::ZeroVector { name: name.clone() });
+            }
+        }
+        Ok(Self { names, dim, values })
+    }
+
+    /// The names, in row order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Width d_w of the vectors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Number of labels; at least one.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Always false: there is no set of label vectors without a label.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The vector of label `i`, of shape `[dim]`.
+    ///
+    /// # Panics
+    /// If `i` is not below [`LabelVectors::len`].
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.dim..(i + 1) * self.dim]
+    }
+
+    /// All vectors, row-major of shape [len, dim].
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same labels with every row scaled to Euclidean length 1.
+    pub fn unit(&self) -> Self {
+        let mut values = self.values.clone();
+        for row in values.chunks_exact_mut(self.dim) {
+            let length = row
+                .iter()
+                .map(|&v| f64::from(v).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            for value in row {
+                *value = (f64::from(*value) / length) as f32;
+            }
+        }
+        Self {
+            names: self.names.clone(),
+            dim: self.dim,
+            values,
+        }
+    }
+
+    /// These labels and then others of the same width, to be scored together; a name may stand in both.
+    ///
+    /// # Panics
+    /// If the widths differ.
+    pub fn followed_by(&self, others: &Self) -> Self {
+        assert_eq!(self.dim, others.dim);
+        Self {
+            names: [&self.names[..], &others.names].concat(),
+            dim: self.dim,
+            values: [&self.values[..], &others.values].concat(),
+        }
+    }
+
+    /// The labels at `indices`, in that order.
+    ///
+    /// # Panics
+    /// If an index is not below [`LabelVectors::len`].
+    pub fn select(&self, indices: &[usize]) -> Self {
+        Self {
+            names: indices.iter().map(|&i| self.names[i].clone()).collect(),
+            dim: self.dim,
+            values: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rows_units_and_selection() {
+        let vectors = LabelVectors::new(names(&["a", "b"]), 2, vec![3.0, 4.0, 0.0, -2.0]).unwrap();
+        assert_eq!(vectors.len(), 2);
+        assert_eq!(vectors.row(1), [0.0, -2.0]);
+        assert_eq!(vectors.unit().values(), [0.6, 0.8, 0.0, -1.0]);
+        let swapped = vectors.select(&[1, 0]);
+        assert_eq!(swapped.names(), ["b", "a"]);
+        assert_eq!(swapped.values(), [0.0, -2.0, 3.0, 4.0]);
+    }
+
+    #[test]
+    fn unit_length_survives_extreme_values() {
+        let vectors = LabelVectors::new(
+            names(&["big", "small"]),
+            2,
+            vec![f32::MAX, f32::MAX, 1e-45, 0.0],
+        )
+        .unwrap();
+        let unit = vectors.unit();
+        assert!((unit.row(0)[0] - std::f32::consts::FRAC_1_SQRT_2).abs() < 1e-6);
+        assert_eq!(unit.row(1), [1.0, 0.0]);
+    }
+
+    #[test]
+    fn unsound_vectors_are_refused() {
+        use LabelError::*;
+        let new = |n: &[&str], dim, values: &[f32]| {
+            LabelVectors::new(names(n), dim, values.to_vec()).unwrap_err()
+        };
+        assert!(matches!(new(&[], 2, &[]), NoVectors { .. }));
+        assert!(matches!(new(&["a"], 0, &[]), NoVectors { .. }));
+        assert!(matches!(new(&["a"], 2, &[1.0]), Shape { .. }));
+        assert!(matches!(
+            new(&["a", "a"], 1, &[1.0, 2.0]),
+            RepeatedName { .. }
+        ));
+        assert!(matches!(
+            new(&["a", "b"], 1, &[1.0, f32::NAN]),
+            NotFiniteVector { .. }
+        ));
+        assert!(matches!(new(&["a"], 2, &[0.0, -0.0]), ZeroVector { .. }));
+        for bad in ["", " a", "a\n", "a\tb"] {
+            assert!(matches!(new(&[bad], 1, &[1.0]), Name { .. }), "{bad:?}");
+        }
+        let huge = LabelVectors::new(names(&["a", "b"]), usize::MAX, vec![]).unwrap_err();
+        assert!(huge.to_string().contains("got 0"));
+    }
+}

@@ -1,0 +1,280 @@
+//! Element-wise functions over slices, written so that the compiler vectorises them, in one clone per instruction
+//! set; the clone is chosen at run time.
+
+/// Defines a function over slices and its clones for AVX-512 and AVX2. The body reads the constant `FMA`: whether
+/// fused multiply-add is one instruction.
+#[macro_export]
+macro_rules! vectorised {
+    ($(#[$meta:meta])* $visible:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $visible fn $name($($arg: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, dead_code)]
+            fn body<const FMA: bool>($($arg: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx512($($arg: $type),*) { body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                #[allow(clippy::too_many_arguments)]
+                fn avx2($($arg: $type),*) { body::<true>($($arg),*) }
+                if $crate::vector::has_avx512() {
+                    // SAFETY: the CPU was just asked whether it has these instructions.
+                    return unsafe { avx512($($arg),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                    // SAFETY: as above.
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
+        }
+    };
+}
+
+/// Whether the CPU has the AVX-512 instructions that [`vectorised!`](crate::vectorised) compiles for.
+#[cfg(target_arch = "x86_64")]
+pub fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512dq") && has!("avx512bw") && has!("avx512vl") && has!("fma")
+}
+
+/// `a * b + c`, fused where that is one instruction.
+#[inline(always)]
+pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// `e^x` within 2 ulp for x in [-87, 88], held at the ends outside (no infinity, no subnormal).
+#[inline(always)]
+pub fn exp<const FMA: bool>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+    let x = x.clamp(-87.0, 88.0);
+    let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
+    let whole = shifted - ROUND;
+    // ln 2 in two parts, the first exact in a product with a small integer
+    let r = fma::<FMA>(whole, -0.693_359_4, x);
+    let r = fma::<FMA>(whole, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    for c in [
+        1.398_2e-3,
+        8.333_452e-3,
+        4.166_579_6e-2,
+        1.666_666_5e-1,
+        0.5,
+    ] {
+        p = fma::<FMA>(p, r, c);
+    }
+    let p = fma::<FMA>(p * r, r, r + 1.0);
+    let exponent = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+    f32::from_bits(p.to_bits().wrapping_add((exponent << 23) as u32))
+}
+
+/// `log(1 + t)` for t in [0, 1], as `2 artanh(t / (2 + t))`.
+#[inline(always)]
+fn log_one_plus<const FMA: bool>(t: f32) -> f32 {
+    let s = t / (2.0 + t);
+    let square = s * s;
+    let mut p = 2.0 / 15.0;
+    for c in [
+        2.0 / 13.0,
+        2.0 / 11.0,
+        2.0 / 9.0,
+        2.0 / 7.0,
+        2.0 / 5.0,
+        2.0 / 3.0,
+        2.0,
+    ] {
+        p = fma::<FMA>(p, square, c);
+    }
+    p * s
+}
+
+/// The normal distribution's `(Phi(x), phi(x))`, the first within 1e-7 (Abramowitz and Stegun 7.1.26).
+#[inline(always)]
+pub fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
+    let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
+    let t = 1.0 / fma::<FMA>(z, 0.327_591_1, 1.0);
+    let mut p = 1.061_405_4;
+    for c in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        p = fma::<FMA>(p, t, c);
+    }
+    let bell = exp::<FMA>(-0.5 * x * x);
+    let tail = 0.5 * p * t * bell;
+    let cdf = if x < 0.0 { tail } else { 1.0 - tail };
+    (cdf, bell * 0.398_942_3)
+}
+
+vectorised! {
+    /// `out = gelu(x) = x Phi(x)`.
+    pub fn gelu(x: &[f32], out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = x * normal::<FMA>(x).0;
+        }
+    }
+}
+
+vectorised! {
+    /// Recomputes `activation = gelu(x)` and turns `gradient`, that of the activation, into that of `x`.
+    pub fn gelu_backward(x: &[f32], activation: &mut [f32], gradient: &mut [f32]) {
+        for ((activation, gradient), &x) in activation.iter_mut().zip(gradient).zip(x) {
+            let (cdf, density) = normal::<FMA>(x);
+            *activation = x * cdf;
+            *gradient *= fma::<FMA>(x, density, cdf);
+        }
+    }
+}
+
+vectorised! {
+    /// As [`gelu_backward`], with the activation in the place of `x`.
+    pub fn gelu_backward_in_place(x: &mut [f32], gradient: &mut [f32]) {
+        for (x, gradient) in x.iter_mut().zip(gradient) {
+            let (cdf, density) = normal::<FMA>(*x);
+            *gradient *= fma::<FMA>(*x, density, cdf);
+            *x *= cdf;
+        }
+    }
+}
+
+vectorised! {
+    /// Adds `row` to every row of `x`.
+    pub fn add_row(x: &mut [f32], row: &[f32]) {
+        for x in x.chunks_exact_mut(row.len()) {
+            for (x, &r) in x.iter_mut().zip(row) {
+                *x += r;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Adds the sum over the rows of `x` to `sum`.
+    pub fn add_column_sums(x: &[f32], sum: &mut [f32]) {
+        for x in x.chunks_exact(sum.len()) {
+            for (sum, &x) in sum.iter_mut().zip(x) {
+                *sum += x;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Over all `others` s: adds the slope `sigmoid(s - top)` to `pull`, and to `sums` the sum of the values
+    /// `log(1 + exp(s - top))` and that of the slopes.
+    pub fn logistic_pairs(others: &[f32], top: f32, pull: &mut [f32], sums: &mut [f64; 2]) {
+        const LANES: usize = 16;
+        let (mut values, mut slopes) = ([0.0f32; LANES], [0.0f32; LANES]);
+        for (others, pull) in others.chunks(LANES).zip(pull.chunks_mut(LANES)) {
+            let lanes = values.iter_mut().zip(&mut slopes);
+            for ((&other, pull), (value, slope)) in others.iter().zip(pull).zip(lanes) {
+                let gap = other - top;
+                let t = exp::<FMA>(-gap.abs());
+                let sigmoid = if gap < 0.0 { t / (1.0 + t) } else { 1.0 / (1.0 + t) };
+                *value += gap.max(0.0) + log_one_plus::<FMA>(t);
+                *slope += sigmoid;
+                *pull += sigmoid;
+            }
+        }
+        sums[0] += values.iter().map(|&v| f64::from(v)).sum::<f64>();
+        sums[1] += slopes.iter().map(|&v| f64::from(v)).sum::<f64>();
+    }
+}
+
+vectorised! {
+    /// One Adam step in place; `constants` are the L2 weight, beta1, beta2, epsilon and the rate.
+    pub fn adam(
+        gradient: &[f32],
+        weight: &mut [f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        constants: [f32; 5],
+    ) {
+        let [decay, beta1, beta2, epsilon, rate] = constants;
+        let moments = first.iter_mut().zip(second);
+        for ((weight, &gradient), (first, second)) in weight.iter_mut().zip(gradient).zip(moments) {
+            let gradient = fma::<FMA>(decay, *weight, gradient);
+            *first = fma::<FMA>(1.0 - beta1, gradient, beta1 * *first);
+            *second = fma::<FMA>(1.0 - beta2, gradient * gradient, beta2 * *second);
+            *weight -= rate * *first / (second.sqrt() + epsilon);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `erf` by its Taylor series in f64, good for |x| < 4.
+    fn erf(x: f64) -> f64 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= -x * x / n as f64;
+            sum += term / (2 * n + 1) as f64;
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    }
+
+    #[test]
+    fn exp_is_close_on_both_paths() {
+        for i in -8700..8800 {
+            let x = i as f32 / 100.0;
+            let exact = (x as f64).exp();
+            for value in [exp::<true>(x), exp::<false>(x)] {
+                assert!(
+                    (value as f64 / exact - 1.0).abs() < 3e-7,
+                    "exp({x}) = {value}"
+                );
+            }
+        }
+        assert!(exp::<true>(-1e30) > 0.0 && exp::<true>(1e30).is_finite());
+    }
+
+    #[test]
+    fn gelu_and_its_gradient_are_close() {
+        let x: Vec<f32> = (-400..=400).map(|i| i as f32 / 100.0).collect();
+        let mut value = vec![0.0; x.len()];
+        gelu(&x, &mut value);
+        let (mut again, mut gradient) = (vec![0.0; x.len()], vec![2.0; x.len()]);
+        gelu_backward(&x, &mut again, &mut gradient);
+        assert_eq!(value, again);
+        for (i, &x) in x.iter().enumerate() {
+            let x = x as f64;
+            let cdf = 0.5 * (1.0 + erf(x / 2f64.sqrt()));
+            let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+            assert!((value[i] as f64 - x * cdf).abs() < 5e-7, "gelu({x})");
+            assert!(
+                (gradient[i] as f64 - 2.0 * (cdf + x * density)).abs() < 2e-6,
+                "gelu'({x})"
+            );
+        }
+    }
+
+    #[test]
+    fn pairs_sum_values_and_slopes() {
+        let others: Vec<f32> = (-60..=60).map(|i| i as f32 / 3.0).collect();
+        let (mut pull, mut sums) = (vec![0.0; others.len()], [0.0; 2]);
+        logistic_pairs(&others, 0.5, &mut pull, &mut sums);
+        let exact: f64 = others
+            .iter()
+            .map(|&s| (f64::from(s) - 0.5).exp().ln_1p())
+            .sum();
+        assert!((sums[0] / exact - 1.0).abs() < 1e-6);
+        for (&s, &pull) in others.iter().zip(&pull) {
+            let exact = 1.0 / (1.0 + (0.5 - f64::from(s)).exp());
+            assert!((f64::from(pull) - exact).abs() < 2e-7);
+        }
+        assert!((sums[1] - pull.iter().map(|&p| f64::from(p)).sum::<f64>()).abs() < 1e-4);
+    }
+
+    #[test]
+    fn rows_and_column_sums() {
+        let mut x = [1.0, 2.0, 3.0, 4.0];
+        add_row(&mut x, &[10.0, 20.0]);
+        assert_eq!(x, [11.0, 22.0, 13.0, 24.0]);
+        let mut sum = [1.0, 1.0];
+        add_column_sums(&x, &mut sum);
+        assert_eq!(sum, [25.0, 47.0]);
+    }
+}

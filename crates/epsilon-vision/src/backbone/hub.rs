@@ -1,0 +1,288 @@
+//! Weights by their id on the Hugging Face hub: downloaded once into the cache that its other programs share, checked
+//! against the hub's hash, and found there without a network afterwards.
+
+use std::path::{Path, PathBuf};
+
+use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use thiserror::Error;
+
+use super::BackboneError;
+use super::tensors::{FOLDER_NAMES, map, shards};
+use epsilon_data::files::sha256;
+
+/// What an id on the hub begins with, to tell it from a path.
+pub const HUB_PREFIX: &str = "hf:";
+
+/// Files besides the weights that are wanted where a repository has them.
+const BESIDE: [&str; 6] = [
+    "config.json",
+    "preprocessor_config.json",
+    "open_clip_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// Why weights could not be had from the hub.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// Not an id.
+    #[error("{id}: not a hub id: write hf:OWNER/NAME or hf:OWNER/NAME@REVISION")]
+    Id {
+        /// What was given.
+        id: String,
+    },
+    /// Nothing in the cache, and the hub may not be asked.
+    #[error(
+        "{id}: not in the cache ({}), and HF_HUB_OFFLINE forbids downloading: unset it, or fill the cache on another \
+         machine and copy it", cache.display()
+    )]
+    Offline {
+        /// The id.
+        id: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
+    /// The hub does not answer, or not with what was asked for.
+    #[error(
+        "{id}: cannot be had from the hub: {reason}\nwhat to do: check the id and the network (HF_ENDPOINT names another \
+         hub, HF_HOME another cache than {}), or download the files by other means and give their folder", cache.display()
+    )]
+    Reach {
+        /// The id.
+        id: String,
+        /// What was said.
+        reason: String,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// The repository holds no weights of a known name.
+    #[error("{id}: it holds none of {usual}")]
+    NoWeights {
+        /// The id.
+        id: String,
+        /// File names that are looked for.
+        usual: String,
+    },
+    /// A file is not what the hub says.
+    #[error("{}: its SHA-256 is {found}, the hub's {wanted}: damaged on its way; it was removed, try again", path.display())]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// As downloaded.
+        found: String,
+        /// As the hub has it.
+        wanted: String,
+    },
+    /// There is nowhere to keep files.
+    #[error("{id}: no home folder for the cache: set HF_HOME")]
+    NoHome {
+        /// The id.
+        id: String,
+    },
+}
+
+/// Whether this names weights on the hub, not a file.
+pub fn is_hub_id(weights: &Path) -> bool {
+    weights
+        .to_str()
+        .is_some_and(|text| text.starts_with(HUB_PREFIX))
+}
+
+/// The file or folder that `weights` names. An id on the hub (`hf:owner/name[@revision]`) becomes the folder in the cache,
+/// after what is missing there was downloaded; `progress` shows a bar on stderr meanwhile. A path stays as it is.
+///
+/// `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected. A filled cache is used without asking the hub.
+///
+/// # Errors
+///
+/// [`BackboneError::Hub`].
+pub fn locate(weights: &Path, progress: bool) -> Result<PathBuf, BackboneError> {
+    let Some(id) = weights
+        .to_str()
+        .and_then(|text| text.strip_prefix(HUB_PREFIX))
+    else {
+        return Ok(weights.into());
+    };
+    let repo = parse(id)?;
+    if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
+        return Err(HubError::NoHome { id: id.into() }.into());
+    }
+    let cache = Cache::from_env();
+    if let Some(folder) = cached(&cache.repo(repo.clone()))? {
+        return Ok(folder);
+    }
+    if is_offline() {
+        let cache = cache.path().clone();
+        return Err(HubError::Offline {
+            id: id.into(),
+            cache,
+        }
+        .into());
+    }
+    download(id, repo, &cache, progress)
+}
+
+fn parse(id: &str) -> Result<Repo, HubError> {
+    let (name, revision) = id.split_once('@').unwrap_or((id, "main"));
+    let word = |text: &str, more: &[char]| {
+        let good = |c: char| c.is_ascii_alphanumeric() || more.contains(&c);
+        !text.is_empty() && !text.contains("..") && text.chars().all(good)
+    };
+    let parts: Vec<&str> = name.split('/').collect();
+    let fits = parts.len() == 2
+        && parts.iter().all(|part| word(part, &['-', '_', '.']))
+        && word(revision, &['-', '_', '.', '/'])
+        && !revision.starts_with('/');
+    if !fits {
+        return Err(HubError::Id {
+            id: format!("{HUB_PREFIX}{id}"),
+        });
+    }
+    Ok(Repo::with_revision(
+        name.into(),
+        RepoType::Model,
+        revision.into(),
+    ))
+}
+
+fn is_offline() -> bool {
+    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "1" | "on" | "yes" | "true"
+    )
+}
+
+/// The folder of a repository in the cache, if its weights are all there. They are downloaded last.
+fn cached(repo: &CacheRepo) -> Result<Option<PathBuf>, BackboneError> {
+    for name in FOLDER_NAMES {
+        let Some(path) = repo.get(name) else { continue };
+        if name.ends_with(".index.json") {
+            let all = shards(&path)?;
+            if !all.iter().all(|shard| repo.get(shard).is_some()) {
+                continue;
+            }
+        }
+        return Ok(path.parent().map(Path::to_path_buf));
+    }
+    Ok(None)
+}
+
+fn download(id: &str, repo: Repo, cache: &Cache, progress: bool) -> Result<PathBuf, BackboneError> {
+    let failed = |error: ApiError| HubError::Reach {
+        id: id.into(),
+        reason: error.to_string(),
+        cache: cache.path().clone(),
+    };
+    let api = ApiBuilder::from_env()
+        .with_progress(progress)
+        .with_retries(3)
+        .build()
+        .map_err(failed)?;
+    let remote = api.repo(repo);
+    let there: Vec<String> = remote
+        .info()
+        .map_err(failed)?
+        .siblings
+        .into_iter()
+        .map(|file| file.rfilename)
+        .collect();
+    let has = |name: &str| there.iter().any(|file| file == name);
+    let weights = FOLDER_NAMES
+        .into_iter()
+        .find(|name| has(name))
+        .ok_or_else(|| HubError::NoWeights {
+            id: id.into(),
+            usual: FOLDER_NAMES.join(", "),
+        })?;
+    for name in BESIDE.into_iter().filter(|name| has(name)) {
+        get(&remote, name, failed)?;
+    }
+    let path = get(&remote, weights, failed)?;
+    if weights.ends_with(".index.json") {
+        for shard in shards(&path)? {
+            get(&remote, &shard, failed)?;
+        }
+    }
+    Ok(path.parent().unwrap_or(&path).to_path_buf())
+}
+
+/// One file, downloaded, or resumed, and checked.
+fn get(
+    remote: &ApiRepo,
+    name: &str,
+    failed: impl Fn(ApiError) -> HubError,
+) -> Result<PathBuf, BackboneError> {
+    let path = remote.get(name).map_err(failed)?;
+    check(&path)?;
+    Ok(path)
+}
+
+/// Large files lie in the cache under the SHA-256 that the hub gave; whether they have it.
+fn check(path: &Path) -> Result<(), BackboneError> {
+    let blob = path.canonicalize().map_err(|source| BackboneError::Read {
+        path: path.into(),
+        source,
+    })?;
+    let wanted = blob
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if wanted.len() != 64 || !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let found = sha256(&map(&blob)?);
+    if found == wanted.to_ascii_lowercase() {
+        return Ok(());
+    }
+    for file in [path, &blob] {
+        // What cannot be removed will be found damaged again.
+        let _ = std::fs::remove_file(file);
+    }
+    Err(HubError::Hash {
+        path: path.into(),
+        found,
+        wanted,
+    }
+    .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_by_hand() {
+        let repo = parse("timm/vit_base.a-b").unwrap();
+        assert_eq!(repo.url(), "timm/vit_base.a-b");
+        assert_eq!(repo.revision(), "main");
+        assert_eq!(parse("a/b@refs/pr/1").unwrap().revision(), "refs/pr/1");
+        for bad in [
+            "", "name", "a/b/c", "a/..", "../b", "a/b@", "a/b@../x", "a/b@/x", "a /b", "a/b?c",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(is_hub_id(Path::new("hf:a/b")) && !is_hub_id(Path::new("a/b")));
+    }
+
+    #[test]
+    fn a_damaged_download_is_found_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join(sha256(b"content"));
+        std::fs::write(&good, "content").unwrap();
+        check(&good).unwrap();
+        std::fs::write(&good, "contents").unwrap();
+        let error = check(&good).unwrap_err().to_string();
+        assert!(error.contains("damaged on its way"), "{error}");
+        assert!(!good.exists());
+        // Small files have a git hash, which is not checked.
+        let small = folder
+            .path()
+            .join("0123456789012345678901234567890123456789");
+        std::fs::write(&small, "anything").unwrap();
+        check(&small).unwrap();
+    }
+}

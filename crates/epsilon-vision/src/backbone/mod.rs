@@ -1,0 +1,365 @@
+//! Frozen networks that turn images into tokens, one file a network, behind one trait. Weights come from a file, a
+//! folder or a model hub; their family is told by the tensors' names.
+
+mod clip_text;
+mod engine;
+mod families;
+mod hub;
+mod settings;
+mod tensors;
+mod vgg;
+mod vit;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::clip_text::TextTower;
+pub use self::engine::Precision;
+pub use self::families::{FAMILIES, Family, Network};
+pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
+pub use self::vgg::{Vgg, VggWeights};
+pub use self::vit::Vit;
+pub use self::weights::{
+    Activation, BlockConfig, BlockWeights, Linear, NormWeights, Resampling, VitConfig, VitWeights,
+};
+use crate::image::Preprocess;
+
+/// A network with fixed weights that makes `N` tokens and one global vector of every image.
+pub trait Backbone: Send + Sync {
+    /// What the network is and what it expects.
+    fn info(&self) -> &BackboneInfo;
+
+    /// Runs `count` preprocessed images (`[count, 3, size, size]`, see [`Preprocess::apply`]) through the
+    /// network. `out` is resized to fit; its memory is reused. The result of one image does not depend on
+    /// the others in the batch.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Images`] when `images` has another length than `count` images have.
+    fn forward(
+        &self,
+        images: &[f32],
+        count: usize,
+        out: &mut Features,
+    ) -> Result<(), BackboneError>;
+}
+
+/// What identifies a backbone, and what goes in and comes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackboneInfo {
+    /// The weight file's name without its ending; for people, not for comparison.
+    pub name: String,
+    /// SHA-256 of the weight file, in hexadecimal.
+    pub weights_sha256: String,
+    /// What is done to an image first.
+    pub preprocess: Preprocess,
+    /// Tokens of an image, `N`.
+    pub tokens: usize,
+    /// Width of a token, `D`.
+    pub dim: usize,
+    /// Rows and columns of the grid the tokens come from, row by row; `rows * columns = tokens`.
+    pub grid: (usize, usize),
+    /// Width of the global vector where it is not `dim`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<usize>,
+    /// Whether the tokens went through the network's projection ([`Tokens::Projected`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub projected: bool,
+    /// What the network computed in.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+}
+
+/// Which tokens a network with a projection (CLIP) gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tokens {
+    /// After the final layer normalisation.
+    #[default]
+    Plain,
+    /// After the projection, too, where the text vectors are.
+    Projected,
+}
+
+/// What is chosen about a backbone besides its weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// What its products are computed in.
+    pub precision: Precision,
+}
+
+impl BackboneInfo {
+    /// Width of the global vector.
+    pub fn global_dim(&self) -> usize {
+        self.global.unwrap_or(self.dim)
+    }
+
+    /// Checks that `images` are as long as `count` preprocessed images.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Images`] when they are not.
+    pub fn check_images(&self, images: &[f32], count: usize) -> Result<(), BackboneError> {
+        let length = self.preprocess.len();
+        if count.checked_mul(length) == Some(images.len()) {
+            return Ok(());
+        }
+        Err(BackboneError::Images {
+            count,
+            expected: count.saturating_mul(length),
+            found: images.len(),
+        })
+    }
+
+    /// The choices that make a backbone with this description.
+    pub fn options(&self) -> Options {
+        let tokens = if self.projected {
+            Tokens::Projected
+        } else {
+            Tokens::Plain
+        };
+        Options {
+            tokens,
+            precision: self.precision,
+        }
+    }
+}
+
+/// What a backbone makes of `n` images.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Features {
+    /// `[n, N, D]`.
+    pub tokens: Vec<f32>,
+    /// `[n, D]`, or `[n, BackboneInfo::global_dim()]` where that differs.
+    pub global: Vec<f32>,
+}
+
+/// Why a backbone could not be loaded or run.
+#[derive(Debug, Error)]
+pub enum BackboneError {
+    /// There is no file of that name.
+    #[error("{}: no such weight file", path.display())]
+    Missing {
+        /// The file asked for.
+        path: PathBuf,
+    },
+    /// The file is there but cannot be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Read {
+        /// The file asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not whole, or of no container that is read.
+    #[error("{}: not a complete safetensors file: {reason}", path.display())]
+    Format {
+        /// The weight file.
+        path: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// Tensors are missing, left over, or of the wrong shape or type.
+    #[error("{}: not the weights of {family}:\n  {}", path.display(), problems.join("\n  "))]
+    Tensors {
+        /// The weight file.
+        path: PathBuf,
+        /// What its names say it is.
+        family: &'static str,
+        /// One line a tensor.
+        problems: Vec<String>,
+    },
+    /// The names are no known family's.
+    #[error(
+        "{}: of no family that this program knows ({}); nearest is {nearest}, which lacks:\n  {}",
+        path.display(), tried.join(", "), missing.join("\n  ")
+    )]
+    Unknown {
+        /// The weight file.
+        path: PathBuf,
+        /// The families that were tried.
+        tried: Vec<&'static str>,
+        /// The one with the most of its tensors there.
+        nearest: &'static str,
+        /// What is missing of those that tell it.
+        missing: Vec<String>,
+    },
+    /// A PyTorch file that is not whole, or holds more than tensors.
+    #[error("{}: cannot be read as a PyTorch state dict: {reason}", path.display())]
+    PyTorch {
+        /// The weight file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder without one weight file.
+    #[error("{}: {found} weight files there and none of the usual names ({usual}): name the file", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Number of files with an ending of weights.
+        found: usize,
+        /// The usual names.
+        usual: String,
+    },
+    /// The network does not run on the device.
+    #[error("{family} runs on the CPU only: --device cpu")]
+    Device {
+        /// What it is.
+        family: &'static str,
+    },
+    /// The CPU lacks the instructions of a precision.
+    #[error(
+        "precision = \"{precision}\" needs a CPU with AVX-512, its bf16 and its VNNI instructions, which this one lacks: \
+         give \"f32\""
+    )]
+    Precision {
+        /// The precision asked for.
+        precision: Precision,
+    },
+    /// A tokenizer cannot be read or used.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A model hub's part.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// A weight is infinite or not a number.
+    #[error("{}: tensor {tensor} holds values that are not finite", path.display())]
+    NotFinite {
+        /// The weight file.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// The settings in the file's metadata do not fit its tensors.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The weight file.
+        path: PathBuf,
+        /// What does not fit, and what would.
+        reason: String,
+    },
+    /// A batch of the wrong length.
+    #[error("{count} images need {expected} values, {found} were given")]
+    Images {
+        /// Number of images said to be there.
+        count: usize,
+        /// Values that many images have.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+}
+
+/// The built-in backbone's weight file, as `epsilon quickstart --train-backbone` writes it.
+pub const BUILT_IN: &[u8] = include_bytes!("../../assets/scenes_vit.safetensors");
+
+/// Loads a backbone of any of the [`FAMILIES`] from a weight file, the index of a sharded one, or a folder with its
+/// configuration; it runs on the CPU. The files must not be changed while they are read.
+///
+/// Sizes follow from the tensors' shapes. What shapes do not tell (heads, epsilon, activation, preprocessing) is the
+/// family's usual, unless a safetensors file says otherwise in its metadata under the key `epsilon.vit`, as JSON, or a
+/// folder in its `config.json` and `preprocessor_config.json`:
+///
+/// ```json
+/// {"heads": 3, "layer_norm_eps": 1e-6, "image_size": 224, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5],
+///  "fit": {"shorter_side": {"resize": 248}}, "filter": "bicubic", "activation": "gelu"}
+/// ```
+///
+/// An `image_size` other than the position embedding's resamples it ([`VitWeights::with_image_size`]).
+///
+/// # Errors
+///
+/// See [`BackboneError`]; every missing, extra or misshapen tensor is named.
+pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
+    load_with(path, &Options::default())
+}
+
+/// Loads a backbone as [`load`] does, with a choice of tokens and precision.
+///
+/// # Errors
+///
+/// See [`BackboneError`].
+pub fn load_with(path: &Path, options: &Options) -> Result<Box<dyn Backbone>, BackboneError> {
+    read(path, options)?.on_cpu(options.precision)
+}
+
+/// The weights of a backbone, checked, before they are laid out for a device; [`load`] says what is read.
+///
+/// # Errors
+///
+/// See [`BackboneError`].
+pub fn read(path: &Path, options: &Options) -> Result<Network, BackboneError> {
+    Ok(families::read(path, options)?.network)
+}
+
+impl Network {
+    /// The network on the engine of the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Precision`] where the CPU lacks the instructions.
+    pub fn on_cpu(self, precision: Precision) -> Result<Box<dyn Backbone>, BackboneError> {
+        Ok(match self {
+            Network::Vit(weights) => Box::new(Vit::new(*weights, precision)?),
+            Network::Vgg(weights) => Box::new(Vgg::new(*weights, precision)?),
+        })
+    }
+}
+
+/// The weights of a Vision Transformer or a relative from a file or folder, as [`load`] reads them.
+///
+/// # Errors
+///
+/// See [`BackboneError`].
+pub fn load_weights(path: &Path) -> Result<VitWeights, BackboneError> {
+    match read(path, &Options::default())? {
+        Network::Vit(weights) => Ok(*weights),
+        Network::Vgg(_) => Err(BackboneError::Config {
+            path: path.into(),
+            reason: "a VGG, where a Vision Transformer is needed".into(),
+        }),
+    }
+}
+
+/// What a weight file or folder is, without running it.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// The family.
+    pub family: &'static Family,
+    /// What goes in and comes out.
+    pub info: BackboneInfo,
+    /// Width of the global vector.
+    pub global: usize,
+    /// Values of all tensors in the file, unused ones included.
+    pub parameters: u64,
+}
+
+/// Reads and checks weights whole, as [`load`] does.
+///
+/// # Errors
+///
+/// See [`BackboneError`].
+pub fn check(path: &Path, options: &Options) -> Result<Check, BackboneError> {
+    let found = families::read(path, options)?;
+    let info = match &found.network {
+        Network::Vit(weights) => weights.info(),
+        Network::Vgg(weights) => weights.info(),
+    };
+    Ok(Check {
+        family: found.family,
+        global: info.global_dim(),
+        info,
+        parameters: found.values,
+    })
+}

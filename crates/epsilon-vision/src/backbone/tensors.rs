@@ -1,0 +1,508 @@
+//! Named tensors from weight files of every container: safetensors, whole or in shards, and PyTorch state dicts, whose
+//! pickles are interpreted as data and never run. [`Reader`] takes them one by one and names all that do not fit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use memmap2::Mmap;
+use pytorch_reader::{DType, PickleValue, PytorchReader};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::BackboneError;
+use super::weights::{Linear, NormWeights};
+use epsilon_data::files::sha256;
+
+/// Key of a safetensors file's metadata that may hold settings.
+pub(super) const METADATA_KEY: &str = "epsilon.vit";
+
+/// What a folder's weight file may be called, the first one there is taken.
+pub(super) const FOLDER_NAMES: [&str; 7] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "pytorch_model.pth",
+];
+
+/// Keys under which training programs keep the weights proper.
+const WRAPPERS: [&str; 7] = [
+    "state_dict.",
+    "model_state_dict.",
+    "model.",
+    "module.",
+    "teacher.",
+    "backbone.",
+    "_orig_mod.",
+];
+
+/// Python types in a PyTorch file that are no tensors, but no reason to refuse it either: settings that
+/// were saved beside the weights. With a dot at the end, all that begins so.
+const HARMLESS: [&str; 9] = [
+    "argparse.Namespace",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "int",
+    "numpy.core.multiarray.",
+    "numpy._core.multiarray.",
+    "numpy.dtype",
+    "set",
+    "torch.nn.",
+];
+
+/// Everything a weight file, or a folder of them, holds.
+pub(super) struct Tensors {
+    /// The weight file.
+    pub path: PathBuf,
+    /// SHA-256 of the weight file; of the lines "name hash" of all shards where there are several.
+    pub sha256: String,
+    /// JSON under [`METADATA_KEY`].
+    pub metadata: Option<String>,
+    entries: BTreeMap<String, Entry>,
+}
+
+struct Entry {
+    shape: Vec<usize>,
+    /// The element type, or the name of one that is no floating-point type.
+    kind: Result<Float, String>,
+    data: Data,
+}
+
+#[derive(Clone, Copy)]
+enum Float {
+    F16,
+    BF16,
+    F32,
+    F64,
+}
+
+enum Data {
+    Mapped(Arc<Mmap>, Range<usize>),
+    Torch(pytorch_reader::Tensor),
+}
+
+impl Tensors {
+    /// Opens a weight file, the index of a sharded one, or a folder with one of both.
+    pub(super) fn open(path: &Path) -> Result<Self, BackboneError> {
+        let path = if path.is_dir() {
+            in_folder(path)?
+        } else {
+            path.to_path_buf()
+        };
+        let mut tensors = Self {
+            sha256: String::new(),
+            metadata: None,
+            entries: BTreeMap::new(),
+            path,
+        };
+        let file = tensors.path.clone();
+        if file.extension().is_some_and(|ending| ending == "json") {
+            let mut hashes = String::new();
+            for shard in shards(&file)? {
+                let hash = tensors.add(&file.with_file_name(&shard))?;
+                hashes.push_str(&format!("{shard} {hash}\n"));
+            }
+            tensors.sha256 = sha256(hashes.as_bytes());
+        } else {
+            tensors.sha256 = tensors.add(&file)?;
+        }
+        tensors.unwrap_names();
+        Ok(tensors)
+    }
+
+    /// Adds the tensors of one file; returns its hash.
+    fn add(&mut self, path: &Path) -> Result<String, BackboneError> {
+        let map = Arc::new(map(path)?);
+        if is_pytorch(&map) {
+            self.add_pytorch(path)?;
+        } else {
+            self.add_safetensors(path, &map)?;
+        }
+        let hash = sha256(&map);
+        forget(&map);
+        Ok(hash)
+    }
+
+    fn add_safetensors(&mut self, path: &Path, map: &Arc<Mmap>) -> Result<(), BackboneError> {
+        let failed = |error: safetensors::SafeTensorError| BackboneError::Format {
+            path: path.into(),
+            reason: error.to_string(),
+        };
+        let (_, header) = SafeTensors::read_metadata(map).map_err(failed)?;
+        let metadata = header.metadata().as_ref();
+        if let Some(text) = metadata.and_then(|all| all.get(METADATA_KEY)) {
+            self.metadata = Some(text.clone());
+        }
+        for (name, tensor) in SafeTensors::deserialize(map).map_err(failed)?.tensors() {
+            let start = tensor.data().as_ptr().addr() - map.as_ptr().addr();
+            let kind = match tensor.dtype() {
+                Dtype::F16 => Ok(Float::F16),
+                Dtype::BF16 => Ok(Float::BF16),
+                Dtype::F32 => Ok(Float::F32),
+                Dtype::F64 => Ok(Float::F64),
+                other => Err(other.to_string()),
+            };
+            let entry = Entry {
+                shape: tensor.shape().to_vec(),
+                kind,
+                data: Data::Mapped(map.clone(), start..start + tensor.data().len()),
+            };
+            self.entries.insert(name, entry);
+        }
+        Ok(())
+    }
+
+    fn add_pytorch(&mut self, path: &Path) -> Result<(), BackboneError> {
+        let failed = |reason: String| BackboneError::PyTorch {
+            path: path.into(),
+            reason,
+        };
+        let content = PytorchReader::read_pickle_data(path, None)
+            .map_err(|error| failed(error.to_string()))?;
+        if let Some(name) = foreign(&content) {
+            return Err(failed(format!(
+                "it holds an object of {name}, which reading it would have to run: nothing but tensors is accepted; \
+                 save the model's state_dict() alone"
+            )));
+        }
+        let tensors = PytorchReader::new(path).map_err(|error| failed(error.to_string()))?;
+        for (name, tensor) in tensors.into_tensors() {
+            let kind = match tensor.dtype() {
+                DType::F16 => Ok(Float::F16),
+                DType::BF16 => Ok(Float::BF16),
+                DType::F32 => Ok(Float::F32),
+                DType::F64 => Ok(Float::F64),
+                other => Err(format!("{other:?}")),
+            };
+            let shape = tensor.shape().to_vec();
+            let data = Data::Torch(tensor);
+            self.entries.insert(name, Entry { shape, kind, data });
+        }
+        Ok(())
+    }
+
+    /// Takes the keys away that wrap all names.
+    fn unwrap_names(&mut self) {
+        let wrapper = |entries: &BTreeMap<String, Entry>| {
+            let all = |wrapper: &&&str| entries.keys().all(|name| name.starts_with(**wrapper));
+            WRAPPERS.iter().find(all).copied()
+        };
+        while !self.entries.is_empty() {
+            let Some(wrapper) = wrapper(&self.entries) else {
+                return;
+            };
+            let entries = std::mem::take(&mut self.entries);
+            self.entries = entries
+                .into_iter()
+                .map(|(name, entry)| (name[wrapper.len()..].to_string(), entry))
+                .collect();
+        }
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Number of values of all tensors.
+    pub(super) fn values(&self) -> u64 {
+        let count = |entry: &Entry| entry.shape.iter().map(|&size| size as u64).product::<u64>();
+        self.entries.values().map(count).sum()
+    }
+}
+
+/// The first object of a type that is none of tensors and settings.
+fn foreign(value: &PickleValue) -> Option<&str> {
+    match value {
+        PickleValue::Unsupported(name) => (!is_harmless(name)).then_some(name),
+        PickleValue::List(values) => values.iter().find_map(foreign),
+        PickleValue::Dict(values) => values.values().find_map(foreign),
+        _ => None,
+    }
+}
+
+/// Whether a Python type is a tensor's, or only a setting's.
+fn is_harmless(name: &str) -> bool {
+    // torch.Tensor, torch.float32, torch.Size, torch.device, ...
+    let torch = name.strip_prefix("torch.");
+    let plain_torch = torch.is_some_and(|rest| !rest.contains('.'));
+    let known = |known: &&str| name == *known || (known.ends_with('.') && name.starts_with(known));
+    plain_torch || HARMLESS.iter().any(known)
+}
+
+/// Whether a file begins as one of `torch.save`'s containers: a zip, a tar or a bare pickle.
+fn is_pytorch(bytes: &[u8]) -> bool {
+    if bytes.get(8) == Some(&b'{') {
+        return false;
+    }
+    bytes.starts_with(b"PK")
+        || bytes.first() == Some(&0x80)
+        || bytes.get(257..262) == Some(b"ustar")
+}
+
+/// Hands the memory of a mapped file back; what is read once more comes from the file again. Without it a file and its
+/// values would both be held while they are read.
+fn forget(map: &Mmap) {
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is of a file and is only read, so that its pages come back with the same content; `map`
+        // says what is asked of the file. A failure costs memory only.
+        let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+    #[cfg(not(unix))]
+    let _ = map;
+}
+
+pub(super) fn map(path: &Path) -> Result<Mmap, BackboneError> {
+    let failed = |source: io::Error| match source.kind() {
+        ErrorKind::NotFound => BackboneError::Missing { path: path.into() },
+        _ => BackboneError::Read {
+            path: path.into(),
+            source,
+        },
+    };
+    let file = File::open(path).map_err(failed)?;
+    // SAFETY: the map is only read. Nothing can keep another program from changing or shortening the file
+    // meanwhile; the doc comment of `load_weights` asks not to.
+    unsafe { Mmap::map(&file) }.map_err(failed)
+}
+
+/// The weight file of a folder.
+fn in_folder(folder: &Path) -> Result<PathBuf, BackboneError> {
+    let usual = FOLDER_NAMES.iter().map(|name| folder.join(name));
+    if let Some(path) = usual.into_iter().find(|path| path.is_file()) {
+        return Ok(path);
+    }
+    let read = |source| BackboneError::Read {
+        path: folder.into(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if matches!(ending, Some("safetensors" | "pth" | "pt" | "bin")) {
+            found.push(path);
+        }
+    }
+    match <[PathBuf; 1]>::try_from(found) {
+        Ok([only]) => Ok(only),
+        Err(found) => Err(BackboneError::Folder {
+            path: folder.into(),
+            found: found.len(),
+            usual: FOLDER_NAMES.join(", "),
+        }),
+    }
+}
+
+/// File names of the shards that an index lists.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>, BackboneError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let failed = |reason: String| BackboneError::Format {
+        path: index.into(),
+        reason,
+    };
+    let index: Index = serde_json::from_slice(&map(index)?)
+        .map_err(|error| failed(format!("not an index of weight files: {error}")))?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    match shards
+        .iter()
+        .find(|name| Path::new(name).components().count() != 1 || name.contains(['/', '\\']))
+    {
+        Some(outside) => Err(failed(format!("{outside} is not a file beside the index"))),
+        None => Ok(shards),
+    }
+}
+
+/// Takes tensors out of a file and remembers what was missing, misshapen and left over. After a problem it hands out empty
+/// tensors; nothing may be built before [`Reader::finish`] has found none.
+pub(super) struct Reader<'a> {
+    tensors: &'a Tensors,
+    prefix: &'a str,
+    taken: BTreeSet<String>,
+    problems: Vec<String>,
+    failure: Option<BackboneError>,
+}
+
+impl<'a> Reader<'a> {
+    /// Names are asked for without `prefix`.
+    pub(super) fn new(tensors: &'a Tensors, prefix: &'a str) -> Self {
+        Self {
+            tensors,
+            prefix,
+            taken: BTreeSet::new(),
+            problems: Vec::new(),
+            failure: None,
+        }
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Entry> {
+        self.tensors.entries.get(&format!("{}{name}", self.prefix))
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
+    /// The shape of a tensor; empty when it is missing.
+    pub(super) fn shape(&self, name: &str) -> &'a [usize] {
+        self.entry(name).map_or(&[], |entry| &entry.shape)
+    }
+
+    /// Size `axis` of a tensor, or 0.
+    pub(super) fn size(&self, name: &str, axis: usize) -> usize {
+        self.shape(name).get(axis).copied().unwrap_or(0)
+    }
+
+    /// How many different words follow `start` in the names, up to the next dot.
+    pub(super) fn count(&self, start: &str) -> usize {
+        let start = format!("{}{start}", self.prefix);
+        let words: BTreeSet<&str> = self
+            .tensors
+            .names()
+            .filter_map(|name| name.strip_prefix(&start)?.split('.').next())
+            .collect();
+        words.len()
+    }
+
+    /// A problem of the file that is no single tensor's.
+    pub(super) fn problem(&mut self, text: String) {
+        self.problems.push(text);
+    }
+
+    /// The values of a tensor in f32.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let Some(entry) = self.entry(name) else {
+            self.problems
+                .push(format!("{}{name}: missing", self.prefix));
+            return Vec::new();
+        };
+        let full = format!("{}{name}", self.prefix);
+        self.taken.insert(full.clone());
+        if entry.shape != shape || shape.contains(&0) {
+            let found = &entry.shape;
+            self.problems
+                .push(format!("{full}: shape {found:?}, expected {shape:?}"));
+        }
+        let kind = match &entry.kind {
+            Ok(kind) => *kind,
+            Err(found) => {
+                let problem = format!("{full}: type {found}, expected F32, F16 or BF16");
+                self.problems.push(problem);
+                return Vec::new();
+            }
+        };
+        if !self.problems.is_empty() || self.failure.is_some() {
+            return Vec::new();
+        }
+        let values = match &entry.data {
+            Data::Mapped(map, range) => {
+                let values = to_f32(kind, &map[range.clone()]);
+                forget(map);
+                values
+            }
+            Data::Torch(tensor) => match tensor.read() {
+                Ok(bytes) => to_f32(kind, &bytes),
+                Err(error) => {
+                    self.failure = Some(BackboneError::PyTorch {
+                        path: self.tensors.path.clone(),
+                        reason: error.to_string(),
+                    });
+                    return Vec::new();
+                }
+            },
+        };
+        if !values.iter().all(|value| value.is_finite()) {
+            self.failure = Some(BackboneError::NotFinite {
+                path: self.tensors.path.clone(),
+                tensor: full,
+            });
+        }
+        values
+    }
+
+    /// The values of a tensor if there is one.
+    pub(super) fn maybe(&mut self, name: &str, shape: &[usize]) -> Option<Vec<f32>> {
+        self.has(name).then(|| self.tensor(name, shape))
+    }
+
+    /// `NAME.weight` and, unless it is missing, which means zeros, `NAME.bias`.
+    pub(super) fn linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Linear {
+        self.linear_of(name, &[outputs, inputs])
+    }
+
+    /// [`Reader::linear`] with a weight of this shape, the outputs first.
+    pub(super) fn linear_of(&mut self, name: &str, shape: &[usize]) -> Linear {
+        let outputs = shape.first().copied().unwrap_or(0);
+        Linear {
+            weight: self.tensor(&format!("{name}.weight"), shape),
+            bias: self
+                .maybe(&format!("{name}.bias"), &[outputs])
+                .unwrap_or_else(|| vec![0.0; outputs]),
+        }
+    }
+
+    /// `NAME.weight` and `NAME.bias`, both needed.
+    pub(super) fn biased(&mut self, name: &str, outputs: usize, inputs: usize) -> Linear {
+        Linear {
+            weight: self.tensor(&format!("{name}.weight"), &[outputs, inputs]),
+            bias: self.tensor(&format!("{name}.bias"), &[outputs]),
+        }
+    }
+
+    pub(super) fn norm(&mut self, name: &str, dim: usize) -> NormWeights {
+        NormWeights {
+            weight: self.tensor(&format!("{name}.weight"), &[dim]),
+            bias: self.tensor(&format!("{name}.bias"), &[dim]),
+        }
+    }
+
+    /// Accepts tensors that are not needed and whose full names pass `known`; then every problem is an error.
+    pub(super) fn finish(
+        mut self,
+        family: &'static str,
+        known: impl Fn(&str) -> bool,
+    ) -> Result<(), BackboneError> {
+        let names = self.tensors.names();
+        let extra = names.filter(|name| !self.taken.contains(*name) && !known(name));
+        let extra: Vec<String> = extra
+            .map(|name| format!("{name}: not part of this network"))
+            .collect();
+        self.problems.extend(extra);
+        if !self.problems.is_empty() {
+            return Err(BackboneError::Tensors {
+                path: self.tensors.path.clone(),
+                family,
+                problems: self.problems,
+            });
+        }
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+/// Little-endian values.
+fn to_f32(kind: Float, bytes: &[u8]) -> Vec<f32> {
+    fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        let (parts, _) = bytes.as_chunks::<N>();
+        parts.iter().map(|part| value(*part)).collect()
+    }
+    match kind {
+        Float::F16 => each(bytes, |x| f16::from_le_bytes(x).to_f32()),
+        Float::BF16 => each(bytes, |x| bf16::from_le_bytes(x).to_f32()),
+        Float::F32 => each(bytes, f32::from_le_bytes),
+        Float::F64 => each(bytes, |x| f64::from_le_bytes(x) as f32),
+    }
+}

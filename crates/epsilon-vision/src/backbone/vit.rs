@@ -1,0 +1,802 @@
+//! The Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021) and its relatives (DeiT,
+//! DINOv2, CLIP's image tower) on the CPU, forward only: one image a thread, so that its activations stay in
+//! that thread's cache. The blocks ([`Transformer`]) also carry CLIP's text tower.
+
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::engine::{Arithmetic, Attention, Encoded, Input, Map, Precision, attend, stride};
+use super::weights::{
+    Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights,
+};
+use super::{Backbone, BackboneError, BackboneInfo, Features};
+use epsilon_kernels::packed::{After, Norm, Rows, layer_norm};
+
+/// Columns of a product that are worked on before the next product takes them, so that they stay in the second cache.
+const PART: usize = 768;
+
+/// A Vision Transformer ready to run. [`Features::tokens`] are the patch tokens after the final layer
+/// normalisation, [`Features::global`] is the class token there, or the mean of the patch tokens where there is no
+/// class token; both through the projection where the network has one (the tokens only if
+/// [`VitConfig::project_tokens`]). Images of a batch are spread over the threads of rayon's current pool.
+pub struct Vit {
+    info: BackboneInfo,
+    config: VitConfig,
+    /// What the tokens are before the patches are added: class token, position, patch bias. `[P + N, D]`.
+    start: Vec<f32>,
+    /// In f32 whatever the rest is in: few operations, and where the largest part of the others' error would come from.
+    patch_embed: Map,
+    norm_pre: Option<Norm>,
+    transformer: Transformer,
+    norm: Norm,
+    projection: Option<Map>,
+    head: Option<Map>,
+    /// Working memory that finished images left for the next.
+    spare: Mutex<Vec<Scratch>>,
+}
+
+/// The blocks, without what comes before and after.
+pub(super) struct Transformer {
+    config: BlockConfig,
+    blocks: Vec<Block>,
+}
+
+struct Block {
+    arithmetic: Arithmetic,
+    norm1: Norm,
+    /// Queries, keys and values of some heads at a time, and how many heads.
+    qkv: Vec<(Map, usize)>,
+    proj: Map,
+    norm2: Norm,
+    /// Both maps for a part of the hidden layer at a time.
+    mlp: Vec<[Map; 2]>,
+}
+
+/// Working memory for one sequence of tokens. Rows lie [`stride`] apart.
+pub(super) struct Scratch {
+    /// The sequence, `[rows, dim]`; [`Transformer::run`] works in place.
+    pub(super) tokens: Vec<f32>,
+    patches: Vec<f32>,
+    normed: Vec<f32>,
+    qkv: Vec<f32>,
+    mixed: Vec<f32>,
+    hidden: Vec<f32>,
+    attention: Attention,
+    encoded: [Encoded; 2],
+}
+
+impl Block {
+    fn new(mut weights: BlockWeights, config: &BlockConfig, arithmetic: Arithmetic) -> Self {
+        // Queries carry the scale of the attention.
+        let scale = 1.0 / ((config.dim / config.heads) as f32).sqrt();
+        let queries = config.dim * config.dim;
+        let (weight, bias) = (&mut weights.qkv.weight, &mut weights.qkv.bias);
+        for value in weight[..queries].iter_mut().chain(&mut bias[..config.dim]) {
+            *value *= scale;
+        }
+        let epsilon = config.layer_norm_eps;
+        Self {
+            arithmetic,
+            norm1: norm(weights.norm1, epsilon),
+            qkv: by_heads(&weights.qkv, config, arithmetic),
+            proj: Map::new(&weights.proj, arithmetic),
+            norm2: norm(weights.norm2, epsilon),
+            mlp: (0..config.hidden)
+                .step_by(PART)
+                .map(|first| {
+                    let hidden = first..config.hidden.min(first + PART);
+                    [
+                        Map::part(&weights.fc1, hidden.clone(), 0..config.dim, arithmetic),
+                        Map::part(&weights.fc2, 0..config.dim, hidden, arithmetic),
+                    ]
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Heads whose queries, keys and values are computed together.
+fn heads_at_once(config: &BlockConfig) -> usize {
+    (PART / (3 * config.dim / config.heads)).clamp(1, config.heads)
+}
+
+/// `qkv` in parts of some heads each.
+fn by_heads(qkv: &Linear, config: &BlockConfig, arithmetic: Arithmetic) -> Vec<(Map, usize)> {
+    let &BlockConfig { dim, heads, .. } = config;
+    let (width, most) = (dim / heads, heads_at_once(config));
+    (0..heads)
+        .step_by(most)
+        .map(|first| {
+            let count = most.min(heads - first);
+            let mut part = Linear {
+                weight: Vec::with_capacity(3 * count * width * dim),
+                bias: Vec::with_capacity(3 * count * width),
+            };
+            for from in [0, 1, 2].map(|which| which * dim + first * width) {
+                let outputs = from..from + count * width;
+                let values = from * dim..(from + count * width) * dim;
+                part.weight.extend_from_slice(&qkv.weight[values]);
+                part.bias.extend_from_slice(&qkv.bias[outputs]);
+            }
+            (Map::new(&part, arithmetic), count)
+        })
+        .collect()
+}
+
+pub(super) fn norm(weights: NormWeights, epsilon: f32) -> Norm {
+    Norm {
+        weight: weights.weight,
+        bias: weights.bias,
+        epsilon,
+    }
+}
+
+impl Scratch {
+    /// Memory for up to `tokens` rows, and for patches of `patch_values` values.
+    pub(super) fn new(config: &BlockConfig, tokens: usize, patch_values: usize) -> Self {
+        let rows = |width: usize| vec![0.0; tokens * stride(width)];
+        Self {
+            patches: rows(patch_values),
+            tokens: rows(config.dim),
+            normed: rows(config.dim),
+            qkv: rows(3 * config.dim / config.heads * heads_at_once(config)),
+            mixed: rows(config.dim),
+            hidden: rows(config.hidden.min(PART)),
+            attention: Attention::default(),
+            encoded: Default::default(),
+        }
+    }
+}
+
+impl Vit {
+    /// Lays the weights out for the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::Precision`] when the CPU lacks the instructions.
+    pub fn new(weights: VitWeights, precision: Precision) -> Result<Self, BackboneError> {
+        let arithmetic = Arithmetic::new(precision)?;
+        let mut info = weights.info();
+        info.precision = precision;
+        let config = weights.config;
+        let dim = config.blocks.dim;
+        let mut start = weights.pos_embed;
+        let (prefix, patches) = start.split_at_mut(config.prefix * dim);
+        for (value, added) in prefix.iter_mut().zip(&weights.prefix_tokens) {
+            *value += added;
+        }
+        for row in patches.chunks_exact_mut(dim) {
+            for (value, added) in row.iter_mut().zip(&weights.patch_embed.bias) {
+                *value += added;
+            }
+        }
+        let epsilon = config.blocks.layer_norm_eps;
+        let patch_embed = Linear {
+            weight: weights.patch_embed.weight,
+            bias: vec![0.0; dim],
+        };
+        let exact = |linear: &Linear| Map::new(linear, Arithmetic::F32);
+        Ok(Self {
+            info,
+            start,
+            patch_embed: exact(&patch_embed),
+            norm_pre: weights.norm_pre.map(|weights| norm(weights, epsilon)),
+            transformer: Transformer::new(weights.blocks, &config.blocks, arithmetic),
+            norm: norm(weights.norm, epsilon),
+            projection: weights.projection.as_ref().map(exact),
+            head: weights.head.as_ref().map(exact),
+            spare: Mutex::new(Vec::new()),
+            config,
+        })
+    }
+
+    /// The classifier's scores (before any softmax) for global vectors `[n, D]`, as `[n, classes]`; `None` when the
+    /// file holds no classifier.
+    pub fn logits(&self, global: &[f32]) -> Option<Vec<f32>> {
+        let head = self.head.as_ref()?;
+        let dim = self.config.blocks.dim;
+        let rows = Rows {
+            data: global,
+            stride: dim,
+            count: global.len() / dim,
+        };
+        let mut out = vec![0.0; rows.count * head.outputs()];
+        head.apply(Input::F32(rows), After::Store, &mut out, head.outputs());
+        Some(out)
+    }
+
+    /// One image through the whole network. `tokens` is `[N, D]`, `global` is one vector.
+    fn forward_one(&self, image: &[f32], s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
+        let (prefix, patches) = (self.config.prefix, self.config.grid * self.config.grid);
+        self.embed(image, s);
+        if let Some(norm) = &self.norm_pre {
+            self.transformer.normalise(norm, s, prefix + patches);
+            std::mem::swap(&mut s.tokens, &mut s.normed);
+        }
+        self.transformer.run(s, prefix + patches);
+        self.transformer.normalise(&self.norm, s, prefix + patches);
+        self.finish(s, tokens, global);
+    }
+
+    /// Normalised rows to the results.
+    fn finish(&self, s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
+        let (dim, prefix) = (self.config.blocks.dim, self.config.prefix);
+        let step = stride(dim);
+        let patches = &s.normed[prefix * step..];
+        if prefix == 0 {
+            // Without a class token the mean stands for the image; its row is free by now.
+            let mean = &mut s.tokens[..dim];
+            let count = self.info.tokens;
+            mean.fill(0.0);
+            for row in patches.chunks_exact(step).take(count) {
+                for (sum, value) in mean.iter_mut().zip(row) {
+                    *sum += value / count as f32;
+                }
+            }
+        }
+        let whole = if prefix == 0 { &s.tokens } else { &s.normed };
+        let rows = |data, count| Rows {
+            data,
+            stride: step,
+            count,
+        };
+        match &self.projection {
+            Some(map) => {
+                let whole = Input::F32(rows(whole, 1));
+                map.apply(whole, After::Store, global, map.outputs());
+            }
+            None => global.copy_from_slice(&whole[..dim]),
+        }
+        match &self.projection {
+            Some(map) if self.config.project_tokens => {
+                let patches = Input::F32(rows(patches, self.info.tokens));
+                map.apply(patches, After::Store, tokens, map.outputs());
+            }
+            _ => {
+                for (row, out) in patches.chunks_exact(step).zip(tokens.chunks_exact_mut(dim)) {
+                    out.copy_from_slice(&row[..dim]);
+                }
+            }
+        }
+    }
+
+    /// Patches to tokens.
+    fn embed(&self, image: &[f32], s: &mut Scratch) {
+        let &VitConfig {
+            patch,
+            grid,
+            prefix,
+            ..
+        } = &self.config;
+        let dim = self.config.blocks.dim;
+        let size = grid * patch;
+        let (step, width) = (stride(3 * patch * patch), patch * patch);
+        for (index, out) in s
+            .patches
+            .chunks_exact_mut(step)
+            .take(grid * grid)
+            .enumerate()
+        {
+            let corner = index / grid * patch * size + index % grid * patch;
+            for channel in 0..3 {
+                for row in 0..patch {
+                    let from = channel * size * size + corner + row * size;
+                    let to = channel * width + row * patch;
+                    out[to..to + patch].copy_from_slice(&image[from..from + patch]);
+                }
+            }
+        }
+        for (row, start) in s
+            .tokens
+            .chunks_exact_mut(stride(dim))
+            .zip(self.start.chunks_exact(dim))
+        {
+            row[..dim].copy_from_slice(start);
+        }
+        let patches = Rows {
+            data: &s.patches,
+            stride: step,
+            count: grid * grid,
+        };
+        let out = &mut s.tokens[prefix * stride(dim)..];
+        self.patch_embed
+            .apply(Input::F32(patches), After::Add, out, stride(dim));
+    }
+
+    fn take_scratch(&self) -> Scratch {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.pop().unwrap_or_else(|| {
+            let config = &self.config;
+            let tokens = config.prefix + config.grid * config.grid;
+            Scratch::new(&config.blocks, tokens, 3 * config.patch * config.patch)
+        })
+    }
+
+    fn return_scratch(&self, scratch: Scratch) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        spare.push(scratch);
+    }
+}
+
+impl Transformer {
+    pub(super) fn new(
+        blocks: Vec<BlockWeights>,
+        config: &BlockConfig,
+        arithmetic: Arithmetic,
+    ) -> Self {
+        Self {
+            config: config.clone(),
+            blocks: blocks
+                .into_iter()
+                .enumerate()
+                .map(|(place, block)| Block::new(block, config, arithmetic.of_block(place)))
+                .collect(),
+        }
+    }
+
+    /// The first `count` rows of `s.tokens` through all blocks.
+    pub(super) fn run(&self, s: &mut Scratch, count: usize) {
+        for block in &self.blocks {
+            self.attend(block, s, count);
+            self.mlp(block, s, count);
+        }
+    }
+
+    /// `normed = norm(tokens)`.
+    fn normalise(&self, norm: &Norm, s: &mut Scratch, count: usize) {
+        let dim = self.config.dim;
+        let rows = s.tokens.chunks_exact(stride(dim)).take(count);
+        for (row, out) in rows.zip(s.normed.chunks_exact_mut(stride(dim))) {
+            layer_norm(&row[..dim], norm, &mut out[..dim]);
+        }
+    }
+
+    /// `x += proj(attention(qkv(norm1(x))))`.
+    fn attend(&self, block: &Block, s: &mut Scratch, count: usize) {
+        let &BlockConfig {
+            dim, heads, causal, ..
+        } = &self.config;
+        self.normalise(&block.norm1, s, count);
+        let [encoded, _] = &mut s.encoded;
+        let normed = encoded.encode(block.arithmetic, rows(&s.normed, dim, count), dim);
+        let width = dim / heads;
+        let mut first = 0;
+        for (map, heads) in &block.qkv {
+            let step = stride(map.outputs());
+            map.apply(normed, After::Store, &mut s.qkv, step);
+            let qkv = rows(&s.qkv, map.outputs(), count);
+            let out = &mut s.mixed[first * width..];
+            let shape = [*heads, width];
+            let room = &mut s.attention;
+            attend(block.arithmetic, qkv, shape, causal, room, out, stride(dim));
+            first += heads;
+        }
+        let mixed = encoded.encode(block.arithmetic, rows(&s.mixed, dim, count), dim);
+        block
+            .proj
+            .apply(mixed, After::Add, &mut s.tokens, stride(dim));
+    }
+
+    /// `x += fc2(activation(fc1(norm2(x))))`.
+    fn mlp(&self, block: &Block, s: &mut Scratch, count: usize) {
+        let dim = self.config.dim;
+        let activation = match self.config.activation {
+            Activation::Gelu => After::Gelu,
+            Activation::QuickGelu => After::QuickGelu,
+        };
+        self.normalise(&block.norm2, s, count);
+        let [encoded, encoded_hidden] = &mut s.encoded;
+        let normed = encoded.encode(block.arithmetic, rows(&s.normed, dim, count), dim);
+        for [fc1, fc2] in &block.mlp {
+            let width = fc1.outputs();
+            fc1.apply(normed, activation, &mut s.hidden, stride(width));
+            let hidden = rows(&s.hidden, width, count);
+            let hidden = encoded_hidden.encode(block.arithmetic, hidden, width);
+            fc2.apply(hidden, After::Add, &mut s.tokens, stride(dim));
+        }
+    }
+}
+
+/// `count` rows of `width` values, [`stride`] apart.
+fn rows(data: &[f32], width: usize, count: usize) -> Rows<'_> {
+    Rows {
+        data,
+        stride: stride(width),
+        count,
+    }
+}
+
+impl Backbone for Vit {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn forward(
+        &self,
+        images: &[f32],
+        count: usize,
+        out: &mut Features,
+    ) -> Result<(), BackboneError> {
+        let image_len = self.config.preprocess.len();
+        self.info.check_images(images, count)?;
+        let (tokens, dim, global) = (self.info.tokens, self.info.dim, self.info.global_dim());
+        out.tokens.resize(count * tokens * dim, 0.0);
+        out.global.resize(count * global, 0.0);
+        images
+            .par_chunks_exact(image_len)
+            .zip(out.tokens.par_chunks_exact_mut(tokens * dim))
+            .zip(out.global.par_chunks_exact_mut(global))
+            .with_max_len(1)
+            .for_each(|((image, tokens), global)| {
+                let mut scratch = self.take_scratch();
+                self.forward_one(image, &mut scratch, tokens, global);
+                self.return_scratch(scratch);
+            });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use safetensors::tensor::{TensorView, serialize};
+    use safetensors::{Dtype, SafeTensors};
+
+    use super::super::{load, load_weights};
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        [env!("CARGO_MANIFEST_DIR"), "tests/fixtures/vit", name]
+            .iter()
+            .collect()
+    }
+
+    fn shared(name: &str) -> PathBuf {
+        [
+            env!("CARGO_MANIFEST_DIR"),
+            "../../../shared/data/backbones",
+            name,
+        ]
+        .iter()
+        .collect()
+    }
+
+    /// Name to shape and little-endian f32 values: a weight file that can be spoilt.
+    type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+    fn read(path: &Path) -> Tensors {
+        let bytes = fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let values = |tensor: &TensorView| {
+            let (quads, _) = tensor.data().as_chunks::<4>();
+            quads.iter().map(|x| f32::from_le_bytes(*x)).collect()
+        };
+        file.iter()
+            .map(|(name, tensor)| (name.into(), (tensor.shape().to_vec(), values(&tensor))))
+            .collect()
+    }
+
+    /// Writes a weight file, converting each value with `convert`.
+    fn write<const N: usize>(
+        tensors: &Tensors,
+        settings: Option<&str>,
+        dtype: Dtype,
+        convert: impl Fn(f32) -> [u8; N],
+    ) -> tempfile::NamedTempFile {
+        let data: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, (shape, values))| {
+                let bytes = values.iter().flat_map(|x| convert(*x)).collect();
+                (name.clone(), shape.clone(), bytes)
+            })
+            .collect();
+        let views = data.iter().map(|(name, shape, bytes)| {
+            (name, TensorView::new(dtype, shape.clone(), bytes).unwrap())
+        });
+        let metadata = settings.map(|text| HashMap::from([("epsilon.vit".into(), text.into())]));
+        let bytes = serialize(views, metadata).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    fn write_f32(tensors: &Tensors, settings: Option<&str>) -> tempfile::NamedTempFile {
+        write(tensors, settings, Dtype::F32, f32::to_le_bytes)
+    }
+
+    fn message(tensors: &Tensors, settings: Option<&str>) -> String {
+        let file = write_f32(tensors, settings);
+        load(file.path())
+            .err()
+            .expect("a bad file was loaded")
+            .to_string()
+    }
+
+    const HEADS: Option<&str> = Some(r#"{"heads": 5}"#);
+
+    /// Largest differences of patch tokens, class tokens and logits from a reference `[n, 1 + N, D]`.
+    fn differences(vit: &Vit, io: &Tensors, suffix: &str) -> [f32; 3] {
+        let (shape, input) = &io[&format!("input{suffix}")];
+        let mut out = Features::default();
+        vit.forward(input, shape[0], &mut out).unwrap();
+        let logits = vit.logits(&out.global).unwrap();
+        let dim = vit.info.dim;
+        let (mut tokens, mut global) = (Vec::new(), Vec::new());
+        for image in io[&format!("tokens{suffix}")]
+            .1
+            .chunks_exact((1 + vit.info.tokens) * dim)
+        {
+            global.extend_from_slice(&image[..dim]);
+            tokens.extend_from_slice(&image[dim..]);
+        }
+        let largest = |a: &[f32], b: &[f32]| {
+            assert_eq!(a.len(), b.len());
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| (a - b).abs())
+                .fold(0.0, f32::max)
+        };
+        [
+            largest(&out.tokens, &tokens),
+            largest(&out.global, &global),
+            largest(&logits, &io[&format!("logits{suffix}")].1),
+        ]
+    }
+
+    #[test]
+    fn agrees_with_timm_at_every_input_size() {
+        let io = read(&fixture("tiny_io.safetensors"));
+        for size in [20, 12, 28] {
+            let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
+            let vit = Vit::new(weights.with_image_size(size).unwrap(), Precision::F32).unwrap();
+            for difference in differences(&vit, &io, &format!("_{size}")) {
+                assert!(difference < 1e-4, "{size} pixels: differs by {difference}");
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_real_weights() {
+        let path = shared("deit_tiny_patch16_224.safetensors");
+        if !path.exists() {
+            println!("skipped: ../shared/data is missing");
+            return;
+        }
+        let vit = Vit::new(load_weights(&path).unwrap(), Precision::F32).unwrap();
+        assert_eq!(
+            (vit.info.tokens, vit.info.dim, vit.info.grid),
+            (196, 192, (14, 14))
+        );
+        assert_eq!(vit.info.preprocess.size, 224);
+        let io = read(&shared("deit_tiny_reference_io.safetensors"));
+        let [tokens, global, logits] = differences(&vit, &io, "");
+        assert!(
+            tokens < 1e-3 && global < 1e-3,
+            "tokens {tokens}, class token {global}"
+        );
+        assert!(logits < 1e-2, "logits {logits}");
+        let mut out = Features::default();
+        vit.forward(&io["input"].1, 1, &mut out).unwrap();
+        let best =
+            |scores: &[f32]| (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+        assert_eq!(
+            best(&vit.logits(&out.global).unwrap()),
+            best(&io["logits"].1)
+        );
+    }
+
+    /// Mean cosine of rows of `dim` values.
+    fn mean_cosine(a: &[f32], b: &[f32], dim: usize) -> f32 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let pairs = a.chunks_exact(dim).zip(b.chunks_exact(dim));
+        let cosines = pairs.map(|(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt());
+        cosines.sum::<f32>() / (a.len() / dim) as f32
+    }
+
+    #[test]
+    fn other_precisions_agree_with_f32() {
+        let real = shared("deit_tiny_patch16_224.safetensors");
+        let tiny = (
+            fixture("tiny.safetensors"),
+            fixture("tiny_io.safetensors"),
+            "input_20",
+        );
+        let mut cases = vec![tiny];
+        if real.exists() {
+            cases.push((real, shared("deit_tiny_reference_io.safetensors"), "input"));
+        } else {
+            println!("skipped: ../shared/data is missing");
+        }
+        for (weights, io, input) in cases {
+            let (shape, input) = &read(&io)[input];
+            let run = |precision| {
+                let vit = Vit::new(load_weights(&weights).unwrap(), precision)?;
+                let mut out = Features::default();
+                vit.forward(input, shape[0], &mut out).unwrap();
+                assert_eq!(vit.info.precision, precision);
+                Ok::<_, BackboneError>((out, vit.info.dim))
+            };
+            let (exact, dim) = run(Precision::F32).unwrap();
+            for (precision, least) in [(Precision::Bf16, 0.999), (Precision::Int8, 0.99)] {
+                let out = match run(precision) {
+                    Ok((out, _)) => out,
+                    Err(error) => {
+                        assert!(epsilon_kernels::avx512::Instructions::find().is_none());
+                        println!("skipped: {error}");
+                        continue;
+                    }
+                };
+                let cosine = mean_cosine(&out.tokens, &exact.tokens, dim);
+                assert!(cosine > least, "{precision}: mean cosine {cosine}");
+                assert_ne!(out, exact);
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_tells_the_shape() {
+        let vit = load(&fixture("tiny.safetensors")).unwrap();
+        let info = vit.info();
+        assert_eq!(
+            (info.name.as_str(), info.tokens, info.dim),
+            ("tiny", 25, 40)
+        );
+        assert_eq!(info.preprocess.size, 20);
+        assert_eq!(info.preprocess.mean, [0.5, 0.4, 0.3]);
+        assert_eq!(info.weights_sha256.len(), 64);
+    }
+
+    #[test]
+    fn half_precision_weights_are_read() {
+        let io = read(&fixture("tiny_io.safetensors"));
+        let tensors = read(&fixture("tiny.safetensors"));
+        let f16 = write(&tensors, HEADS, Dtype::F16, |x| {
+            half::f16::from_f32(x).to_le_bytes()
+        });
+        let bf16 = write(&tensors, HEADS, Dtype::BF16, |x| {
+            half::bf16::from_f32(x).to_le_bytes()
+        });
+        for (file, tolerance) in [(f16, 0.02), (bf16, 0.2)] {
+            let vit = Vit::new(load_weights(file.path()).unwrap(), Precision::F32).unwrap();
+            let difference = differences(&vit, &io, "_20")[0];
+            assert!(difference < tolerance, "differs by {difference}");
+        }
+    }
+
+    #[test]
+    fn metadata_sets_the_image_size() {
+        let tensors = read(&fixture("tiny.safetensors"));
+        let file = write_f32(
+            &tensors,
+            Some(r#"{"heads": 5, "image_size": 28, "layer_norm_eps": 1e-5}"#),
+        );
+        let info = load(file.path()).unwrap().info().clone();
+        assert_eq!((info.preprocess.size, info.grid), (28, (7, 7)));
+    }
+
+    #[test]
+    fn every_wrong_tensor_is_named() {
+        let mut tensors = read(&fixture("tiny.safetensors"));
+        tensors.remove("norm.bias");
+        tensors.remove("blocks.1.attn.qkv.weight");
+        tensors.insert("blocks.0.more.gamma".into(), (vec![40], vec![1.0; 40]));
+        tensors.insert("blocks.1.mlp.fc2.bias".into(), (vec![4], vec![1.0; 4]));
+        let text = message(&tensors, HEADS);
+        for part in [
+            "norm.bias: missing",
+            "blocks.1.attn.qkv.weight: missing",
+            "blocks.0.more.gamma: not part of this network",
+            "blocks.1.mlp.fc2.bias: shape [4], expected [40]",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let integers = write(
+            &read(&fixture("tiny.safetensors")),
+            HEADS,
+            Dtype::I32,
+            |x| (x as i32).to_le_bytes(),
+        );
+        let text = load(integers.path()).err().unwrap().to_string();
+        assert!(text.contains("cls_token: type I32"), "{text}");
+        assert!(matches!(
+            load(&fixture("tiny_io.safetensors")),
+            Err(BackboneError::Unknown { .. })
+        ));
+    }
+
+    #[test]
+    fn settings_that_do_not_fit_are_errors() {
+        let tensors = read(&fixture("tiny.safetensors"));
+        for (settings, part) in [
+            (None, "heads"),
+            (Some(r#"{"heads": 3}"#), "3 heads"),
+            (Some(r#"{"head": 5}"#), "unknown field `head`"),
+            (Some("not json"), "epsilon.vit"),
+            (
+                Some(r#"{"heads": 5, "image_size": 30}"#),
+                "multiple of the patch size 4",
+            ),
+            (
+                Some(r#"{"heads": 5, "image_size": 0}"#),
+                "multiple of the patch size 4",
+            ),
+            (Some(r#"{"heads": 5, "std": [1, 0, 1]}"#), "above zero"),
+            (
+                Some(r#"{"heads": 5, "fit": {"shorter_side": {"resize": 19}}}"#),
+                "19 pixels",
+            ),
+        ] {
+            let text = message(&tensors, settings);
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let mut odd = tensors;
+        odd.insert("pos_embed".into(), (vec![1, 24, 40], vec![0.0; 960]));
+        assert!(message(&odd, HEADS).contains("pos_embed has 24 rows"));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_an_error() {
+        let mut tensors = read(&fixture("tiny.safetensors"));
+        tensors.get_mut("blocks.1.norm2.weight").unwrap().1[3] = f32::NAN;
+        assert!(message(&tensors, HEADS).contains("blocks.1.norm2.weight"));
+    }
+
+    #[test]
+    fn a_file_cut_short_or_foreign_is_an_error() {
+        let whole = fs::read(fixture("tiny.safetensors")).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 7, 8, 100, whole.len() / 2, whole.len() - 1] {
+            fs::write(file.path(), &whole[..length]).unwrap();
+            let error = load(file.path()).err().unwrap();
+            assert!(
+                matches!(
+                    error,
+                    BackboneError::Format { .. } | BackboneError::Read { .. }
+                ),
+                "{length}: {error}"
+            );
+        }
+        fs::write(file.path(), "words, many words, no tensors").unwrap();
+        assert!(matches!(
+            load(file.path()),
+            Err(BackboneError::Format { .. })
+        ));
+        let missing = Path::new("/no/such/weights.safetensors");
+        assert!(matches!(load(missing), Err(BackboneError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_batch_of_the_wrong_length_is_an_error() {
+        let vit = load(&fixture("tiny.safetensors")).unwrap();
+        let error = vit.forward(&[0.0; 1199], 1, &mut Features::default());
+        assert!(matches!(
+            error,
+            Err(BackboneError::Images { expected: 1200, .. })
+        ));
+        vit.forward(&[], 0, &mut Features::default()).unwrap();
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_its_batch() {
+        let input = &read(&fixture("tiny_io.safetensors"))["input_20"].1;
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
+            let vit = match Vit::new(weights, precision) {
+                Ok(vit) => vit,
+                Err(error) => {
+                    println!("skipped: {error}");
+                    continue;
+                }
+            };
+            let (mut all, mut one) = (Features::default(), Features::default());
+            vit.forward(input, 3, &mut all).unwrap();
+            vit.forward(&input[1200..2400], 1, &mut one).unwrap();
+            assert_eq!(all.tokens[25 * 40..2 * 25 * 40], one.tokens);
+            assert_eq!(all.global[40..80], one.global);
+        }
+    }
+}

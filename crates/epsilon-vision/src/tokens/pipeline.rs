@@ -1,0 +1,248 @@
+//! Images through a backbone: threads decode ahead of it, and it is given a batch at a time.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use super::store::Failure;
+use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
+use crate::image::{self, Limits, Preprocess};
+
+/// Decoded images that one thread may be ahead of the backbone.
+const AHEAD: usize = 8;
+
+/// The most images a batch holds unless told otherwise: more do not make the backbone faster.
+const USUAL_BATCH: usize = 32;
+
+/// Images a batch holds where nothing is said: as many as fit, pixels and tokens, into an eighth of the memory that is
+/// free, at most 32, at least one a thread. What comes out does not depend on it.
+pub fn usual_batch(info: &BackboneInfo) -> usize {
+    let memory = System::new_with_specifics(
+        RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
+    );
+    let limit = memory.cgroup_limits().map(|limits| limits.free_memory);
+    let free = memory.available_memory().min(limit.unwrap_or(u64::MAX));
+    batch_for(info, free, rayon::current_num_threads())
+}
+
+fn batch_for(info: &BackboneInfo, free: u64, threads: usize) -> usize {
+    // The backbone's own working memory for an image is of the size of a few layers' tokens.
+    const LAYERS: usize = 8;
+    let image = 4 * (info.preprocess.len() + LAYERS * info.tokens * info.dim);
+    let most = (free / 8 / image.max(1) as u64).min(USUAL_BATCH as u64) as usize;
+    // Whole rounds of all threads.
+    (most / threads * threads).max(threads)
+}
+
+/// What a backbone made of some images.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Their ids.
+    pub ids: Vec<String>,
+    /// Their features, in the same order.
+    pub features: Features,
+    /// Images since the batch before that could not be read, and why.
+    pub failed: Vec<Failure>,
+}
+
+/// Shows images, pairs of id and file, to a backbone in their order, as many at once as [`usual_batch`] says, and hands what
+/// it makes of them to `take`, until that breaks.
+///
+/// # Errors
+/// When the backbone fails. Images that cannot be read are no error: see [`Looked::failed`].
+pub fn look(
+    items: &[(String, PathBuf)],
+    backbone: &dyn Backbone,
+    limits: &Limits,
+    take: &mut dyn FnMut(&Looked) -> ControlFlow<()>,
+) -> Result<(), BackboneError> {
+    let preprocess = &backbone.info().preprocess;
+    let read = |_: &str, path: &Path| decode(path, preprocess, limits);
+    let most = usual_batch(backbone.info());
+    decoded(items, &read, rayon::current_num_threads(), |images| {
+        let (mut looked, mut pixels) = (Looked::default(), Vec::new());
+        for (index, (id, _)) in items.iter().enumerate() {
+            match images.next(index) {
+                Ok(image) => {
+                    looked.ids.push(id.clone());
+                    pixels.extend(image);
+                }
+                Err(reason) => looked.failed.push(Failure {
+                    id: id.clone(),
+                    reason,
+                }),
+            }
+            if looked.ids.len() < most && index + 1 < items.len() {
+                continue;
+            }
+            let Looked { ids, features, .. } = &mut looked;
+            match ids.len() {
+                // All of them failed: there is nothing that a backbone could look at.
+                0 => *features = Features::default(),
+                count => backbone.forward(&pixels, count, features)?,
+            }
+            if take(&looked).is_break() {
+                break;
+            }
+            looked.ids.clear();
+            looked.failed.clear();
+            pixels.clear();
+        }
+        Ok(())
+    })
+}
+
+/// A preprocessed image, or why it could not be read.
+pub type Decoded = Result<Vec<f32>, String>;
+
+/// Reads one item, by its id and file.
+pub type ReadItem<'a> = dyn Fn(&str, &Path) -> Decoded + Sync + 'a;
+
+/// Decoded images, in order: image `i` comes from thread `i % threads`.
+pub(super) struct Images {
+    channels: Vec<Receiver<Decoded>>,
+}
+
+impl Images {
+    pub(super) fn next(&self, index: usize) -> Decoded {
+        let channel = &self.channels[index % self.channels.len()];
+        channel
+            .recv()
+            .unwrap_or_else(|_| Err("its decoding thread has ended".into()))
+    }
+}
+
+/// Runs `consume` while threads decode `items` ahead of it.
+pub(super) fn decoded<T>(
+    items: &[(String, PathBuf)],
+    read: &ReadItem,
+    decoders: usize,
+    consume: impl FnOnce(Images) -> T,
+) -> T {
+    thread::scope(|scope| {
+        let channels = (0..decoders)
+            .map(|first| {
+                let (sender, receiver) = sync_channel(AHEAD);
+                scope.spawn(move || {
+                    for (id, path) in items.iter().skip(first).step_by(decoders) {
+                        // The receiver is gone when the run has failed.
+                        if sender.send(read(id, path)).is_err() {
+                            break;
+                        }
+                    }
+                });
+                receiver
+            })
+            .collect();
+        consume(Images { channels })
+    })
+}
+
+pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> Decoded {
+    // A panic in a decoder costs its image, not a run of hours.
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let image = image::open(path, limits).map_err(|error| error.to_string())?;
+        let mut pixels = vec![0.0; preprocess.len()];
+        preprocess.apply(&image, &mut pixels);
+        Ok(pixels)
+    }));
+    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Filter, Fit};
+
+    fn info() -> BackboneInfo {
+        BackboneInfo {
+            name: "means".into(),
+            weights_sha256: "ab".repeat(32),
+            preprocess: Preprocess {
+                size: 4,
+                fit: Fit::Squash,
+                filter: Filter::Bicubic,
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            },
+            tokens: 2,
+            dim: 3,
+            grid: (1, 2),
+            global: None,
+            projected: false,
+            precision: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_batch_fits_the_memory_in_whole_rounds() {
+        let image = 4 * (3 * 4 * 4 + 8 * 2 * 3);
+        let free = |images: u64| 8 * images * image;
+        assert_eq!(batch_for(&info(), free(1000), 2), 32);
+        assert_eq!(batch_for(&info(), free(1000), 5), 30);
+        assert_eq!(batch_for(&info(), free(9), 4), 8);
+        assert_eq!(batch_for(&info(), 0, 4), 4);
+        assert!(usual_batch(&info()) >= 1);
+    }
+
+    /// Tells how many images it was given at once, as their global vector.
+    struct Counts(BackboneInfo);
+
+    impl Backbone for Counts {
+        fn info(&self) -> &BackboneInfo {
+            &self.0
+        }
+
+        fn forward(
+            &self,
+            _: &[f32],
+            count: usize,
+            out: &mut Features,
+        ) -> Result<(), BackboneError> {
+            out.tokens = vec![0.0; count * 6];
+            out.global = vec![count as f32; count * 3];
+            Ok(())
+        }
+    }
+
+    /// Of 70 images every seventh is broken: batches of 32 of those that are not, each failure told once.
+    #[test]
+    fn images_come_in_their_order_and_failures_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let items: Vec<(String, PathBuf)> = (0..70)
+            .map(|index| {
+                let path = folder.path().join(format!("{index}.png"));
+                match index % 7 {
+                    0 => std::fs::write(&path, b"no picture").unwrap(),
+                    _ => image::RgbImage::new(5, 5).save(&path).unwrap(),
+                }
+                (index.to_string(), path)
+            })
+            .collect();
+        let (mut seen, mut failed, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        look(&items, &Counts(info()), &Limits::default(), &mut |looked| {
+            assert_eq!(looked.features.global.len(), 3 * looked.ids.len());
+            counts.push(looked.ids.len());
+            seen.extend(looked.ids.clone());
+            failed.extend(looked.failed.iter().map(|failure| failure.id.clone()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(counts.iter().sum::<usize>(), 60);
+        assert!(counts.len() >= 2);
+        let all = |broken: bool| (0..70).filter(move |index| (index % 7 == 0) == broken);
+        assert_eq!(seen, all(false).map(|i| i.to_string()).collect::<Vec<_>>());
+        assert_eq!(failed, all(true).map(|i| i.to_string()).collect::<Vec<_>>());
+        let mut batches = 0;
+        look(&items, &Counts(info()), &Limits::default(), &mut |_| {
+            batches += 1;
+            ControlFlow::Break(())
+        })
+        .unwrap();
+        assert_eq!(batches, 1);
+    }
+}

@@ -1,0 +1,324 @@
+//! The Vision Transformer and its relatives over the tensor framework: for GPUs, and for training the built-in
+//! backbone.
+
+use burn::tensor::{Device, Tensor, TensorData, activation};
+
+use crate::device;
+use crate::fused::gelu::gelu;
+use crate::parameters::{Spec, Start, Weights};
+use epsilon_vision::backbone::{
+    self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, Network,
+    Options, Precision, VitConfig, VitWeights,
+};
+use std::path::Path;
+
+/// Loads a backbone onto a device: the CPU has an engine of its own ([`backbone::load_with`]), others run the tensor framework's.
+///
+/// # Errors
+/// See [`BackboneError`]; [`BackboneError::Device`] for networks and precisions that run on the CPU only.
+pub fn load_on(
+    path: &Path,
+    options: &Options,
+    device: &Device,
+) -> Result<Box<dyn Backbone>, BackboneError> {
+    if *device == Device::flex() {
+        return backbone::load_with(path, options);
+    }
+    if options.precision != Precision::F32 {
+        let family = "precision = \"bf16\" or \"int8\"";
+        return Err(BackboneError::Device { family });
+    }
+    match backbone::read(path, options)? {
+        Network::Vit(weights) => Ok(Box::new(TensorVit::new(&weights, device))),
+        Network::Vgg(_) => Err(BackboneError::Device { family: "VGG" }),
+    }
+}
+
+/// Names (timm's), shapes and starts of the weights; `cls_token` holds all tokens before the patches. The classifier,
+/// the normalisation before the blocks and the projection are left out.
+pub fn specs(config: &VitConfig) -> Vec<Spec> {
+    let (width, patch) = (config.blocks.dim, 3 * config.patch * config.patch);
+    let mut specs = Vec::new();
+    if config.prefix > 0 {
+        let start = Start::TruncatedNormal(0.02);
+        specs.push(Spec::new("cls_token", &[config.prefix, width], start));
+    }
+    specs.push(Spec::new(
+        "pos_embed",
+        &[config.prefix + config.grid * config.grid, width],
+        Start::TruncatedNormal(0.02),
+    ));
+    let mut linear = |name: &str, inputs: usize, outputs: usize| {
+        specs.push(Spec::new(
+            format!("{name}.weight"),
+            &[outputs, inputs],
+            Start::linear(inputs),
+        ));
+        specs.push(Spec::new(
+            format!("{name}.bias"),
+            &[outputs],
+            Start::Constant(0.0),
+        ));
+    };
+    linear("patch_embed.proj", patch, width);
+    for block in 0..config.blocks.depth {
+        linear(&format!("blocks.{block}.attn.qkv"), width, 3 * width);
+        linear(&format!("blocks.{block}.attn.proj"), width, width);
+        linear(
+            &format!("blocks.{block}.mlp.fc1"),
+            width,
+            config.blocks.hidden,
+        );
+        linear(
+            &format!("blocks.{block}.mlp.fc2"),
+            config.blocks.hidden,
+            width,
+        );
+    }
+    let mut norm = |name: &str| {
+        specs.push(Spec::new(
+            format!("{name}.weight"),
+            &[width],
+            Start::Constant(1.0),
+        ));
+        specs.push(Spec::new(
+            format!("{name}.bias"),
+            &[width],
+            Start::Constant(0.0),
+        ));
+    };
+    for block in 0..config.blocks.depth {
+        norm(&format!("blocks.{block}.norm1"));
+        norm(&format!("blocks.{block}.norm2"));
+    }
+    norm("norm");
+    specs
+}
+
+/// All tokens `[B, P + N, D]` after the final LayerNorm, those before the patches first, of normalised images
+/// `[B, 3, S, S]`.
+pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tensor<3> {
+    let net = Net {
+        config: &config.blocks,
+        weights,
+    };
+    let [count, _, size, _] = images.dims();
+    let (grid, patch, width) = (config.grid, config.patch, config.blocks.dim);
+    debug_assert_eq!(size, grid * patch);
+    let patches = images
+        .reshape([count, 3, grid, patch, grid, patch])
+        .permute([0, 2, 4, 1, 3, 5])
+        .reshape([count, grid * grid, 3 * patch * patch]);
+    let mut x = net.linear("patch_embed.proj", patches);
+    if config.prefix > 0 {
+        let prefix: Tensor<2> = weights.get("cls_token");
+        let prefix = prefix
+            .unsqueeze::<3>()
+            .expand([count, config.prefix, width]);
+        x = Tensor::cat(vec![prefix, x], 1);
+    }
+    let place: Tensor<2> = weights.get("pos_embed");
+    x = x + place.unsqueeze();
+    if weights.has("norm_pre.weight") {
+        x = net.norm("norm_pre", x);
+    }
+    for block in 0..config.blocks.depth {
+        let name = |part: &str| format!("blocks.{block}.{part}");
+        let mixed = net.attention(&name("attn"), net.norm(&name("norm1"), x.clone()));
+        x = x + mixed;
+        let hidden = net.linear(&name("mlp.fc1"), net.norm(&name("norm2"), x.clone()));
+        let hidden = match config.blocks.activation {
+            Activation::Gelu => gelu(hidden),
+            Activation::QuickGelu => hidden.clone() * activation::sigmoid(hidden * 1.702),
+        };
+        x = x + net.linear(&name("mlp.fc2"), hidden);
+    }
+    net.norm("norm", x)
+}
+
+struct Net<'a> {
+    config: &'a BlockConfig,
+    weights: &'a Weights,
+}
+
+impl Net<'_> {
+    fn linear(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let weight: Tensor<2> = self.weights.get(&format!("{name}.weight"));
+        let bias: Tensor<1> = self.weights.get(&format!("{name}.bias"));
+        let [count, rows, inputs] = x.dims();
+        let outputs = weight.dims()[0];
+        (x.reshape([count * rows, inputs]).matmul(weight.transpose()) + bias.unsqueeze())
+            .reshape([count, rows, outputs])
+    }
+
+    fn norm(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let scale: Tensor<1> = self.weights.get(&format!("{name}.weight"));
+        let shift: Tensor<1> = self.weights.get(&format!("{name}.bias"));
+        let centred = x.clone() - x.mean_dim(2);
+        let variance = (centred.clone() * centred.clone()).mean_dim(2);
+        let epsilon = f64::from(self.config.layer_norm_eps);
+        centred / (variance + epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze()
+    }
+
+    fn attention(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
+        let [count, rows, width] = x.dims();
+        let heads = self.config.heads;
+        let head = width / heads;
+        let qkv = self
+            .linear(&format!("{name}.qkv"), x)
+            .reshape([count, rows, 3, heads, head])
+            .permute([2, 0, 3, 1, 4]);
+        let part = |index| {
+            qkv.clone()
+                .narrow(0, index, 1)
+                .reshape([count, heads, rows, head])
+        };
+        let logits = part(0).matmul(part(1).swap_dims(2, 3)) * (head as f64).sqrt().recip();
+        let mixed = activation::softmax(logits, 3).matmul(part(2));
+        self.linear(
+            &format!("{name}.proj"),
+            mixed.swap_dims(1, 2).reshape([count, rows, width]),
+        )
+    }
+}
+
+/// A Vision Transformer on a device of the framework.
+pub struct TensorVit {
+    config: VitConfig,
+    info: BackboneInfo,
+    weights: Weights,
+    device: Device,
+}
+
+impl TensorVit {
+    /// Puts the weights on a device.
+    pub fn new(weights: &VitWeights, device: &Device) -> Self {
+        let config = weights.config.clone();
+        let mut specs = specs(&config);
+        let mut values = std::collections::BTreeMap::from([
+            ("cls_token".to_string(), weights.prefix_tokens.clone()),
+            ("pos_embed".to_string(), weights.pos_embed.clone()),
+        ]);
+        let mut put = |name: String, weight: &[f32], bias: &[f32]| {
+            values.insert(format!("{name}.weight"), weight.to_vec());
+            values.insert(format!("{name}.bias"), bias.to_vec());
+        };
+        let mut more = |name: &str, shape: &[usize]| {
+            let start = Start::Constant(0.0);
+            specs.push(Spec::new(format!("{name}.weight"), shape, start));
+            specs.push(Spec::new(format!("{name}.bias"), &shape[..1], start));
+        };
+        if let Some(norm) = &weights.norm_pre {
+            more("norm_pre", &[config.blocks.dim]);
+            put("norm_pre".into(), &norm.weight, &norm.bias);
+        }
+        if let Some(map) = &weights.projection {
+            more("projection", &[map.bias.len(), config.blocks.dim]);
+            put("projection".into(), &map.weight, &map.bias);
+        }
+        put(
+            "patch_embed.proj".into(),
+            &weights.patch_embed.weight,
+            &weights.patch_embed.bias,
+        );
+        put("norm".into(), &weights.norm.weight, &weights.norm.bias);
+        for (index, block) in weights.blocks.iter().enumerate() {
+            let name = |part: &str| format!("blocks.{index}.{part}");
+            put(name("attn.qkv"), &block.qkv.weight, &block.qkv.bias);
+            put(name("attn.proj"), &block.proj.weight, &block.proj.bias);
+            put(name("mlp.fc1"), &block.fc1.weight, &block.fc1.bias);
+            put(name("mlp.fc2"), &block.fc2.weight, &block.fc2.bias);
+            put(name("norm1"), &block.norm1.weight, &block.norm1.bias);
+            put(name("norm2"), &block.norm2.weight, &block.norm2.bias);
+        }
+        let weights_on = Weights::from_values(specs, values, device)
+            .expect("loading has checked every shape against the configuration");
+        Self {
+            info: weights.info(),
+            weights: weights_on,
+            device: device.clone(),
+            config,
+        }
+    }
+}
+
+impl Backbone for TensorVit {
+    fn info(&self) -> &BackboneInfo {
+        &self.info
+    }
+
+    fn forward(
+        &self,
+        images: &[f32],
+        count: usize,
+        out: &mut Features,
+    ) -> Result<(), BackboneError> {
+        self.info.check_images(images, count)?;
+        let size = self.info.preprocess.size as usize;
+        let images = TensorData::new(images.to_vec(), [count, 3, size, size]);
+        let all = forward(
+            &self.config,
+            &self.weights,
+            Tensor::from_data(images, &self.device),
+        );
+        let [_, rows, width] = all.dims();
+        let prefix = self.config.prefix;
+        let mut tokens = all.clone().narrow(1, prefix, rows - prefix);
+        let mut global = match prefix {
+            0 => tokens.clone().mean_dim(1),
+            _ => all.narrow(1, 0, 1),
+        };
+        if self.weights.has("projection.weight") {
+            let net = Net {
+                config: &self.config.blocks,
+                weights: &self.weights,
+            };
+            global = net.linear("projection", global);
+            if self.config.project_tokens {
+                tokens = net.linear("projection", tokens);
+            }
+        }
+        debug_assert!(self.info.dim == width || self.config.project_tokens);
+        out.global = device::host(&global);
+        out.tokens = device::host(&tokens);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use epsilon_vision::backbone::{BUILT_IN, Precision, Vit, load_weights};
+
+    /// The framework's form and the CPU engine agree, on the built-in weights.
+    #[test]
+    fn the_two_forms_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vit.safetensors");
+        std::fs::write(&path, BUILT_IN).unwrap();
+        let weights = load_weights(&path).unwrap();
+        let (count, length) = (2, weights.config.preprocess.len());
+        let images: Vec<f32> = (0..count * length)
+            .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
+            .collect();
+        let (mut ours, mut theirs) = (Features::default(), Features::default());
+        TensorVit::new(&weights, &Device::flex())
+            .forward(&images, count, &mut ours)
+            .unwrap();
+        Vit::new(weights, Precision::F32)
+            .unwrap()
+            .forward(&images, count, &mut theirs)
+            .unwrap();
+        for (a, b) in [
+            (&ours.tokens, &theirs.tokens),
+            (&ours.global, &theirs.global),
+        ] {
+            assert_eq!(a.len(), b.len());
+            let worst = a
+                .iter()
+                .zip(b)
+                .fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+            assert!(worst < 1e-4, "{worst} apart");
+        }
+    }
+}
