@@ -4,13 +4,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::Entry;
 use crate::columns::map_rankings;
+use crate::entry::Entry;
 use crate::error::MetricsError;
-use crate::evaluation::{Request, check_request, mean};
 use crate::images::{Contest, hold};
 use crate::input::{Labels, Scores};
 use crate::protocol::{EmptyLabel, Images, Protocol, Ties, Unknown};
+use crate::request::{Request, check_request};
 use crate::table::{InMemory, Table, check_table};
 
 /// How much the mAP varies with the choice of images. Fractions, as the mAP itself.
@@ -120,7 +120,11 @@ pub fn bootstrap_table(
         });
     }
     let mut maps: Vec<f64> = (0..resamples)
-        .filter_map(|r| mean(settings.mean, labels.iter().map(|(_, figures)| figures[r])))
+        .filter_map(|r| {
+            settings
+                .mean
+                .over(labels.iter().map(|(_, figures)| figures[r]))
+        })
         .collect();
     if maps.len() < 2 {
         return Err(MetricsError::TooFewResamples {

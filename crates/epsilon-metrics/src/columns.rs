@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::average_precision::Entry;
+use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::table::{Block, Table};
 

@@ -3,8 +3,6 @@
 
 use thiserror::Error;
 
-use crate::protocol::Protocol;
-
 /// An input that cannot be measured.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
@@ -153,10 +151,12 @@ pub enum MetricsError {
         protocol: String,
     },
     /// A named protocol does not exist.
-    #[error("there is no protocol {name:?}: choose one of {}", Protocol::NAMES.join(", "))]
+    #[error("there is no protocol {name:?}: choose one of {}", known.join(", "))]
     UnknownProtocol {
         /// The name asked for.
         name: String,
+        /// The names of the published protocols.
+        known: &'static [&'static str],
     },
     /// A protocol of one's own has an unusable name.
     #[error("a protocol cannot be named {name:?}: {reason}")]

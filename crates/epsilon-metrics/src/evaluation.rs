@@ -2,26 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::{Entry, Measured};
+use crate::average_precision::Measured;
 use crate::bootstrap::Bootstrap;
 use crate::columns::map_rankings;
+use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::images::{Contest, Outcome, hold};
 use crate::input::{Labels, Scores};
-use crate::protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown, check_ks};
+use crate::protocol::{EmptyLabel, Images, Protocol, Settings, Ties, Unknown};
+use crate::request::{Request, check_request};
 use crate::table::{InMemory, Table, check_table};
 use crate::top_k::{TopK, harmonic_mean};
-
-/// One set of figures wanted of a table.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// The labels, each column once, in any order. They compete only with each other.
-    pub columns: &'a [usize],
-    /// The rules.
-    pub protocol: &'a Protocol,
-    /// Top-K at each of these, ascending; may be empty.
-    pub ks: &'a [usize],
-}
 
 /// Figures of one set of labels under one protocol. Prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -312,30 +303,6 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
         .collect()
 }
 
-/// Whether a request fits a table of so many labels.
-pub(crate) fn check_request(request: &Request<'_>, labels: usize) -> Result<(), MetricsError> {
-    let Request { columns, ks, .. } = request;
-    if columns.is_empty() {
-        return Err(MetricsError::NoColumns);
-    }
-    let mut chosen = vec![false; labels];
-    for &column in *columns {
-        match chosen.get_mut(column) {
-            None => return Err(MetricsError::ColumnOutOfRange { column, labels }),
-            Some(true) => return Err(MetricsError::ColumnTwice { column }),
-            Some(seen) => *seen = true,
-        }
-    }
-    check_ks(ks)?;
-    match ks.last() {
-        Some(&k) if k > columns.len() => Err(MetricsError::KTooLarge {
-            k,
-            labels: columns.len(),
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// The contests that the requests need, and which of them each request needs.
 fn contests<'a>(requests: &[Request<'a>]) -> (Vec<Contest<'a>>, Vec<usize>) {
     let mut contests: Vec<Contest<'a>> = Vec::new();
@@ -491,7 +458,7 @@ fn answer(
         let averaged = |l: &LabelFigures| l.average_precision.map(|_| figure(l));
         let values = per_label.iter().map(|l| (averaged(l), l.annotated as f64));
         // Never without a value: there is a positive, so its label has an AP and a weight.
-        mean(settings.mean, values).unwrap_or(0.0)
+        settings.mean.over(values).unwrap_or(0.0)
     };
     let by_label = |(i, &k): (usize, &usize)| {
         let precision = over_labels(&|l| l.top_k[i].precision);
@@ -538,21 +505,4 @@ fn label_figures(
         average_precision,
         top_k,
     })
-}
-
-/// Mean of the AP present, plain or weighted by the annotated images beside them; `None` when
-/// there is none.
-pub(crate) fn mean(mean: Mean, values: impl Iterator<Item = (Option<f64>, f64)>) -> Option<f64> {
-    let (mut sum, mut total) = (0.0, 0.0);
-    for (value, annotated) in values {
-        let weight = match mean {
-            Mean::Plain => 1.0,
-            Mean::ByAnnotated => annotated,
-        };
-        if let Some(value) = value {
-            sum += weight * value;
-            total += weight;
-        }
-    }
-    (total > 0.0).then(|| sum / total)
 }

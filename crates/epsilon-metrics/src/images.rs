@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::average_precision::descending;
+use crate::entry::descending;
 use crate::error::MetricsError;
 use crate::table::{Block, Table, check_rows};
 

@@ -28,6 +28,7 @@ mod average_precision;
 mod bootstrap;
 mod columns;
 mod curve;
+mod entry;
 mod error;
 mod evaluation;
 pub mod files;
@@ -36,6 +37,7 @@ mod input;
 mod protocol;
 mod reliability;
 mod report;
+mod request;
 mod standardise;
 mod table;
 mod top_k;
@@ -45,13 +47,14 @@ pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
 pub use curve::precision_recall;
 pub use error::MetricsError;
 pub use evaluation::{
-    Evaluation, LabelFigures, Request, SplitEvaluation, evaluate, evaluate_protocols,
-    evaluate_splits, evaluate_table,
+    Evaluation, LabelFigures, SplitEvaluation, evaluate, evaluate_protocols, evaluate_splits,
+    evaluate_table,
 };
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
 pub use reliability::{ReliabilityBin, reliability};
 pub use report::{Comparison, Protocols};
+pub use request::Request;
 pub use standardise::standardise;
 pub use table::{InMemory, Table};
 pub use top_k::TopK;

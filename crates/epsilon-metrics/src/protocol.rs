@@ -40,6 +40,25 @@ pub enum Mean {
     ByAnnotated,
 }
 
+impl Mean {
+    /// Mean of pairs of an AP and the number of annotated images of its label; labels without AP are left out. `None`
+    /// when no label has one.
+    pub(crate) fn over(self, values: impl Iterator<Item = (Option<f64>, f64)>) -> Option<f64> {
+        let (mut sum, mut total) = (0.0, 0.0);
+        for (value, annotated) in values {
+            let weight = match self {
+                Self::Plain => 1.0,
+                Self::ByAnnotated => annotated,
+            };
+            if let Some(value) = value {
+                sum += weight * value;
+                total += weight;
+            }
+        }
+        (total > 0.0).then(|| sum / total)
+    }
+}
+
 /// What an unknown label (0) is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -235,7 +254,10 @@ impl Protocol {
     /// An unknown name; the message lists the known ones.
     pub fn named(name: &str) -> Result<Self, MetricsError> {
         let found = Self::all().into_iter().find(|p| p.name == name);
-        found.ok_or_else(|| MetricsError::UnknownProtocol { name: name.into() })
+        found.ok_or_else(|| MetricsError::UnknownProtocol {
+            name: name.into(),
+            known: &Self::NAMES,
+        })
     }
 
     fn preset(name: &str, settings: Settings, ks: [usize; 2]) -> Self {

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::{FileError, names};
+use super::error::FileError;
+use super::names;
 
 /// A table with its names; values row after row.
 pub(super) struct Table<T> {

@@ -2,8 +2,11 @@
 
 use std::ops::Range;
 
-use super::names::{self, Matching};
-use super::{FileError, LabelTable, ScoreTable};
+use super::error::FileError;
+use super::frame::Frame;
+use super::labels::LabelTable;
+use super::names::{Matching, matching};
+use super::scores::ScoreTable;
 use crate::error::MetricsError;
 use crate::table::Table;
 
@@ -59,7 +62,7 @@ impl Joined {
         labels: &LabelTable<'_>,
         zero: Option<Zero>,
     ) -> Result<Self, FileError> {
-        let (rows, columns) = names::match_frames(&scores.frame, &labels.frame)?;
+        let (rows, columns) = match_frames(&scores.frame, &labels.frame)?;
         let zero = if labels.is_truth() {
             Some(Zero::Negative)
         } else {
@@ -131,6 +134,17 @@ impl Joined {
             },
         }
     }
+}
+
+/// Which row and which column of the labels belongs to each of the scores.
+fn match_frames(scores: &Frame, labels: &Frame) -> Result<(Matching, Matching), FileError> {
+    let paths = [&*scores.path, &*labels.path];
+    let of_images = [&scores.image_names, &labels.image_names].map(|names| names.as_deref());
+    let of_labels = [&scores.label_names, &labels.label_names].map(|names| names.as_deref());
+    Ok((
+        matching("image", paths, of_images, [scores.images, labels.images])?,
+        matching("label", paths, of_labels, [scores.labels, labels.labels])?,
+    ))
 }
 
 fn pack(

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, Frame};
+use super::error::FileError;
 
 /// How many names a message lists.
 const FEW: usize = 3;
@@ -89,22 +89,8 @@ impl Matching {
     }
 }
 
-/// Which row and which column of the labels belongs to each of the scores.
-pub(super) fn match_frames(
-    scores: &Frame,
-    labels: &Frame,
-) -> Result<(Matching, Matching), FileError> {
-    let paths = [&*scores.path, &*labels.path];
-    let of_images = [&scores.image_names, &labels.image_names].map(|names| names.as_deref());
-    let of_labels = [&scores.label_names, &labels.label_names].map(|names| names.as_deref());
-    Ok((
-        matching("image", paths, of_images, [scores.images, labels.images])?,
-        matching("label", paths, of_labels, [scores.labels, labels.labels])?,
-    ))
-}
-
 /// Matches two lists; each pair is that of the scores and that of the labels.
-fn matching(
+pub(super) fn matching(
     what: &'static str,
     [scores, labels]: [&Path; 2],
     names: [Option<&[String]>; 2],

@@ -1,6 +1,6 @@
 //! NumPy's `.npy` files: the header, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use super::numbers::{Kind, Layout};
+use super::layout::{Kind, Layout};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// A table's header has some 100 bytes.

@@ -3,7 +3,8 @@
 
 use rayon::prelude::*;
 
-use super::{FileError, Frame};
+use super::error::FileError;
+use super::frame::Frame;
 
 /// `values` themselves where f32 holds each of them exactly, otherwise others in the same order with the same ties.
 pub(super) fn narrow(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileError> {

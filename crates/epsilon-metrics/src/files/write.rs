@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::{FileError, Format, csv, names, npy};
+use super::error::FileError;
+use super::format::Format;
+use super::{csv, names, npy};
 use crate::evaluation::Evaluation;
 use crate::top_k::TopK;
 
