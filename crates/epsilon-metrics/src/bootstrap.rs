@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::columns::map_rankings;
 use crate::entry::Entry;
 use crate::error::MetricsError;
-use crate::images::{Contest, hold};
+use crate::images::{LabelSet, count_images};
 use crate::input::{Labels, Scores};
 use crate::protocol::{EmptyLabel, Images, Protocol, Ties, Unknown};
 use crate::request::{Request, check_request};
@@ -15,6 +15,7 @@ use crate::table::{InMemory, Table, check_table};
 
 /// How much the mAP varies with the choice of images. Fractions, as the mAP itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Bootstrap {
     /// Number of resamples.
     pub resamples: usize,
@@ -94,7 +95,7 @@ pub fn bootstrap_table(
     let settings = protocol.settings();
     let kept = kept(table, columns, settings.images)?;
     let images = kept.iter().flatten().count();
-    let draws = Draws::new(images, resamples, seed);
+    let draws = Draws::new(images, resamples, seed)?;
     let mut wanted = vec![false; table.labels()];
     for &column in columns {
         wanted[column] = true;
@@ -147,13 +148,13 @@ fn kept(
     columns: &[usize],
     images: Images,
 ) -> Result<Vec<Option<usize>>, MetricsError> {
-    let contest = Contest {
+    let set = LabelSet {
         columns,
         without_unknown: false,
         ks: Vec::new(),
     };
-    let outcomes = hold(table, &[contest])?;
-    let positives: Vec<u32> = outcomes.into_iter().flat_map(|o| o.positives).collect();
+    let totals = count_images(table, &[set])?;
+    let positives: Vec<u32> = totals.into_iter().flat_map(|o| o.positives).collect();
     if positives.iter().all(|&positives| positives == 0) {
         return Err(MetricsError::NoPositives {
             images: table.images(),
@@ -186,9 +187,13 @@ struct Draws {
 }
 
 impl Draws {
-    fn new(images: usize, resamples: usize, seed: u64) -> Self {
+    fn new(images: usize, resamples: usize, seed: u64) -> Result<Self, MetricsError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut counts = vec![0_u16; images * resamples];
+        let too_many = || MetricsError::TooManyResamples { images, resamples };
+        let length = images.checked_mul(resamples).ok_or_else(too_many)?;
+        let mut counts = Vec::new();
+        counts.try_reserve_exact(length).map_err(|_| too_many())?;
+        counts.resize(length, 0_u16);
         for resample in 0..resamples {
             for _ in 0..images {
                 let image = rng.random_range(0..images);
@@ -196,7 +201,7 @@ impl Draws {
                 *count = count.saturating_add(1);
             }
         }
-        Self { counts, resamples }
+        Ok(Self { counts, resamples })
     }
 
     fn of(&self, entry: Entry) -> &[u16] {
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn reweighting_equals_copying_images() {
         let (scores, labels) = tables(40, 1);
-        let draws = Draws::new(40, 25, 3);
+        let draws = Draws::new(40, 25, 3).unwrap();
         let known = (0..40).filter(|&i| labels[i] != 0);
         let mut entries: Vec<Entry> = known
             .map(|image| Entry::new(image, scores[image], labels[image]))
@@ -368,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn one_resample_is_too_few() {
+    fn too_few_and_too_many_resamples_are_errors() {
         let scores = Scores::new(&[0.0], 1, 1).unwrap();
         let labels = Labels::new(&[1], 1, 1).unwrap();
         let protocol = Protocol::named("lesa-nus").unwrap();
@@ -376,5 +381,11 @@ mod tests {
             bootstrap(scores, labels, &[0], &protocol, 1, 0),
             Err(MetricsError::TooFewResamples { resamples: 1 })
         ));
+        for resamples in [usize::MAX, usize::MAX / 2] {
+            assert!(matches!(
+                bootstrap(scores, labels, &[0], &protocol, resamples, 0),
+                Err(MetricsError::TooManyResamples { images: 1, .. })
+            ));
+        }
     }
 }

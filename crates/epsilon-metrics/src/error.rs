@@ -174,12 +174,22 @@ pub enum MetricsError {
         /// Number asked for, or left after those without a positive.
         resamples: usize,
     },
+    /// The draws of the resamples do not fit in memory.
+    #[error(
+        "{resamples} bootstrap resamples of {images} images do not fit in memory: ask for fewer"
+    )]
+    TooManyResamples {
+        /// Images that the protocol keeps.
+        images: usize,
+        /// Number asked for.
+        resamples: usize,
+    },
     /// What went wrong in one of the figures of a split evaluation.
-    #[error("{split} figures: {source}")]
+    #[error("{split} figures: {reason}")]
     InSplit {
         /// `ZSL`, `seen` or `GZSL`.
         split: &'static str,
         /// The error.
-        source: Box<MetricsError>,
+        reason: Box<MetricsError>,
     },
 }

@@ -7,7 +7,7 @@ use crate::bootstrap::Bootstrap;
 use crate::columns::map_rankings;
 use crate::entry::Entry;
 use crate::error::MetricsError;
-use crate::images::{Contest, Outcome, hold};
+use crate::images::{LabelSet, Totals, count_images};
 use crate::input::{Labels, Scores};
 use crate::protocol::{EmptyLabel, Images, Protocol, Settings, Ties, Unknown};
 use crate::request::{Request, check_request};
@@ -16,6 +16,7 @@ use crate::top_k::{TopK, harmonic_mean};
 
 /// Figures of one set of labels under one protocol. Prints as a table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Name of the protocol.
     pub protocol: String,
@@ -55,6 +56,7 @@ pub struct Evaluation {
 
 /// Figures of one label over the images kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LabelFigures {
     /// Its column in the tables.
     pub column: usize,
@@ -238,7 +240,7 @@ pub fn evaluate_protocols(
     let figures = measure(table, &requests).map_err(|failure| match failure.request {
         Some(request) => MetricsError::InSplit {
             split: splits[request % splits.len()].0,
-            source: Box::new(failure.error),
+            reason: Box::new(failure.error),
         },
         None => failure.error,
     })?;
@@ -282,10 +284,10 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
     for (i, request) in requests.iter().enumerate() {
         check_request(request, table.labels()).map_err(of_request(i))?;
     }
-    let (contests, contest_of) = contests(requests);
-    let outcomes = hold(table, &contests)?;
+    let (sets, set_of) = label_sets(requests);
+    let totals = count_images(table, &sets)?;
     for (i, request) in requests.iter().enumerate() {
-        if outcomes[contest_of[i]].positives.iter().all(|&n| n == 0) {
+        if totals[set_of[i]].positives.iter().all(|&n| n == 0) {
             let error = MetricsError::NoPositives {
                 images: table.images(),
                 labels: request.columns.len(),
@@ -293,55 +295,55 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
             return Err(of_request(i)(error));
         }
     }
-    let rankings = rankings(table, requests, &contest_of, &outcomes)?;
-    let answers = requests.iter().zip(contest_of).enumerate();
+    let rankings = rankings(table, requests, &set_of, &totals)?;
+    let answers = requests.iter().zip(set_of).enumerate();
     answers
-        .map(|(i, (request, contest))| {
-            let (contest, outcome) = (&contests[contest], &outcomes[contest]);
-            answer(request, contest, outcome, &rankings[i]).map_err(of_request(i))
+        .map(|(i, (request, set))| {
+            let (set, totals) = (&sets[set], &totals[set]);
+            answer(request, set, totals, &rankings[i]).map_err(of_request(i))
         })
         .collect()
 }
 
-/// The contests that the requests need, and which of them each request needs.
-fn contests<'a>(requests: &[Request<'a>]) -> (Vec<Contest<'a>>, Vec<usize>) {
-    let mut contests: Vec<Contest<'a>> = Vec::new();
-    let mut contest_of = Vec::with_capacity(requests.len());
+/// The distinct label sets of the requests, and for each request the place of its set among them.
+fn label_sets<'a>(requests: &[Request<'a>]) -> (Vec<LabelSet<'a>>, Vec<usize>) {
+    let mut sets: Vec<LabelSet<'a>> = Vec::new();
+    let mut set_of = Vec::with_capacity(requests.len());
     for request in requests {
         let without_unknown = request.protocol.settings().unknown == Unknown::Ignore;
         let same =
-            |c: &Contest<'_>| c.columns == request.columns && c.without_unknown == without_unknown;
-        let place = contests.iter().position(same).unwrap_or_else(|| {
-            contests.push(Contest {
+            |c: &LabelSet<'_>| c.columns == request.columns && c.without_unknown == without_unknown;
+        let place = sets.iter().position(same).unwrap_or_else(|| {
+            sets.push(LabelSet {
                 columns: request.columns,
                 without_unknown,
                 ks: Vec::new(),
             });
-            contests.len() - 1
+            sets.len() - 1
         });
-        contests[place].ks.extend(request.ks);
-        contest_of.push(place);
+        sets[place].ks.extend(request.ks);
+        set_of.push(place);
     }
-    for contest in &mut contests {
-        contest.ks.sort_unstable();
-        contest.ks.dedup();
+    for set in &mut sets {
+        set.ks.sort_unstable();
+        set.ks.dedup();
     }
-    (contests, contest_of)
+    (sets, set_of)
 }
 
 /// What AP depends on beside the ranking itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Variant {
-    /// The contest whose images with a positive are kept; `None` where all are.
+    /// The set whose images with a positive are kept; `None` where all are.
     images_of: Option<usize>,
     unknown_counts: bool,
     ties: Ties,
 }
 
 impl Variant {
-    fn measure(self, entries: &[Entry], outcomes: &[Outcome]) -> Measured {
+    fn measure(self, entries: &[Entry], totals: &[Totals]) -> Measured {
         let known = |entry: Entry| self.unknown_counts | !entry.is_unknown();
-        match self.images_of.map(|contest| &outcomes[contest].positives) {
+        match self.images_of.map(|set| &totals[set].positives) {
             None => Measured::new(entries, self.ties, known),
             Some(positives) => Measured::new(entries, self.ties, |entry| {
                 known(entry) && positives[entry.image()] > 0
@@ -354,17 +356,17 @@ impl Variant {
 fn rankings(
     table: &impl Table,
     requests: &[Request<'_>],
-    contest_of: &[usize],
-    outcomes: &[Outcome],
+    set_of: &[usize],
+    totals: &[Totals],
 ) -> Result<Vec<Vec<Measured>>, MetricsError> {
     let mut variants: Vec<Variant> = Vec::new();
     // Which variants a column needs: [columns, places in variants].
     let mut needed: Vec<Vec<usize>> = vec![Vec::new(); table.labels()];
     let mut variant_of = Vec::with_capacity(requests.len());
-    for (request, &contest) in requests.iter().zip(contest_of) {
+    for (request, &set) in requests.iter().zip(set_of) {
         let settings = request.protocol.settings();
         let variant = Variant {
-            images_of: (settings.images == Images::WithPositive).then_some(contest),
+            images_of: (settings.images == Images::WithPositive).then_some(set),
             unknown_counts: settings.unknown == Unknown::Negative,
             ties: settings.ties,
         };
@@ -382,7 +384,7 @@ fn rankings(
     }
     let wanted: Vec<bool> = needed.iter().map(|needed| !needed.is_empty()).collect();
     let measured = map_rankings(table, &wanted, |column, entries| {
-        let measure = |&place: &usize| (place, variants[place].measure(entries, outcomes));
+        let measure = |&place: &usize| (place, variants[place].measure(entries, totals));
         needed[column].iter().map(measure).collect::<Vec<_>>()
     })?;
     let find = |column: usize, variant: usize| {
@@ -400,8 +402,8 @@ fn rankings(
 /// A request's figures from what was counted.
 fn answer(
     request: &Request<'_>,
-    contest: &Contest<'_>,
-    outcome: &Outcome,
+    set: &LabelSet<'_>,
+    totals: &Totals,
     rankings: &[Measured],
 ) -> Result<Evaluation, MetricsError> {
     let Request {
@@ -410,20 +412,17 @@ fn answer(
         ks,
     } = *request;
     let settings = protocol.settings();
-    let images_total = outcome.positives.len();
+    let images_total = totals.positives.len();
     let images_kept = match settings.images {
         Images::All => images_total,
-        Images::WithPositive => outcome.positives.iter().filter(|&&n| n > 0).count(),
+        Images::WithPositive => totals.positives.iter().filter(|&&n| n > 0).count(),
     };
-    let positives: u64 = outcome.positives.iter().map(|&n| u64::from(n)).sum();
+    let positives: u64 = totals.positives.iter().map(|&n| u64::from(n)).sum();
     // (hits, places filled) of every label: [ks, columns].
     let counts: Vec<Vec<(u64, u64)>> = ks
         .iter()
         .map(|k| {
-            let of_k = contest
-                .ks
-                .iter()
-                .zip(outcome.places.chunks_exact(columns.len()));
+            let of_k = set.ks.iter().zip(totals.places.chunks_exact(columns.len()));
             let places = of_k
                 .filter(|(of, _)| *of == k)
                 .flat_map(|(_, places)| places);
@@ -476,8 +475,8 @@ fn answer(
         bootstrap: None,
         top_k: ks.iter().zip(&counts).map(overall).collect(),
         top_k_by_label: ks.iter().enumerate().map(by_label).collect(),
-        coverage_error: outcome.coverage as f64 / images_kept as f64,
-        ranking_loss: outcome.ranking_loss / images_kept as f64,
+        coverage_error: totals.coverage as f64 / images_kept as f64,
+        ranking_loss: totals.ranking_loss / images_kept as f64,
         per_label,
     })
 }

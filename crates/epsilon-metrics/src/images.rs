@@ -16,7 +16,7 @@ const MANY_POSITIVES: usize = 64;
 
 /// A set of labels that compete with each other in every image.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Contest<'a> {
+pub(crate) struct LabelSet<'a> {
     /// The labels' columns.
     pub(crate) columns: &'a [usize],
     /// Whether unknown labels stay out of the list; else they stand in it as negatives.
@@ -27,19 +27,19 @@ pub(crate) struct Contest<'a> {
 
 /// How often a label stood in the K best.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Places {
+pub(crate) struct TopKCounts {
     /// As a positive.
     pub(crate) hits: u32,
-    /// In images with a positive among the contest's labels.
+    /// In images with a positive among the set's labels.
     pub(crate) of_images_with_positive: u32,
     /// In all images.
     pub(crate) of_all_images: u32,
 }
 
-/// What a contest came to.
-pub(crate) struct Outcome {
+/// What a set came to.
+pub(crate) struct Totals {
     /// [ks, columns].
-    pub(crate) places: Vec<Places>,
+    pub(crate) places: Vec<TopKCounts>,
     /// Positives of each image.
     pub(crate) positives: Vec<u32>,
     /// Sum over the images of their coverage: how far down its list one has to go to meet all its
@@ -50,18 +50,18 @@ pub(crate) struct Outcome {
     pub(crate) ranking_loss: f64,
 }
 
-/// Part of an outcome, of some rows.
+/// Part of an totals, of some rows.
 struct Part {
-    places: Vec<Places>,
+    places: Vec<TopKCounts>,
     positives: Vec<u32>,
     coverage: u64,
     losses: Vec<f64>,
 }
 
 impl Part {
-    fn new(contest: &Contest<'_>) -> Self {
+    fn new(set: &LabelSet<'_>) -> Self {
         Self {
-            places: vec![Places::default(); contest.ks.len() * contest.columns.len()],
+            places: vec![TopKCounts::default(); set.ks.len() * set.columns.len()],
             positives: Vec::new(),
             coverage: 0,
             losses: Vec::new(),
@@ -80,11 +80,11 @@ impl Part {
     }
 }
 
-/// Holds every contest in every image. Checks every value of the table.
-pub(crate) fn hold(
+/// Holds every set in every image. Checks every value of the table.
+pub(crate) fn count_images(
     table: &impl Table,
-    contests: &[Contest<'_>],
-) -> Result<Vec<Outcome>, MetricsError> {
+    sets: &[LabelSet<'_>],
+) -> Result<Vec<Totals>, MetricsError> {
     let images = table.images();
     // A few pieces a thread: enough to share the work, few enough that their counts stay small.
     let rows = images.div_ceil(4 * rayon::current_num_threads());
@@ -95,18 +95,18 @@ pub(crate) fn hold(
     let parts: Result<Vec<Vec<Part>>, MetricsError> = pieces
         .into_par_iter()
         .with_max_len(1)
-        .map(|rows| hold_in(table, contests, rows))
+        .map(|rows| count_rows(table, sets, rows))
         .collect();
-    let mut whole: Vec<Part> = contests.iter().map(Part::new).collect();
+    let mut whole: Vec<Part> = sets.iter().map(Part::new).collect();
     for part in parts? {
         for (whole, part) in whole.iter_mut().zip(part) {
             whole.append(part);
         }
     }
-    Ok(whole.into_iter().map(Outcome::from).collect())
+    Ok(whole.into_iter().map(Totals::from).collect())
 }
 
-impl From<Part> for Outcome {
+impl From<Part> for Totals {
     fn from(mut part: Part) -> Self {
         // In an order of their own, so that neither threads nor the order of the images matter.
         part.losses.sort_unstable_by(f64::total_cmp);
@@ -119,14 +119,14 @@ impl From<Part> for Outcome {
     }
 }
 
-fn hold_in(
+fn count_rows(
     table: &impl Table,
-    contests: &[Contest<'_>],
+    sets: &[LabelSet<'_>],
     rows: Range<usize>,
 ) -> Result<Vec<Part>, MetricsError> {
     let columns = table.labels();
     let step = (BLOCK_VALUES / columns).max(1);
-    let mut parts: Vec<Part> = contests.iter().map(Part::new).collect();
+    let mut parts: Vec<Part> = sets.iter().map(Part::new).collect();
     let (mut block, mut list) = (Block::default(), List::default());
     for first in rows.clone().step_by(step) {
         let rows = first..rows.end.min(first + step);
@@ -136,16 +136,16 @@ fn hold_in(
             .chunks_exact(columns)
             .zip(labels.chunks_exact(columns));
         for (scores, labels) in rows {
-            for (contest, part) in contests.iter().zip(&mut parts) {
-                list.fill(contest, scores, labels);
-                list.count(contest, part);
+            for (set, part) in sets.iter().zip(&mut parts) {
+                list.fill(set, scores, labels);
+                list.count(set, part);
             }
         }
     }
     Ok(parts)
 }
 
-/// One image's list in one contest.
+/// One image's list in one set.
 #[derive(Default)]
 struct List {
     /// The scores listed, in no particular order.
@@ -158,15 +158,15 @@ struct List {
 }
 
 impl List {
-    fn fill(&mut self, contest: &Contest<'_>, scores: &[f32], labels: &[i8]) {
+    fn fill(&mut self, set: &LabelSet<'_>, scores: &[f32], labels: &[i8]) {
         self.scores.clear();
         self.positives.clear();
         self.best.clear();
-        let most = contest.ks.last().copied().unwrap_or(0);
+        let most = set.ks.last().copied().unwrap_or(0);
         let mut worst = if most > 0 { u64::MAX } else { 0 };
-        for (place, &column) in contest.columns.iter().enumerate() {
+        for (place, &column) in set.columns.iter().enumerate() {
             let (score, label) = (scores[column], labels[column]);
-            if label == 0 && contest.without_unknown {
+            if label == 0 && set.without_unknown {
                 continue;
             }
             self.scores.push(score);
@@ -188,10 +188,10 @@ impl List {
         self.best.truncate(most);
     }
 
-    fn count(&mut self, contest: &Contest<'_>, part: &mut Part) {
+    fn count(&mut self, set: &LabelSet<'_>, part: &mut Part) {
         let with_positive = u32::from(!self.positives.is_empty());
-        let columns = contest.columns.len();
-        for (&k, places) in contest.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
+        let columns = set.columns.len();
+        for (&k, places) in set.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
             for &entry in &self.best[..k.min(self.best.len())] {
                 let place = &mut places[(entry as u32 >> 1) as usize];
                 place.hits += (entry & 1) as u32;

@@ -24,6 +24,8 @@
 //! Results do not depend on the number of threads: counts are whole numbers, and sums of reals run
 //! in `f64` in a fixed order.
 
+#![warn(unreachable_pub)]
+
 mod average_precision;
 mod bootstrap;
 mod columns;

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// Predictions of about the same probability.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReliabilityBin {
     /// Their mean probability.
     pub predicted: f64,

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Under [`Unknown::Ignore`](crate::Unknown::Ignore) an image with fewer than K annotated labels fills fewer places, and
 /// precision counts the places filled.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TopK {
     /// Labels taken from each image.
     pub k: usize,

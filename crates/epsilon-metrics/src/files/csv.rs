@@ -90,9 +90,9 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn open(path: &'a Path) -> Result<Self, FileError> {
-        let read = |source| FileError::Read {
+        let read = |reason| FileError::Read {
             path: path.into(),
-            source,
+            reason,
         };
         Ok(Self {
             path,
@@ -106,9 +106,9 @@ impl<'a> Lines<'a> {
         loop {
             self.bytes.clear();
             let length = self.reader.read_until(b'\n', &mut self.bytes);
-            let read = |source| FileError::Read {
+            let read = |reason| FileError::Read {
                 path: self.path.into(),
-                source,
+                reason,
             };
             if length.map_err(read)? == 0 {
                 return Ok(None);

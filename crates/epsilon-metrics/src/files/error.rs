@@ -12,20 +12,20 @@ use crate::error::MetricsError;
 #[non_exhaustive]
 pub enum FileError {
     /// It cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// It cannot be written.
-    #[error("{}: cannot be written: {source}", path.display())]
+    #[error("{}: cannot be written: {reason}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Its extension tells no kind.
     #[error("{}: a table ends in .npy, .safetensors or .csv", path.display())]
@@ -152,11 +152,11 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The table cannot be measured.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Table {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        source: MetricsError,
+        reason: MetricsError,
     },
 }

@@ -128,9 +128,9 @@ impl Joined {
                 label: frame.column(self.columns[label]),
                 value: value.into(),
             },
-            source => FileError::Table {
+            reason => FileError::Table {
                 path: frame.path.clone(),
-                source,
+                reason,
             },
         }
     }
@@ -155,7 +155,17 @@ fn pack(
 ) -> Result<Packed, FileError> {
     let frame = &labels.frame;
     let width = frame.labels.div_ceil(IN_A_BYTE);
-    let mut bytes = vec![0_u8; frame.images * width];
+    let length = frame
+        .images
+        .checked_mul(width)
+        .ok_or_else(|| FileError::Format {
+            path: frame.path.clone(),
+            problem: format!(
+                "{} images x {} labels do not fit in memory: evaluate a part",
+                frame.images, frame.labels
+            ),
+        })?;
+    let mut bytes = vec![0_u8; length];
     let mut found = vec![0_i8; frame.labels];
     let (mut positives, mut negatives, mut zeros) = (false, false, false);
     for image in 0..frame.images {

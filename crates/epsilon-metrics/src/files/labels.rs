@@ -69,26 +69,33 @@ impl<'a> LabelTable<'a> {
             Rows::Held(values) => {
                 out.copy_from_slice(&values[row * out.len()..(row + 1) * out.len()]);
             }
-            Rows::From(row_of) => row_of(row, out),
+            Rows::From(row_of) => {
+                row_of(row, out);
+                if let Some(column) = out.iter().position(|value| !(-1..=1).contains(value)) {
+                    return Err(self.label_value(row, column, out[column].into()));
+                }
+            }
             Rows::Numbers(numbers) => {
                 for (column, out) in out.iter_mut().enumerate() {
                     *out = match numbers.get(row, column) {
                         1.0 => 1,
                         -1.0 => -1,
                         0.0 => 0,
-                        value => {
-                            return Err(FileError::LabelValue {
-                                path: self.frame.path.clone(),
-                                image: self.frame.row(row),
-                                label: self.frame.column(column),
-                                value,
-                            });
-                        }
+                        value => return Err(self.label_value(row, column, value)),
                     };
                 }
             }
         }
         Ok(())
+    }
+
+    fn label_value(&self, row: usize, column: usize, value: f64) -> FileError {
+        FileError::LabelValue {
+            path: self.frame.path.clone(),
+            image: self.frame.row(row),
+            label: self.frame.column(column),
+            value,
+        }
     }
 
     /// Whether a 0 can only mean negative.

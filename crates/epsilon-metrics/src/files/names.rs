@@ -24,10 +24,10 @@ pub(super) fn beside(
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
+        Err(reason) => {
             return Err(FileError::Read {
                 path: path.into(),
-                source,
+                reason,
             });
         }
     };

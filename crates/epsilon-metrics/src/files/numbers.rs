@@ -32,9 +32,9 @@ impl Numbers {
         path: &Path,
         layout: impl FnOnce(&[u8]) -> Result<Layout, String>,
     ) -> Result<Self, FileError> {
-        let read = |source| FileError::Read {
+        let read = |reason| FileError::Read {
             path: path.into(),
-            source,
+            reason,
         };
         let file = File::open(path).map_err(read)?;
         // SAFETY: the map is only read. A file that another program cuts short while we read it ends this program with

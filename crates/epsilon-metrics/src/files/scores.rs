@@ -79,7 +79,7 @@ impl ScoreTable {
 fn turned<T: Copy + Default>(numbers: &Numbers, convert: impl Fn(f64) -> T) -> Vec<T> {
     let (rows, columns) = (numbers.layout.rows, numbers.layout.columns);
     let mut values = vec![T::default(); rows * columns];
-    let blocks = values.chunks_mut((TURNED_ROWS * columns).max(1));
+    let blocks = values.chunks_mut(TURNED_ROWS.saturating_mul(columns).max(1));
     for (block, values) in blocks.enumerate() {
         for column in 0..columns {
             for (row, values) in values.chunks_mut(columns).enumerate() {

@@ -136,12 +136,12 @@ fn replace(
     });
     written
         .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|source| {
+        .map_err(|reason| {
             // The first error is the one to tell.
             let _ = std::fs::remove_file(&beside);
             FileError::Write {
                 path: path.into(),
-                source,
+                reason,
             }
         })
 }
