@@ -1,5 +1,5 @@
-//! Average precision of one label: its annotated images ranked by score, and the mean over its
-//! positives of the precision at each one's rank.
+//! Average precision of one label: the annotated images are ranked by score, and the precision at the rank of each
+//! positive is averaged.
 
 use crate::columns::sort;
 use crate::entry::Entry;
@@ -7,14 +7,16 @@ use crate::error::MetricsError;
 use crate::input::{Labels, Scores};
 use crate::protocol::Ties;
 
-/// Average precision of one label over the images where it is known:
+/// Average precision (AP) of one label over its annotated images:
 /// AP = 1/|P| * sum over positives p of (positives ranked up to p) / (images ranked up to p).
 ///
-/// `scores` and `labels`, `[images]`, hold one entry an image; labels are +1, -1 or 0 (unknown, left
-/// out). `None` when no image is positive.
+/// `scores` and `labels` have shape `[images]`. Labels are +1 (positive), -1 (negative) or 0 (unknown, left out). The
+/// result is a fraction in 0..=1, or `None` when no image is positive. `ties` says how equal scores rank.
 ///
 /// # Errors
-/// No images, lengths that differ, a score that is not finite, a label other than -1, 0, 1.
+/// [`MetricsError::Empty`] without images, [`MetricsError::Length`] for lengths that differ,
+/// [`MetricsError::NotFinite`] for a NaN or infinite score, [`MetricsError::LabelValue`] for a label other than
+/// -1, 0 and 1.
 ///
 /// ```
 /// use epsilon_metrics::{Ties, average_precision};
@@ -22,6 +24,9 @@ use crate::protocol::Ties;
 /// // Ranked: positive, (unknown), negative, positive.
 /// let ap = average_precision(&[0.9, 0.8, 0.7, 0.1], &[1, 0, -1, 1], Ties::Grouped)?;
 /// assert_eq!(ap, Some((1.0 / 1.0 + 2.0 / 3.0) / 2.0));
+///
+/// // A label without positives has no AP.
+/// assert_eq!(average_precision(&[0.9, 0.8], &[-1, 0], Ties::Grouped)?, None);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 pub fn average_precision(
@@ -39,19 +44,19 @@ pub fn average_precision(
     Ok(Measured::new(&entries, ties, |entry| !entry.is_unknown()).average_precision)
 }
 
-/// One label's ranking, measured over some of its images.
+/// Counts and AP of one label over the images that a protocol counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// Positive images.
     pub(crate) positives: usize,
-    /// Images that counted.
+    /// Images counted.
     pub(crate) annotated: usize,
     /// `None` without positives.
     pub(crate) average_precision: Option<f64>,
 }
 
 impl Measured {
-    /// Over the entries that `counts` lets pass; `entries` best first, equal scores in image order.
+    /// Uses the entries for which `counts` is true. `entries` are sorted: best first, equal scores in image order.
     pub(crate) fn new(entries: &[Entry], ties: Ties, counts: impl Fn(Entry) -> bool) -> Self {
         let (mut found, mut ranked, mut sum) = (0_usize, 0_usize, 0.0);
         // Positives of the run of images that share a rank: equal scores together, or one by one.

@@ -1,23 +1,23 @@
-//! One image in the ranking of one label, packed into an integer whose order is the ranking's order.
+//! One image in the ranking of one label, packed into an integer whose ascending order is the ranking.
 
-/// An image in a label's ranking, as one number, so that ranking is sorting plain integers: the
-/// score's bits turned so that better is smaller (32 bits), the image (30 bits), its label + 1 (2).
+/// An image in a label's ranking as one integer, so that ranking is sorting integers. From the highest bit: 32 bits of
+/// the score, mapped by [`descending`]; 30 bits of the image index; 2 bits of the label + 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry(u64);
 
 impl Entry {
-    /// `image` is below 2^30, which the tables' checks grant.
+    /// `image` is below 2^30 and `label` in -1..=1; the checks of the tables ensure both.
     pub(crate) fn new(image: usize, score: f32, label: i8) -> Self {
         let low = (image as u64) << 2 | (label + 1) as u64;
         Self(u64::from(descending(score)) << 32 | low)
     }
 
-    /// The image.
+    /// Index of the image.
     pub(crate) fn image(self) -> usize {
         (self.0 as u32 >> 2) as usize
     }
 
-    /// The same entry as that of another image.
+    /// A copy of the entry with another image index, below 2^30.
     pub(crate) fn with_image(self, image: usize) -> Self {
         Self(self.0 & !0xffff_fffc | (image as u64) << 2)
     }
@@ -30,16 +30,16 @@ impl Entry {
         self.0 & 3 == 1
     }
 
-    /// The score, turned so that better is smaller.
+    /// The score mapped by [`descending`]: a higher score gives a smaller number.
     pub(crate) fn order(self) -> u32 {
         (self.0 >> 32) as u32
     }
 }
 
-/// Maps a finite score to an integer that is smaller the higher the score; -0 and 0 are equal.
+/// Maps a finite score to an integer that decreases as the score increases; -0 and 0 map to the same integer.
 pub(crate) fn descending(score: f32) -> u32 {
     let bits = (score + 0.0).to_bits();
-    // Positive floats order as their bits; of negative ones all bits are turned round.
+    // The bits of positive floats are ordered as the floats are; those of negative floats are inverted.
     let ascending = if bits >> 31 == 0 {
         bits | 1 << 31
     } else {
