@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::error::FileError;
 
-/// What kind a file is, by its extension.
+/// The kind of a file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Npy,

@@ -6,7 +6,7 @@ use super::error::FileError;
 use super::names;
 use super::numbers::Numbers;
 
-/// What a table is beside its values.
+/// Everything about a table but its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame {
     pub(super) path: PathBuf,
@@ -17,7 +17,7 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Of a table of numbers, with the names beside it.
+    /// The frame of a table of numbers, with the names in its name files.
     pub(super) fn beside(path: &Path, numbers: &Numbers) -> Result<Self, FileError> {
         let (images, labels) = (numbers.layout.rows, numbers.layout.columns);
         Ok(Self {
@@ -29,7 +29,7 @@ impl Frame {
         })
     }
 
-    /// Of a table with names of its own, each once.
+    /// The frame of a table that holds its own names; every name must be unique.
     pub(super) fn named(
         path: &Path,
         images: Vec<String>,
@@ -46,12 +46,12 @@ impl Frame {
         })
     }
 
-    /// A row, counted from 0, with its name where it has one.
+    /// Describes a row, counted from 0, with its name if it has one.
     pub(super) fn row(&self, row: usize) -> String {
         place("row", row, &self.image_names)
     }
 
-    /// A column, likewise.
+    /// Describes a column, counted from 0, with its name if it has one.
     pub(super) fn column(&self, column: usize) -> String {
         place("column", column, &self.label_names)
     }

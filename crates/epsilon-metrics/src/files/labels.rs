@@ -1,4 +1,4 @@
-//! Tables of labels in files, or computed row by row.
+//! Tables of labels in files or from a function.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::layout::Kind;
 use super::numbers::Numbers;
 
-/// Labels from a file or from rows that something else holds: +1 positive, -1 negative, 0 unknown.
+/// A table of labels, [images, labels], in a file or from a function: +1 (positive), -1 (negative) or 0 (unknown).
 pub struct LabelTable<'a> {
     pub(super) frame: Frame,
     rows: Rows<'a>,
@@ -21,15 +21,30 @@ enum Rows<'a> {
     From(Box<RowOf<'a>>),
 }
 
-/// Writes the labels of an image, each +1, -1 or 0, into a row.
+/// Writes the labels of an image, each +1, -1 or 0, into a row of all labels.
 type RowOf<'a> = dyn Fn(usize, &mut [i8]) + 'a;
 
 impl<'a> LabelTable<'a> {
-    /// Opens a table of labels; a safetensors file with several tensors needs one named `labels`. Any kind of number
-    /// will do.
+    /// Opens a table of labels. Any numeric type and booleans are accepted; if a safetensors file holds several tensors, the
+    /// one named `labels` is used.
     ///
     /// # Errors
-    /// As [`ScoreTable::read`], but for the kind of number.
+    /// [`FileError::Extension`]; [`FileError::Read`]; [`FileError::Format`] for a truncated or damaged file or a number of
+    /// dimensions other than 2; [`FileError::NameCount`] and [`FileError::NameTwice`] for the names; [`FileError::Line`] for a
+    /// CSV cell that is not a label and a line with the wrong number of cells. Values of other files are checked by
+    /// [`Joined::new`](super::Joined::new).
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::LabelTable;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("labels.csv");
+    /// std::fs::write(&path, "image,cat\na.jpg,1\nb.jpg,2\n")?;
+    /// let error = LabelTable::read(&path).err().map(|error| error.to_string());
+    /// let end = "labels.csv, line 3: cat: \"2\" is no label: use 1 (positive), -1 (negative) or 0 (unknown)";
+    /// assert!(error.is_some_and(|error| error.ends_with(end)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let numbers = match Format::of(path)? {
             Format::Csv => {
@@ -48,10 +63,19 @@ impl<'a> LabelTable<'a> {
         })
     }
 
-    /// Labels of named images and labels that were read from `path` by other means. `row` writes those of an image.
+    /// A table of labels from a function: `row(image, labels)` writes the labels of an image, each +1, -1 or 0, in the order of
+    /// `labels`. `path` is only named in errors.
     ///
     /// # Errors
-    /// A name that stands twice.
+    /// [`FileError::NameTwice`]. A value other than +1, -1 and 0 is an error of [`Joined::new`](super::Joined::new).
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{FileError, LabelTable};
+    ///
+    /// let (images, labels) = (vec!["a.jpg".to_string()], vec!["cat".to_string(), "cat".to_string()]);
+    /// let error = LabelTable::from_rows("tags.tsv".as_ref(), images, labels, |_, row| row.fill(1));
+    /// assert!(matches!(error, Err(FileError::NameTwice { first: 1, second: 2, .. })));
+    /// ```
     pub fn from_rows(
         path: &Path,
         images: Vec<String>,
@@ -98,7 +122,7 @@ impl<'a> LabelTable<'a> {
         }
     }
 
-    /// Whether a 0 can only mean negative.
+    /// Whether the table holds booleans, so that 0 is negative.
     pub(super) fn is_truth(&self) -> bool {
         matches!(&self.rows, Rows::Numbers(numbers) if numbers.layout.kind == Kind::Bool)
     }

@@ -1,8 +1,8 @@
-//! What the numbers of a table in a file are, and where they lie.
+//! Type and position of the numbers of a table in a file.
 
 use safetensors::Dtype;
 
-/// What a number is; little-endian.
+/// The type of a number; little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -44,7 +44,7 @@ impl Kind {
     }
 }
 
-/// Where a table lies in the bytes of a file.
+/// The position of a table in the bytes of a file.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) start: usize,

@@ -1,4 +1,4 @@
-//! Names of rows and columns: the files beside a table, and which row of one table is which of the other.
+//! Names of rows and columns: the name files of a table, and the matching of two lists of names.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,12 +9,12 @@ use super::error::FileError;
 /// How many names a message lists.
 const FEW: usize = 3;
 
-/// The file of the names beside a table.
+/// The path of the name file of a table: `TABLE.images.txt` or `TABLE.labels.txt`.
 pub(super) fn file(table: &Path, what: &str) -> PathBuf {
     table.with_extension(format!("{what}s.txt"))
 }
 
-/// Reads `NAME.images.txt` or `NAME.labels.txt` beside a table, where it is.
+/// Reads the name file of a table, `None` if it does not exist.
 pub(super) fn beside(
     table: &Path,
     what: &'static str,
@@ -52,7 +52,7 @@ pub(super) fn beside(
     Ok(Some(names))
 }
 
-/// Refuses names that stand twice.
+/// Checks that every name is unique.
 pub(super) fn check(path: &Path, what: &'static str, names: &[String]) -> Result<(), FileError> {
     let mut places = HashMap::new();
     for (place, name) in names.iter().enumerate() {
@@ -69,7 +69,7 @@ pub(super) fn check(path: &Path, what: &'static str, names: &[String]) -> Result
     Ok(())
 }
 
-/// Where each row or column of the scores stands in the labels.
+/// For each row or column of the scores, its index in the labels.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Matching {
     ByPlace,
@@ -89,7 +89,8 @@ impl Matching {
     }
 }
 
-/// Matches two lists; each pair is that of the scores and that of the labels.
+/// Matches two lists of names, or two counts without names. Each pair holds the item of the scores and that of the
+/// labels.
 pub(super) fn matching(
     what: &'static str,
     [scores, labels]: [&Path; 2],

@@ -1,4 +1,4 @@
-//! A table of numbers in a file that is mapped into memory: where they lie, what they are.
+//! A table of numbers in a memory-mapped file.
 
 use std::fs::File;
 use std::path::Path;
@@ -23,7 +23,7 @@ impl Numbers {
         Self::open(path, npy::layout)
     }
 
-    /// A safetensors file with one tensor, or with one of this name among others.
+    /// Opens a safetensors file: its only tensor, or the tensor of this name if there are several.
     pub(super) fn safetensors(path: &Path, name: &str) -> Result<Self, FileError> {
         Self::open(path, |bytes| tensor(bytes, name))
     }
@@ -37,8 +37,8 @@ impl Numbers {
             reason,
         };
         let file = File::open(path).map_err(read)?;
-        // SAFETY: the map is only read. A file that another program cuts short while we read it ends this program with
-        // SIGBUS; that it is changed gives other figures, as it would with a copy read at another time.
+        // SAFETY: the map is only read. If another program truncates the file while it is mapped, this program ends with
+        // SIGBUS; if it changes values, the metrics are those of the changed values.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         let wrong = |problem| FileError::Format {
             path: path.into(),
@@ -74,7 +74,7 @@ impl Numbers {
         &self.map[start..start + rows * columns * kind.bytes()]
     }
 
-    /// The values where they lie in the file row after row, as `T`s, at an address that fits `T`.
+    /// The mapped values as `T`, if they are row-major and aligned for `T`.
     pub(super) fn values<T: bytemuck::Pod>(&self) -> Option<&[T]> {
         if self.layout.by_column || cfg!(target_endian = "big") {
             return None;
@@ -101,7 +101,7 @@ impl Numbers {
     }
 }
 
-/// `bytes` are those of one value.
+/// Converts the bytes of one value.
 fn decode(kind: Kind, bytes: &[u8]) -> f64 {
     let two = || [bytes[0], bytes[1]];
     let four = || [bytes[0], bytes[1], bytes[2], bytes[3]];

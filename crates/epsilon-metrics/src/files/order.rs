@@ -1,12 +1,12 @@
-//! Double precision in single precision: figures depend on the order of scores and on which are equal, and on nothing
-//! else, so any f32 values with the same order and the same ties give the same figures.
+//! Converts f64 scores to f32 without changing any metric: metrics depend only on the order of the scores and on which
+//! are equal, so any f32 values with the same order and the same ties give the same metrics.
 
 use rayon::prelude::*;
 
 use super::error::FileError;
 use super::frame::Frame;
 
-/// `values` themselves where f32 holds each of them exactly, otherwise others in the same order with the same ties.
+/// The values as f32 if f32 represents all of them exactly, otherwise f32 values with the same order and ties.
 pub(super) fn narrow(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileError> {
     if let Some(at) = values.par_iter().position_first(|value| !value.is_finite()) {
         return Err(FileError::NotFinite {

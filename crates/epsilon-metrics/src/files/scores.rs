@@ -9,12 +9,14 @@ use super::layout::Kind;
 use super::numbers::Numbers;
 use super::{csv, order};
 
-/// How many rows are turned from column order at a time.
-const TURNED_ROWS: usize = 16;
+/// Rows of a block in the conversion from column-major to row-major order.
+const BLOCK_ROWS: usize = 16;
 
-/// Scores from a file. Those in f32 of a `.npy` or `.safetensors` file, row after row, stay in the file and are read
-/// through a memory map; all others are held in memory as f32. Values in f64 that f32 cannot hold are replaced by f32
-/// values in the same order, with the same ties: figures depend on nothing else.
+/// A table of scores in a file, [images, labels]. Row-major f32 scores of a `.npy` or `.safetensors` file are memory
+/// mapped; all others are loaded as f32. f64 scores that f32 does not represent exactly are replaced by f32 scores with the
+/// same order and the same ties, which gives the same metrics.
+///
+/// The file must not change while the table is in use.
 #[derive(Debug)]
 pub struct ScoreTable {
     pub(super) frame: Frame,
@@ -28,12 +30,33 @@ enum Values {
 }
 
 impl ScoreTable {
-    /// Opens a table of scores; a safetensors file with several tensors needs one named `scores`.
+    /// Opens a table of scores. If a safetensors file holds several tensors, the one named `scores` is used.
     ///
     /// # Errors
-    /// Unreadable, cut short or damaged files; numbers that are no floats; not two dimensions; other numbers of names
-    /// than rows or columns, and names that stand twice; in a CSV file, with its line, a cell that is no finite number
-    /// and a line with another number of cells.
+    /// [`FileError::Extension`]; [`FileError::Read`]; [`FileError::Format`] for a truncated or damaged file, a type other than
+    /// f16, bf16, f32 and f64, or a number of dimensions other than 2; [`FileError::NameCount`] and [`FileError::NameTwice`]
+    /// for the names; [`FileError::NotFinite`] for f64 scores; [`FileError::Line`] for a CSV cell that is not a finite number
+    /// and a line with the wrong number of cells. Mapped f32 scores are checked by the evaluation.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    /// use epsilon_metrics::Table;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("scores.csv");
+    /// std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// let scores = ScoreTable::read(&path)?;
+    ///
+    /// let names = ["a.jpg", "b.jpg", "cat", "dog"].map(String::from);
+    /// let labels = LabelTable::from_rows(&path, names[..2].to_vec(), names[2..].to_vec(), |image, row| {
+    ///     row.copy_from_slice(&[[1, -1], [-1, 1]][image]);
+    /// })?;
+    /// let table = Joined::new(scores, &labels, None)?;
+    /// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+    /// table.read(1..2, 0..2, &mut scores, &mut labels)?;
+    /// assert_eq!((scores, labels), ([0.25, 0.125], [-1, 1]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let numbers = match Format::of(path)? {
             Format::Csv => {
@@ -51,8 +74,8 @@ impl ScoreTable {
         let frame = Frame::beside(path, &numbers)?;
         let values = match numbers.layout.kind {
             Kind::F32 if numbers.values::<f32>().is_some() => Values::Mapped(numbers),
-            Kind::F16 | Kind::Bf16 | Kind::F32 => Values::Held(turned(&numbers, |v| v as f32)),
-            Kind::F64 => Values::Held(order::narrow(&frame, turned(&numbers, |v| v))?),
+            Kind::F16 | Kind::Bf16 | Kind::F32 => Values::Held(row_major(&numbers, |v| v as f32)),
+            Kind::F64 => Values::Held(order::narrow(&frame, row_major(&numbers, |v| v))?),
             kind => {
                 return Err(FileError::Format {
                     path: path.into(),
@@ -65,25 +88,26 @@ impl ScoreTable {
         Ok(Self { frame, values })
     }
 
-    /// Row-major [images, labels].
+    /// The scores, row-major [images, labels].
     pub(super) fn values(&self) -> &[f32] {
         match &self.values {
             Values::Held(values) => values,
-            // They fitted when the file was opened.
+            // Type and alignment were checked in `read`.
             Values::Mapped(numbers) => numbers.values().unwrap_or_default(),
         }
     }
 }
 
-/// The values row after row. In blocks of rows, so that a column's neighbours in the file are read together.
-fn turned<T: Copy + Default>(numbers: &Numbers, convert: impl Fn(f64) -> T) -> Vec<T> {
+/// The converted values in row-major order. Converted in blocks of rows, so that neighbours in a column-major file are
+/// read together.
+fn row_major<T: Copy + Default>(numbers: &Numbers, convert: impl Fn(f64) -> T) -> Vec<T> {
     let (rows, columns) = (numbers.layout.rows, numbers.layout.columns);
     let mut values = vec![T::default(); rows * columns];
-    let blocks = values.chunks_mut(TURNED_ROWS.saturating_mul(columns).max(1));
+    let blocks = values.chunks_mut(BLOCK_ROWS.saturating_mul(columns).max(1));
     for (block, values) in blocks.enumerate() {
         for column in 0..columns {
             for (row, values) in values.chunks_mut(columns).enumerate() {
-                values[column] = convert(numbers.get(block * TURNED_ROWS + row, column));
+                values[column] = convert(numbers.get(block * BLOCK_ROWS + row, column));
             }
         }
     }
