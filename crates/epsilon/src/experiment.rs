@@ -14,8 +14,9 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Dims;
 use crate::calibration::Judged;
-use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
+use crate::methods::{self, MethodError, Vocabulary, Whole};
 use crate::model::{self, Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};

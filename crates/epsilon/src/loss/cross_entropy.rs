@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Negatives, ScoreLoss, by_image};
-use crate::methods::Targets;
+use crate::batch::Targets;
 
 /// `sum_b mean_c log(1 + exp(-+ s_c))`, minus for positive labels and plus for negative ones, of logits `[B, C]`; the mean is
 /// over the labels that are one or the other.

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{Negatives, ScoreLoss, by_image};
-use crate::methods::Targets;
+use crate::batch::Targets;
 
 /// Keeps an image without a violated pair from dividing by 0.
 const EPSILON: f64 = 1e-8;

@@ -19,8 +19,8 @@ pub use rank_net::{Negatives, PairWeight, rank_net};
 pub use variance::{group_variance, omega};
 pub use warp::warp;
 
+use crate::batch::Targets;
 use crate::device;
-use crate::methods::Targets;
 
 /// A loss over scores: its value, and a scalar tensor whose gradient with respect to the scores is the loss's.
 pub struct ScoreLoss {

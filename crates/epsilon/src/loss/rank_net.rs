@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{ScoreLoss, by_image};
-use crate::methods::Targets;
+use crate::batch::Targets;
 use crate::profile::{Part, timed};
 use epsilon_kernels::vector;
 

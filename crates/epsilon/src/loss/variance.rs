@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use crate::methods::Targets;
+use crate::batch::Targets;
 use epsilon_data::labels::LabelVectors;
 
 /// `omega = 1 + sum over d_w of the unbiased variance of the positive labels' vectors`, 1 when there is one; one value

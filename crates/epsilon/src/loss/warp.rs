@@ -5,8 +5,8 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Negatives, ScoreLoss, with_gradient};
+use crate::batch::Targets;
 use crate::device;
-use crate::methods::Targets;
 
 /// For every positive label p, negatives are drawn, with replacement, until one is within the margin, `1 + s_n - s_p > 0`, at
 /// most as often as there are negatives. Found at try t it adds `L(r) (1 + s_n - s_p)`, with the rank estimated as

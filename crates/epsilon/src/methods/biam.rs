@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::dropout;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use super::{LabelMap, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::pooled::{Pair, mean_of_largest};
 use crate::fused::scores;

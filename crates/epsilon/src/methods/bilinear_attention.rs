@@ -11,7 +11,8 @@ use burn::tensor::activation::{relu, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{product, product_spec};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use super::{LabelMap, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::pooled::{Pair, attended};
 use crate::fused::scores;

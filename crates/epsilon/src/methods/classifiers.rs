@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, columns};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Start, Weights};
 

@@ -9,7 +9,8 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::input::unit;
-use super::{Batch, ClosedForm, Dims, Loss, Method, MethodError, TrainedLabels, Whole};
+use super::{ClosedForm, Loss, Method, MethodError, TrainedLabels, Whole};
+use crate::batch::{Batch, Dims};
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Start, Weights};
 

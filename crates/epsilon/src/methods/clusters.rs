@@ -6,7 +6,7 @@ use linfa::traits::Fit;
 use linfa_clustering::KMeans;
 use ndarray::Array2;
 
-use super::Batch;
+use crate::batch::Batch;
 use epsilon_data::labels::LabelVectors;
 
 /// Centres `[count, d_w]` of the labels' vectors, row-major, of at most as many clusters as labels. They depend on nothing but

@@ -17,7 +17,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, columns, numbers};
-use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels};
+use super::{Loss, Method, MethodError, TrainedLabels};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::parameters::{self, Spec, Start, Weights};
 

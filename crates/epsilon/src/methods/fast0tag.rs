@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use super::perceptron::Perceptron;
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Weights};
 

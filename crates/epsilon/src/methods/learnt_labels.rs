@@ -11,7 +11,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::input::numbers;
-use super::{Batch, Dims, Fit, Kind, LabelMap, Loss, Method, MethodError, TrainedLabels};
+use super::{Fit, Kind, LabelMap, Loss, Method, MethodError, TrainedLabels};
+use crate::batch::{Batch, Dims};
 use crate::parameters::{Spec, Start, Weights};
 
 /// The learnt vectors, `[C, d_w]`.

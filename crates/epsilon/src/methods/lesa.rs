@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::largest;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
+use super::{LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::scores;
 use crate::loss::{self, Negatives};

@@ -12,7 +12,8 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, unit};
-use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels};
+use super::{Loss, Method, MethodError, TrainedLabels};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Start, Weights};

@@ -18,7 +18,8 @@ use burn::tensor::activation::{gelu, sigmoid, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{grid, map};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::fused::depthwise::{TAPS, depthwise};
 use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};

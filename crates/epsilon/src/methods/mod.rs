@@ -23,11 +23,8 @@ mod ridge;
 mod sdl;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use biam::Biam;
@@ -46,6 +43,7 @@ pub use random::Random;
 pub use ridge::Ridge;
 pub use sdl::Sdl;
 
+use crate::batch::{Batch, Dims, Targets};
 use crate::loss::ScoreLoss;
 use crate::parameters::{Spec, WeightError, Weights};
 use epsilon_data::labels::LabelVectors;
@@ -74,88 +72,6 @@ pub enum MethodError {
     },
 }
 
-/// Sizes a method is built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dims {
-    /// N, patch tokens of an image.
-    pub tokens: usize,
-    /// D, the tokens' width.
-    pub width: usize,
-    /// d_w, the label vectors' width.
-    pub label_width: usize,
-    /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
-    #[serde(default)]
-    pub labels: usize,
-    /// Unseen labels known at training; only a method that learns something of each of them asks.
-    #[serde(default)]
-    pub unseen: usize,
-    /// The global vector's width where it is not D.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub global: Option<usize>,
-}
-
-impl Dims {
-    /// The global vector's width.
-    pub fn global_width(&self) -> usize {
-        self.global.unwrap_or(self.width)
-    }
-}
-
-/// What large products of frozen tokens are computed in while training.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// bf16 values, f32 sums; weights and their updates stay f32. It needs a CPU with AVX-512's bf16 instructions.
-    Bf16,
-}
-
-/// Tokens and labels of some images, as a method sees them.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// Patch tokens `[B, N, D]`.
-    pub tokens: Tensor<3>,
-    /// Global vectors `[B, D]`, or [`Dims::global_width`] wide.
-    pub global: Tensor<2>,
-    /// Vectors `[C, d_w]`, unit length, of the labels to score.
-    pub label_vectors: Tensor<2>,
-    /// The same on the host.
-    pub label_vectors_host: Arc<LabelVectors>,
-    /// Labels of the images; empty where only scores are wanted.
-    pub targets: Targets,
-    /// For a method that knows but the labels of its training ([`Vocabulary::Closed`]): the number, among those, of each
-    /// label to score.
-    pub columns: Arc<[usize]>,
-    /// For a method that can choose.
-    pub precision: Precision,
-    /// Where a loss takes its random numbers from.
-    pub draws: Draws,
-}
-
-/// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
-/// draws what an unbroken one would have drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Draws(u64);
-
-impl Draws {
-    /// Those of a part of a step of a training with this seed.
-    pub fn of(seed: u64, step: usize, part: usize) -> Self {
-        let mix = |state: u64, value: u64| {
-            (state ^ value)
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .rotate_left(29)
-        };
-        Self(mix(mix(mix(1, seed), step as u64), part as u64))
-    }
-
-    /// A generator at the first of them.
-    pub fn rng(self) -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(self.0)
-    }
-}
-
 /// Which labels a method can score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vocabulary {
@@ -166,46 +82,6 @@ pub enum Vocabulary {
     /// Those it was trained on, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone
     /// may be scored otherwise than among all labels.
     Closed,
-}
-
-/// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
-#[derive(Debug, Clone, Default)]
-pub struct Targets {
-    values: Vec<i8>,
-    labels: usize,
-}
-
-impl Targets {
-    /// Labels from row-major values; `values.len()` is a multiple of `labels`.
-    ///
-    /// # Panics
-    /// When it is not.
-    pub fn new(values: Vec<i8>, labels: usize) -> Self {
-        assert!(labels > 0 && values.len().is_multiple_of(labels));
-        Self { values, labels }
-    }
-
-    /// Number of labels C.
-    pub fn labels(&self) -> usize {
-        self.labels
-    }
-
-    /// The values as numbers, `[B, C]`.
-    pub fn tensor(&self, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
-        let shape = [values.len() / self.labels, self.labels];
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    /// The C values of an image.
-    pub fn row(&self, image: usize) -> &[i8] {
-        &self.values[image * self.labels..][..self.labels]
-    }
-
-    /// One row of C values an image.
-    pub fn rows(&self) -> std::slice::ChunksExact<'_, i8> {
-        self.values.chunks_exact(self.labels)
-    }
 }
 
 /// The loss of some images: what is minimised, and its parts as they are reported.
@@ -304,7 +180,7 @@ pub trait Method: Send + Sync {
     /// and gradients of the parts of a batch of `images` add up to the batch's mean.
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss;
 
-    /// Whether it can train in [`Precision::Bf16`] with these settings and sizes.
+    /// Whether it can train in bf16 with these settings and sizes.
     fn trains_in_bf16(&self, _: &Dims) -> bool {
         false
     }

@@ -5,7 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Whole};
+use super::{ClosedForm, MethodError, Whole};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::parameters::{Spec, Weights};
 

@@ -4,7 +4,8 @@ use burn::tensor::{Device, Tensor};
 use nalgebra::{Cholesky, DMatrix};
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Targets, Whole};
+use super::{ClosedForm, MethodError, Whole};
+use crate::batch::{Batch, Dims, Targets};
 use crate::parameters::{self, Spec, Start, Weights};
 use epsilon_data::labels::LabelVectors;
 

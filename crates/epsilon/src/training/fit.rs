@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{Epoch, HostBatch};
 use super::checkpoint::{Course, State};
-use super::{Examples, LabelsOn, Optimiser, Progress, TrainingError, TrainingSettings, optimiser};
+use super::{Examples, Progress, TrainingError, TrainingSettings};
+use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
-use crate::methods::{Batch, Dims, Draws, Method, Precision, TrainedLabels};
+use crate::methods::{Method, TrainedLabels};
+use crate::optimiser::{self, Optimiser};
 use crate::parameters::Weights;
 use epsilon_data::files;
 use epsilon_kernels::vector;
@@ -198,7 +200,8 @@ impl Fit<'_> {
         }
         let dims = self.examples.dims();
         self.settings.check_device(self.device)?;
-        if self.settings.precision == Precision::Bf16 && !self.method.trains_in_bf16(&dims) {
+        if self.settings.precision == TrainingPrecision::Bf16 && !self.method.trains_in_bf16(&dims)
+        {
             let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
             return Err(TrainingError::Setting(what.into()));
         }

@@ -6,8 +6,9 @@ mod scenes;
 
 use std::collections::BTreeSet;
 
+use epsilon::batch::Batch;
 use epsilon::burn::tensor::{Device, Tensor};
-use epsilon::methods::{Batch, Fit, Kind, Whole};
+use epsilon::methods::{Fit, Kind, Whole};
 use fixture::{Fixture, assert_close};
 
 #[test]

@@ -9,8 +9,8 @@ use super::networks::{Conditions, Networks, cross_entropy};
 use super::{GenMlzsl, Images, Learner, normal};
 use crate::device;
 use crate::loss::Negatives;
+use crate::optimiser::AdamSettings;
 use crate::parameters::{Spec, Start, Weights};
-use crate::training::AdamSettings;
 
 /// Drawn images.
 pub(super) struct Drawn {

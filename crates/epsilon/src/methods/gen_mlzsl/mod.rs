@@ -27,10 +27,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Whole};
+use super::{ClosedForm, MethodError, Whole};
+use crate::batch::{Batch, Dims};
 use crate::loss::Negatives;
+use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{Spec, Start, Weights, standard_normal};
-use crate::training::{AdamSettings, Optimiser, OptimiserSettings};
 use classifiers::{Drawn, Head};
 use networks::{Conditions, Networks};
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use safetensors::SafeTensors;
 
 use super::*;
+use crate::batch::Targets;
 use crate::device::host;
-use crate::methods::Targets;
 use epsilon_data::labels::LabelVectors;
 
 /// What the twin wrote (`tests/methods/reference/make_gen_mlzsl.py`).
