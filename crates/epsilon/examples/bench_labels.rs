@@ -14,7 +14,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::batch::{Dims, TrainingPrecision};
-use epsilon::methods::{Fit, Kind, TrainedLabels};
+use epsilon::methods::{Fitting, Kind, TrainedLabels};
 use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
 use epsilon::training::part;
@@ -28,7 +28,7 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::read(NAMES)?;
     let written: String = arguments.get("method", r#"{"kind":"bilinear-attention"}"#.into())?;
     let kind: Kind = serde_json::from_str(&written)?;
-    let Fit::Gradient(method) = kind.fit() else {
+    let Fitting::Gradient(method) = kind.fitting() else {
         return Err(format!("{written}: is solved in one go").into());
     };
     let dims = Dims {

@@ -9,10 +9,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
 use epsilon::labels::LabelVectors;
 use epsilon::loss::{self, Negatives, PairWeight};
-use epsilon::methods::Method;
 use epsilon::methods::epsilon::{
     Epsilon, GlobalSource, GroupScore, Modules, RefinementScale, RefinementSoftmax,
 };
+use epsilon::methods::{GradientMethod, Method};
 use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
 use safetensors::{Dtype, SafeTensors};

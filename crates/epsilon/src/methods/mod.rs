@@ -1,50 +1,46 @@
 //! Methods: from tokens and label vectors to scores. A method knows no data set, no backbone and no file.
 //!
-//! A new method is one file here and one line in [`Kind`].
+//! A new method is one file here (with its `mod` line) and one line in the table at the end of this file.
 
 mod biam;
 mod bilinear_attention;
-mod classifiers;
+mod cholesky;
+mod classifier;
 mod clip;
+mod clip_projection;
+mod clip_zero_shot;
 mod clusters;
 mod cnn_rnn;
+mod conse;
 pub mod epsilon;
 mod fast0tag;
 mod gen_mlzsl;
 mod input;
+mod label_em;
 mod layers;
 mod learnt_labels;
 mod lesa;
-mod linear;
+mod logistic;
 mod ml2p;
 mod perceptron;
 mod random;
 mod ridge;
 mod sdl;
+mod warp;
+mod wsabie;
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use biam::Biam;
-pub use bilinear_attention::BilinearAttention;
-pub use classifiers::{Logistic, Warp, Wsabie};
-pub use clip::{ClipProjection, ClipZeroShot};
-pub use cnn_rnn::CnnRnn;
-pub use fast0tag::Fast0Tag;
-pub use gen_mlzsl::{Fusion, GenMlzsl};
+pub use classifier::Classifier;
+pub use gen_mlzsl::Fusion;
 pub use input::Input;
-pub use learnt_labels::LearntLabels;
-pub use lesa::{Lesa, LesaPerCluster};
-pub use linear::{Conse, LabelEm};
-pub use ml2p::Ml2pEncoder;
-pub use random::Random;
-pub use ridge::Ridge;
-pub use sdl::Sdl;
 
 use crate::batch::{Batch, Dims, Targets};
-use crate::loss::ScoreLoss;
+use crate::loss::{self, Negatives, ScoreLoss};
 use crate::parameters::{Spec, WeightError, Weights};
 use epsilon_data::labels::LabelVectors;
 
@@ -108,6 +104,13 @@ impl Loss {
         }
     }
 
+    /// The sampled ranking loss [`loss::warp`] of some of a batch's `images`.
+    fn sampled(scores: Tensor<2>, batch: &Batch, negatives: Negatives, images: usize) -> Self {
+        let mut rng = batch.draws.rng();
+        let pairs = loss::warp(scores, &batch.targets, negatives, &mut rng);
+        Self::ranking(pairs, images)
+    }
+
     /// That of a ranking loss and a regularisation `[1]`, both summed over some of a batch's `images`.
     pub fn regularised(pairs: ScoreLoss, regularisation: Tensor<1>, images: usize) -> Self {
         let mean = 1.0 / images as f64;
@@ -162,14 +165,37 @@ impl LabelMap {
     }
 }
 
-/// A method that is trained by gradient descent on a ranking loss.
+/// A method as a model uses it: its weights' names, and scores from them.
 pub trait Method: Send + Sync {
+    /// Which labels it can score.
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Open
+    }
+
     /// Names, shapes and starts of its weights.
     ///
     /// # Errors
     /// [`MethodError::Setting`] when a setting is out of range or does not fit the sizes.
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
 
+    /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] where the vocabulary is not open.
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
+
+    /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
+    /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
+    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
+        None
+    }
+
+    /// Where it attended in the one image of a batch to score one of the batch's labels; empty where it does not attend to
+    /// places.
+    fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
+        Vec::new()
+    }
+}
+
+/// A method whose weights are trained by gradient descent.
+pub trait GradientMethod: Method {
     /// First values, by name, of weights that are not drawn but follow from the labels that are trained on, such as the
     /// centres of clusters of them.
     fn first_values(&self, _: &Dims, _: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
@@ -195,21 +221,6 @@ pub trait Method: Send + Sync {
 
     /// Values that one image keeps alive until its backward pass, roughly; a batch is worked through in parts by it.
     fn live_values(&self, dims: &Dims) -> usize;
-
-    /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] with a closed vocabulary.
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
-
-    /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
-    /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
-    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
-        None
-    }
-
-    /// Where it looked in the one image of a batch to score one of the batch's labels; nothing where it does not look at
-    /// places.
-    fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
-        Vec::new()
-    }
 }
 
 /// All training images at once, for a method that is solved in one go.
@@ -226,8 +237,8 @@ pub struct Whole<'a> {
     pub seed: u64,
 }
 
-/// A method that is solved in one go from all global vectors.
-pub trait ClosedForm: Send + Sync {
+/// A method whose weights are solved for in one go from all global vectors.
+pub trait SolvedMethod: Method {
     /// Solves for the weights.
     ///
     /// # Errors
@@ -238,211 +249,92 @@ pub trait ClosedForm: Send + Sync {
         whole: &Whole<'_>,
         device: &Device,
     ) -> Result<Weights, MethodError>;
-
-    /// Names and shapes of its weights.
-    ///
-    /// # Errors
-    /// As [`Method::specs`].
-    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
-
-    /// Scores `[B, C]`, as [`Method::scores`].
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
-
-    /// As [`Method::semantic_vectors`].
-    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
-        None
-    }
-}
-
-/// Every method by its name in recipes and model files, with its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Kind {
-    /// [`epsilon::Epsilon`].
-    Epsilon(epsilon::Epsilon),
-    /// [`Ridge`].
-    Ridge(Ridge),
-    /// [`Random`].
-    Random(Random),
-    /// [`Fast0Tag`].
-    Fast0tag(Fast0Tag),
-    /// [`Sdl`].
-    Sdl(Sdl),
-    /// [`Ml2pEncoder`].
-    Ml2pEncoder(Ml2pEncoder),
-    /// [`Conse`].
-    Conse(Conse),
-    /// [`LabelEm`].
-    LabelEm(LabelEm),
-    /// [`BilinearAttention`].
-    BilinearAttention(BilinearAttention),
-    /// [`LesaPerCluster`].
-    LesaPerCluster(LesaPerCluster),
-    /// [`Lesa`].
-    Lesa(Lesa),
-    /// [`Biam`].
-    Biam(Biam),
-    /// [`ClipZeroShot`].
-    ClipZeroShot(ClipZeroShot),
-    /// [`ClipProjection`].
-    ClipProjection(ClipProjection),
-    /// [`GenMlzsl`].
-    GenMlzsl(GenMlzsl),
-    /// [`Logistic`].
-    Logistic(Logistic),
-    /// [`Warp`].
-    Warp(Warp),
-    /// [`Wsabie`].
-    Wsabie(Wsabie),
-    /// [`CnnRnn`].
-    CnnRnn(CnnRnn),
-    /// [`LearntLabels`].
-    LearntLabels(LearntLabels),
 }
 
 /// The two ways a method comes to its weights.
-pub enum Fit<'a> {
+pub enum Fitting<'a> {
     /// By gradient descent.
-    Gradient(&'a dyn Method),
+    Gradient(&'a dyn GradientMethod),
     /// In one go.
-    Closed(&'a dyn ClosedForm),
+    Solved(&'a dyn SolvedMethod),
 }
 
-impl Kind {
-    /// The name of every method.
-    pub const NAMES: [&str; 20] = [
-        "epsilon",
-        "ridge",
-        "random",
-        "fast0tag",
-        "sdl",
-        "ml2p-encoder",
-        "conse",
-        "label-em",
-        "bilinear-attention",
-        "lesa-per-cluster",
-        "lesa",
-        "biam",
-        "clip-zero-shot",
-        "clip-projection",
-        "gen-mlzsl",
-        "logistic",
-        "warp",
-        "wsabie",
-        "cnn-rnn",
-        "learnt-labels",
-    ];
+/// The table of methods: name in recipes and model files, settings, and the trait that says how it is fitted.
+macro_rules! methods {
+    ($($name:literal => $file:ident::$method:ident, $fitting:ident;)*) => {
+        $(pub use self::$file::$method;)*
 
-    /// How the method is fitted.
-    pub fn fit(&self) -> Fit<'_> {
-        match self {
-            Kind::Epsilon(method) => Fit::Gradient(method),
-            Kind::Ridge(method) => Fit::Closed(method),
-            Kind::Random(method) => Fit::Closed(method),
-            Kind::Fast0tag(method) => Fit::Gradient(method),
-            Kind::Sdl(method) => Fit::Gradient(method),
-            Kind::Ml2pEncoder(method) => Fit::Gradient(method),
-            Kind::Conse(method) => Fit::Gradient(method),
-            Kind::LabelEm(method) => Fit::Gradient(method),
-            Kind::BilinearAttention(method) => Fit::Gradient(method),
-            Kind::LesaPerCluster(method) => Fit::Gradient(method),
-            Kind::Lesa(method) => Fit::Gradient(method),
-            Kind::Biam(method) => Fit::Gradient(method),
-            Kind::ClipZeroShot(method) => Fit::Closed(method),
-            Kind::ClipProjection(method) => Fit::Gradient(method),
-            Kind::GenMlzsl(method) => Fit::Closed(method),
-            Kind::Logistic(method) => Fit::Gradient(method),
-            Kind::Warp(method) => Fit::Gradient(method),
-            Kind::Wsabie(method) => Fit::Gradient(method),
-            Kind::CnnRnn(method) => Fit::Gradient(method),
-            Kind::LearntLabels(method) => Fit::Gradient(method),
+        /// Every method by its name in recipes and model files, with its settings; it is used as the [`Method`] it holds.
+        ///
+        /// ```
+        /// use epsilon::methods::{Kind, Vocabulary};
+        ///
+        /// let method: Kind = serde_json::from_str(r#"{ "kind": "ridge", "penalty": 0.5 }"#)?;
+        /// assert_eq!(method.name(), "ridge");
+        /// assert_eq!(method.vocabulary(), Vocabulary::Open);
+        /// assert!(serde_json::from_str::<Kind>(r#"{ "kind": "ridge", "penalties": 1 }"#).is_err());
+        /// # Ok::<(), serde_json::Error>(())
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Kind {
+            $(
+                #[doc = concat!("`", $name, "`, [`", stringify!($method), "`].")]
+                #[serde(rename = $name)]
+                $method($method),
+            )*
         }
-    }
 
-    /// The name in recipes and tables.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::Epsilon(_) => "epsilon",
-            Kind::Ridge(_) => "ridge",
-            Kind::Random(_) => "random",
-            Kind::Fast0tag(_) => "fast0tag",
-            Kind::Sdl(_) => "sdl",
-            Kind::Ml2pEncoder(_) => "ml2p-encoder",
-            Kind::Conse(_) => "conse",
-            Kind::LabelEm(_) => "label-em",
-            Kind::BilinearAttention(_) => "bilinear-attention",
-            Kind::LesaPerCluster(_) => "lesa-per-cluster",
-            Kind::Lesa(_) => "lesa",
-            Kind::Biam(_) => "biam",
-            Kind::ClipZeroShot(_) => "clip-zero-shot",
-            Kind::ClipProjection(_) => "clip-projection",
-            Kind::GenMlzsl(_) => "gen-mlzsl",
-            Kind::Logistic(_) => "logistic",
-            Kind::Warp(_) => "warp",
-            Kind::Wsabie(_) => "wsabie",
-            Kind::CnnRnn(_) => "cnn-rnn",
-            Kind::LearntLabels(_) => "learnt-labels",
-        }
-    }
+        impl Kind {
+            /// The name of every method.
+            pub const NAMES: [&'static str; [$($name),*].len()] = [$($name),*];
 
-    /// Which labels it can score.
-    pub fn vocabulary(&self) -> Vocabulary {
-        match self {
-            Kind::Epsilon(_)
-            | Kind::Ridge(_)
-            | Kind::Random(_)
-            | Kind::Fast0tag(_)
-            | Kind::Sdl(_)
-            | Kind::Ml2pEncoder(_)
-            | Kind::Conse(_)
-            | Kind::LabelEm(_)
-            | Kind::BilinearAttention(_)
-            | Kind::LesaPerCluster(_)
-            | Kind::Lesa(_)
-            | Kind::Biam(_)
-            | Kind::ClipZeroShot(_)
-            | Kind::ClipProjection(_) => Vocabulary::Open,
-            Kind::Logistic(_)
-            | Kind::Warp(_)
-            | Kind::Wsabie(_)
-            | Kind::CnnRnn(_)
-            | Kind::LearntLabels(_) => Vocabulary::Seen,
-            Kind::GenMlzsl(_) => Vocabulary::Closed,
-        }
-    }
+            /// The name in recipes and tables.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Kind::$method(_) => $name,)*
+                }
+            }
 
-    /// Names, shapes and starts of the weights.
-    ///
-    /// # Errors
-    /// As [`Method::specs`].
-    pub fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
-        match self.fit() {
-            Fit::Gradient(method) => method.specs(dims),
-            Fit::Closed(method) => method.specs(dims),
+            /// How the method is fitted.
+            pub fn fitting(&self) -> Fitting<'_> {
+                match self {
+                    $(Kind::$method(method) => Fitting::$fitting(method),)*
+                }
+            }
         }
-    }
 
-    /// Semantic vectors, as [`Method::semantic_vectors`].
-    pub fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        match self.fit() {
-            Fit::Gradient(method) => method.semantic_vectors(weights, batch),
-            Fit::Closed(method) => method.semantic_vectors(weights, batch),
-        }
-    }
+        impl Deref for Kind {
+            type Target = dyn Method;
 
-    /// Where it looked, as [`Method::maps`].
-    pub fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        match self.fit() {
-            Fit::Gradient(method) => method.maps(weights, batch, label),
-            Fit::Closed(_) => Vec::new(),
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Kind::$method(method) => method,)*
+                }
+            }
         }
-    }
+    };
+}
 
-    /// Scores `[B, C]` of a batch.
-    pub fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        match self.fit() {
-            Fit::Gradient(method) => method.scores(weights, batch),
-            Fit::Closed(method) => method.scores(weights, batch),
-        }
-    }
+methods! {
+    "epsilon" => epsilon::Epsilon, Gradient;
+    "ridge" => ridge::Ridge, Solved;
+    "random" => random::Random, Solved;
+    "fast0tag" => fast0tag::Fast0Tag, Gradient;
+    "sdl" => sdl::Sdl, Gradient;
+    "ml2p-encoder" => ml2p::Ml2pEncoder, Gradient;
+    "conse" => conse::Conse, Gradient;
+    "label-em" => label_em::LabelEm, Gradient;
+    "bilinear-attention" => bilinear_attention::BilinearAttention, Gradient;
+    "lesa-per-cluster" => lesa::LesaPerCluster, Gradient;
+    "lesa" => lesa::Lesa, Gradient;
+    "biam" => biam::Biam, Gradient;
+    "clip-zero-shot" => clip_zero_shot::ClipZeroShot, Solved;
+    "clip-projection" => clip_projection::ClipProjection, Gradient;
+    "gen-mlzsl" => gen_mlzsl::GenMlzsl, Solved;
+    "logistic" => logistic::Logistic, Gradient;
+    "warp" => warp::Warp, Gradient;
+    "wsabie" => wsabie::Wsabie, Gradient;
+    "cnn-rnn" => cnn_rnn::CnnRnn, Gradient;
+    "learnt-labels" => learnt_labels::LearntLabels, Gradient;
 }

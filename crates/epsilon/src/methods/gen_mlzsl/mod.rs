@@ -27,7 +27,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{ClosedForm, MethodError, Whole};
+use super::{Method, MethodError, SolvedMethod, Vocabulary, Whole};
 use crate::batch::{Batch, Dims};
 use crate::loss::Negatives;
 use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
@@ -241,7 +241,11 @@ impl GenMlzsl {
     }
 }
 
-impl ClosedForm for GenMlzsl {
+impl Method for GenMlzsl {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Closed
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         self.check(dims)?;
         let all = dims.labels + dims.unseen;
@@ -260,6 +264,23 @@ impl ClosedForm for GenMlzsl {
         Ok(specs.collect())
     }
 
+    /// Scores of the head of unseen labels where only such are asked for, otherwise of the head of all labels.
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let labels = |head: &str| weights.get_flat(&format!("{head}.bias")).dims()[0];
+        let seen = labels("gzsl") - labels("zsl");
+        let (head, first) = match batch.columns.iter().all(|&column| column >= seen) {
+            true => ("zsl", seen),
+            false => ("gzsl", 0),
+        };
+        let (weight, bias) = weights.linear(head);
+        let scores = batch.global.clone().matmul(weight) + bias.unsqueeze();
+        let columns: Vec<usize> = batch.columns.iter().map(|&c| c - first).collect();
+        let columns = super::input::numbers(&columns, &scores.device());
+        scores.select(1, columns)
+    }
+}
+
+impl SolvedMethod for GenMlzsl {
     fn solve(
         &self,
         dims: &Dims,
@@ -286,21 +307,6 @@ impl ClosedForm for GenMlzsl {
         }
         let values = values.into_iter().collect();
         Ok(Weights::from_values(specs, values, device)?)
-    }
-
-    /// Scores of the head of unseen labels where only such are asked for, otherwise of the head of all labels.
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let labels = |head: &str| weights.get_flat(&format!("{head}.bias")).dims()[0];
-        let seen = labels("gzsl") - labels("zsl");
-        let (head, first) = match batch.columns.iter().all(|&column| column >= seen) {
-            true => ("zsl", seen),
-            false => ("gzsl", 0),
-        };
-        let (weight, bias) = weights.linear(head);
-        let scores = batch.global.clone().matmul(weight) + bias.unsqueeze();
-        let columns: Vec<usize> = batch.columns.iter().map(|&c| c - first).collect();
-        let columns = super::input::numbers(&columns, &scores.device());
-        scores.select(1, columns)
     }
 }
 
