@@ -11,6 +11,14 @@ use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenStore;
 
 /// Sizes a method is built for.
+///
+/// ```
+/// use epsilon::batch::Dims;
+///
+/// // A ViT-B/16 at 224 pixels, word vectors of 300 values, 925 labels to train on and 81 unseen ones.
+/// let dims = Dims { tokens: 196, width: 768, label_width: 300, labels: 925, unseen: 81, global: None };
+/// assert_eq!(dims.global_width(), 768);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dims {
     /// N, patch tokens of an image.
@@ -72,6 +80,15 @@ pub struct Batch {
 
 /// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
 /// draws what an unbroken one would have drawn.
+///
+/// ```
+/// use epsilon::batch::Draws;
+/// use rand::RngExt;
+///
+/// let draw = |step| Draws::of(1, step, 0).rng().random::<u64>();
+/// assert_eq!(draw(7), draw(7));
+/// assert_ne!(draw(7), draw(8));
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Draws(u64);
 
@@ -93,6 +110,15 @@ impl Draws {
 }
 
 /// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
+///
+/// ```
+/// use epsilon::batch::Targets;
+///
+/// let targets = Targets::new(vec![1, -1, 0, 1, 1, -1], 3);
+/// assert_eq!(targets.labels(), 3);
+/// assert_eq!(targets.row(1), [1, 1, -1]);
+/// assert_eq!(targets.rows().len(), 2);
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     values: Vec<i8>,

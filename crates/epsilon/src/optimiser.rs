@@ -85,6 +85,15 @@ impl Default for RmsPropSettings {
 }
 
 /// An optimiser with its constants.
+///
+/// ```
+/// use epsilon::optimiser::{OptimiserSettings, SgdSettings};
+///
+/// let settings: OptimiserSettings = toml::from_str("kind = 'sgd'\nmomentum = 0.5")?;
+/// let expected = SgdSettings { momentum: 0.5, ..SgdSettings::default() };
+/// assert_eq!(settings, OptimiserSettings::Sgd(expected));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum OptimiserSettings {

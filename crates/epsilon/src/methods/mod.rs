@@ -99,7 +99,7 @@ impl Loss {
         Self {
             ranking: pairs.value * mean,
             regularisation: 0.0,
-            total: pairs.slope * mean,
+            total: pairs.scalar * mean,
             kept: Vec::new(),
         }
     }
@@ -118,7 +118,7 @@ impl Loss {
         Self {
             ranking: pairs.value * mean,
             regularisation: f64::from(value) * mean,
-            total: (pairs.slope + regularisation) * mean,
+            total: (pairs.scalar + regularisation) * mean,
             kept: Vec::new(),
         }
     }

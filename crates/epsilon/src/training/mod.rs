@@ -66,6 +66,16 @@ pub enum TrainingError {
 }
 
 /// How to train; the defaults are the paper's.
+///
+/// ```
+/// use epsilon::training::TrainingSettings;
+///
+/// let settings: TrainingSettings = toml::from_str("epochs = 20\nvalidation = 0.1\npatience = 3")?;
+/// assert!(settings.check().is_ok());
+/// let wrong = TrainingSettings { validation: 0.0, ..settings };
+/// assert!(wrong.check().unwrap_err().to_string().contains("patience"));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TrainingSettings {

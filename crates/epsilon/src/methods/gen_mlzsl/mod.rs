@@ -8,7 +8,7 @@
 //!    residual; then a network of two layers, residual) and averaged. A sigmoid ends all three.
 //! 2. VAE: an encoder reads `[x, a]` and gives mean and variance of z; loss: the cross-entropy between x and `G(z, A)`, and
 //!    the divergence of z from a standard normal.
-//! 3. WGAN-GP: a critic D reads `[x, a]`; it takes several steps down `D(G) - D(x) + penalty (|dD/dx| - 1)^2`, the slope
+//! 3. WGAN-GP: a critic D reads `[x, a]`; it takes several steps down `D(G) - D(x) + penalty (|dD/dx| - 1)^2`, the gradient
 //!    taken between a drawn and a real image, for each step of generator and encoder down `VAE - adversarial D(G)`.
 //! 4. Label sets are drawn for every unseen label, and images for them. One linear map with binary cross-entropy over the
 //!    unseen labels is trained on these (ZSL), another over all labels on these and the real ones (GZSL).
