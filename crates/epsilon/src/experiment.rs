@@ -14,12 +14,13 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Dims;
 use crate::calibration::Judged;
-use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
+use crate::methods::{Fitting, MethodError, Vocabulary, Whole};
 use crate::model::{self, Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
-use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
+use crate::training::{Event, Example, Examples, RunFolder, Trainer, TrainingError};
 use epsilon_data::dataset::{Dataset, DatasetError, Split, Summary};
 use epsilon_data::labels::{LabelError, LabelVectors, Resolution, resolve_words};
 use epsilon_vision::backbone::{Backbone, BackboneError, BackboneInfo};
@@ -258,8 +259,8 @@ impl Training<'_> {
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
-        let weights = match self.recipe.method.fit() {
-            methods::Fit::Closed(method) => {
+        let weights = match self.recipe.method.fitting() {
+            Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
@@ -275,9 +276,9 @@ impl Training<'_> {
                 };
                 method.solve(&dims, &whole, self.device)?
             }
-            methods::Fit::Gradient(method) => {
+            Fitting::Gradient(method) => {
                 let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
-                let fit = Fit {
+                let trainer = Trainer {
                     method,
                     settings: &self.recipe.training,
                     seed: self.seed,
@@ -288,7 +289,7 @@ impl Training<'_> {
                     identity: self.identity(&examples),
                     validate: (!validation.is_empty()).then_some(&validate),
                 };
-                fit.run(observe)?
+                trainer.run(observe)?
             }
         };
         Ok(self.model(dims, weights))

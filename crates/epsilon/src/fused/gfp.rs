@@ -17,8 +17,8 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::gfp_bf16::{self, Operands, Tokens};
+use crate::batch::TrainingPrecision as Precision;
 use crate::device;
-use crate::methods::Precision;
 use crate::profile::{Part, fused, timed};
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::vector::{self, exp, fma};
