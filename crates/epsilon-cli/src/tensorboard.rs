@@ -65,6 +65,7 @@ pub struct Events {
 impl Events {
     /// A new file in the folder, beside those of the same training that it resumes; others of ours are removed.
     pub fn create(folder: &Path, resume: bool) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         if !resume {
             forget(folder).with_context(|| folder.display().to_string())?;
         }

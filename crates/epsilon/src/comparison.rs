@@ -44,7 +44,7 @@ pub struct Point {
 
 /// A table to be made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Comparison {
+pub struct MethodComparison {
     /// Its methods, in its order; at least one, all on the same data, tokens and protocol.
     pub rows: Vec<Row>,
 }
@@ -61,7 +61,7 @@ struct Written {
     published: Option<Published>,
 }
 
-impl Comparison {
+impl MethodComparison {
     /// Reads a comparison and checks every recipe that it makes.
     ///
     /// The file is a recipe without `[method]`, and besides: `[grid]`, lists of values by key (`training.learning-rate`,
@@ -71,9 +71,9 @@ impl Comparison {
     /// # Errors
     /// [`RecipeError`] names the row and the key.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
@@ -115,9 +115,9 @@ impl Comparison {
     /// # Errors
     /// [`RecipeError`] names the key.
     pub fn sweep(path: &Path, settings: &[(String, Vec<Value>)]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
@@ -346,7 +346,7 @@ fn label(values: &[(String, Value)]) -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Comparison, RecipeError> {
+    fn read(text: &str) -> Result<MethodComparison, RecipeError> {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "labels.tsv",
@@ -372,7 +372,7 @@ mod tests {
         "#;
         let path = folder.path().join("table.toml");
         std::fs::write(&path, format!("seeds = [1, 2]\n{shared}\n{text}")).unwrap();
-        Comparison::read(&path)
+        MethodComparison::read(&path)
     }
 
     #[test]
@@ -458,7 +458,7 @@ mod tests {
             }
             let copy = tables.join(path.file_name().unwrap());
             std::fs::write(&copy, text).unwrap();
-            let comparison = Comparison::read(&copy).unwrap();
+            let comparison = MethodComparison::read(&copy).unwrap();
             there.extend(
                 comparison
                     .rows
@@ -503,20 +503,22 @@ mod tests {
             set("learning-rate", &[1e-4]),
             set("method.lambda", &[0.1, 0.3]),
         ];
-        let sweep = Comparison::sweep(&path, &settings).unwrap();
+        let sweep = MethodComparison::sweep(&path, &settings).unwrap();
         let names: Vec<&str> = sweep.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names[0], "groups=2, lambda=0.1, learning-rate=0.0001");
         assert_eq!(names.len(), 4);
         assert_eq!(sweep.rows[3].points[0].recipe.training.learning_rate, 1e-4);
         let says = |setting| {
-            Comparison::sweep(&path, &[setting])
+            MethodComparison::sweep(&path, &[setting])
                 .unwrap_err()
                 .to_string()
         };
         assert!(says(set("grups", &[1.0])).contains("groups"));
         assert!(says(set("epochs", &[1.5])).contains("1.5"));
         let twice = [set("lambda", &[0.1]), set("method.lambda", &[0.2])];
-        let said = Comparison::sweep(&path, &twice).unwrap_err().to_string();
+        let said = MethodComparison::sweep(&path, &twice)
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("set twice"), "{said}");
     }
 

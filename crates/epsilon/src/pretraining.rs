@@ -36,12 +36,12 @@ pub enum PretrainingError {
     #[error(transparent)]
     Scenes(#[from] DatasetError),
     /// The weights cannot be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Write {
         /// The file.
         path: std::path::PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 }
 
@@ -281,9 +281,9 @@ fn write(
     });
     let metadata = [("epsilon.vit".to_string(), settings.to_string())].into();
     epsilon_data::formats::safetensors::write_f16_tensors(path, &tensors, metadata).map_err(
-        |source| PretrainingError::Write {
+        |reason| PretrainingError::Write {
             path: path.into(),
-            source,
+            reason,
         },
     )
 }

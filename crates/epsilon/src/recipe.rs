@@ -17,12 +17,12 @@ use epsilon_vision::tokens::{ExtractOptions, TokenType};
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {reason}")]
     Read {
         /// The recipe.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Not TOML, or not of a recipe's form.
     #[error("{path}: {reason}")]
@@ -33,12 +33,12 @@ pub enum RecipeError {
         reason: String,
     },
     /// A training setting is out of range.
-    #[error("{path}: [training] {source}")]
+    #[error("{path}: [training] {reason}")]
     Training {
         /// The recipe.
         path: PathBuf,
         /// Which one.
-        source: TrainingError,
+        reason: TrainingError,
     },
     /// A file that the recipe names does not exist.
     #[error("{path}: {key} = \"{named}\": no such file or folder")]
@@ -238,9 +238,9 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] names the key, and for a mistyped one the nearest.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         Self::resolve(path, &text)
     }
@@ -248,9 +248,9 @@ impl Recipe {
     /// [`Recipe::read`] with the text of a recipe that stands at `path` or is made from what does.
     pub(crate) fn resolve(path: &Path, text: &str) -> Result<Self, RecipeError> {
         let mut recipe = Self::parse(path, text)?;
-        let absolute = std::path::absolute(path).map_err(|source| RecipeError::Read {
+        let absolute = std::path::absolute(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
         for (_, place) in recipe.paths() {
@@ -264,23 +264,62 @@ impl Recipe {
 
     /// Reads a recipe from text and checks every range; paths stay as they are. `path` is for messages.
     ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::recipe::Recipe;
+    ///
+    /// let text = r#"
+    ///     seeds = [1, 2, 3]
+    ///     [data]
+    ///     kind = "coco"
+    ///     train = "train.json"
+    ///     test = "val.json"
+    ///     train-images = "train2017"
+    ///     test-images = "val2017"
+    ///     split = "65/15"
+    ///     vectors = "glove.txt"
+    ///     [backbone]
+    ///     weights = "vit.safetensors"
+    ///     [method]
+    ///     kind = "epsilon"
+    ///     groups = 4
+    /// "#;
+    /// let recipe = Recipe::parse(Path::new("coco.toml"), text)?;
+    /// assert_eq!(recipe.seeds, [1, 2, 3]);
+    /// assert_eq!(recipe.method.name(), "epsilon");
+    /// assert_eq!(recipe.evaluation.protocol, "epsilon"); // not said, so the default
+    ///
+    /// // A mistyped key is refused with the nearest one.
+    /// let error = Recipe::parse(Path::new("coco.toml"), &text.replace("groups", "gruops"));
+    /// assert!(error.unwrap_err().to_string().ends_with("did you mean `groups`?"));
+    /// # Ok::<(), epsilon::recipe::RecipeError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Recipe::read`], missing files apart.
     pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|e| RecipeError::Form {
+            path: path.into(),
+            reason: with_nearest(e.to_string().trim_end()),
+        })?;
+        recipe.check(path)?;
+        Ok(recipe)
+    }
+
+    /// Whether every value is in its range; `path` is for messages.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), RecipeError> {
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
             reason,
         };
-        let recipe: Self =
-            toml::from_str(text).map_err(|e| form(with_nearest(e.to_string().trim_end())))?;
-        recipe
-            .training
+        self.training
             .check()
-            .map_err(|source| RecipeError::Training {
+            .map_err(|reason| RecipeError::Training {
                 path: path.into(),
-                source,
+                reason,
             })?;
-        let evaluation = &recipe.evaluation;
+        let evaluation = &self.evaluation;
         evaluation
             .protocol
             .parse::<Protocol>()
@@ -288,17 +327,28 @@ impl Recipe {
         if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
             return Err(form("[evaluation] K = 0: give at least 1".into()));
         }
-        if recipe.features.batch == Some(0) {
+        if self.features.batch == Some(0) {
             return Err(form("[features] batch = 0: give at least 1".into()));
         }
-        if recipe.backbone.is_none() && recipe.features.store.is_none() {
+        if self.backbone.is_none() && self.features.store.is_none() {
             let needed = "[backbone] is missing: name its weights, or finished tokens as `store` in [features]";
             return Err(form(needed.into()));
         }
-        if recipe.seeds.is_empty() {
+        if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
         }
-        Ok(recipe)
+        Ok(())
+    }
+
+    /// The recipe as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`RecipeError::Form`] for a value that TOML cannot hold, such as an integer above `i64::MAX`.
+    pub fn to_toml(&self) -> Result<String, RecipeError> {
+        toml::to_string(self).map_err(|e| RecipeError::Form {
+            path: "recipe".into(),
+            reason: e.to_string(),
+        })
     }
 
     fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {

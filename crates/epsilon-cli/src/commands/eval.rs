@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use epsilon::dataset::{Split, table};
-use epsilon::experiment::{self, Figures};
+use epsilon::experiment::{self, Figures, LabelSet};
 use epsilon::labels::read_names;
 use epsilon::model::Model;
 use epsilon::recipe::EvaluationSettings;
@@ -83,9 +83,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
-    let (recipe, prepared, store) =
-        super::data(&model, path, args.data.as_deref(), args.store.as_deref())?;
-    let mut settings = recipe.evaluation;
+    let (other, store) = (args.data.as_deref(), args.store.as_deref());
+    let mut experiment = super::of_model(&model, path, other, store)?;
+    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let mut settings = experiment.recipe().evaluation.clone();
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
     settings.standardise |= args.standardise;
@@ -94,12 +95,9 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
         settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
         settings.k_gzsl.clone_from(ks);
     }
-    let bar = console::bar(0, "measure");
-    let scored = experiment::score(&model, &prepared, &store, &device, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+    let scored = super::measuring(|progress| {
+        experiment::score(&model, &prepared, &store, &device, progress)
     })?;
-    bar.finish_and_clear();
     if let Some(path) = &args.save_scores {
         write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
     }
@@ -241,17 +239,15 @@ fn fitting(ks: &[usize], labels: usize) -> Vec<usize> {
 struct ByProtocol(Vec<Figures>);
 
 impl ByProtocol {
-    /// Each part that was measured, with its name, every protocol in turn.
+    /// Each label set that was measured, with its name, every protocol in turn.
     fn parts(&self) -> Vec<(&str, Vec<&Evaluation>)> {
-        let split = self.0.iter().any(|figures| figures.zsl().is_some());
-        let name = if split { "seen" } else { "all" };
-        let parts = [
-            ("ZSL", self.0.iter().filter_map(Figures::zsl).collect()),
-            (name, self.0.iter().map(Figures::seen).collect()),
-            ("GZSL", self.0.iter().filter_map(Figures::gzsl).collect()),
-        ];
-        let measured = |(_, figures): &(&str, Vec<&Evaluation>)| !figures.is_empty();
-        parts.into_iter().filter(measured).collect()
+        let split = self.0.iter().any(|figures| figures.split().is_some());
+        let sets = LabelSet::ALL.into_iter().map(|set| {
+            let name = if split { set.name() } else { "all" };
+            let figures = self.0.iter().filter_map(|figures| figures.part(set));
+            (name, figures.collect::<Vec<_>>())
+        });
+        sets.filter(|(_, figures)| !figures.is_empty()).collect()
     }
 
     fn write_per_label(&self, args: &Args, label: impl Fn(usize) -> String) -> anyhow::Result<()> {

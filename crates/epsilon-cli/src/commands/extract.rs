@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use epsilon::experiment;
-use epsilon::recipe::Recipe;
 use epsilon::tokens::Part;
 
 use super::Place;
@@ -28,10 +26,21 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::read(&args.recipe)?;
-    let folder = args.place.folder(&args.recipe);
-    let prepared = experiment::prepare_in(&recipe, &folder)?;
-    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, args.shard)?;
+    let mut experiment = args.place.experiment(&args.recipe)?;
+    // With a store of its own the recipe has no parts.
+    let part = args
+        .shard
+        .filter(|_| experiment.recipe().features.store.is_none());
+    let (store, failed) = match part {
+        Some(part) => {
+            let (store, failed) = super::extract_part(&mut experiment, part)?;
+            (store.into(), failed)
+        }
+        None => {
+            let failed = super::extract(&mut experiment)?;
+            (experiment.tokens()?, failed)
+        }
+    };
     if args.verify {
         store.verify()?;
     }

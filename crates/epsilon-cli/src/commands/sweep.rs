@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
-use epsilon::comparison::Comparison;
+use epsilon::comparison::MethodComparison;
 use toml::Value;
 
 use super::Place;
@@ -36,7 +36,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.jobs > 0, "--jobs 0: give at least 1");
-    let comparison = Comparison::sweep(&args.recipe, &args.set)?;
+    let comparison = MethodComparison::sweep(&args.recipe, &args.set)?;
     let folder = args.place.folder(&args.recipe);
     Job {
         comparison: &comparison,

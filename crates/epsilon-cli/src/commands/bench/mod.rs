@@ -8,16 +8,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
-use epsilon::comparison::{Comparison, Point, Row};
-use epsilon::experiment::{self, Figures, Layout, Prepared};
+use epsilon::comparison::{MethodComparison, Point, Row};
+use epsilon::experiment::{Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
-use epsilon::tokens::TokenStore;
+use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::train::OneSeed;
+use super::train::View;
 use crate::memory::{self, Peak};
 use crate::{Outcome, console};
 use table::{Line, Table};
@@ -58,7 +59,7 @@ struct Trained {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut comparison = Comparison::read(&args.comparison)?;
+    let mut comparison = MethodComparison::read(&args.comparison)?;
     if !args.only.is_empty() {
         comparison.only(&args.only).map_err(|name| {
             let names: Vec<&str> = comparison
@@ -83,7 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 
 /// A comparison to be made.
 pub struct Job<'a> {
-    pub comparison: &'a Comparison,
+    pub comparison: &'a MethodComparison,
     pub place: &'a Place,
     /// Where the tokens are kept.
     pub folder: &'a Path,
@@ -98,14 +99,14 @@ impl Job<'_> {
     /// Trains what is missing, and writes and prints the table.
     pub fn run(&self) -> anyhow::Result<Outcome> {
         let rows = &self.comparison.rows;
-        let device = self.place.device()?;
-        let shared = self.comparison.shared().clone();
-        let prepared = experiment::prepare_in(&shared, self.folder)?;
-        prepared.check(&shared.evaluation)?;
+        let shared = self.comparison.shared();
+        let mut experiment = self.place.open(shared.clone(), self.folder)?;
+        experiment.check()?;
         for row in rows {
-            check(row, &shared, &device)?;
+            check(row, shared, experiment.device())?;
         }
-        let (store, failed) = super::tokens(&shared, &prepared, self.place, self.folder, None)?;
+        let failed = super::extract(&mut experiment)?;
+        let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
         let dims = prepared.dims(&store.manifest().header.backbone);
         for row in rows {
             for point in &row.points {
@@ -114,9 +115,7 @@ impl Job<'_> {
             }
         }
         let bench = Bench {
-            prepared: &prepared,
-            store: &store,
-            device: &device,
+            experiment: &experiment,
             folder: self.results,
             alone: self.jobs == 1,
         };
@@ -161,9 +160,8 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
 }
 
 struct Bench<'a> {
-    prepared: &'a Prepared,
-    store: &'a TokenStore,
-    device: &'a Device,
+    /// The data and tokens that all rows share.
+    experiment: &'a Experiment,
     folder: &'a Path,
     /// Whether one row is made at a time, so that the memory is its own.
     alone: bool,
@@ -269,59 +267,50 @@ impl Bench<'_> {
             return Ok(kept.clone());
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
+        // What is kept of another recipe is no start for this one.
+        let mut experiment = self
+            .experiment
+            .variant(recipe.clone(), folder)?
+            .with_resume(kept.is_none());
         let same = |kept: &&Trained| same_training(recipe, &kept.recipe, &identity);
         if let Some(kept) = kept.as_ref().filter(same) {
             let model = Layout(folder).model(seed);
             if model.exists() {
-                let model = Model::load(&model, self.device)?;
+                let model = Model::load(&model, experiment.device())?;
                 let cost = (kept.seconds, kept.peak_mb);
-                return self.result(recipe, seed, &model, cost, &path);
+                return result(&mut experiment, &model, cost, &path);
             }
         }
-        let one = self.one(recipe, seed);
         let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
-        // What is kept of another recipe is no start for this one.
-        let model = one.train(folder, kept.is_none())?;
+        let mut view = View::new(&experiment, seed);
+        let model = experiment.train(seed, &mut |event| view.show(&RunEvent::Training(event)))?;
+        view.finish();
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
-        self.result(recipe, seed, &model, (seconds, peak_mb), &path)
+        result(&mut experiment, &model, (seconds, peak_mb), &path)
     }
+}
 
-    fn one<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> OneSeed<'a> {
-        OneSeed {
-            recipe,
-            prepared: self.prepared,
-            store: self.store,
-            device: self.device,
-            seed,
-            tensorboard: false,
-        }
-    }
-
-    /// Measures a trained model, and keeps what came of it in a file.
-    fn result(
-        &self,
-        recipe: &Recipe,
-        seed: u64,
-        model: &Model,
-        (seconds, peak_mb): (f64, Option<f64>),
-        path: &Path,
-    ) -> anyhow::Result<Trained> {
-        let one = self.one(recipe, seed);
-        let trained = Trained {
-            seed,
-            recipe: serde_json::to_value(recipe)?,
-            validation_map: one.training(None, false).validate(model)?,
-            figures: one.measure(model)?,
-            parameters: model.weights.count(),
-            seconds,
-            peak_mb,
-        };
-        std::fs::write(path, serde_json::to_vec_pretty(&trained)?)
-            .with_context(|| path.display().to_string())?;
-        Ok(trained)
-    }
+/// Measures a trained model, and keeps what came of it in a file.
+fn result(
+    experiment: &mut Experiment,
+    model: &Model,
+    (seconds, peak_mb): (f64, Option<f64>),
+    path: &Path,
+) -> anyhow::Result<Trained> {
+    let trained = Trained {
+        seed: model.card.seed,
+        recipe: serde_json::to_value(experiment.recipe())?,
+        validation_map: experiment.validate(model)?,
+        figures: super::measuring(|progress| experiment.measure(model, progress))?,
+        parameters: model.weights.count(),
+        seconds,
+        peak_mb,
+    };
+    files::write(path, &serde_json::to_vec_pretty(&trained)?)
+        .with_context(|| path.display().to_string())?;
+    Ok(trained)
 }
 
 /// Whether two recipes differ at most in how results are measured, and that changes nothing in the training.

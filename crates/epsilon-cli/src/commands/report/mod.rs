@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use epsilon::calibration::Calibration;
-use epsilon::experiment::{self, Figures, Layout, Prepared, Standardised};
+use epsilon::experiment::{self, Figures, LabelSet, Layout, Prepared, Standardised};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 use epsilon::training::EpochRecord;
+use epsilon_data::files;
 use epsilon_metrics::{Evaluation, precision_recall, reliability};
 
-use super::train::mean_and_deviation;
+use super::mean_and_deviation;
 use crate::{Outcome, console};
 use charts::Series;
 use page::Page;
@@ -70,7 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = epsilon::device::device("cpu")?;
     let path = Layout(&first.folder).model(first.seeds[0].seed);
     let model = Model::load(&path, &device)?;
-    let recipe = super::recipe_of(&model, &path)?;
+    let recipe = experiment::recipe_of(&model, &path)?;
     let store = store(args.store.as_deref(), &recipe, &first.folder)?;
     let prepared = experiment::prepare(&recipe)?;
 
@@ -79,12 +80,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     sweep(&mut page, &runs)?;
     curves(&mut page, &runs)?;
     labels(&mut page, first, &prepared);
-    let bar = console::bar(0, "measure");
-    let scored = experiment::score(&model, &prepared, &store, &device, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+    let scored = super::measuring(|progress| {
+        experiment::score(&model, &prepared, &store, &device, progress)
     })?;
-    bar.finish_and_clear();
     precision_recall_curves(&mut page, &scored)?;
     if let Some(calibration) = &model.card.calibration {
         let shown = experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| {})?;
@@ -103,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     data(&mut page, &prepared, &recipe)?;
     let out = args.out.unwrap_or_else(|| first.folder.join("report.html"));
-    std::fs::write(&out, page.finish()).with_context(|| out.display().to_string())?;
+    files::write(&out, page.finish().as_bytes()).with_context(|| out.display().to_string())?;
     console::print(out.display())?;
     Ok(if failed > 0 {
         Outcome::SomeFailed
@@ -139,14 +137,10 @@ impl Run {
         })
     }
 
-    /// Mean and standard deviation over the seeds, in percent, of the mAP of a part.
-    fn map(&self, part: &str) -> Option<(f64, f64)> {
-        let maps = self.seeds.iter().map(|seed| {
-            let part = parts(&seed.figures)
-                .into_iter()
-                .find(|(name, _)| *name == part);
-            part.map(|(_, evaluation)| 100.0 * evaluation.map)
-        });
+    /// Mean and standard deviation over the seeds, in percent, of the mAP of a label set.
+    fn map(&self, set: LabelSet) -> Option<(f64, f64)> {
+        let parts = self.seeds.iter().map(|seed| seed.figures.part(set));
+        let maps = parts.map(|part| Some(100.0 * part?.map));
         Some(mean_and_deviation(&maps.collect::<Option<Vec<f64>>>()?))
     }
 }
@@ -186,19 +180,6 @@ impl Seed {
     }
 }
 
-/// The parts that were measured, with their names.
-fn parts(figures: &Figures) -> Vec<(&'static str, &Evaluation)> {
-    let parts = [
-        ("ZSL", figures.zsl()),
-        ("seen", Some(figures.seen())),
-        ("GZSL", figures.gzsl()),
-    ];
-    let measured = parts.into_iter();
-    measured
-        .filter_map(|(name, part)| Some((name, part?)))
-        .collect()
-}
-
 fn store(asked: Option<&Path>, recipe: &Recipe, run: &Path) -> anyhow::Result<TokenStore> {
     if let Some(dir) = asked.or(recipe.features.store.as_deref()) {
         return Ok(TokenStore::open(dir)?);
@@ -215,18 +196,18 @@ fn store(asked: Option<&Path>, recipe: &Recipe, run: &Path) -> anyhow::Result<To
 
 fn figures(page: &mut Page, runs: &[Run]) {
     page.section("Figures");
-    let measured = parts(&runs[0].seeds[0].figures);
-    let (_, any) = measured[0];
+    let measured = &runs[0].seeds[0].figures;
+    let any = measured.seen();
     page.paragraph(&format!(
         "Protocol {}: {}. {} test images. mAP in percent.",
         any.protocol, any.settings, any.images_total
     ));
-    let names: Vec<&str> = measured.iter().map(|(name, _)| *name).collect();
+    let sets: Vec<LabelSet> = measured.parts().map(|(set, _)| set).collect();
     let mut head = vec!["run".to_string(), "seeds".into()];
-    head.extend(names.iter().map(|name| format!("{name} mAP")));
+    head.extend(sets.iter().map(|set| format!("{set} mAP")));
     let rows = runs.iter().map(|run| {
         let mut row = vec![run.name.clone(), run.seeds.len().to_string()];
-        row.extend(names.iter().map(|part| match run.map(part) {
+        row.extend(sets.iter().map(|&set| match run.map(set) {
             Some((mean, deviation)) if run.seeds.len() > 1 => {
                 format!("{mean:.1} \u{b1} {deviation:.1}")
             }
@@ -242,9 +223,8 @@ fn figures(page: &mut Page, runs: &[Run]) {
     );
     for run in runs {
         let first = &run.seeds[0];
-        let rows = parts(&first.figures)
-            .into_iter()
-            .map(|(name, part)| one_part(name, part));
+        let rows = first.figures.parts();
+        let rows = rows.map(|(set, part)| one_part(set, part));
         let head = head_of(&first.figures);
         let caption = format!("{}, seed {}, at length", run.name, first.seed);
         page.details(
@@ -260,14 +240,14 @@ fn sweep(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     let Some((key, values)) = swept(&names) else {
         return Ok(());
     };
-    let series = ["ZSL", "seen", "GZSL"].map(|part| {
+    let series = LabelSet::ALL.map(|set| {
         let points = runs.iter().zip(&values);
         let mut points: Vec<(f64, f64)> = points
-            .filter_map(|(run, &value)| Some((value, run.map(part)?.0)))
+            .filter_map(|(run, &value)| Some((value, run.map(set)?.0)))
             .collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         Series {
-            name: part.into(),
+            name: set.to_string(),
             points,
         }
     });
@@ -338,22 +318,19 @@ fn head_of(figures: &Figures) -> Vec<String> {
     ];
     let mut head: Vec<String> = names.map(String::from).to_vec();
     // The K of the parts may differ, so they are told by their order.
-    let most = parts(figures)
-        .iter()
-        .map(|(_, part)| part.top_k.len())
-        .max();
+    let most = figures.parts().map(|(_, part)| part.top_k.len()).max();
     for place in 1..=most.unwrap_or(0) {
         head.extend(["K", "P", "R", "F1"].map(|name| format!("{name} ({place})")));
     }
     head
 }
 
-fn one_part(name: &str, part: &Evaluation) -> Vec<String> {
+fn one_part(set: LabelSet, part: &Evaluation) -> Vec<String> {
     let percent = |value: f64| format!("{:.1}", 100.0 * value);
     let interval = part.bootstrap.as_ref();
     let interval = interval.map(|b| format!("{} to {}", percent(b.low), percent(b.high)));
     let mut row = vec![
-        name.to_string(),
+        set.to_string(),
         format!("{} of {}", part.images_kept, part.images_total),
         format!("{:.2}", part.positives_per_image),
         format!("{} of {}", part.labels_averaged, part.per_label.len()),
@@ -416,7 +393,7 @@ fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
     page.section("Best and worst labels");
     let dataset = &prepared.dataset;
     let figures = &run.seeds[0].figures;
-    let all = figures.gzsl().unwrap_or(figures.seen());
+    let all = figures.part(LabelSet::All).unwrap_or(figures.seen());
     let measured = all.per_label.iter().filter(|label| label.positives > 0);
     let mut rows: Vec<(f64, Vec<String>)> = measured
         .filter_map(|label| {
