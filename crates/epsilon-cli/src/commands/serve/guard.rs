@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State as Given};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -12,8 +12,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
-use super::api::{self, Refusal};
 use super::metrics::{Ended, Refused};
+use super::refusal::Refusal;
+use super::state::State;
 
 /// What the page may do: nothing that does not come from this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
@@ -21,7 +22,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Counts requests, and marks answers as what browsers are to make of them.
 pub async fn count(
-    State(state): State<Arc<api::State>>,
+    Given(state): Given<Arc<State>>,
     path: Option<MatchedPath>,
     request: Request,
     next: Next,
@@ -51,7 +52,7 @@ pub async fn count(
 
 /// Lets through who bears the token, if there is one.
 pub async fn token(
-    State(state): State<Arc<api::State>>,
+    Given(state): Given<Arc<State>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {

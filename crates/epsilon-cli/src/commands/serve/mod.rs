@@ -4,6 +4,9 @@ mod api;
 mod engine;
 mod guard;
 mod metrics;
+mod refusal;
+mod request;
+mod state;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +24,7 @@ use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 use engine::Engine;
 use metrics::Metrics;
+use state::{About, State};
 use words::Words;
 
 /// How long a stop waits for requests that have begun.
@@ -85,11 +89,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let trained = args.trained.load()?;
     let keep = args.keep.of(&trained.model, Some(USUAL))?;
     let metrics = Metrics::new();
-    let about = api::about(&trained.model);
+    let about = About::of(&trained.model);
     let words = Words::new(&trained);
     let preprocess = trained.backbone.info().preprocess.clone();
     let (engine, worker) = Engine::start(trained, metrics.clone());
-    let state = Arc::new(api::State {
+    let state = Arc::new(State {
         engine,
         words,
         about,
@@ -120,7 +124,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Serves until the process is told to stop; then finishes what has begun.
-async fn serve(state: Arc<api::State>, address: SocketAddr) -> anyhow::Result<()> {
+async fn serve(state: Arc<State>, address: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("{address} cannot be listened on"))?;
