@@ -1,5 +1,5 @@
-//! Recipes: one TOML file says what an experiment reads, how it trains and how it is measured. Checked whole before
-//! anything long starts.
+//! Recipes: one TOML file with the data, backbone, method, training and evaluation of an experiment. A recipe is validated
+//! completely before anything long starts.
 
 use std::path::{Path, PathBuf};
 
@@ -61,13 +61,27 @@ pub struct DataSettings {
     pub source: Source,
     /// The file with the labels' vectors.
     pub vectors: PathBuf,
-    /// Lists of the words that a vector file without words of its own has vectors for.
+    /// The words of a vector file that contains only numbers: one list per array.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vector_names: Vec<PathBuf>,
 }
 
 impl DataSettings {
     /// The vector file with its lists of words.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::recipe::DataSettings;
+    ///
+    /// let data: DataSettings = toml::from_str(
+    ///     "kind = 'voc'\nfolder = 'VOC2007'\nseen = 'seen.txt'\nunseen = 'unseen.txt'\n\
+    ///      vectors = 'bert.npy'\nvector-names = ['words.txt']",
+    /// )?;
+    /// assert_eq!(data.vector_file().path, Path::new("bert.npy"));
+    /// assert_eq!(data.vector_file().names, [Path::new("words.txt")]);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
     pub fn vector_file(&self) -> VectorFile {
         VectorFile {
             path: self.vectors.clone(),
@@ -118,14 +132,14 @@ fn source(kind: &str, keys: toml::Table) -> Result<Source, String> {
         let message = error.to_string();
         let message = message.trim_end();
         match message.starts_with("unknown field") {
-            // These keys belong to every kind.
+            // These keys are common to all kinds.
             true => format!("{message}, `vectors`, `vector-names`, `kind`"),
             false => message.to_string(),
         }
     })
 }
 
-/// The frozen network.
+/// The frozen network, `[backbone]` in a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackboneSettings {
@@ -134,13 +148,23 @@ pub struct BackboneSettings {
     /// Which tokens a network with a projection (CLIP) gives.
     #[serde(default)]
     pub tokens: Tokens,
-    /// What the network's products are computed in.
+    /// Precision of the network's matrix products.
     #[serde(default)]
     pub precision: Precision,
 }
 
 impl BackboneSettings {
-    /// What is chosen besides the weights.
+    /// The options that the network is loaded with.
+    ///
+    /// ```
+    /// use epsilon::backbone::Precision;
+    /// use epsilon::recipe::BackboneSettings;
+    ///
+    /// let settings: BackboneSettings =
+    ///     toml::from_str("weights = 'hf:timm/vit_small_patch16_224'\nprecision = 'bf16'")?;
+    /// assert_eq!(settings.options().precision, Precision::Bf16);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
     pub fn options(&self) -> Options {
         Options {
             tokens: self.tokens,
@@ -149,13 +173,23 @@ impl BackboneSettings {
     }
 }
 
-/// How tokens are kept.
+/// How tokens are extracted and stored, `[features]` in a recipe.
+///
+/// ```
+/// use epsilon::recipe::FeatureSettings;
+/// use epsilon::tokens::TokenType;
+///
+/// let settings: FeatureSettings = toml::from_str("dtype = 'f32'")?;
+/// assert_eq!(settings.dtype, TokenType::F32);
+/// assert_eq!(settings.store, None); // tokens are extracted
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct FeatureSettings {
     /// Element type of the token store.
     pub dtype: TokenType,
-    /// Images that the backbone takes at once; left out, as many as fit the memory well.
+    /// Batch size of the backbone; chosen by the network's size if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
     /// A finished token store to use instead of extracting, such as an imported one.
@@ -174,19 +208,29 @@ impl Default for FeatureSettings {
     }
 }
 
-/// How results are measured.
+/// How a model is evaluated, `[evaluation]` in a recipe.
+///
+/// ```
+/// use epsilon::recipe::EvaluationSettings;
+///
+/// let settings: EvaluationSettings = toml::from_str("protocol = 'lesa-nus'\nk-gzsl = [5, 10]")?;
+/// assert_eq!(settings.k_gzsl, [5, 10]);
+/// assert_eq!(settings.k_zsl, [3, 5]); // the default
+/// assert_eq!(settings.bootstrap, 200);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct EvaluationSettings {
-    /// A named protocol of `epsilon-metrics`.
+    /// Name of a [`Protocol`].
     pub protocol: String,
     /// K of the top-K figures among the unseen labels.
     pub k_zsl: Vec<usize>,
     /// K of the top-K figures among all labels.
     pub k_gzsl: Vec<usize>,
-    /// Resamples of the test images for the bootstrap error; 0 leaves it out.
+    /// Resamples of the test images for the bootstrap error of the mAP; 0 for none.
     pub bootstrap: usize,
-    /// Whether the scores of every image are brought to mean 0 and deviation 1 over its labels before images are ranked.
+    /// Whether the scores of every image are standardised to mean 0 and standard deviation 1 over its labels first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub standardise: bool,
 }
@@ -212,15 +256,15 @@ pub struct Recipe {
     /// The frozen network; may be left out where `features.store` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<BackboneSettings>,
-    /// How tokens are kept.
+    /// How tokens are extracted and stored.
     #[serde(default)]
     pub features: FeatureSettings,
     /// The method and its settings.
     pub method: Kind,
-    /// How to train; of no use to methods that are solved in one go.
+    /// How to train; ignored by methods with a closed-form solution.
     #[serde(default)]
     pub training: TrainingSettings,
-    /// How results are measured.
+    /// How the model is evaluated.
     #[serde(default)]
     pub evaluation: EvaluationSettings,
     /// One training per seed.
@@ -245,7 +289,7 @@ impl Recipe {
         Self::resolve(path, &text)
     }
 
-    /// [`Recipe::read`] with the text of a recipe that stands at `path` or is made from what does.
+    /// [`Recipe::read`] with the text of the recipe at `path`, possibly modified.
     pub(crate) fn resolve(path: &Path, text: &str) -> Result<Self, RecipeError> {
         let mut recipe = Self::parse(path, text)?;
         let absolute = std::path::absolute(path).map_err(|reason| RecipeError::Read {
@@ -364,7 +408,7 @@ impl Recipe {
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        // Tokens that are there already need no image.
+        // With a finished token store the images are not needed.
         let needed = self.features.store.is_none();
         let missing = self.paths().into_iter().find(|(key, place)| {
             !backbone::is_hub_id(place) && !place.exists() && (needed || !key.ends_with("images"))
@@ -379,7 +423,7 @@ impl Recipe {
         }
     }
 
-    /// How its tokens are extracted.
+    /// The options that tokens are extracted with.
     pub fn extract_options(&self) -> ExtractOptions {
         ExtractOptions {
             batch: self.features.batch,

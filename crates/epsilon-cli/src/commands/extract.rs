@@ -1,4 +1,4 @@
-//! `epsilon extract`: photographs to tokens on disk.
+//! `epsilon extract`: runs the backbone over photographs and stores their tokens on disk.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use epsilon::tokens::Part;
 use super::Place;
 use crate::{Outcome, console};
 
-/// Turn a recipe's photographs into tokens on disk; goes on where an earlier run stopped.
+/// Extract the backbone's tokens of a recipe's photographs to disk; resumes where an earlier run stopped.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Extract only part I of N of the photographs; `epsilon store merge` joins the parts.
+    /// Extract only part I of N of the photographs; join the parts with `epsilon store merge`.
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
-    /// Read all tokens back and compare their checksums.
+    /// Read all tokens back and verify their checksums.
     #[arg(long)]
     verify: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! One file a command.
+//! The commands, one file each, and what they share.
 
 pub mod backbone;
 pub mod bench;
@@ -31,10 +31,10 @@ use epsilon::tokens::{ExtractReport, Part, Progress, TokenStore};
 
 use crate::console;
 
-/// Where an experiment's files are kept, and where it is computed.
+/// The output folder and the device of an experiment.
 #[derive(Args)]
 pub struct Place {
-    /// Folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
+    /// Output folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Device to compute on.
@@ -66,7 +66,7 @@ pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
     out.map_or_else(|| Layout::default_folder(recipe), PathBuf::from)
 }
 
-/// [`Experiment::of_model`], whose message about missing tokens names the option that says where they are.
+/// [`Experiment::of_model`]; its error for missing tokens mentions the option `--store`.
 pub fn of_model(
     model: &Model,
     path: &Path,
@@ -81,14 +81,13 @@ pub fn of_model(
     })
 }
 
-/// Extracts an experiment's missing tokens behind a progress bar, and names the images that failed; tells whether there are
-/// any.
+/// Extracts an experiment's missing tokens with a progress bar, and names the images that failed; returns whether there are any.
 pub fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
     let report = with_bar(|progress| experiment.extract(progress))?;
     Ok(name_failures(&report))
 }
 
-/// [`extract`] of one part of the images, with its token store.
+/// [`extract`] for one part of the images; returns its token store as well.
 pub fn extract_part(experiment: &mut Experiment, part: Part) -> anyhow::Result<(TokenStore, bool)> {
     let (store, report) = with_bar(|progress| experiment.extract_part(part, progress))?;
     Ok((store, name_failures(&report)))
@@ -97,7 +96,7 @@ pub fn extract_part(experiment: &mut Experiment, part: Part) -> anyhow::Result<(
 fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let mut bar = None;
     let extracted = extract(&mut |progress| {
-        // Only now, so that it does not stand beside the bar of a backbone's download.
+        // Created late, so that it does not appear beside the bar of a backbone's download.
         let bar = bar.get_or_insert_with(|| console::bar(0, "extract"));
         bar.set_length(progress.total as u64);
         bar.set_position((progress.done + progress.failed) as u64);
@@ -118,7 +117,7 @@ fn name_failures(report: &ExtractReport) -> bool {
     !report.failed.is_empty()
 }
 
-/// Scores test images behind a progress bar.
+/// Scores test images with a progress bar.
 pub fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
     let bar = console::bar(0, "measure");
     let scored = score(&mut |done, total| {

@@ -1,4 +1,4 @@
-//! `epsilon prepare`: reads a recipe's data set and says what is in it, without computing anything.
+//! `epsilon prepare`: validates a recipe's data set and prints its statistics, without computing anything.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,18 +12,18 @@ use epsilon::tokens::TokenStore;
 
 use crate::{Outcome, console};
 
-/// Say what a recipe's data set holds: images, labels and positives at every filter, and every bad image.
+/// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
-    /// Folder that keeps the index of a published data set [default: runs/RECIPE].
+    /// Folder for the index of a published data set [default: runs/RECIPE].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Only look whether the image files are there, without decoding them.
+    /// Check only that image files exist, without decoding them.
     #[arg(long)]
     quick: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `epsilon quickstart`: the whole way on pictures that the program draws itself.
+//! `epsilon quickstart`: extraction, training and evaluation on a synthetic data set that the program generates.
 
 use std::path::{Path, PathBuf};
 
@@ -22,12 +22,12 @@ const TRAIN_PICTURES: u32 = 3000;
 const TEST_PICTURES: u32 = 1000;
 const SHOWN: usize = 4;
 
-/// Draw pictures, train on 27 labels, and rank those and 9 labels that were never trained on. Needs no download.
+/// Run the whole pipeline on generated pictures: train on 27 labels, evaluate on those and 9 unseen ones. Needs no download.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// Instead, train the built-in backbone anew, on seen labels only, and write its weights here.
+    /// Instead, train the built-in backbone from scratch, on seen labels only, and write its weights to this file.
     #[arg(long, value_name = "FILE")]
     train_backbone: Option<PathBuf>,
 }
@@ -108,7 +108,7 @@ fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// One row a method.
+/// Prints one row per method.
 fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
     let Some(first) = rows.iter().find_map(|(_, figures)| figures.split()) else {
         return Ok(());
@@ -143,7 +143,7 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A few test pictures that hold an unseen label, with their best labels.
+/// Prints the best labels of a few test pictures that have an unseen label.
 fn print_pictures(
     model: &Model,
     prepared: &Prepared,

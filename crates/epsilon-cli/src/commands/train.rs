@@ -1,4 +1,4 @@
-//! `epsilon train`: a recipe from photographs to figures, one training per seed.
+//! `epsilon train`: extraction, training and evaluation of a recipe, once per seed.
 
 use std::path::PathBuf;
 
@@ -12,23 +12,23 @@ use super::{Place, mean_and_deviation};
 use crate::tensorboard::Events;
 use crate::{Outcome, console};
 
-/// Run a recipe: extract the tokens that are missing, train once per seed, measure on the test images.
+/// Run a recipe: extract missing tokens, train once per seed, and evaluate on the test images.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Train with this seed alone instead of the recipe's.
+    /// Train with this seed only, instead of the recipe's seeds.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Go on from the checkpoints of an earlier run.
+    /// Resume from the checkpoints of an earlier run.
     #[arg(long)]
     resume: bool,
-    /// Also write TensorBoard event files into the folder of every seed.
+    /// Also write TensorBoard event files to every seed's folder.
     #[arg(long)]
     tensorboard: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Trains and measures with one seed, shows how far it is, and writes TensorBoard events where wanted.
+/// Trains and evaluates with one seed, with a progress bar, and writes TensorBoard events if `events` is given.
 pub fn one_seed(
     experiment: &mut Experiment,
     seed: u64,
@@ -93,7 +93,7 @@ pub fn one_seed(
     Ok(figures)
 }
 
-/// What is shown of a training while it runs: a bar and a line an epoch on a terminal, elsewhere the lines alone.
+/// The progress of a training: a bar and one line per epoch on a terminal, otherwise only the lines.
 pub struct View {
     bar: ProgressBar,
     folder: PathBuf,
@@ -102,7 +102,7 @@ pub struct View {
 }
 
 impl View {
-    /// The view of a seed's training.
+    /// The progress of a seed's training.
     pub fn new(experiment: &Experiment, seed: u64) -> Self {
         Self {
             bar: console::bar(0, &format!("seed {seed}")),
@@ -112,7 +112,7 @@ impl View {
         }
     }
 
-    /// Shows what the training or the measuring has come to.
+    /// Updates the bar, or prints the line of an epoch.
     pub fn show(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Training(Event::Step {
@@ -134,7 +134,7 @@ impl View {
                 let line = epoch_line(record, self.epochs);
                 match console::is_terminal() {
                     true => self.bar.println(line),
-                    // Several trainings may run at once: their folder tells them apart.
+                    // Several trainings may run at once: the folder says which one this is.
                     false => console::complain(format_args!("{}: {line}", self.folder.display())),
                 }
             }
@@ -147,7 +147,7 @@ impl View {
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn finish(self) {
         self.bar.finish_and_clear();
     }
@@ -158,7 +158,7 @@ impl View {
     }
 }
 
-/// What an epoch came to.
+/// The line of an epoch: loss, validation mAP, speed.
 fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
     let map = record.validation_map;
     let map = map.map_or(String::new(), |map| {

@@ -18,15 +18,15 @@ use crate::training::{Example, TrainingError};
 pub struct Prepared {
     /// Images and labels.
     pub dataset: Dataset,
-    /// Counts at every filter.
+    /// Statistics after every filter.
     pub summary: Summary,
-    /// The labels' vectors, as they were read, in the data set's order.
+    /// The labels' vectors as read (not unit length), in the data set's order.
     pub vectors: LabelVectors,
-    /// How each label found its vector.
+    /// How the vector of each label was found.
     pub report: Vec<Resolution>,
 }
 
-/// Reads the data set of a recipe and finds its labels' vectors.
+/// Reads the data set of a recipe and looks up its labels' vectors.
 ///
 /// # Errors
 /// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
@@ -34,7 +34,7 @@ pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
     with_vectors(recipe, recipe.data.source.read()?)
 }
 
-/// [`prepare`] through the index of the run folder, which is made where it is missing or out of date.
+/// [`prepare`] with a cache of the data set in the run folder, which is written if it is missing or out of date.
 ///
 /// # Errors
 /// As [`prepare`], and an index that cannot be written.
@@ -50,7 +50,7 @@ fn with_vectors(
     (dataset, mut summary): (Dataset, Summary),
 ) -> Result<Prepared, ExperimentError> {
     if let Some(dir) = &recipe.features.store {
-        // What counts is not whether an image is there, but whether its tokens are.
+        // With a finished store an image counts as missing if its tokens are.
         let store = TokenStore::open(dir)?;
         summary.set_missing(&dataset, |_, record| store.row_of(&record.id).is_none());
     }
@@ -64,7 +64,7 @@ fn with_vectors(
 }
 
 impl Prepared {
-    /// Whether there is something to train on and to measure, which would otherwise be found after hours.
+    /// Checks that there are images to train and evaluate on, before a long computation starts.
     ///
     /// # Errors
     /// [`TrainingError::NoImages`], [`ExperimentError::NoTestImages`], [`ExperimentError::NotMeasurable`].
@@ -98,7 +98,7 @@ impl Prepared {
         figures().map(drop).map_err(ExperimentError::NotMeasurable)
     }
 
-    /// Id and file of every image, in table order, as extraction takes them.
+    /// Id and file of every image in the data set's order, for extraction.
     pub(super) fn items(&self) -> Vec<(String, PathBuf)> {
         self.dataset
             .records
@@ -120,7 +120,7 @@ impl Prepared {
         .collect()
     }
 
-    /// Sizes that a method is built for with tokens of this backbone.
+    /// The dimensions of a method on tokens of this backbone.
     pub fn dims(&self, backbone: &BackboneInfo) -> Dims {
         Dims {
             tokens: backbone.tokens,
@@ -142,11 +142,12 @@ impl Prepared {
     }
 }
 
-/// Extracts the tokens of a data set's images, or of one part of them, into `dir`; what an earlier run finished is kept.
+/// Extracts the tokens of a data set's images, or of one part of them, into the store at `dir`; an interrupted extraction is
+/// resumed.
 ///
 /// # Errors
-/// [`ExperimentError::Features`], and [`ExperimentError::Method`] when the method cannot be built for such tokens, which
-/// is found before anything is extracted.
+/// [`ExperimentError::Features`], and [`ExperimentError::Method`] if the method cannot be built for such tokens, which
+/// is checked before anything is extracted.
 pub fn extract(
     recipe: &Recipe,
     prepared: &Prepared,
@@ -168,7 +169,7 @@ pub fn extract(
     )?)
 }
 
-/// Row-major labels `[images, labels]` of the first `labels` names.
+/// The ground truth of the first `labels` labels, row-major `[images, labels]`.
 pub(super) fn dense(dataset: &Dataset, images: &[Example], labels: usize) -> Vec<i8> {
     let mut row = vec![0; dataset.names.len()];
     let mut values = Vec::with_capacity(images.len() * labels);

@@ -1,4 +1,4 @@
-//! A model's scores of the test images, and the figures that follow from them.
+//! Scores of the test images, and their figures.
 
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
@@ -16,7 +16,8 @@ use crate::model::{self, Model};
 use crate::recipe::EvaluationSettings;
 use crate::training::Example;
 
-/// Measures a model on the test images under a recipe's protocol, top-K sizes and bootstrap.
+/// Evaluates a model on the test images with a recipe's protocol, top-K sizes and bootstrap. `progress` is called with the
+/// number of scored images and of all.
 ///
 /// # Errors
 /// As [`score`]; [`ExperimentError::Metrics`].
@@ -34,17 +35,17 @@ pub fn measure(
     Ok(figures.remove(0))
 }
 
-/// A model's scores of the test images, and what is true of them.
+/// Scores of the test images with their ground truth.
 pub struct Scored {
     /// Ids of the images.
     pub images: Vec<String>,
     /// Names of the labels, the seen ones first.
     pub labels: Vec<String>,
-    /// How many labels are seen.
+    /// Number of seen labels.
     pub seen: usize,
     /// Scores, row-major `[images, labels]`.
     pub scores: Vec<f32>,
-    /// Scores `[images, unseen labels]` that the unseen labels have when asked for alone, where these are others.
+    /// Scores `[images, unseen labels]` of the unseen labels scored on their own, if the method scores them differently then.
     unseen_alone: Option<Vec<f32>>,
     /// +1, -1 or 0 (unknown), likewise.
     targets: Vec<i8>,
@@ -105,7 +106,7 @@ fn test_images(
     Ok(images)
 }
 
-/// Those of a data set's labels that the method can score.
+/// The labels of a data set that the method can score.
 fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
     let dataset = &prepared.dataset;
     let labels = match model.card.method.vocabulary() {
@@ -115,7 +116,7 @@ fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
     prepared.vectors.select(&(0..labels).collect::<Vec<_>>())
 }
 
-/// What a model makes of a data set's test images, on the scale that its calibration is fitted on.
+/// Standardised scores of the test images, for calibration.
 pub struct Standardised {
     scores: Vec<f32>,
     truths: Vec<i8>,
@@ -140,7 +141,8 @@ impl Standardised {
     }
 }
 
-/// Scores the test images that have tokens, and standardises each image's scores over those of the model's own labels.
+/// Scores the test images that have tokens, and standardises each image's scores by the mean and standard deviation of its scores
+/// of the model's own labels.
 ///
 /// # Errors
 /// As [`score`].
@@ -173,8 +175,8 @@ impl Scored {
         &self.targets
     }
 
-    /// ZSL, seen and GZSL figures under each of these protocols, or those of the seen labels where there are no others,
-    /// with the top-K sizes and the bootstrap of `settings`.
+    /// ZSL, seen and GZSL figures, or those of the seen labels if there are no others, for each of these protocols, with the
+    /// top-K sizes and the bootstrap of `settings`.
     ///
     /// # Errors
     /// [`ExperimentError::Metrics`].
@@ -191,7 +193,7 @@ impl Scored {
         let both = together.into_iter().zip(apart);
         Ok(both
             .map(|(together, apart)| match (together, apart) {
-                // The GZSL figures rank all labels by the scores they have together.
+                // GZSL ranks all labels, so it takes the scores of all labels together.
                 (Figures::Split(together), Figures::Split(apart)) => {
                     let gzsl = together.gzsl;
                     Figures::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))

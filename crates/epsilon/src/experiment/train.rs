@@ -16,7 +16,7 @@ use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
 
-/// Seed of the cut of the validation images: the same for every seed of a recipe, so that their figures compare.
+/// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
 const VALIDATION_SEED: u64 = 0x5EED;
 
 /// One training of a recipe.
@@ -29,16 +29,16 @@ pub struct Training<'a> {
     pub store: &'a TokenStore,
     /// Seed of this training.
     pub seed: u64,
-    /// Where to compute.
+    /// The device to compute on.
     pub device: &'a Device,
-    /// Where to keep metrics and checkpoints.
+    /// Folder for metrics and checkpoints, if any.
     pub folder: Option<&'a RunFolder>,
-    /// Go on from the folder's checkpoint if it has one.
+    /// Whether to resume from the folder's checkpoint, if it has one.
     pub resume: bool,
 }
 
 impl Training<'_> {
-    /// Trains on the seen labels of the training images, the validation images apart.
+    /// Trains on the seen labels of the training images without the validation images.
     ///
     /// # Errors
     /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
@@ -84,7 +84,7 @@ impl Training<'_> {
         Ok(self.model(dims, weights))
     }
 
-    /// The training images and the validation images, which are the same for every seed.
+    /// The training and the validation images, the same for every seed.
     fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
         let mut items = self.prepared.examples(self.store, Split::Train);
         if items.is_empty() {
@@ -97,7 +97,7 @@ impl Training<'_> {
         Ok((items, validation))
     }
 
-    /// mAP of the seen labels on the validation images, as a fraction; `None` where none are kept.
+    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images.
     ///
     /// # Errors
     /// No image with tokens.
@@ -114,7 +114,7 @@ impl Training<'_> {
         }
     }
 
-    /// Seen-label mAP on the validation images; 0 where they have no positive.
+    /// Seen-label mAP on the validation images; 0 if they have no positive.
     fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
@@ -146,7 +146,7 @@ impl Training<'_> {
         })
     }
 
-    /// What a checkpoint must have been started with.
+    /// The settings that must match for a checkpoint to be resumed.
     fn identity(&self, examples: &Examples) -> serde_json::Value {
         let vectors: Vec<u8> = examples
             .vectors()

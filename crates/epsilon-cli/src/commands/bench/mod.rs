@@ -1,4 +1,4 @@
-//! `epsilon bench`: many methods on the same features, tuned alike, in one table.
+//! `epsilon bench`: compares methods on the same features, tuned the same way, in one table.
 
 mod table;
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
-use epsilon::comparison::{MethodComparison, Point, Row};
+use epsilon::comparison::{Comparison, Point, Row};
 use epsilon::experiment::{Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
@@ -23,25 +23,25 @@ use crate::memory::{self, Peak};
 use crate::{Outcome, console};
 use table::{Line, Table};
 
-/// Train and measure the methods of a comparison, and write their table.
+/// Train and evaluate the methods of a comparison, and write the table.
 ///
-/// Each method is tuned over the comparison's grid by the mAP of the seen labels on its validation images, with the first
-/// seed, and the best setting is trained with every seed. What is finished is kept: run it again to go on.
+/// Each method is tuned over its grid by the seen-label mAP on the validation images, with the first seed; the best setting is
+/// then trained with every seed. Finished trainings are reused: run it again to resume.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The comparison, such as recipes/tables/corel5k.toml.
+    /// Comparison file (TOML), such as recipes/tables/corel5k.toml.
     comparison: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Only these methods, by their names in the comparison.
+    /// Run only these methods, by their names in the comparison.
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What came of one training.
+/// The result of one training, kept in `result.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Trained {
     seed: u64,
@@ -50,16 +50,16 @@ struct Trained {
     /// mAP of the seen labels on the validation images, as a fraction.
     validation_map: Option<f64>,
     figures: Figures,
-    /// Trained values.
+    /// Number of trained parameters.
     parameters: usize,
-    /// Of training, without reading and measuring.
+    /// Training time, without extraction and evaluation.
     seconds: f64,
-    /// Largest resident memory while training, in 10^6 bytes.
+    /// Peak resident memory while training, in 10^6 bytes.
     peak_mb: Option<f64>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut comparison = MethodComparison::read(&args.comparison)?;
+    let mut comparison = Comparison::read(&args.comparison)?;
     if !args.only.is_empty() {
         comparison.only(&args.only).map_err(|name| {
             let names: Vec<&str> = comparison
@@ -82,21 +82,21 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     .run()
 }
 
-/// A comparison to be made.
+/// A comparison to run.
 pub struct Job<'a> {
-    pub comparison: &'a MethodComparison,
+    pub comparison: &'a Comparison,
     pub place: &'a Place,
-    /// Where the tokens are kept.
+    /// Folder of the tokens.
     pub folder: &'a Path,
-    /// Where trainings and tables go.
+    /// Folder of the trainings and tables.
     pub results: &'a Path,
-    /// The most rows at once.
+    /// Maximum number of rows trained at the same time.
     pub jobs: usize,
     pub json: bool,
 }
 
 impl Job<'_> {
-    /// Trains what is missing, and writes and prints the table.
+    /// Trains what is missing, then writes and prints the table.
     pub fn run(&self) -> anyhow::Result<Outcome> {
         let rows = &self.comparison.rows;
         let shared = self.comparison.shared();
@@ -137,7 +137,7 @@ impl Job<'_> {
     }
 }
 
-/// Everything that can be known to fail before anything long starts.
+/// Checks everything that can be checked before a long computation starts.
 fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
     for Point { recipe, .. } in &row.points {
         recipe.training.check_device(device)?;
@@ -163,13 +163,13 @@ struct Bench<'a> {
     /// The data and tokens that all rows share.
     experiment: &'a Experiment,
     folder: &'a Path,
-    /// Whether one row is made at a time, so that the memory is its own.
+    /// Whether rows are trained one at a time, so that peak memory can be attributed to a row.
     alone: bool,
 }
 
 impl Bench<'_> {
-    /// All rows, at most `jobs` at once and no more than memory allows by what the first one took. The table is written anew
-    /// with each.
+    /// Trains all rows, at most `jobs` at once and no more than fit in memory, judged by the first one. The table is rewritten
+    /// after each.
     fn lines(&self, rows: &[Row], jobs: usize) -> anyhow::Result<Vec<Line>> {
         let made = Mutex::new(vec![None; rows.len()]);
         let make = |place: usize| -> anyhow::Result<()> {
@@ -211,7 +211,7 @@ impl Bench<'_> {
         Ok(made.into_iter().flatten().collect())
     }
 
-    /// Tunes a row with the first seed, and trains what is best with the others.
+    /// Tunes a row with the first seed, and trains the best setting with the others.
     fn line(&self, row: &Row) -> anyhow::Result<Line> {
         let folder = self.folder.join(row.folder());
         let place = |point: &Point| match point.label.is_empty() {
@@ -251,7 +251,7 @@ impl Bench<'_> {
         })
     }
 
-    /// One training, or what is kept of it.
+    /// The result of one training, read from its folder if it is there already.
     fn train(
         &self,
         point: &Point,
@@ -267,7 +267,7 @@ impl Bench<'_> {
             return Ok(kept.clone());
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
-        // What is kept of another recipe is no start for this one.
+        // A checkpoint of another recipe cannot be resumed.
         let mut experiment = self
             .experiment
             .variant(recipe.clone(), folder)?
@@ -292,7 +292,7 @@ impl Bench<'_> {
     }
 }
 
-/// Measures a trained model, and keeps what came of it in a file.
+/// Evaluates a trained model, and writes the result to `path`.
 fn result(
     experiment: &mut Experiment,
     model: &Model,
@@ -313,7 +313,7 @@ fn result(
     Ok(trained)
 }
 
-/// Whether two recipes differ at most in how results are measured, and that changes nothing in the training.
+/// Whether two recipes differ at most in the evaluation settings, and these do not affect training.
 fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
     let trained = |of: &serde_json::Value| {
         let mut of = of.clone();
@@ -323,7 +323,7 @@ fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Va
     recipe.training.patience.is_none() && trained(kept) == trained(now)
 }
 
-/// The result in this file, if it was written whole by this version.
+/// The result in this file, if this version can read it.
 fn kept(path: &Path) -> anyhow::Result<Option<Trained>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -1,4 +1,4 @@
-//! The table of a comparison: Markdown to read, CSV to compute with, LaTeX to print.
+//! The table of a comparison as Markdown, CSV and LaTeX.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,16 +13,16 @@ use serde::Serialize;
 use super::Trained;
 use crate::commands::mean_and_deviation;
 
-/// A method with everything that was trained of it.
+/// A method with all its trainings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     pub name: String,
     pub published: Option<Published>,
-    /// The grid's values that were best on the validation images; empty where nothing was tuned.
+    /// The grid point that was best on the validation images; empty if nothing was tuned.
     pub chosen: String,
-    /// Every point of the grid with its mAP on the validation images.
+    /// Every grid point with its mAP on the validation images.
     pub tuned: Vec<(String, Option<f64>)>,
-    /// One training a seed.
+    /// One training per seed.
     pub trained: Vec<Trained>,
 }
 
@@ -69,7 +69,7 @@ impl Line {
     }
 }
 
-/// What was published for the labels of a label set: mAP, and F1 at the two K.
+/// The published figures of a label set: mAP, and F1 at the two K.
 type PublishedFigures = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
 
 /// All lines of a comparison.
@@ -313,7 +313,7 @@ impl Figure {
     }
 }
 
-/// A table whose head are the names of its first row; names on the left, the rest flush right.
+/// A Markdown table; its header is the names in the first row, its first column is left-aligned, the others right-aligned.
 fn markdown(rows: Vec<Vec<(String, String)>>) -> String {
     let Some(first) = rows.first() else {
         return String::new();

@@ -8,7 +8,7 @@ use super::charts::{self, Series};
 use super::page::{self, Page};
 use super::runs::Run;
 
-/// The mean figures of all runs, and those of each run's first seed at length.
+/// Adds the mean figures of all runs, and the details of each run's first seed.
 pub fn figures(page: &mut Page, runs: &[Run]) {
     page.section("Figures");
     let measured = &runs[0].seeds[0].figures;
@@ -59,7 +59,7 @@ fn head_of(figures: &Figures) -> Vec<String> {
         "95 % interval",
     ];
     let mut head: Vec<String> = names.map(String::from).to_vec();
-    // The K of the parts may differ, so they are told by their order.
+    // The K of the label sets may differ, so columns are numbered.
     let most = figures.parts().map(|(_, part)| part.top_k.len()).max();
     for place in 1..=most.unwrap_or(0) {
         head.extend(["K", "P", "R", "F1"].map(|name| format!("{name} ({place})")));
@@ -86,7 +86,7 @@ fn one_part(set: LabelSet, part: &Evaluation) -> Vec<String> {
     row
 }
 
-/// Where the runs are rows of a sweep that differ in one number, the mAP over it.
+/// Adds the mAP over the setting in which the runs differ, if they are rows of a sweep over one number.
 pub fn sweep(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let Some((key, values)) = swept(&names) else {
@@ -116,11 +116,11 @@ pub fn sweep(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one key in which the folders of a sweep's rows differ, and its values; `None` where they differ in more, in none or
-/// in something that is no number.
+/// The only key in which the folder names of a sweep's rows differ, and its values; `None` if they differ in several keys, in
+/// none, or in a value that is not a number.
 fn swept(names: &[&str]) -> Option<(String, Vec<f64>)> {
     let settings = |name: &str| -> Option<Vec<(String, String)>> {
-        // A dash parts two settings, but may stand in a key or before a number too.
+        // A dash separates settings, but also occurs within keys and before negative numbers.
         let mut settings: Vec<(String, String)> = Vec::new();
         let mut key = String::new();
         for part in name.split('-') {
@@ -159,7 +159,7 @@ fn swept(names: &[&str]) -> Option<(String, Vec<f64>)> {
     ))
 }
 
-/// Loss, validation mAP and learning rate of every training, over its epochs.
+/// Adds the curves of loss, validation mAP and learning rate over the epochs of every training.
 pub fn curves(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     let series = |of: fn(&EpochRecord) -> Option<f64>| -> Vec<Series> {
         let all = runs

@@ -1,4 +1,4 @@
-//! What the first run's model does on single labels: precision, recall, calibration.
+//! Per-label results of the first run's model: average precision, precision-recall curves, calibration.
 
 use epsilon::calibration::Calibration;
 use epsilon::experiment::{LabelSet, Prepared, Scored, Standardised};
@@ -8,14 +8,14 @@ use super::charts::{self, Series};
 use super::page::{self, Page};
 use super::runs::Run;
 
-/// Labels of the lists of best and of worst ones.
+/// Length of the lists of the best and worst labels.
 const LISTED: usize = 15;
-/// Bins of a reliability curve.
+/// Number of bins of a reliability curve.
 const BINS: usize = 10;
-/// Points of a precision-recall curve.
+/// Number of points of a precision-recall curve.
 const POINTS: usize = 200;
 
-/// The labels by average precision: the best, the worst, and all of them.
+/// Adds the labels by average precision: the best, the worst, and all of them.
 pub fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
     page.section("Best and worst labels");
     let dataset = &prepared.dataset;
@@ -65,7 +65,7 @@ pub fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
     );
 }
 
-/// Precision over recall of all pairs of an image and a label.
+/// Adds precision-recall curves, pooled over all pairs of an image and a label.
 pub fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Result<()> {
     let count = scored.labels.len();
     let of = |from: usize, to: usize| -> Vec<(f64, f64)> {
@@ -108,7 +108,7 @@ pub fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Resu
     Ok(())
 }
 
-/// Whether what the model calls probable comes true as often.
+/// Adds reliability curves: observed frequency over predicted probability.
 pub fn reliability_curves(
     page: &mut Page,
     calibration: &Calibration,
@@ -161,7 +161,7 @@ pub fn reliability_curves(
     Ok(())
 }
 
-/// From which probability on labels are kept.
+/// The table of the thresholds above which labels are kept.
 fn thresholds(calibration: &Calibration) -> String {
     let threshold = |threshold: Option<f64>| match threshold {
         Some(threshold) => format!("{:.1}", 100.0 * threshold),

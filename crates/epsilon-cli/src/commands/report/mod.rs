@@ -1,4 +1,4 @@
-//! `epsilon report`: what came of one run or several, as one HTML file.
+//! `epsilon report`: the results of one or more runs as one HTML file.
 
 mod charts;
 mod figures;
@@ -20,22 +20,22 @@ use crate::{Outcome, console};
 use page::Page;
 use runs::Run;
 
-/// Write one HTML file, which needs no network, about trainings: figures, curves, labels, photographs.
+/// Write the results of runs to one self-contained HTML file: figures, training curves, labels, example photographs.
 ///
-/// A run is the folder that `epsilon train` made, or that of a row of `epsilon bench` or `epsilon sweep`. Curves of labels and the
+/// A run is a folder written by `epsilon train`, or a row's folder of `epsilon bench` or `epsilon sweep`. Per-label curves and
 /// photographs are those of the first run's first seed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The runs; the first is shown at length.
+    /// Run folders; the first is shown in detail.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The file [default: report.html in the first run's folder].
+    /// HTML file to write [default: report.html in the first run's folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Test photographs to show, 0 for none.
+    /// Number of test photographs to show; 0 for none.
     #[arg(long, default_value_t = 24, value_name = "N")]
     photos: usize,
-    /// The token store [default: the `tokens` folder of the run, or of a folder around it].
+    /// Token store [default: `tokens` in the run folder or one of its parents].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
 }

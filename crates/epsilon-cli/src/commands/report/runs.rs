@@ -1,4 +1,4 @@
-//! What finished trainings left in their folders.
+//! Reads the results of finished trainings from their folders.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use epsilon::training::EpochRecord;
 
 use crate::commands::mean_and_deviation;
 
-/// A run's trainings.
+/// A run: a recipe's trainings, one per seed.
 pub struct Run {
     pub name: String,
     pub folder: PathBuf,
@@ -59,7 +59,7 @@ impl Run {
 }
 
 impl Seed {
-    /// `None` for a training that is not finished.
+    /// Reads the training of a seed; `None` if it is not finished.
     fn read(folder: &Path, seed: u64) -> anyhow::Result<Option<Self>> {
         let folder = Layout(folder).seed(seed);
         let read = |name: &str| -> anyhow::Result<Option<serde_json::Value>> {

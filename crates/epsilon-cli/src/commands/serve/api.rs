@@ -1,4 +1,4 @@
-//! Routes and replies.
+//! Routes, handlers and replies of the HTTP API.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// A photograph of a reply.
+/// One photograph in a reply.
 #[derive(Serialize)]
 struct Ranking {
     name: String,
@@ -100,7 +100,7 @@ struct Explained {
 struct Map {
     #[serde(flatten)]
     map: LabelMap,
-    /// The photograph under the map, the address of a PNG.
+    /// The map over the photograph, as a data URL of a PNG.
     picture: String,
 }
 
@@ -148,7 +148,7 @@ impl State {
         };
         let labels = self.labels(asked.labels.as_deref()).await?;
         let single = asked.photos.len() == 1;
-        // All go into the queue at once. A set ends its tasks when it is dropped, as it is when the client goes away.
+        // All photographs are queued at once. Dropping the set, as when the client disconnects, cancels its tasks.
         let mut looks = JoinSet::new();
         for (place, photo) in asked.photos.into_iter().enumerate() {
             let (state, labels) = (self.clone(), labels.clone());
@@ -221,7 +221,7 @@ impl State {
         }))
     }
 
-    /// The photograph under a map, as the address of a PNG.
+    /// Draws a map over a photograph; returns a data URL of the PNG.
     fn picture(&self, photo: &RgbImage, map: &LabelMap) -> Result<String, ::image::ImageError> {
         let (width, height) = photo.dimensions();
         let heat = heat(map, &self.preprocess, width, height);

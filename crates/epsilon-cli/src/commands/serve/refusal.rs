@@ -1,4 +1,4 @@
-//! Requests that cannot be answered as they were meant: status, code and message.
+//! Error replies: status, code and message.
 
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::metrics::Refused;
 
-/// A request that is not answered as it was meant.
+/// An error reply.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     status: StatusCode,
@@ -25,12 +25,12 @@ impl Refusal {
         }
     }
 
-    /// For a request that is well formed but asks for something impossible.
+    /// For a well-formed request that cannot be processed (status 422).
     pub fn unusable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
-    /// Code and message, as they stand in a reply.
+    /// Code and message as JSON.
     pub fn json(&self) -> serde_json::Value {
         json!({"code": self.code, "message": self.message})
     }
@@ -56,7 +56,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// A failure of the server itself.
+/// An internal error of the server (status 500).
 pub fn failed(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(
         StatusCode::INTERNAL_SERVER_ERROR,

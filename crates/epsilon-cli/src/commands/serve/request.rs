@@ -1,4 +1,4 @@
-//! What a request asks for, read from a form or from a picture as it is.
+//! Parses requests: a multipart form, or a picture as the whole body.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Multipart, Query, Request};
@@ -9,35 +9,35 @@ use serde::Deserialize;
 
 use super::refusal::Refusal;
 
-/// Photographs of a request.
+/// Maximum number of photographs in a request.
 const PHOTOS: usize = 32;
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Asked {
     #[serde(skip)]
     pub photos: Vec<Photo>,
-    /// Words, between commas or line ends.
+    /// Labels, separated by commas or newlines.
     pub labels: Option<String>,
     pub top: Option<usize>,
-    /// The one word of an explanation.
+    /// The label to explain.
     pub label: Option<String>,
 }
 
-/// A photograph as it was sent.
+/// An encoded photograph.
 pub struct Photo {
     pub name: String,
     pub bytes: Bytes,
 }
 
 impl Asked {
-    /// Reads a form of several parts, or a picture as it is.
+    /// Reads a multipart form, or a picture as the whole body.
     pub async fn read(request: Request, max_body: usize) -> Result<Self, Refusal> {
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > max_body as u64) {
-            // Read to its end, so that its sender sees the answer; unless it is far too large.
+            // Unless it is far too large, the body is read to its end, so that the client receives the reply.
             let mut sent = request.into_body();
             while length.is_some_and(|length| length <= 4 * max_body as u64)
                 && let Some(Ok(_)) = sent.frame().await
@@ -86,7 +86,7 @@ impl Asked {
     }
 
     async fn form(request: Request, max_body: usize) -> Result<Self, Refusal> {
-        // All of the body is read first: a connection that is closed with something unread loses its answer.
+        // The whole body is read first: closing a connection with unread data would lose the reply.
         let (head, sent) = request.into_parts();
         let whole = Bytes::from_request(Request::from_parts(head.clone(), sent), &()).await;
         let whole = whole.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
@@ -127,7 +127,7 @@ impl Asked {
     }
 }
 
-/// A body that could not be read.
+/// The error for a body that could not be read.
 fn body(status: StatusCode, message: &str, max_body: usize) -> Refusal {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => {

@@ -1,4 +1,4 @@
-//! What all requests share: the model, the limits, and how many requests and photographs may be worked on at once.
+//! State shared by all requests: the model, the limits, and the semaphores that bound running and queued work.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,12 +21,12 @@ use super::words::Words;
 use crate::commands::keep::Keep;
 use crate::console;
 
-/// Bytes of a label.
+/// Maximum length of a label in bytes.
 const LONGEST: usize = 200;
-/// Longest side of the pictures that show maps.
+/// Longest side of the pictures that maps are drawn on, in pixels.
 const SIDE: u32 = 640;
 
-/// What all requests share.
+/// State shared by all requests.
 pub struct State {
     pub engine: Engine,
     pub words: Words,
@@ -35,13 +35,13 @@ pub struct State {
     pub preprocess: Preprocess,
     pub metrics: Metrics,
     pub token: Option<String>,
-    /// Where it listens, if on this machine alone.
+    /// The address it listens on, if that is a loopback address.
     pub loopback: Option<IpAddr>,
-    /// One for every request that may be worked on or wait.
+    /// One permit per running or queued request.
     pub requests: Arc<Semaphore>,
-    /// One for every photograph that may be decoded or wait for the engine.
+    /// One permit per photograph that is decoded or queued for the engine.
     pub photos: Arc<Semaphore>,
-    /// One for every picture that may be decoded at once.
+    /// One permit per concurrent decoder.
     pub decoders: Arc<Semaphore>,
     pub max_body: usize,
     pub max_pixels: u64,
@@ -49,7 +49,7 @@ pub struct State {
     pub timeout: Duration,
 }
 
-/// What the server tells of its model.
+/// The description of the model at `/v1/labels`.
 #[derive(Debug, Clone, Serialize)]
 pub struct About {
     pub method: &'static str,
@@ -66,7 +66,7 @@ struct Label {
 }
 
 impl About {
-    /// What there is to tell of a model.
+    /// The description of a model.
     pub fn of(model: &Model) -> Self {
         let labels = model.own_labels();
         let names = labels.names().iter().enumerate();
@@ -85,14 +85,14 @@ impl About {
     }
 }
 
-/// A request's place among those that may be worked on.
+/// The permit of a running request.
 pub struct Begun<'a> {
     metrics: &'a Metrics,
     _place: OwnedSemaphorePermit,
 }
 
 impl Begun<'_> {
-    /// Does the work, or refuses it where it takes longer.
+    /// Runs the work, or refuses it after the time limit.
     pub async fn within<T>(
         &self,
         timeout: Duration,
@@ -114,7 +114,7 @@ impl Drop for Begun<'_> {
 }
 
 impl State {
-    /// Takes a place, before the body is read: what waits is bounded.
+    /// Acquires a permit, before the body is read, so that queued work is bounded.
     pub fn begin(&self) -> Result<Begun<'_>, Refusal> {
         let place = self.requests.clone().try_acquire_owned();
         let full = |_| {
@@ -129,7 +129,7 @@ impl State {
         })
     }
 
-    /// Reads a request, in a third of its time.
+    /// Parses a request, within a third of the time limit.
     pub async fn read(&self, request: Request) -> Result<Asked, Refusal> {
         let read = Asked::read(request, self.max_body);
         let slow = |_| {
@@ -141,14 +141,14 @@ impl State {
             .map_err(slow)?
     }
 
-    /// The vectors of the words that are asked for, or of the model's own labels.
+    /// The vectors of the requested labels, or of the model's own.
     pub async fn labels(
         self: &Arc<Self>,
         words: Option<&str>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
         let words = words.unwrap_or_default().split([',', '\n']).map(str::trim);
         let words = words.filter(|word| !word.is_empty());
-        // One more than it takes is enough to see that there are too many.
+        // One more than allowed is enough to detect too many.
         let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
         match words.len() {
             0 => Ok(self.words.own().clone()),
@@ -160,7 +160,7 @@ impl State {
         }
     }
 
-    /// The vectors of these words.
+    /// The vectors of these labels.
     pub async fn vectors(
         self: &Arc<Self>,
         words: Vec<String>,
@@ -176,14 +176,15 @@ impl State {
         Ok(Arc::new(found))
     }
 
-    /// What the model sees in a photograph; the photograph comes back, small enough to draw on, where maps are wanted.
+    /// Decodes a photograph and ranks the labels for it. With `maps`, also returns the maps and a small version of the photograph
+    /// to draw them on.
     pub async fn look(
         self: &Arc<Self>,
         photo: &Photo,
         labels: Arc<LabelVectors>,
         maps: bool,
     ) -> Result<(RgbImage, Seen), Refusal> {
-        // Held until it is answered, or thrown away unanswered: what waits for the engine is bounded, whoever goes away.
+        // Held until the engine has replied or dropped the work, so that its queue stays bounded if clients disconnect.
         let waits = self.photos.clone().acquire_owned().await.map_err(failed)?;
         let place = self
             .decoders
@@ -209,7 +210,7 @@ impl State {
             };
             Ok::<_, String>((shown, pixels))
         });
-        // A panic in a decoder costs its photograph, not the server.
+        // A panic in a decoder fails its photograph, not the server.
         let broken = |_| Refusal::unusable("photo", format!("{}: the decoder failed", photo.name));
         let decoded = decoded.await.map_err(broken)?;
         let (shown, pixels) = decoded.map_err(|reason| Refusal::unusable("photo", reason))?;
