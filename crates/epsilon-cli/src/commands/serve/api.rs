@@ -12,8 +12,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use epsilon::explain::{heat, overlay};
 use epsilon::image::{self, Limits, Preprocess, RgbImage};
 use epsilon::labels::LabelVectors;
@@ -420,7 +419,7 @@ impl State {
         overlay(photo, &heat).write_to(&mut bytes, ::image::ImageFormat::Png)?;
         Ok(format!(
             "data:image/png;base64,{}",
-            STANDARD.encode(bytes.into_inner())
+            BASE64.encode(bytes.get_ref())
         ))
     }
 

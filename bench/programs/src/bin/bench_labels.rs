@@ -4,21 +4,16 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-#[path = "common/step.rs"]
-#[allow(dead_code)] // the step itself is Epsilon's
-mod step;
-
 use std::time::Instant;
 
 use burn::tensor::Device;
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::methods::{Dims, Fit, Kind, Precision, TrainedLabels};
 use epsilon::parameters::Weights;
 use epsilon::training::{Optimiser, OptimiserSettings, part};
+use epsilon_bench::step::Labels;
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use step::Labels;
 
 const NAMES: &[&str] = &["method", "batch", "tokens", "dim", "labels", "label-dim"];
 
