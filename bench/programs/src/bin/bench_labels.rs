@@ -7,9 +7,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use epsilon::methods::{Dims, Fit, Kind, Precision, TrainedLabels};
+use epsilon::batch::{Dims, TrainingPrecision};
+use epsilon::methods::{Fitting, Kind, TrainedLabels};
+use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
-use epsilon::training::{Optimiser, OptimiserSettings, part};
+use epsilon::training::part;
 use epsilon_bench::step::Labels;
 use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use rand::SeedableRng;
@@ -21,7 +23,7 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::read(NAMES)?;
     let written: String = arguments.get("method", r#"{"kind":"bilinear-attention"}"#.into())?;
     let kind: Kind = serde_json::from_str(&written)?;
-    let Fit::Gradient(method) = kind.fit() else {
+    let Fitting::Gradient(method) = kind.fitting() else {
         return Err(format!("{written}: is solved in one go").into());
     };
     let dims = Dims {
@@ -36,7 +38,12 @@ fn main() -> Outcome<()> {
     let device = Device::flex();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut weights = Weights::draw(method.specs(&dims)?, &mut rng, &device);
-    let labels = Labels::draw(dims.labels, dims.label_width, Precision::F32, &mut rng)?;
+    let labels = Labels::draw(
+        dims.labels,
+        dims.label_width,
+        TrainingPrecision::F32,
+        &mut rng,
+    )?;
     let whole = labels.batch(batch, &dims, &mut rng);
     let known = TrainedLabels {
         vectors: &whole.label_vectors_host,
