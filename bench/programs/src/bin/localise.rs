@@ -1,7 +1,7 @@
 //! How much of a method's map of a label lies inside the object: drawn scenes, whose objects' pixels are known, against the
 //! share of the picture that the object takes.
 //!
-//! cargo run --release --workspace --example localise [TRAINING PICTURES] [TEST PICTURES]
+//! cargo run --release -p epsilon-bench --bin localise [TRAINING PICTURES] [TEST PICTURES]
 //!
 //! A map that looked nowhere in particular would have as much inside as the object's area.
 

@@ -4,13 +4,11 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::semantic_index::{Index, IndexInfo, IndexWriter};
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use memmap2::Mmap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

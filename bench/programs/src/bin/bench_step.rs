@@ -5,14 +5,10 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-#[path = "common/step.rs"]
-mod step;
-
 use std::io::BufRead;
 
-use common::{Arguments, Outcome, peak_rss_mb};
-use step::{NAMES, Step};
+use epsilon_bench::step::{NAMES, Step};
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 
 /// Makes `steps` timed steps and prints their line.
 fn report(step: &mut Step, steps: usize) -> Outcome<()> {

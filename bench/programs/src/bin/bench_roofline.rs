@@ -7,18 +7,14 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-#[path = "common/step.rs"]
-mod step;
-
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::methods::epsilon::{fuser, gpa};
 use epsilon::profile::{self, Part};
+use epsilon_bench::step::Step;
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use rayon::prelude::*;
-use step::Step;
 
 const COUNTED: [(&str, Part); 5] = [
     ("split", Part::Split),
@@ -129,7 +125,7 @@ fn limits() -> [f64; 2] {
 }
 
 fn main() -> Outcome<()> {
-    let arguments = Arguments::read(step::NAMES)?;
+    let arguments = Arguments::read(epsilon_bench::step::NAMES)?;
     let (threads, steps) = (arguments.get("threads", 2)?, arguments.get("steps", 5)?);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)

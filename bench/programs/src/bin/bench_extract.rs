@@ -6,17 +6,15 @@
 //! writes `check-PRECISION.safetensors` there, for the first images: `pixels` (decoded, resized, normalised) and
 //! `tokens` (through a store in single precision). `rate` prints `gflops`, of f32 products of the `gemm` crate.
 
-mod common;
-
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::Device;
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::backbone::{Backbone, Options, Precision};
 use epsilon::image::{self, Limits};
 use epsilon::tokens::{ExtractOptions, TokenStore, TokenType, extract};
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 

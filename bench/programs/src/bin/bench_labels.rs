@@ -4,23 +4,18 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-#[path = "common/step.rs"]
-#[allow(dead_code)] // the step itself is Epsilon's
-mod step;
-
 use std::time::Instant;
 
 use burn::tensor::Device;
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::batch::{Dims, TrainingPrecision};
 use epsilon::methods::{Fitting, Kind, TrainedLabels};
 use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
 use epsilon::training::part;
+use epsilon_bench::step::Labels;
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use step::Labels;
 
 const NAMES: &[&str] = &["method", "batch", "tokens", "dim", "labels", "label-dim"];
 

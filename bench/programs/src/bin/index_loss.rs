@@ -1,23 +1,21 @@
 //! What the index's bytes lose against the vectors themselves: the mAP of a model's test images under its protocol, and the
 //! share of the 50 best photographs of every label that stay among them. Prints one line of JSON.
 //!
-//!     cargo run --release --workspace --example index_loss -- --model runs/X/seed-1/model.safetensors --store runs/X/tokens
+//!     cargo run --release -p epsilon-bench --bin index_loss -- --model runs/X/seed-1/model.safetensors --store runs/X/tokens
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::dataset::Split;
 use epsilon::experiment;
 use epsilon::model::{Model, Ranker};
 use epsilon::recipe::Recipe;
 use epsilon::semantic_index::{Index, IndexInfo, IndexWriter};
 use epsilon::tokens::TokenStore;
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate, standardise};
 
 const TOP: usize = 50;

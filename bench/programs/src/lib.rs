@@ -1,4 +1,6 @@
-//! What the two bench programs share: their arguments, and the memory they took.
+//! What the bench programs share: their arguments, the memory they took, and a training step on random tokens.
+
+pub mod step;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -10,13 +10,10 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-mod common;
-
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::batch::TrainingPrecision;
 use epsilon::dataset::SparseLabels;
 use epsilon::experiment::{self, Prepared, Training};
@@ -24,6 +21,7 @@ use epsilon::profile;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 use epsilon::training::Event;
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 
 fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> Outcome<()> {
     let device = Device::flex();

@@ -3,15 +3,13 @@
 //! FOLDER [--threads 2]` extracts the first N of them and prints one line of JSON: `images`, `seconds`, `peak_rss_mb`,
 //! and `rates`, the images a second of each tenth of the run.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::{Arguments, Outcome, peak_rss_mb};
 use epsilon::backbone;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
 use epsilon::tokens::{ExtractOptions, extract};
+use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 
 fn draw(folder: &Path, images: usize) -> Outcome<()> {
     let scenes = Scenes::new(SceneOptions::default())?;

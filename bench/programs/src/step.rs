@@ -15,7 +15,7 @@ use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::common::{Arguments, Outcome};
+use crate::{Arguments, Outcome};
 
 /// The arguments that say what to time and how.
 pub const NAMES: &[&str] = &[
@@ -38,14 +38,19 @@ const MAX_POSITIVES: usize = 6;
 
 /// One model, one batch of frozen tokens, one optimiser.
 pub struct Step {
+    /// The model's layers.
     pub method: Epsilon,
     settings: TrainingSettings,
+    /// Its weights.
     pub weights: Weights,
+    /// Its optimiser's state.
     pub optimiser: Optimiser,
+    /// The batch, in the parts that a step takes one after another.
     pub parts: Vec<Batch>,
 }
 
 impl Step {
+    /// Draws all that `arguments` ([`NAMES`]) ask for.
     pub fn new(arguments: &Arguments) -> Outcome<Self> {
         let dims = Dims {
             tokens: arguments.get("tokens", 196)?,
@@ -118,6 +123,7 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// `count` vectors of `dim` values and length one.
     pub fn draw(
         count: usize,
         dim: usize,

@@ -1,7 +1,7 @@
 //! What `bench/prepare.py` times: reads a data set of text files into its index, reads the index, or resolves labels in a
 //! vector file. `trees` writes official-looking files of full scale. Prints one line of JSON: seconds and peak memory.
 
-#[path = "../../epsilon-data/src/dataset/trees.rs"]
+#[path = "../../../../crates/epsilon-data/src/dataset/trees.rs"]
 #[allow(dead_code)]
 mod trees;
 
