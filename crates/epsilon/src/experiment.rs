@@ -20,7 +20,9 @@ use crate::methods::{Fitting, MethodError, Vocabulary, Whole};
 use crate::model::{self, Card, Model, ModelError, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
-use crate::training::{Event, Example, Examples, RunFolder, Trainer, TrainingError};
+use crate::training::{
+    Event, Example, Examples, RunFolder, Trainer, TrainingError, TrainingSettings,
+};
 use epsilon_data::dataset::{Dataset, DatasetError, Split, Summary};
 use epsilon_data::labels::{LabelError, LabelVectors, Resolution, resolve_words};
 use epsilon_vision::backbone::{Backbone, BackboneError, BackboneInfo};
@@ -259,37 +261,48 @@ impl Training<'_> {
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
+        let dataset = &self.prepared.dataset;
+        let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+        let unseen = self.prepared.vectors.select(&unseen).unit();
+        let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let mut trainer = Trainer {
+            settings: &self.recipe.training,
+            seed: self.seed,
+            examples: &examples,
+            device: self.device,
+            folder: self.folder,
+            resume: self.resume,
+            identity: self.identity(&examples),
+            validate: None,
+        };
         let weights = match self.recipe.method.fitting() {
             Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
                 }
-                let dataset = &self.prepared.dataset;
-                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
                 let whole = Whole {
                     global: &global,
                     targets: &targets,
                     labels: examples.vectors(),
-                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    unseen: &unseen,
                     seed: self.seed,
                 };
                 method.solve(&dims, &whole, self.device)?
             }
-            Fitting::Gradient(method) => {
-                let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
-                let trainer = Trainer {
-                    method,
-                    settings: &self.recipe.training,
-                    seed: self.seed,
-                    examples: &examples,
-                    device: self.device,
-                    folder: self.folder,
-                    resume: self.resume,
-                    identity: self.identity(&examples),
-                    validate: (!validation.is_empty()).then_some(&validate),
+            Fitting::Staged(method) => {
+                let settings = TrainingSettings {
+                    checkpoint_steps: self.recipe.training.checkpoint_steps,
+                    ..TrainingSettings::default()
                 };
-                trainer.run(observe)?
+                trainer.settings = &settings;
+                trainer.run_stages(method, &unseen, observe)?
+            }
+            Fitting::Gradient(method) => {
+                if !validation.is_empty() {
+                    trainer.validate = Some(&validate);
+                }
+                trainer.run(method, observe)?
             }
         };
         Ok(self.model(dims, weights))
