@@ -8,7 +8,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use epsilon_data::labels::LabelVectors;
-use epsilon_vision::tokens::TokenStore;
 
 /// Sizes a method is built for.
 ///
@@ -206,19 +205,4 @@ impl LabelsOn {
             draws: Draws::default(),
         }
     }
-}
-
-/// Tokens and global vectors of some rows of a store.
-pub(crate) fn read(store: &TokenStore, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let (size, width) = (store.tokens_per_image() * store.dim(), store.global_dim());
-    let mut tokens = vec![0.0; rows.len() * size];
-    let mut global = vec![0.0; rows.len() * width];
-    let out = tokens
-        .chunks_exact_mut(size)
-        .zip(global.chunks_exact_mut(width));
-    for (&row, (tokens, global)) in rows.iter().zip(out) {
-        store.read_tokens(row, tokens);
-        store.read_global(row, global);
-    }
-    (tokens, global)
 }

@@ -11,7 +11,7 @@ use burn::tensor::Device;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Dims, LabelsOn, Targets, read};
+use crate::batch::{Dims, LabelsOn, Targets};
 use crate::calibration::{Calibration, Judge};
 use crate::fused::scores::best_match;
 use crate::methods::{Kind, LabelMap, MethodError, Vocabulary};
@@ -471,7 +471,7 @@ impl<'a> Ranker<'a> {
     pub fn rank_rows(&self, store: &TokenStore, rows: &[usize]) -> Vec<Vec<Ranked>> {
         let parts = rows.chunks(SCORE_BATCH);
         let ranked = parts.map(|part| {
-            let (tokens, global) = read(store, part);
+            let (tokens, global) = store.read_rows(part);
             self.rank(part.len(), tokens, global)
         });
         ranked.flatten().collect()
@@ -584,7 +584,7 @@ impl<'a> Scorer<'a> {
     ) -> Vec<f32> {
         let mut scores = Vec::with_capacity(rows.len() * self.count);
         for part in rows.chunks(SCORE_BATCH) {
-            let (tokens, global) = read(store, part);
+            let (tokens, global) = store.read_rows(part);
             scores.extend(self.score(part.len(), tokens, global));
             progress(scores.len() / self.count.max(1));
         }

@@ -243,6 +243,38 @@ impl Optimiser {
     }
 }
 
+/// Weights under training, and the state of their optimiser.
+pub struct Learner {
+    /// What tells it from the others of a training in a checkpoint; empty where it is the only one.
+    pub name: &'static str,
+    /// The weights.
+    pub weights: Weights,
+    /// Their optimiser.
+    pub optimiser: Optimiser,
+}
+
+impl Learner {
+    /// Weights before the first step.
+    pub fn new(name: &'static str, weights: Weights, settings: OptimiserSettings) -> Self {
+        Self {
+            name,
+            optimiser: Optimiser::new(settings, &weights),
+            weights,
+        }
+    }
+
+    /// One step down a loss at this learning rate; returns the loss before it.
+    pub fn step(&mut self, rate: f64, loss: impl FnOnce(&Weights) -> Tensor<1>) -> f64 {
+        let tracked = self.weights.tracked();
+        let loss = loss(&tracked);
+        let value: f32 = loss.clone().inner().into_scalar();
+        let gradients = tracked.gradients(&mut loss.backward());
+        drop(tracked);
+        self.optimiser.step(&mut self.weights, gradients, rate);
+        f64::from(value)
+    }
+}
+
 fn adam(
     settings: AdamSettings,
     steps: u64,

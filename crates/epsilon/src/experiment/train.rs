@@ -15,7 +15,9 @@ use crate::methods::{Fitting, Whole};
 use crate::model::{Card, Model, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
-use crate::training::{Event, Example, Examples, RunFolder, Trainer, TrainingError};
+use crate::training::{
+    Event, Example, Examples, RunFolder, Trainer, TrainingError, TrainingSettings,
+};
 
 /// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
 const VALIDATION_SEED: u64 = 0x5EED;
@@ -49,37 +51,50 @@ impl Training<'_> {
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
+        let unseen = || {
+            let dataset = &self.prepared.dataset;
+            let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+            self.prepared.vectors.select(&unseen).unit()
+        };
+        let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let mut trainer = Trainer {
+            settings: &self.recipe.training,
+            seed: self.seed,
+            examples: &examples,
+            device: self.device,
+            folder: self.folder,
+            resume: self.resume,
+            identity: self.identity(&examples),
+            validate: None,
+        };
         let weights = match self.recipe.method.fitting() {
             Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
                 }
-                let dataset = &self.prepared.dataset;
-                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
                 let whole = Whole {
                     global: &global,
                     targets: &targets,
                     labels: examples.vectors(),
-                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    unseen: &unseen(),
                     seed: self.seed,
                 };
                 method.solve(&dims, &whole, self.device)?
             }
-            Fitting::Gradient(method) => {
-                let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
-                let trainer = Trainer {
-                    method,
-                    settings: &self.recipe.training,
-                    seed: self.seed,
-                    examples: &examples,
-                    device: self.device,
-                    folder: self.folder,
-                    resume: self.resume,
-                    identity: self.identity(&examples),
-                    validate: (!validation.is_empty()).then_some(&validate),
+            Fitting::Staged(method) => {
+                let settings = TrainingSettings {
+                    checkpoint_steps: self.recipe.training.checkpoint_steps,
+                    ..TrainingSettings::default()
                 };
-                trainer.run(observe)?
+                trainer.settings = &settings;
+                trainer.run_stages(method, &unseen(), observe)?
+            }
+            Fitting::Gradient(method) => {
+                if !validation.is_empty() {
+                    trainer.validate = Some(&validate);
+                }
+                trainer.run(method, observe)?
             }
         };
         Ok(self.model(dims, weights))

@@ -127,10 +127,10 @@ mod tests {
     /// Three groups on a line, of which a poor start would part one and join two.
     #[test]
     fn three_clusters_of_unequal_size_by_hand() {
-        let mut points = vec![[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [3.0, 0.0]];
-        points.extend([[40.0, 0.0], [42.0, 0.0], [50.0, 0.0]]);
+        let mut points = vec![[0.0, 1.0], [1.0, 1.0], [2.0, 1.0], [3.0, 1.0]];
+        points.extend([[40.0, 1.0], [42.0, 1.0], [50.0, 1.0]]);
         let found = centres(&labels(&points), 3);
-        assert_eq!(sorted(&found), [[1.5, 0.0], [41.0, 0.0], [50.0, 0.0]]);
+        assert_eq!(sorted(&found), [[1.5, 1.0], [41.0, 1.0], [50.0, 1.0]]);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub use input::Input;
 
 use crate::batch::{Batch, Dims, Targets};
 use crate::loss::{self, Negatives, ScoreLoss};
+use crate::optimiser::Learner;
 use crate::parameters::{Spec, WeightError, Weights};
 use epsilon_data::labels::LabelVectors;
 
@@ -56,16 +57,6 @@ pub enum MethodError {
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
-    /// A loss of a method's own training that is not a number any more.
-    #[error("the {what}'s loss became {value} in epoch {epoch}: lower `learning-rate` in [method]")]
-    Diverged {
-        /// Whose loss.
-        what: &'static str,
-        /// The loss.
-        value: f64,
-        /// Epoch, from 1.
-        epoch: usize,
-    },
 }
 
 /// Which labels a method can score.
@@ -223,7 +214,7 @@ pub trait GradientMethod: Method {
     fn live_values(&self, dims: &Dims) -> usize;
 }
 
-/// All training images at once, for a method that is solved in one go.
+/// All training images at once, for a method that does not take them by mini-batches of the training.
 pub struct Whole<'a> {
     /// Global vectors, row-major `[images, Dims::global_width()]`.
     pub global: &'a [f32],
@@ -251,10 +242,55 @@ pub trait SolvedMethod: Method {
     ) -> Result<Weights, MethodError>;
 }
 
-/// The two ways a method comes to its weights.
+/// A method that trains several networks in turn, by steps of its own.
+pub trait StagedMethod: Method {
+    /// The training before its first step.
+    ///
+    /// # Errors
+    /// As [`Method::specs`].
+    fn stages<'a>(
+        &'a self,
+        dims: &Dims,
+        whole: &'a Whole<'a>,
+        device: &Device,
+    ) -> Result<Box<dyn Stages + 'a>, MethodError>;
+}
+
+/// The training of a [`StagedMethod`]. What a step does follows from its place, the seed and the learners, so that a training
+/// that is resumed goes on as an unbroken one.
+pub trait Stages {
+    /// Steps of every epoch, all stages one after the other.
+    fn steps(&self) -> Vec<usize>;
+
+    /// The learners before the first step.
+    fn learners(&self) -> Vec<Learner>;
+
+    /// A step of an epoch, both counted from 0.
+    fn step(&mut self, learners: &mut [Learner], epoch: usize, step: usize) -> Staged;
+
+    /// The method's weights from the learners after the last step.
+    ///
+    /// # Errors
+    /// [`MethodError::Weights`].
+    fn weights(&self, learners: &[Learner]) -> Result<Weights, MethodError>;
+}
+
+/// What a step of a [`StagedMethod`] reports.
+pub struct Staged {
+    /// Images of the step.
+    pub images: usize,
+    /// Their mean loss before it.
+    pub loss: f64,
+    /// Its learning rate.
+    pub learning_rate: f64,
+}
+
+/// The three ways a method comes to its weights.
 pub enum Fitting<'a> {
     /// By gradient descent.
     Gradient(&'a dyn GradientMethod),
+    /// By steps of its own over several networks.
+    Staged(&'a dyn StagedMethod),
     /// In one go.
     Solved(&'a dyn SolvedMethod),
 }
@@ -331,7 +367,7 @@ methods! {
     "biam" => biam::Biam, Gradient;
     "clip-zero-shot" => clip_zero_shot::ClipZeroShot, Solved;
     "clip-projection" => clip_projection::ClipProjection, Gradient;
-    "gen-mlzsl" => gen_mlzsl::GenMlzsl, Solved;
+    "gen-mlzsl" => gen_mlzsl::GenMlzsl, Staged;
     "logistic" => logistic::Logistic, Gradient;
     "warp" => warp::Warp, Gradient;
     "wsabie" => wsabie::Wsabie, Gradient;

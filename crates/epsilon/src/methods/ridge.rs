@@ -180,7 +180,7 @@ mod tests {
         assert!((weight[0] - 0.25).abs() < 1e-6, "{weight:?}");
         assert!((bias[0] + 1.0).abs() < 1e-6, "{bias:?}");
     }
-    /// Both channels say the same, so that without a penalty their weights are not determined.
+    /// The second channel is constant, so that without a penalty its weight is not determined.
     #[test]
     fn degenerate_features_are_an_error() {
         let dims = Dims {
@@ -194,7 +194,7 @@ mod tests {
         let names = vec!["left".to_string(), "right".to_string()];
         let labels = LabelVectors::new(names, 1, vec![-1.0, 1.0]).unwrap();
         let whole = Whole {
-            global: &[2.0, 2.0, 6.0, 6.0],
+            global: &[2.0, 5.0, 6.0, 5.0],
             targets: &Targets::new(vec![1, -1, -1, 1], 2),
             labels: &labels,
             unseen: &labels,

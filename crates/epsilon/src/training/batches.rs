@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::batch::{Batch, Dims, LabelsOn, Targets, read};
+use crate::batch::{Batch, Dims, LabelsOn, Targets};
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenStore;
@@ -109,7 +109,7 @@ impl<'a> Examples<'a> {
 
     fn load(&self, items: &[Example]) -> HostBatch {
         let rows: Vec<usize> = items.iter().map(|item| item.store_row).collect();
-        let (tokens, global) = read(self.store, &rows);
+        let (tokens, global) = self.store.read_rows(&rows);
         HostBatch {
             images: items.len(),
             tokens,

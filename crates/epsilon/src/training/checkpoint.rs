@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::TrainingError;
 use super::schedule::Plateaus;
 use crate::device;
-use crate::optimiser::Optimiser;
+use crate::optimiser::Learner;
 use crate::parameters::{Spec, Weights};
 
 const STATE: &str = "epsilon.checkpoint";
@@ -22,8 +22,11 @@ pub(super) struct State {
     pub epoch: usize,
     /// Steps finished in the next epoch.
     pub step: usize,
-    /// The optimiser's steps.
+    /// The steps of the first learner's optimiser.
     pub optimiser_steps: u64,
+    /// Those of the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_optimiser_steps: Vec<u64>,
     /// Sums over the steps of the unfinished epoch.
     pub sums: super::fit::Sums,
     /// How often the loss stood still.
@@ -34,10 +37,18 @@ pub(super) struct State {
     pub identity: serde_json::Value,
 }
 
+impl State {
+    /// Steps finished in all, of epochs with so many each.
+    pub fn done(&self, epochs: &[usize]) -> usize {
+        let whole = epochs.iter().take(self.epoch).sum::<usize>();
+        whole + self.step
+    }
+}
+
 /// All that a training changes as it goes.
 pub(super) struct Course {
-    pub weights: Weights,
-    pub optimiser: Optimiser,
+    /// At least one; the first is the model of a training by gradient descent.
+    pub learners: Vec<Learner>,
     pub state: State,
     /// The weights of [`State::best`].
     pub best: Option<Weights>,
@@ -48,7 +59,7 @@ pub(super) struct Course {
 impl Course {
     /// What would be the model now: the average of the weights, or they themselves.
     pub fn current(&self) -> &Weights {
-        self.average.as_ref().unwrap_or(&self.weights)
+        self.average.as_ref().unwrap_or(&self.learners[0].weights)
     }
 
     /// Writes the checkpoint, whole or not at all.
@@ -58,11 +69,15 @@ impl Course {
             all.map(|(spec, values)| (format!("{prefix}.{}", spec.name), spec.shape, values))
                 .collect()
         };
-        let mut tensors = named("weight", &self.weights);
-        for ((spec, _), slots) in self.weights.trained().zip(&self.optimiser.slots) {
-            for (slot, values) in slots.iter().enumerate() {
-                let name = format!("slot{slot}.{}", spec.name);
-                tensors.push((name, spec.shape.clone(), device::host(values)));
+        let mut tensors = Vec::new();
+        for learner in &self.learners {
+            tensors.extend(named(&prefix("weight", learner), &learner.weights));
+            for ((spec, _), slots) in learner.weights.trained().zip(&learner.optimiser.slots) {
+                for (slot, values) in slots.iter().enumerate() {
+                    let slot = prefix(&format!("slot{slot}"), learner);
+                    let name = format!("{slot}.{}", spec.name);
+                    tensors.push((name, spec.shape.clone(), device::host(values)));
+                }
             }
         }
         if let Some(best) = &self.best {
@@ -93,7 +108,6 @@ impl Course {
             });
         }
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
-        let specs = self.weights.specs().to_vec();
         let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
             let values = specs.iter().map(|spec| {
                 let values = epsilon_data::formats::safetensors::f32_values(
@@ -106,20 +120,24 @@ impl Course {
             let values = values.map_err(|e| failed(path, e))?;
             Weights::from_values(specs, values, place).map_err(|e| failed(path, e))
         };
-        let trained: Vec<Spec> = self
-            .weights
-            .trained()
-            .map(|(spec, _)| spec.clone())
-            .collect();
-        let slots = self.optimiser.slots.first().map_or(0, Vec::len);
-        let mut kept: Vec<Vec<Tensor<1>>> = vec![Vec::new(); trained.len()];
-        for slot in 0..slots {
-            let values = read(&format!("slot{slot}"), trained.clone())?;
-            for (slots, value) in kept.iter_mut().zip(values.values()) {
-                slots.push(value.clone());
+        let steps = std::iter::once(&state.optimiser_steps).chain(&state.more_optimiser_steps);
+        for (learner, &steps) in self.learners.iter_mut().zip(steps) {
+            let trained = learner.weights.trained().map(|(spec, _)| spec.clone());
+            let trained: Vec<Spec> = trained.collect();
+            let slots = learner.optimiser.slots.first().map_or(0, Vec::len);
+            let mut kept: Vec<Vec<Tensor<1>>> = vec![Vec::new(); trained.len()];
+            for slot in 0..slots {
+                let values = read(&prefix(&format!("slot{slot}"), learner), trained.clone())?;
+                for (slots, value) in kept.iter_mut().zip(values.values()) {
+                    slots.push(value.clone());
+                }
             }
+            let specs = learner.weights.specs().to_vec();
+            learner.weights = read(&prefix("weight", learner), specs)?;
+            learner.optimiser.slots = kept;
+            learner.optimiser.steps = steps;
         }
-        self.weights = read("weight", specs.clone())?;
+        let specs = self.learners[0].weights.specs().to_vec();
         self.best = match state.best {
             Some(_) => Some(read("best", specs.clone())?),
             None => None,
@@ -127,10 +145,16 @@ impl Course {
         if self.average.is_some() {
             self.average = Some(read("average", specs)?);
         }
-        self.optimiser.slots = kept;
-        self.optimiser.steps = state.optimiser_steps;
         self.state = state;
         Ok(true)
+    }
+}
+
+/// What the names of a learner's tensors begin with.
+fn prefix(kind: &str, learner: &Learner) -> String {
+    match learner.name {
+        "" => kind.to_string(),
+        name => format!("{kind}.{name}"),
     }
 }
 

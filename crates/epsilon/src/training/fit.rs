@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -14,10 +15,11 @@ use super::checkpoint::{Course, State};
 use super::{Examples, Progress, TrainingError, TrainingSettings};
 use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
-use crate::methods::{GradientMethod, TrainedLabels};
-use crate::optimiser::{self, Optimiser};
+use crate::methods::{GradientMethod, StagedMethod, Stages, TrainedLabels, Whole};
+use crate::optimiser::{self, Learner, Optimiser};
 use crate::parameters::Weights;
 use epsilon_data::files;
+use epsilon_data::labels::LabelVectors;
 use epsilon_kernels::vector;
 
 /// Values kept for the backward pass at once: a step works through its batch in parts below this. The parts' gradients
@@ -165,10 +167,8 @@ impl Sums {
     }
 }
 
-/// Everything a training is given.
+/// Everything a training is given but the method.
 pub struct Trainer<'a> {
-    /// The method.
-    pub method: &'a dyn GradientMethod,
     /// How to train.
     pub settings: &'a TrainingSettings,
     /// Seed of the weights' first values and of the order of images.
@@ -187,52 +187,124 @@ pub struct Trainer<'a> {
     pub validate: Option<&'a dyn Fn(&Weights) -> f64>,
 }
 
+/// What the loop drives: the steps of a kind of method.
+trait Steps {
+    /// Takes the next step, the one at which `state` stands.
+    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step;
+}
+
+/// A step that was taken.
+struct Step {
+    sums: Sums,
+    learning_rate: f64,
+    /// Seconds spent waiting for its tokens.
+    waiting: f64,
+}
+
 impl Trainer<'_> {
-    /// Trains to the last epoch and returns its weights. The same inputs, machine and number of threads give the same
-    /// weights bit for bit, stopped and resumed or not.
+    /// Trains a method by gradient descent to the last epoch and returns its weights. The same inputs, machine and number of
+    /// threads give the same weights bit for bit, stopped and resumed or not.
     ///
     /// # Errors
     /// Any [`TrainingError`].
-    pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Weights, TrainingError> {
+    pub fn run(
+        &self,
+        method: &dyn GradientMethod,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Weights, TrainingError> {
         self.settings.check()?;
         if self.examples.items().is_empty() {
             return Err(TrainingError::NoImages);
         }
         let dims = self.examples.dims();
         self.settings.check_device(self.device)?;
-        if self.settings.precision == TrainingPrecision::Bf16 && !self.method.trains_in_bf16(&dims)
-        {
+        if self.settings.precision == TrainingPrecision::Bf16 && !method.trains_in_bf16(&dims) {
             let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
             return Err(TrainingError::Setting(what.into()));
         }
-        let weights = self.first_weights(&dims)?;
+        let weights = self.first_weights(method, &dims)?;
+        let average = self.settings.average.map(|_| weights.clone());
+        let learners = vec![Learner::new("", weights, self.settings.optimiser)];
+        let count = self.examples.items().len().div_ceil(self.settings.batch);
+        let epochs = vec![count; self.settings.epochs];
+        let course = std::thread::scope(|scope| {
+            let mut steps = GradientSteps {
+                trainer: self,
+                method,
+                part: part(method, &dims, self.settings.batch),
+                dims,
+                labels: LabelsOn::new(self.examples.vectors().clone(), self.device),
+                count,
+                scope,
+                batches: None,
+            };
+            self.drive(&mut steps, learners, average, &epochs, observe)
+        })?;
+        let last = course.current().clone();
+        Ok(course.best.unwrap_or(last))
+    }
+
+    /// Trains a method by steps of its own and returns its weights, with the same promise as [`Trainer::run`]. Of the settings only
+    /// those of checkpoints matter.
+    ///
+    /// # Errors
+    /// Any [`TrainingError`].
+    pub fn run_stages(
+        &self,
+        method: &dyn StagedMethod,
+        unseen: &LabelVectors,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Weights, TrainingError> {
+        self.settings.check()?;
+        if self.examples.items().is_empty() {
+            return Err(TrainingError::NoImages);
+        }
+        let (targets, global) = self.examples.whole();
+        let whole = Whole {
+            global: &global,
+            targets: &targets,
+            labels: self.examples.vectors(),
+            unseen,
+            seed: self.seed,
+        };
+        let mut stages = method.stages(&self.examples.dims(), &whole, self.device)?;
+        let (learners, epochs) = (stages.learners(), stages.steps());
+        let course = self.drive(&mut *stages, learners, None, &epochs, observe)?;
+        Ok(stages.weights(&course.learners)?)
+    }
+
+    /// The loop over the steps of all `epochs`, which holds how many each has.
+    fn drive<S: Steps + ?Sized>(
+        &self,
+        steps: &mut S,
+        learners: Vec<Learner>,
+        average: Option<Weights>,
+        epochs: &[usize],
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Course, TrainingError> {
         let mut course = Course {
-            optimiser: Optimiser::new(self.settings.optimiser, &weights),
-            weights,
+            learners,
             state: State {
                 identity: self.identity.clone(),
                 ..State::default()
             },
             best: None,
-            average: None,
+            average,
         };
-        course.average = self.settings.average.map(|_| course.weights.clone());
-        let steps = self.examples.items().len().div_ceil(self.settings.batch);
-        let total = steps * self.settings.epochs;
+        let total = epochs.iter().sum();
         if let (Some(folder), true) = (self.folder, self.resume) {
             let path = folder.checkpoint();
             if course.resume(&path, self.device)? {
                 let state = &course.state;
-                if state.epoch > self.settings.epochs || state.step >= steps {
+                let count = epochs.get(state.epoch);
+                if state.epoch > epochs.len() || count.is_some_and(|&count| state.step >= count) {
                     return Err(failed(
                         &path,
                         "stands beyond this training's end; delete it",
                     ));
                 }
-                observe(Event::Resumed {
-                    done: state.epoch * steps + state.step,
-                    total,
-                });
+                let done = state.done(epochs);
+                observe(Event::Resumed { done, total });
             }
         }
         if let Some(folder) = self.folder {
@@ -241,31 +313,26 @@ impl Trainer<'_> {
             }
             folder.cut_metrics(course.state.epoch)?;
         }
-        let labels = LabelsOn::new(self.examples.vectors().clone(), self.device);
-        while course.state.epoch < self.settings.epochs && !self.stands_still(&course.state) {
-            let mut epoch = RunningEpoch {
-                fit: self,
-                dims: &dims,
-                labels: &labels,
-                steps,
-                total,
-            };
-            epoch.run(&mut course, observe)?;
+        while course.state.epoch < epochs.len() && !self.stands_still(&course.state) {
+            self.epoch(steps, &mut course, epochs, observe)?;
         }
-        let last = course.average.unwrap_or(course.weights);
-        Ok(course.best.unwrap_or(last))
+        Ok(course)
     }
 
     /// The weights before the first step: drawn, or what the method makes of the labels.
-    fn first_weights(&self, dims: &Dims) -> Result<Weights, TrainingError> {
-        let specs = self.method.specs(dims)?;
+    fn first_weights(
+        &self,
+        method: &dyn GradientMethod,
+        dims: &Dims,
+    ) -> Result<Weights, TrainingError> {
+        let specs = method.specs(dims)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut weights = Weights::draw(specs, &mut rng, self.device);
         let labels = TrainedLabels {
             vectors: self.examples.vectors(),
             positives: &self.examples.positives(),
         };
-        for (name, values) in self.method.first_values(dims, &labels) {
+        for (name, values) in method.first_values(dims, &labels) {
             weights.set_host(&name, values, self.device);
         }
         Ok(weights)
@@ -279,51 +346,33 @@ impl Trainer<'_> {
         }
     }
 
-    fn save(&self, course: &Course) -> Result<(), TrainingError> {
-        match self.folder {
-            Some(folder) => course.write(&folder.checkpoint()),
-            None => Ok(()),
-        }
+    fn save(&self, course: &mut Course) -> Result<(), TrainingError> {
+        let Some(folder) = self.folder else {
+            return Ok(());
+        };
+        let mut steps = course
+            .learners
+            .iter()
+            .map(|learner| learner.optimiser.steps);
+        course.state.optimiser_steps = steps.next().unwrap_or(0);
+        course.state.more_optimiser_steps = steps.collect();
+        course.write(&folder.checkpoint())
     }
-}
 
-struct RunningEpoch<'a> {
-    fit: &'a Trainer<'a>,
-    dims: &'a Dims,
-    labels: &'a LabelsOn,
-    steps: usize,
-    total: usize,
-}
-
-impl RunningEpoch<'_> {
-    fn run(
-        &mut self,
+    fn epoch<S: Steps + ?Sized>(
+        &self,
+        steps: &mut S,
         course: &mut Course,
+        epochs: &[usize],
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainingError> {
-        let fit = self.fit;
-        let state = &course.state;
-        let plan = Epoch {
-            seed: fit.seed,
-            index: state.epoch,
-            batch: fit.settings.batch,
-            part: part(fit.method, self.dims, fit.settings.batch),
-            first_batch: state.step,
-        };
-        let (start, before) = (Instant::now(), state.sums.images);
-        let mut waiting = 0.0;
-        let mut rate = 0.0;
-        std::thread::scope(|scope| {
-            let batches = fit.examples.read_ahead(scope, plan);
-            loop {
-                let asked = Instant::now();
-                let Ok(parts) = batches.recv() else { break };
-                waiting += asked.elapsed().as_secs_f64();
-                rate = self.rate(&course.state);
-                self.step(course, parts, rate, observe)?;
-            }
-            Ok::<(), TrainingError>(())
-        })?;
+        let (start, before) = (Instant::now(), course.state.sums.images);
+        let (mut waiting, mut rate) = (0.0, 0.0);
+        while course.state.step < epochs[course.state.epoch] {
+            let step = self.step(steps, course, epochs, observe)?;
+            waiting += step.waiting;
+            rate = step.learning_rate;
+        }
         let seconds = start.elapsed().as_secs_f64();
         let sums = std::mem::take(&mut course.state.sums);
         let images = sums.images as f64;
@@ -335,73 +384,42 @@ impl RunningEpoch<'_> {
             ranking: sums.ranking / images,
             regularisation: sums.regularisation / images,
             learning_rate: rate,
-            validation_map: fit.validate.map(|validate| validate(course.current())),
+            validation_map: self.validate.map(|validate| validate(course.current())),
             images_per_second: (sums.images - before) as f64 / seconds,
             waiting: waiting / seconds,
         };
-        course
-            .state
-            .plateaus
-            .note(record.loss, &fit.settings.schedule);
-        if let (Some(_), Some(map)) = (fit.settings.patience, record.validation_map)
+        let state = &mut course.state;
+        state.plateaus.note(record.loss, &self.settings.schedule);
+        if let (Some(_), Some(map)) = (self.settings.patience, record.validation_map)
             && course.state.best.is_none_or(|(_, best)| map > best)
         {
             course.state.best = Some((record.epoch, map));
             course.best = Some(course.current().clone());
         }
-        if let Some(folder) = fit.folder {
+        if let Some(folder) = self.folder {
             folder.add_metrics(&record)?;
         }
-        fit.save(course)?;
+        self.save(course)?;
         observe(Event::Epoch(&record));
         Ok(())
     }
 
-    fn rate(&self, state: &State) -> f64 {
-        let settings = self.fit.settings;
-        let progress = Progress {
-            step: state.epoch * self.steps + state.step,
-            steps_per_epoch: self.steps,
-            epochs: settings.epochs,
-            warm_up: settings.warm_up,
-            plateaus: state.plateaus.count,
-        };
-        settings.learning_rate * settings.schedule.factor(progress)
-    }
-
-    fn step(
+    fn step<S: Steps + ?Sized>(
         &self,
+        steps: &mut S,
         course: &mut Course,
-        parts: Vec<HostBatch>,
-        rate: f64,
+        epochs: &[usize],
         observe: &mut dyn FnMut(Event),
-    ) -> Result<(), TrainingError> {
-        let (fit, state) = (self.fit, &mut course.state);
-        let number = state.epoch * self.steps + state.step;
-        let parts = parts
-            .into_iter()
-            .enumerate()
-            .map(|(part, batch)| Batch {
-                precision: fit.settings.precision,
-                draws: Draws::of(fit.seed, number, part),
-                ..batch.onto(self.dims, self.labels)
-            })
-            .collect();
-        let (weights, optimiser) = (&mut course.weights, &mut course.optimiser);
-        let step = step(
-            fit.method,
-            weights,
-            optimiser,
-            parts,
-            fit.settings.clip,
-            rate,
-        );
-        if let (Some(average), Some(share)) = (&mut course.average, fit.settings.average) {
+    ) -> Result<Step, TrainingError> {
+        let number = course.state.done(epochs);
+        let step = steps.step(&mut course.learners, &course.state);
+        if let (Some(average), Some(share)) = (&mut course.average, self.settings.average) {
             // Faster at first, so that the first values do not stay in it.
             let share = share.min((1 + number) as f64 / (10 + number) as f64);
-            average.move_towards(weights, 1.0 - share);
+            average.move_towards(&course.learners[0].weights, 1.0 - share);
         }
-        let loss = step.mean();
+        let state = &mut course.state;
+        let loss = step.sums.mean();
         state.step += 1;
         if !loss.is_finite() {
             let (epoch, step) = (state.epoch + 1, state.step);
@@ -411,20 +429,112 @@ impl RunningEpoch<'_> {
                 step,
             });
         }
-        state.sums.images += step.images;
-        state.sums.ranking += step.ranking;
-        state.sums.regularisation += step.regularisation;
-        state.optimiser_steps = optimiser.steps;
+        state.sums.images += step.sums.images;
+        state.sums.ranking += step.sums.ranking;
+        state.sums.regularisation += step.sums.regularisation;
         observe(Event::Step {
-            done: state.epoch * self.steps + state.step,
-            total: self.total,
+            done: number + 1,
+            total: epochs.iter().sum(),
             loss,
-            learning_rate: rate,
+            learning_rate: step.learning_rate,
         });
-        if state.step.is_multiple_of(fit.settings.checkpoint_steps) && state.step < self.steps {
-            fit.save(course)?;
+        let last = state.step == epochs[state.epoch];
+        if state.step.is_multiple_of(self.settings.checkpoint_steps) && !last {
+            self.save(course)?;
         }
-        Ok(())
+        Ok(step)
+    }
+}
+
+/// The steps of a method that is trained by gradient descent, on mini-batches that are read ahead.
+struct GradientSteps<'scope, 'env> {
+    trainer: &'scope Trainer<'scope>,
+    method: &'scope dyn GradientMethod,
+    dims: Dims,
+    labels: LabelsOn,
+    /// Images that are worked on at once.
+    part: usize,
+    /// Steps of an epoch.
+    count: usize,
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    /// What is left of the epoch under way.
+    batches: Option<Receiver<Vec<HostBatch>>>,
+}
+
+impl GradientSteps<'_, '_> {
+    fn rate(&self, state: &State) -> f64 {
+        let settings = self.trainer.settings;
+        let progress = Progress {
+            step: state.epoch * self.count + state.step,
+            steps_per_epoch: self.count,
+            epochs: settings.epochs,
+            warm_up: settings.warm_up,
+            plateaus: state.plateaus.count,
+        };
+        settings.learning_rate * settings.schedule.factor(progress)
+    }
+
+    /// The next batch, in parts.
+    fn next(&mut self, state: &State) -> Vec<HostBatch> {
+        let plan = Epoch {
+            seed: self.trainer.seed,
+            index: state.epoch,
+            batch: self.trainer.settings.batch,
+            part: self.part,
+            first_batch: state.step,
+        };
+        let read = || self.trainer.examples.read_ahead(self.scope, plan);
+        let batches = self.batches.get_or_insert_with(read);
+        let parts = batches.recv().expect("a batch for every step of the epoch");
+        if state.step + 1 == self.count {
+            self.batches = None;
+        }
+        parts
+    }
+}
+
+impl Steps for GradientSteps<'_, '_> {
+    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step {
+        let asked = Instant::now();
+        let parts = self.next(state);
+        let waiting = asked.elapsed().as_secs_f64();
+        let (seed, number) = (self.trainer.seed, state.epoch * self.count + state.step);
+        let settings = self.trainer.settings;
+        let parts = parts
+            .into_iter()
+            .enumerate()
+            .map(|(part, batch)| Batch {
+                precision: settings.precision,
+                draws: Draws::of(seed, number, part),
+                ..batch.onto(&self.dims, &self.labels)
+            })
+            .collect();
+        let learning_rate = self.rate(state);
+        let Learner {
+            weights, optimiser, ..
+        } = &mut learners[0];
+        let clip = settings.clip;
+        let sums = step(self.method, weights, optimiser, parts, clip, learning_rate);
+        Step {
+            sums,
+            learning_rate,
+            waiting,
+        }
+    }
+}
+
+impl Steps for dyn Stages + '_ {
+    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step {
+        let step = Stages::step(self, learners, state.epoch, state.step);
+        Step {
+            sums: Sums {
+                images: step.images,
+                ranking: step.loss * step.images as f64,
+                regularisation: 0.0,
+            },
+            learning_rate: step.learning_rate,
+            waiting: 0.0,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use epsilon::methods::{Kind, Vocabulary};
 use epsilon::model::Model;
 use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon::tokens::TokenStore;
+use epsilon::training::{Event, RunFolder};
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
 
 use crate::device;
@@ -106,7 +107,7 @@ const FITS: &[Fits] = &[
     },
 ];
 
-/// Solved in one go: its own settings say how it trains.
+/// Its own settings say how it trains.
 const GEN_MLZSL: &str = "kind = 'gen-mlzsl'\n hidden = 32\n epochs = 3\n batch = 16\n samples = 4\n \
                          classifier-epochs = 400\n classifier-learning-rate = 3e-2";
 
@@ -164,7 +165,9 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
         scores_new_labels(&read, &prepared);
     }
     assert!(misfits.is_empty(), "{misfits:?}");
-    zsl_figures_come_from_the_unseen_labels_alone(folder, &store.unwrap());
+    let store = store.unwrap();
+    zsl_figures_come_from_the_unseen_labels_alone(folder, &store);
+    a_training_in_stages_resumes_bit_for_bit(folder, &store);
     for name in Kind::NAMES {
         let kind = format!("kind = '{name}'");
         let fits = FITS.iter().any(|fits| fits.method.starts_with(&kind));
@@ -237,6 +240,51 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
     assert_eq!(figures.gzsl.map, map(0, 0, all));
     assert_ne!(figures.zsl.map, map(seen, 0, all), "another head among all");
     assert_eq!(figures.zsl.per_label[0].column, seen);
+}
+
+/// Cut in the generator's stage, in the first head's and in the second's.
+fn a_training_in_stages_resumes_bit_for_bit(folder: &Path, store: &TokenStore) {
+    let fits = Fits {
+        method: "kind = 'gen-mlzsl'\n hidden = 16\n epochs = 2\n batch = 16\n samples = 8\n classifier-epochs = 2",
+        training: "checkpoint-steps = 1",
+        pairs: 100.0,
+    };
+    let recipe = recipe(folder, &fits);
+    let prepared = experiment::prepare(&recipe).unwrap();
+    let run = RunFolder::create(&folder.join("run")).unwrap();
+    let train = |resume: bool, observe: &mut dyn FnMut(Event)| {
+        let training = Training {
+            recipe: &recipe,
+            prepared: &prepared,
+            store,
+            seed: 1,
+            device: &device(),
+            folder: Some(&run),
+            resume,
+        };
+        scores(&training.run(observe).unwrap(), &prepared, store)
+    };
+    let (mut cuts, mut epochs) = (Vec::new(), 0);
+    let unbroken = train(false, &mut |event| match event {
+        // The checkpoint of the step before.
+        Event::Step { done, .. } if done > 1 => cuts.push(std::fs::read(run.checkpoint()).unwrap()),
+        Event::Epoch(_) => epochs += 1,
+        _ => {}
+    });
+    assert_eq!(epochs, 6, "two of the generator, two of each head");
+    for cut in [1, cuts.len() / 2, cuts.len() - 1] {
+        std::fs::write(run.checkpoint(), &cuts[cut]).unwrap();
+        let mut from = None;
+        let resumed = train(true, &mut |event| {
+            if let Event::Resumed { done, .. } = event {
+                from = Some(done);
+            }
+        });
+        assert_eq!(from, Some(cut + 1));
+        assert_eq!(resumed, unbroken, "cut after {cut} steps");
+        let metrics = std::fs::read_to_string(run.metrics()).unwrap();
+        assert_eq!(metrics.lines().count(), epochs);
+    }
 }
 
 fn recipe(folder: &Path, fits: &Fits) -> Recipe {

@@ -2,14 +2,13 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
-use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::networks::{Conditions, Networks};
-use super::{GenMlzsl, Images, Learner, normal};
+use super::{GenMlzsl, Images, normal};
 use crate::device;
 use crate::loss::{Negatives, soft_cross_entropy};
-use crate::optimiser::AdamSettings;
+use crate::optimiser::{AdamSettings, OptimiserSettings};
 use crate::parameters::{Spec, Start, Weights};
 
 /// Drawn images.
@@ -66,7 +65,37 @@ fn label_sets(
     leads.map(complete).collect()
 }
 
-/// A linear classifier of some labels.
+/// Which labels a head classifies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadOf {
+    /// The unseen ones, learnt from drawn images.
+    Unseen,
+    /// All, learnt from real and drawn images.
+    All,
+}
+
+impl HeadOf {
+    /// A linear map of images brought to 0..1, zero at first.
+    pub fn specs(self, images: &Images<'_>) -> Vec<Spec> {
+        let seen = if self == Self::All { images.seen() } else { 0 };
+        let labels = seen + images.whole.unseen.len();
+        let zero = Start::Constant(0.0);
+        vec![
+            Spec::new("head.weight", &[images.width, labels], zero),
+            Spec::new("head.bias", &[labels], zero),
+        ]
+    }
+}
+
+/// The heads' optimiser.
+pub(super) fn adam() -> OptimiserSettings {
+    OptimiserSettings::Adam(AdamSettings {
+        weight_decay: 0.0,
+        ..AdamSettings::default()
+    })
+}
+
+/// What a linear classifier of some labels learns from.
 pub(super) struct Head<'a> {
     images: &'a Images<'a>,
     drawn: &'a Drawn,
@@ -77,23 +106,16 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// Of the unseen labels, learnt from drawn images.
-    pub fn of_unseen(images: &'a Images<'a>, drawn: &'a Drawn) -> Self {
+    pub fn new(of: HeadOf, images: &'a Images<'a>, drawn: &'a Drawn) -> Self {
+        let (real, seen) = match of {
+            HeadOf::Unseen => (0, 0),
+            HeadOf::All => (images.len(), images.seen()),
+        };
         Self {
             images,
             drawn,
-            real: 0,
-            seen: 0,
-        }
-    }
-
-    /// Of all labels, learnt from real and drawn images.
-    pub fn of_all(images: &'a Images<'a>, drawn: &'a Drawn) -> Self {
-        Self {
-            images,
-            drawn,
-            real: images.len(),
-            seen: images.seen(),
+            real,
+            seen,
         }
     }
 
@@ -101,40 +123,8 @@ impl<'a> Head<'a> {
         self.seen + self.images.whole.unseen.len()
     }
 
-    /// Weight `[G, labels]` and bias, of global vectors as they are (not brought to 0..1).
-    pub fn train(
-        &self,
-        settings: &GenMlzsl,
-        device: &Device,
-        rng: &mut ChaCha8Rng,
-    ) -> [Vec<f32>; 2] {
-        let zero = Start::Constant(0.0);
-        let specs = vec![
-            Spec::new("head.weight", &[self.images.width, self.labels()], zero),
-            Spec::new("head.bias", &[self.labels()], zero),
-        ];
-        let adam = AdamSettings {
-            weight_decay: 0.0,
-            ..AdamSettings::default()
-        };
-        let rate = settings.classifier_learning_rate;
-        let mut head = Learner::new(specs, (adam, rate), device, rng);
-        let mut order: Vec<usize> = (0..self.real + self.drawn.sets.len()).collect();
-        for _ in 0..settings.classifier_epochs {
-            order.shuffle(rng);
-            for picks in order.chunks(settings.batch) {
-                let batch = self.batch(picks, settings.negatives, device);
-                head.step(|weights| loss(weights, batch));
-            }
-        }
-        self.unscaled(
-            device::host(&head.weights.get_flat("head.weight")),
-            device::host(&head.weights.get_flat("head.bias")),
-        )
-    }
-
     /// Images `[B, G]`, whether each label is there, and whether it counts, both `[B, labels]`.
-    fn batch(&self, picks: &[usize], negatives: Negatives, device: &Device) -> [Tensor<2>; 3] {
+    pub fn batch(&self, picks: &[usize], negatives: Negatives, device: &Device) -> [Tensor<2>; 3] {
         let (width, labels) = (self.images.width, self.labels());
         let mut values = Vec::with_capacity(picks.len() * width);
         let mut there = vec![0.0; picks.len() * labels];
@@ -165,19 +155,21 @@ impl<'a> Head<'a> {
             tensor(counts, labels),
         ]
     }
+}
 
-    /// The same map, of values before they were brought to 0..1.
-    fn unscaled(&self, mut weight: Vec<f32>, bias: Vec<f32>) -> [Vec<f32>; 2] {
-        let mut bias: Vec<f64> = bias.into_iter().map(f64::from).collect();
-        let channels = self.images.low.iter().zip(&self.images.range);
-        for (row, (&low, &range)) in weight.chunks_exact_mut(bias.len()).zip(channels) {
-            for (weight, bias) in row.iter_mut().zip(&mut bias) {
-                *weight /= range;
-                *bias -= f64::from(low) * f64::from(*weight);
-            }
+/// Weight `[G, labels]` and bias of a head for global vectors as they are, not brought to 0..1.
+pub(super) fn unscaled(images: &Images<'_>, head: &Weights) -> [Vec<f32>; 2] {
+    let mut weight = device::host(&head.get_flat("head.weight"));
+    let bias = device::host(&head.get_flat("head.bias")).into_iter();
+    let mut bias: Vec<f64> = bias.map(f64::from).collect();
+    let channels = images.low.iter().zip(&images.range);
+    for (row, (&low, &range)) in weight.chunks_exact_mut(bias.len()).zip(channels) {
+        for (weight, bias) in row.iter_mut().zip(&mut bias) {
+            *weight /= range;
+            *bias -= f64::from(low) * f64::from(*weight);
         }
-        [weight, bias.into_iter().map(|v| v as f32).collect()]
     }
+    [weight, bias.into_iter().map(|v| v as f32).collect()]
 }
 
 impl Images<'_> {
@@ -193,7 +185,7 @@ impl Images<'_> {
 }
 
 /// Cross-entropy of the labels that count, summed over them and averaged over the images.
-fn loss(weights: &Weights, [images, there, counts]: [Tensor<2>; 3]) -> Tensor<1> {
+pub(super) fn loss(weights: &Weights, [images, there, counts]: [Tensor<2>; 3]) -> Tensor<1> {
     let (weight, bias) = weights.linear("head");
     let count = images.dims()[0];
     let logits = images.matmul(weight) + bias.unsqueeze();

@@ -21,18 +21,20 @@
 mod classifiers;
 mod networks;
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
+use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Method, MethodError, SolvedMethod, Vocabulary, Whole};
-use crate::batch::{Batch, Dims};
+use super::{Method, MethodError, Staged, StagedMethod, Stages, Vocabulary, Whole};
+use crate::batch::{Batch, Dims, Draws};
 use crate::loss::Negatives;
-use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
+use crate::optimiser::{AdamSettings, Learner, OptimiserSettings};
 use crate::parameters::{Spec, Start, Weights, standard_normal};
-use classifiers::{Drawn, Head};
+use classifiers::{Drawn, Head, HeadOf};
 use networks::{Conditions, Networks};
 
 /// At what level the vectors of several labels are brought together.
@@ -163,81 +165,13 @@ impl GenMlzsl {
         Ok(())
     }
 
-    /// Trains generator and critic in turn; returns the generator.
-    fn generator(
-        &self,
-        networks: &Networks,
-        images: &Images<'_>,
-        device: &Device,
-        rng: &mut ChaCha8Rng,
-    ) -> Result<Weights, MethodError> {
-        let mut generator = Learner::new(networks.generator_specs(), self.adam(), device, rng);
-        let mut critic = Learner::new(networks.critic_specs(), self.adam(), device, rng);
-        let mut order: Vec<usize> = (0..images.len()).collect();
-        for epoch in 1..=self.epochs {
-            order.shuffle(rng);
-            let mut losses = [0.0; 2];
-            for picks in order.chunks(self.batch) {
-                for _ in 0..self.critic_steps {
-                    let picks = rand::seq::index::sample(rng, images.len(), picks.len()).into_vec();
-                    let batch = images.batch(&picks, device);
-                    let loss = self.teach_critic(networks, &mut critic, &generator, &batch, rng);
-                    losses[0] += loss / self.critic_steps as f64;
-                }
-                let batch = images.batch(picks, device);
-                losses[1] += self.teach_generator(networks, &mut generator, &critic, &batch, rng);
-            }
-            let steps = order.len().div_ceil(self.batch) as f64;
-            let [critic, generator] = losses.map(|loss| loss / steps);
-            log::info!("gen-mlzsl, epoch {epoch}: critic {critic:.4}, generator {generator:.4}");
-            for (value, what) in [(critic, "critic"), (generator, "generator")] {
-                if !value.is_finite() {
-                    return Err(MethodError::Diverged { what, value, epoch });
-                }
-            }
-        }
-        Ok(generator.weights)
-    }
-
-    fn teach_critic(
-        &self,
-        networks: &Networks,
-        critic: &mut Learner,
-        generator: &Learner,
-        (real, on): &(Tensor<2>, Conditions),
-        rng: &mut ChaCha8Rng,
-    ) -> f64 {
-        let device = real.device();
-        let [images, _] = real.dims();
-        let noise = normal([images, networks.noise], rng, &device);
-        let drawn = networks.draw(&generator.weights, noise, on);
-        let share = uniform([images, 1], rng, &device);
-        critic
-            .step(|weights| networks::critic_loss(weights, real, &drawn, &share, on, self.penalty))
-    }
-
-    fn teach_generator(
-        &self,
-        networks: &Networks,
-        generator: &mut Learner,
-        critic: &Learner,
-        (real, on): &(Tensor<2>, Conditions),
-        rng: &mut ChaCha8Rng,
-    ) -> f64 {
-        let shape = [real.dims()[0], networks.noise];
-        let noise = [(); 2].map(|()| normal(shape, rng, &real.device()));
-        generator.step(|weights| {
-            networks.generator_loss(weights, &critic.weights, real, on, &noise, self.adversarial)
-        })
-    }
-
-    fn adam(&self) -> (AdamSettings, f64) {
-        let settings = AdamSettings {
+    /// Adam for generator, encoder and critic.
+    fn adam() -> OptimiserSettings {
+        OptimiserSettings::Adam(AdamSettings {
             weight_decay: 0.0,
             beta1: 0.5,
             ..AdamSettings::default()
-        };
-        (settings, self.learning_rate)
+        })
     }
 }
 
@@ -280,68 +214,221 @@ impl Method for GenMlzsl {
     }
 }
 
-impl SolvedMethod for GenMlzsl {
-    fn solve(
-        &self,
+impl StagedMethod for GenMlzsl {
+    fn stages<'a>(
+        &'a self,
         dims: &Dims,
-        whole: &Whole<'_>,
+        whole: &'a Whole<'a>,
         device: &Device,
-    ) -> Result<Weights, MethodError> {
-        let specs = self.specs(dims)?;
-        let rng = &mut ChaCha8Rng::seed_from_u64(whole.seed);
-        let images = Images::new(whole, dims.global_width());
-        let networks = self.networks(dims);
-        let generator = self.generator(&networks, &images, device, rng)?;
-        let drawn = Drawn::new(self, &networks, &generator, &images, device, rng);
-        let heads = [
-            ("zsl", Head::of_unseen(&images, &drawn)),
-            ("gzsl", Head::of_all(&images, &drawn)),
-        ];
-        let mut values = Vec::new();
-        for (name, head) in heads {
-            let [weight, bias] = head.train(self, device, rng);
-            values.extend([
-                (format!("{name}.weight"), weight),
-                (format!("{name}.bias"), bias),
-            ]);
-        }
-        let values = values.into_iter().collect();
-        Ok(Weights::from_values(specs, values, device)?)
+    ) -> Result<Box<dyn Stages + 'a>, MethodError> {
+        Ok(Box::new(Course {
+            specs: self.specs(dims)?,
+            settings: self,
+            networks: self.networks(dims),
+            images: Images::new(whole, dims.global_width()),
+            device: device.clone(),
+            order: None,
+            drawn: None,
+        }))
     }
 }
 
-/// Weights that are taught, and their optimiser.
-struct Learner {
-    weights: Weights,
-    optimiser: Optimiser,
-    rate: f64,
+/// The training: generator and critic in turn, then the head of unseen labels, then that of all labels.
+struct Course<'a> {
+    settings: &'a GenMlzsl,
+    specs: Vec<Spec>,
+    networks: Networks,
+    images: Images<'a>,
+    device: Device,
+    /// An epoch and its order of images.
+    order: Option<(usize, Vec<usize>)>,
+    /// What the trained generator drew for the heads.
+    drawn: Option<Drawn>,
 }
 
-impl Learner {
-    fn new(
-        specs: Vec<Spec>,
-        (settings, rate): (AdamSettings, f64),
-        device: &Device,
+impl Course<'_> {
+    /// A generator of random numbers for a purpose, a function of the seed and these numbers alone.
+    fn rng(&self, purpose: Purpose, epoch: usize, step: usize) -> ChaCha8Rng {
+        let seed = Draws::of(self.images.whole.seed, epoch, purpose as usize);
+        Draws::of(seed.rng().next_u64(), step, 0).rng()
+    }
+
+    /// Images of an epoch: real ones for the generator, drawn and maybe real ones for a head.
+    fn count(&self, epoch: usize) -> usize {
+        let drawn = self.settings.samples * self.images.whole.unseen.len();
+        match self.head(epoch) {
+            None => self.images.len(),
+            Some(HeadOf::Unseen) => drawn,
+            Some(HeadOf::All) => self.images.len() + drawn,
+        }
+    }
+
+    /// The head that is trained in an epoch; `None` where generator and critic are.
+    fn head(&self, epoch: usize) -> Option<HeadOf> {
+        let later = epoch.checked_sub(self.settings.epochs)?;
+        match later < self.settings.classifier_epochs {
+            true => Some(HeadOf::Unseen),
+            false => Some(HeadOf::All),
+        }
+    }
+
+    /// The numbers of the images of a step.
+    fn picks(&mut self, epoch: usize, step: usize) -> Vec<usize> {
+        if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let mut order: Vec<usize> = (0..self.count(epoch)).collect();
+            order.shuffle(&mut self.rng(Purpose::Order, epoch, 0));
+            self.order = Some((epoch, order));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, order)| order);
+        let mut batches = order.chunks(self.settings.batch);
+        batches.nth(step).unwrap_or_default().to_vec()
+    }
+
+    /// Steps of the critic, then one of the generator; the generator's loss, or the critic's where that is no number.
+    fn adversaries(&self, learners: &mut [Learner], picks: &[usize], rng: &mut ChaCha8Rng) -> f64 {
+        let [generator, critic, ..] = learners else {
+            unreachable!("generator and critic come first");
+        };
+        let mut worst = 0.0;
+        for _ in 0..self.settings.critic_steps {
+            let picks = rand::seq::index::sample(rng, self.images.len(), picks.len()).into_vec();
+            worst += self.teach_critic(critic, &generator.weights, &picks, rng);
+        }
+        let loss = self.teach_generator(generator, &critic.weights, picks, rng);
+        if f64::is_finite(worst) { loss } else { worst }
+    }
+
+    fn teach_critic(
+        &self,
+        critic: &mut Learner,
+        generator: &Weights,
+        picks: &[usize],
         rng: &mut ChaCha8Rng,
-    ) -> Self {
-        let weights = Weights::draw(specs, rng, device);
-        let optimiser = Optimiser::new(OptimiserSettings::Adam(settings), &weights);
-        Self {
-            weights,
-            optimiser,
-            rate,
+    ) -> f64 {
+        let (real, on) = self.images.batch(picks, &self.device);
+        let noise = normal([picks.len(), self.networks.noise], rng, &self.device);
+        let drawn = self.networks.draw(generator, noise, &on);
+        let share = uniform([picks.len(), 1], rng, &self.device);
+        let penalty = self.settings.penalty;
+        critic.step(self.settings.learning_rate, |weights| {
+            networks::critic_loss(weights, &real, &drawn, &share, &on, penalty)
+        })
+    }
+
+    fn teach_generator(
+        &self,
+        generator: &mut Learner,
+        critic: &Weights,
+        picks: &[usize],
+        rng: &mut ChaCha8Rng,
+    ) -> f64 {
+        let (real, on) = self.images.batch(picks, &self.device);
+        let shape = [picks.len(), self.networks.noise];
+        let noise = [(); 2].map(|()| normal(shape, rng, &self.device));
+        let adversarial = self.settings.adversarial;
+        generator.step(self.settings.learning_rate, |weights| {
+            let networks = &self.networks;
+            networks.generator_loss(weights, critic, &real, &on, &noise, adversarial)
+        })
+    }
+
+    /// What the heads learn from, drawn before their first step or after a training was resumed.
+    fn draw(&mut self, generator: &Weights) {
+        if self.drawn.is_none() {
+            let rng = &mut self.rng(Purpose::Drawn, 0, 0);
+            let (networks, images) = (&self.networks, &self.images);
+            let drawn = Drawn::new(
+                self.settings,
+                networks,
+                generator,
+                images,
+                &self.device,
+                rng,
+            );
+            self.drawn = Some(drawn);
+        }
+    }
+}
+
+/// What random numbers are for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    First,
+    Order,
+    Step,
+    Drawn,
+}
+
+impl Stages for Course<'_> {
+    fn steps(&self) -> Vec<usize> {
+        let epochs = self.settings.epochs + 2 * self.settings.classifier_epochs;
+        let steps = |epoch| self.count(epoch).div_ceil(self.settings.batch);
+        (0..epochs).map(steps).collect()
+    }
+
+    fn learners(&self) -> Vec<Learner> {
+        let rng = &mut self.rng(Purpose::First, 0, 0);
+        let mut learner = |name, specs, optimiser| {
+            Learner::new(name, Weights::draw(specs, rng, &self.device), optimiser)
+        };
+        vec![
+            learner(
+                "generator",
+                self.networks.generator_specs(),
+                GenMlzsl::adam(),
+            ),
+            learner("critic", self.networks.critic_specs(), GenMlzsl::adam()),
+            learner(
+                "zsl",
+                HeadOf::Unseen.specs(&self.images),
+                classifiers::adam(),
+            ),
+            learner("gzsl", HeadOf::All.specs(&self.images), classifiers::adam()),
+        ]
+    }
+
+    fn step(&mut self, learners: &mut [Learner], epoch: usize, step: usize) -> Staged {
+        let picks = self.picks(epoch, step);
+        let head = self.head(epoch);
+        if head.is_some() {
+            self.draw(&learners[0].weights);
+        }
+        let (loss, learning_rate) = match (head, &self.drawn) {
+            (Some(of), Some(drawn)) => {
+                let head = Head::new(of, &self.images, drawn);
+                let batch = head.batch(&picks, self.settings.negatives, &self.device);
+                let rate = self.settings.classifier_learning_rate;
+                let learner = &mut learners[2 + of as usize];
+                (
+                    learner.step(rate, |weights| classifiers::loss(weights, batch)),
+                    rate,
+                )
+            }
+            _ => {
+                let rng = &mut self.rng(Purpose::Step, epoch, step);
+                let loss = self.adversaries(learners, &picks, rng);
+                (loss, self.settings.learning_rate)
+            }
+        };
+        Staged {
+            images: picks.len(),
+            loss,
+            learning_rate,
         }
     }
 
-    /// One step down a loss; returns its value before.
-    fn step(&mut self, loss: impl FnOnce(&Weights) -> Tensor<1>) -> f64 {
-        let tracked = self.weights.tracked();
-        let loss = loss(&tracked);
-        let value: f32 = loss.clone().inner().into_scalar();
-        let gradients = tracked.gradients(&mut loss.backward());
-        drop(tracked);
-        self.optimiser.step(&mut self.weights, gradients, self.rate);
-        f64::from(value)
+    fn weights(&self, learners: &[Learner]) -> Result<Weights, MethodError> {
+        let mut values = BTreeMap::new();
+        for learner in &learners[2..] {
+            let [weight, bias] = classifiers::unscaled(&self.images, &learner.weights);
+            values.insert(format!("{}.weight", learner.name), weight);
+            values.insert(format!("{}.bias", learner.name), bias);
+        }
+        Ok(Weights::from_values(
+            self.specs.clone(),
+            values,
+            &self.device,
+        )?)
     }
 }
 
