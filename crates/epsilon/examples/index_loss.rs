@@ -28,7 +28,7 @@ fn main() -> Outcome<()> {
     let folder: PathBuf = arguments.get("folder", "target/index-loss".into())?;
     let device = Device::flex();
     let model = Model::load(&path, &device)?;
-    let recipe: Recipe = serde_json::from_value(model.card.recipe.clone())?;
+    let recipe: Recipe = model.card().recipe()?;
     let prepared = experiment::prepare(&recipe)?;
     let store = TokenStore::open(&arguments.get("store", PathBuf::new())?)?;
     let dataset = &prepared.dataset;

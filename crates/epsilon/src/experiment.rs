@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Judged;
 use crate::methods::{self, Dims, MethodError, Vocabulary, Whole};
-use crate::model::{self, Card, Model, ModelError, Scorer};
+use crate::model::{self, Card, Model, ModelError, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::{EvaluationSettings, Recipe, RecipeError};
 use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
@@ -313,7 +313,7 @@ impl Training<'_> {
     /// No image with tokens.
     pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
-        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        let map = || self.seen_map(model.weights(), model.card().dims(), &validation);
         Ok((!validation.is_empty()).then(map))
     }
 
@@ -377,26 +377,18 @@ impl Training<'_> {
 
     fn model(&self, dims: Dims, weights: Weights) -> Model {
         let recipe = self.recipe;
-        let card = Card::new(
-            recipe.method.clone(),
-            dims,
-            self.prepared.dataset.names.clone(),
-            self.prepared.dataset.seen,
-            self.store.manifest().header.backbone.clone(),
-            recipe
-                .backbone
-                .as_ref()
-                .map(|b| b.weights.clone())
-                .unwrap_or_default(),
-            serde_json::json!(recipe),
-            recipe.evaluation.protocol.clone(),
-            self.seed,
-        );
-        Model {
-            card,
-            vectors: self.prepared.vectors.clone(),
-            weights,
-        }
+        let backbone = recipe.backbone.as_ref();
+        let provenance = Provenance {
+            backbone: self.store.manifest().header.backbone.clone(),
+            backbone_weights: backbone.map(|b| b.weights.clone()).unwrap_or_default(),
+            recipe: serde_json::json!(recipe),
+            protocol: recipe.evaluation.protocol.clone(),
+            seed: self.seed,
+        };
+        let dataset = &self.prepared.dataset;
+        let (labels, seen) = (dataset.names.clone(), dataset.seen);
+        let card = Card::new(recipe.method.clone(), dims, labels, seen, provenance);
+        Model::new(card, self.prepared.vectors.clone(), weights)
     }
 }
 
@@ -510,7 +502,7 @@ pub fn score(
     let images = test_images(model, prepared, store)?;
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let dataset = &prepared.dataset;
-    let vocabulary = model.card.method.vocabulary();
+    let vocabulary = model.card().method().vocabulary();
     let vectors = scored_labels(model, prepared);
     let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
@@ -554,7 +546,7 @@ fn test_images(
 /// Those of a data set's labels that the method can score.
 fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
     let dataset = &prepared.dataset;
-    let labels = match model.card.method.vocabulary() {
+    let labels = match model.card().method().vocabulary() {
         Vocabulary::Seen => dataset.seen,
         Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
     };
@@ -603,7 +595,7 @@ pub fn standardised(
     let own = model.own_labels();
     let scorer = model.scorer(&vectors.followed_by(&own), device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
-    let known = &model.card.labels[..model.card.seen];
+    let known = model.card().seen_labels();
     let labels = vectors.names();
     Ok(Standardised {
         scores: model::standardised(&scores, labels.len(), own.len()),

@@ -9,6 +9,9 @@ pub use burn;
 pub use epsilon_data::{dataset, labels};
 pub use epsilon_vision::{backbone, image, tokens};
 
+pub use predictor::{PredictError, Predictor};
+pub use tagger::Tagger;
+
 mod fused;
 
 pub mod calibration;
@@ -21,10 +24,12 @@ pub mod loss;
 pub mod methods;
 pub mod model;
 pub mod parameters;
+pub mod predictor;
 pub mod pretraining;
 pub mod profile;
 pub mod published_features;
 pub mod recipe;
 pub mod semantic_index;
+pub mod tagger;
 pub mod tensor_vit;
 pub mod training;

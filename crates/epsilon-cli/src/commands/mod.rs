@@ -74,7 +74,9 @@ pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
 
 /// The recipe that a model was trained with.
 pub fn recipe_of(model: &Model, path: &Path) -> anyhow::Result<Recipe> {
-    serde_json::from_value(model.card.recipe.clone())
+    model
+        .card()
+        .recipe()
         .with_context(|| format!("{}: its recipe", path.display()))
 }
 

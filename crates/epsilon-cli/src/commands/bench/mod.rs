@@ -314,7 +314,7 @@ impl Bench<'_> {
             recipe: serde_json::to_value(recipe)?,
             validation_map: one.training(None, false).validate(model)?,
             figures: one.measure(model)?,
-            parameters: model.weights.count(),
+            parameters: model.weights().count(),
             seconds,
             peak_mb,
         };

@@ -86,7 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })?;
     bar.finish_and_clear();
     precision_recall_curves(&mut page, &scored)?;
-    if let Some(calibration) = &model.card.calibration {
+    if let Some(calibration) = model.card().calibration() {
         let shown = experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| {})?;
         reliability_curves(&mut page, calibration, &shown)?;
     }

@@ -14,11 +14,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use epsilon::Predictor;
 use epsilon::explain::{heat, overlay};
 use epsilon::image::{self, Limits, Preprocess, RgbImage};
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
-use epsilon::model::{Model, Ranked};
+use epsilon::model::{Keep, Model, Ranked};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,9 +29,6 @@ use tokio::task::JoinSet;
 use super::engine::{Engine, Seen};
 use super::guard;
 use super::metrics::{Metrics, Refused};
-use super::words::Words;
-use crate::commands::keep::Keep;
-use crate::console;
 
 /// Photographs of a request.
 const PHOTOS: usize = 32;
@@ -42,7 +40,9 @@ const SIDE: u32 = 640;
 /// What all requests share.
 pub struct State {
     pub engine: Engine,
-    pub words: Words,
+    pub predictor: Arc<Predictor>,
+    /// The model's own labels.
+    pub own: Arc<LabelVectors>,
     pub about: About,
     pub keep: Keep,
     pub preprocess: Preprocess,
@@ -80,17 +80,17 @@ struct Label {
 
 /// What there is to tell of a model.
 pub fn about(model: &Model) -> About {
-    let labels = model.own_labels();
+    let (card, labels) = (model.card(), model.own_labels());
     let names = labels.names().iter().enumerate();
     About {
-        method: model.card.method.name(),
-        backbone: model.card.backbone.name.clone(),
-        protocol: model.card.protocol.clone(),
-        calibrated: model.card.calibration.is_some(),
+        method: card.method().name(),
+        backbone: card.backbone().name.clone(),
+        protocol: card.protocol().to_string(),
+        calibrated: card.calibration().is_some(),
         labels: names
             .map(|(place, name)| Label {
                 name: name.clone(),
-                seen: place < model.card.seen,
+                seen: place < card.seen_labels().len(),
             })
             .collect(),
     }
@@ -348,7 +348,7 @@ impl State {
                 (
                     place,
                     photo.name,
-                    seen.map(|(_, seen)| keep.keep(seen.ranked)),
+                    seen.map(|(_, seen)| seen.ranked.keep(&keep)),
                 )
             });
         }
@@ -431,7 +431,7 @@ impl State {
         // One more than it takes is enough to see that there are too many.
         let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
         match words.len() {
-            0 => Ok(self.words.own().clone()),
+            0 => Ok(self.own.clone()),
             count if count > self.max_labels => {
                 let message = format!("more labels than this server takes, {}", self.max_labels);
                 Err(Refusal::unusable("labels", message))
@@ -446,9 +446,9 @@ impl State {
             return Err(Refusal::unusable("labels", message));
         }
         let state = self.clone();
-        let found = tokio::task::spawn_blocking(move || state.words.vectors(&words));
+        let found = tokio::task::spawn_blocking(move || state.predictor.words().find(&words));
         let found = found.await.map_err(failed)?;
-        let found = found.map_err(|error| Refusal::unusable("labels", console::explain(&error)))?;
+        let found = found.map_err(|error| Refusal::unusable("labels", error.to_string()))?;
         Ok(Arc::new(found))
     }
 

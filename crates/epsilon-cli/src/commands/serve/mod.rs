@@ -4,7 +4,6 @@ mod api;
 mod engine;
 mod guard;
 mod metrics;
-mod words;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -21,7 +20,6 @@ use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 use engine::Engine;
 use metrics::Metrics;
-use words::Words;
 
 /// How long a stop waits for requests that have begun.
 const STOP: Duration = Duration::from_secs(10);
@@ -82,16 +80,17 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             "anybody who reaches this address can use it: --token-file asks for a token",
         );
     }
-    let trained = args.trained.load()?;
-    let keep = args.keep.of(&trained.model, Some(USUAL))?;
+    let predictor = Arc::new(args.trained.load()?);
+    let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let metrics = Metrics::new();
-    let about = api::about(&trained.model);
-    let words = Words::new(&trained);
-    let preprocess = trained.backbone.info().preprocess.clone();
-    let (engine, worker) = Engine::start(trained, metrics.clone());
+    let about = api::about(predictor.model());
+    let preprocess = predictor.backbone().info().preprocess.clone();
+    let own = Arc::new(predictor.model().own_labels());
+    let (engine, worker) = Engine::start(predictor.clone(), metrics.clone());
     let state = Arc::new(api::State {
         engine,
-        words,
+        predictor,
+        own,
         about,
         keep,
         preprocess,
