@@ -14,6 +14,7 @@ pub use tagger::Tagger;
 
 mod fused;
 
+pub mod batch;
 pub mod calibration;
 pub mod comparison;
 pub mod device;
@@ -23,6 +24,7 @@ pub mod library;
 pub mod loss;
 pub mod methods;
 pub mod model;
+pub mod optimiser;
 pub mod parameters;
 pub mod predictor;
 pub mod pretraining;
@@ -33,3 +35,5 @@ pub mod semantic_index;
 pub mod tagger;
 pub mod tensor_vit;
 pub mod training;
+
+pub use experiment::Experiment;

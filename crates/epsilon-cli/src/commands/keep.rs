@@ -4,25 +4,25 @@ use anyhow::{bail, ensure};
 use clap::Args;
 use epsilon::model::{Keep, Model};
 
-/// What the command line says about it.
+/// The options that select labels.
 #[derive(Args)]
 pub struct KeepArgs {
-    /// Keep the N best labels, whatever their probability; with --threshold, at most N.
+    /// Keep the N best labels regardless of probability; with --threshold, at most N.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Keep labels of at least this probability (0 to 1), in place of the model's own thresholds.
+    /// Keep labels with at least this probability (0 to 1), instead of using the model's thresholds.
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
 }
 
 impl KeepArgs {
-    /// Refuses what makes no sense for any model.
+    /// Refuses options that are invalid for every model.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(self.top != Some(0), "--top 0: give at least 1");
         Ok(())
     }
 
-    /// What is kept of a model's labels; `usual` labels where nothing is said and the model has no thresholds.
+    /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
     pub fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
         let calibrated = model.card().calibration().is_some();
         let keep = match (self.threshold, self.top) {

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelError};
+use crate::batch::Dims;
 use crate::calibration::Calibration;
-use crate::methods::{Dims, Kind, Vocabulary};
+use crate::methods::{Kind, Vocabulary};
 use crate::parameters::{Spec, Weights};
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::labels::{LabelVectors, VectorFile};

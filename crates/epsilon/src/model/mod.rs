@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use crate::batch::Dims;
 use crate::calibration::Calibration;
-use crate::methods::{Dims, MethodError, Vocabulary};
+use crate::methods::{MethodError, Vocabulary};
 use crate::parameters::Weights;
 use epsilon_data::files;
 use epsilon_data::labels::{LabelError, LabelVectors};

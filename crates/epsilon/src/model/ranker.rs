@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
 use super::{Model, ModelError, Scorer, SemanticVectors};
+use crate::batch::read;
 use crate::calibration::Judge;
 use crate::methods::LabelMap;
-use crate::training::read;
 use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenStore;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use crate::batch::{Batch, Dims, LabelsOn, Targets, read};
 use crate::fused::scores::best_match;
-use crate::methods::{Batch, Dims, Kind, LabelMap, Targets};
+use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
-use crate::training::{LabelsOn, read};
 use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenStore;
 

@@ -397,13 +397,16 @@ impl Predictor {
         overlay(photo, &heat(map, preprocess, width, height))
     }
 
+    /// A picture as the backbone takes it: `[3, size, size]`, resized and normalised.
+    pub fn preprocess(&self, picture: &RgbImage) -> Vec<f32> {
+        let preprocess = &self.backbone.info().preprocess;
+        let mut pixels = vec![0.0; preprocess.len()];
+        preprocess.apply(picture, &mut pixels);
+        pixels
+    }
+
     fn input<'p>(&self, photo: Photo<'p>) -> Result<Input<'p>, ImageError> {
-        let pixels = |picture: &RgbImage| {
-            let preprocess = &self.backbone.info().preprocess;
-            let mut pixels = vec![0.0; preprocess.len()];
-            preprocess.apply(picture, &mut pixels);
-            Input::Pixels(pixels)
-        };
+        let pixels = |picture: &RgbImage| Input::Pixels(self.preprocess(picture));
         Ok(match photo {
             Photo::File(path) => pixels(&image::open(path, &self.limits)?),
             Photo::Bytes(bytes) => {
