@@ -98,7 +98,7 @@ fn build(
         let mut global = vec![0.0; store.global_dim()];
         store.read_tokens(*stored, &mut tokens);
         store.read_global(*stored, &mut global);
-        let (_, vectors) = ranker.rank_and_keep(1, tokens, global);
+        let (_, vectors) = ranker.rank_with_vectors(1, tokens, global);
         let vectors = vectors.ok_or("the method has no semantic vectors")?;
         let info = IndexInfo {
             model: model.identity(),
