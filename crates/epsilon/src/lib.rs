@@ -1,9 +1,28 @@
-//! Multi-label zero-shot learning: train on seen labels, rank labels nobody trained on.
+//! Multi-label zero-shot learning: train on seen labels, rank labels that were never trained on.
 //!
-//! A photograph walks one way through this library: [`image`], [`backbone`], tokens on disk ([`tokens`]), a method
-//! ([`methods`]) trained by [`training`], scores ([`model`]). [`labels`] finds the vectors of label names, [`dataset`]
-//! reads lists of photographs, [`explain`] draws where a model looked, [`experiment`] puts a [`recipe`] together from all of them, and
-//! [`comparison`] makes many recipes of one table.
+//! A trained model is one file. [`Predictor`] loads it with its backbone and ranks any words for a photograph:
+//!
+//! ```
+//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+//! # let folder = drawn_model("ridge")?;
+//! # std::env::set_current_dir(folder.path())?;
+//! # std::fs::copy("data/test/000000.png", "photo.png")?;
+//! let predictor = epsilon::Predictor::load("model.safetensors")?; // its backbone and vectors found and checked
+//! let labels = predictor.labels(["striped circle", "plain star"])?; // any words
+//! for label in predictor.rank("photo.png", &labels)?.top(5) {
+//!     println!("{:<20}{:.2}", label.name, label.score);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - **Photographs.** [`Tagger`] tags a folder and keeps what is known in a [`library`], which [`semantic_index`] searches for any
+//!   word; [`explain`] draws heat maps; [`calibration`] turns scores into probabilities and thresholds.
+//! - **Experiments.** [`Experiment`] runs a [`recipe`]: data set, tokens, training and figures, for each of its seeds;
+//!   [`comparison`] makes many recipes of one table.
+//! - **Features.** [`image`] decodes, [`backbone`] makes tokens, and [`tokens`] keeps them on disk.
+//! - **Methods.** [`methods`] score labels from tokens, trained by [`training`] on a [`loss`]; [`model`] is the file that comes
+//!   of it.
+//! - **Data.** [`dataset`] reads lists of photographs with their labels, [`labels`] finds the vectors of label names.
 
 pub use burn;
 pub use epsilon_data::{dataset, labels};
@@ -23,12 +42,20 @@ pub mod methods;
 pub mod model;
 pub mod optimiser;
 pub mod parameters;
+pub mod predictor;
 pub mod pretraining;
 pub mod profile;
 pub mod published_features;
 pub mod recipe;
 pub mod semantic_index;
+pub mod tagger;
 pub mod tensor_vit;
 pub mod training;
 
 pub use experiment::Experiment;
+pub use predictor::{PredictError, Predictor};
+pub use tagger::Tagger;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -26,7 +26,7 @@ fn main() -> Outcome<()> {
     let folder: PathBuf = arguments.get("folder", "target/index-loss".into())?;
     let device = Device::flex();
     let model = Model::load(&path, &device)?;
-    let recipe: Recipe = serde_json::from_value(model.card.recipe.clone())?;
+    let recipe: Recipe = model.card().recipe()?;
     let prepared = experiment::prepare(&recipe)?;
     let store = TokenStore::open(&arguments.get("store", PathBuf::new())?)?;
     let dataset = &prepared.dataset;
@@ -96,7 +96,7 @@ fn build(
         let mut global = vec![0.0; store.global_dim()];
         store.read_tokens(*stored, &mut tokens);
         store.read_global(*stored, &mut global);
-        let (_, vectors) = ranker.rank_and_keep(1, tokens, global);
+        let (_, vectors) = ranker.rank_with_vectors(1, tokens, global);
         let vectors = vectors.ok_or("the method has no semantic vectors")?;
         let info = IndexInfo {
             model: model.identity(),

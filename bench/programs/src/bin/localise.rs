@@ -122,7 +122,7 @@ fn measure(
     pictures: u32,
 ) -> Outcome<BTreeMap<String, [Mean; 2]>> {
     let device = Device::flex();
-    let scorer = model.scorer(&model.vectors, &device)?;
+    let scorer = model.scorer(model.vectors(), &device)?;
     let size = scenes.options().size;
     let preprocess = &backbone.info().preprocess;
     let mut shares: BTreeMap<String, [Mean; 2]> = BTreeMap::new();

@@ -44,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let judged = standardised.judged();
     let calibration = Calibration::fit(&judged, rule, on)?;
     let held_out = held_out(&judged, rule);
-    model.card.calibration = Some(calibration.clone());
+    model.calibrate(calibration.clone());
     model.save(&args.model)?;
     let result = Result {
         calibration,

@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use epsilon::backbone::Features;
-use epsilon::explain::{heat, overlay};
-use epsilon::image::{self, Limits, RgbImage};
-use epsilon::labels::LabelVectors;
+use anyhow::Context;
+use epsilon::Predictor;
+use epsilon::image::{self, RgbImage};
 use epsilon::methods::LabelMap;
-use epsilon::model::Scorer;
+use epsilon::model::{Ranked, Ranker};
 use serde::Serialize;
 
-use super::trained::{Trained, TrainedArgs};
+use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 
 /// Show where a model looked in photographs for labels: a picture for each, the photograph under a heat map.
@@ -55,21 +53,15 @@ struct Picture {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let trained = args.trained.load()?;
+    let predictor = args.trained.load()?;
     let words = (!args.label.is_empty()).then_some(&*args.label);
-    let vectors = trained.wanted(words)?;
-    let scorer = trained.model.scorer(&vectors, &trained.device)?;
+    let labels = args.trained.labels(&predictor, words)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut all = Vec::new();
     let mut failed = false;
     for photo in &args.photos {
-        match image::open(photo, &Limits::default()) {
-            Ok(picture) => {
-                let looked = Looked::new(&trained, &scorer, picture)?;
-                for label in looked.labels(&args, &vectors) {
-                    all.push(looked.explain(&args.out, photo, &vectors, label)?);
-                }
-            }
+        match image::open(photo, predictor.limits()) {
+            Ok(picture) => all.extend(explain(&args, &predictor, &labels, photo, &picture)?),
             Err(error) => {
                 failed = true;
                 console::name_failure(error);
@@ -90,84 +82,44 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-/// A photograph and what the backbone and the model make of it.
-struct Looked<'a> {
-    picture: RgbImage,
-    features: Features,
-    scores: Vec<f32>,
-    trained: &'a Trained,
-    scorer: &'a Scorer<'a>,
-}
-
-impl<'a> Looked<'a> {
-    fn new(
-        trained: &'a Trained,
-        scorer: &'a Scorer<'a>,
-        picture: RgbImage,
-    ) -> anyhow::Result<Self> {
-        let features = trained.features(&picture)?;
-        let scores = scorer.score(1, features.tokens.clone(), features.global.clone());
-        Ok(Self {
-            picture,
-            features,
-            scores,
-            trained,
-            scorer,
-        })
+/// Writes the pictures of one photograph: of all labels that were asked for, or of the best.
+fn explain(
+    args: &Args,
+    predictor: &Predictor,
+    labels: &Ranker<'_>,
+    photo: &Path,
+    picture: &RgbImage,
+) -> anyhow::Result<Vec<Explained>> {
+    let features = predictor.features(picture)?;
+    let ranking = predictor.rank(&*features, labels)?;
+    let mut shown: Vec<&Ranked> = match args.label.is_empty() {
+        true => ranking.top(SHOWN).iter().collect(),
+        false => ranking.iter().collect(),
+    };
+    if !args.label.is_empty() {
+        shown.sort_by_key(|label| args.label.iter().position(|asked| *asked == label.name));
     }
-
-    /// Places of the labels to show: all that were asked for, or the best.
-    fn labels(&self, args: &Args, vectors: &LabelVectors) -> Vec<usize> {
-        let mut places: Vec<usize> = (0..vectors.len()).collect();
-        if args.label.is_empty() {
-            places.sort_by(|&a, &b| self.scores[b].total_cmp(&self.scores[a]));
-            places.truncate(SHOWN);
-        }
-        places
-    }
-
-    /// Writes a label's pictures.
-    fn explain(
-        &self,
-        out: &Path,
-        photo: &Path,
-        vectors: &LabelVectors,
-        label: usize,
-    ) -> anyhow::Result<Explained> {
-        let name = &vectors.names()[label];
-        let card = &self.trained.model.card;
-        let Features { tokens, global } = self.features.clone();
-        let maps = self.scorer.maps(tokens, global, label);
-        if maps.is_empty() {
-            bail!(
-                "the method `{}` looks at the image as a whole: it has no map of a label",
-                card.method.name()
-            );
-        }
-        let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
-        let write = |map: LabelMap| -> anyhow::Result<Picture> {
-            let file = out.join(format!("{stem}-{}-{}.png", plain(name), plain(map.what)));
-            let (width, height) = self.picture.dimensions();
-            let heat = heat(
-                &map,
-                &self.trained.backbone.info().preprocess,
-                width,
-                height,
-            );
-            overlay(&self.picture, &heat)
-                .save(&file)
-                .with_context(|| file.display().to_string())?;
+    let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
+    let explained = shown.into_iter().map(|label| {
+        let maps = predictor
+            .explain(&*features, labels, &label.name)?
+            .into_iter();
+        let pictures = maps.map(|map| {
+            let (name, what) = (plain(&label.name), plain(map.what));
+            let file = args.out.join(format!("{stem}-{name}-{what}.png"));
+            let written = predictor.draw(picture, &map).save(&file);
+            written.with_context(|| file.display().to_string())?;
             Ok(Picture { map, file })
-        };
-        let seen = &card.labels[..card.seen];
+        });
         Ok(Explained {
             photo: photo.into(),
-            label: name.clone(),
-            score: self.scores[label],
-            seen: seen.contains(name),
-            pictures: maps.into_iter().map(write).collect::<anyhow::Result<_>>()?,
+            label: label.name.clone(),
+            score: label.score,
+            seen: label.seen,
+            pictures: pictures.collect::<anyhow::Result<_>>()?,
         })
-    }
+    });
+    explained.collect()
 }
 
 /// A part of a file name.

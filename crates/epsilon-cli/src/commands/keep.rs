@@ -1,10 +1,8 @@
-//! Selects the labels of a photograph: the best N, those above a probability, or those above the thresholds that calibration
-//! stored in the model.
+//! Arguments that say which labels of a photograph are kept.
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use epsilon::model::{Model, Ranked};
-use serde::{Deserialize, Serialize};
+use epsilon::model::{Keep, Model};
 
 /// The options that select labels.
 #[derive(Args)]
@@ -17,25 +15,6 @@ pub struct KeepArgs {
     threshold: Option<f32>,
 }
 
-/// Which labels are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Keep {
-    /// At most so many.
-    top: Option<usize>,
-    by: By,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum By {
-    /// All, up to their number.
-    Rank,
-    /// Those of at least this probability.
-    Probability(f32),
-    /// Those above the model's thresholds.
-    Model,
-}
-
 impl KeepArgs {
     /// Refuses options that are invalid for every model.
     pub fn check(&self) -> anyhow::Result<()> {
@@ -45,46 +24,25 @@ impl KeepArgs {
 
     /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
     pub fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
-        let calibrated = model.card.calibration.is_some();
-        let by = match (self.threshold, self.top) {
+        let calibrated = model.card().calibration().is_some();
+        let keep = match (self.threshold, self.top) {
             (Some(p), _) if !(0.0..=1.0).contains(&p) => {
                 bail!("--threshold {p}: give a probability from 0 to 1")
             }
             (Some(_), _) if !calibrated => bail!(
                 "--threshold needs probabilities, and the model is not calibrated: run `epsilon calibrate` on it, or give --top"
             ),
-            (Some(p), _) => By::Probability(p),
-            (None, Some(_)) => By::Rank,
-            (None, None) if calibrated => By::Model,
-            (None, None) => {
-                let Some(usual) = usual else {
-                    bail!(
-                        "which labels to keep? The model has no thresholds: run `epsilon calibrate` on it, or give --top"
-                    );
-                };
-                return Ok(Keep::best(usual));
-            }
+            (Some(p), Some(top)) => Keep::probability(p).at_most(top),
+            (Some(p), None) => Keep::probability(p),
+            (None, Some(top)) => Keep::best(top),
+            (None, None) if calibrated => Keep::thresholds(),
+            (None, None) => match usual {
+                Some(usual) => Keep::best(usual),
+                None => bail!(
+                    "which labels to keep? The model has no thresholds: run `epsilon calibrate` on it, or give --top"
+                ),
+            },
         };
-        Ok(Keep { top: self.top, by })
-    }
-}
-
-impl Keep {
-    /// The best labels, so many.
-    pub fn best(top: usize) -> Self {
-        Self {
-            top: Some(top),
-            by: By::Rank,
-        }
-    }
-
-    /// The labels of a photograph that are kept, in their order.
-    pub fn keep(&self, ranked: Vec<Ranked>) -> Vec<Ranked> {
-        let kept = ranked.into_iter().filter(|label| match self.by {
-            By::Rank => true,
-            By::Probability(least) => label.probability.is_some_and(|p| p >= least),
-            By::Model => label.kept == Some(true),
-        });
-        kept.take(self.top.unwrap_or(usize::MAX)).collect()
+        Ok(keep)
     }
 }

@@ -1,14 +1,13 @@
 //! `epsilon predict`: photographs in, ranked labels out, for any list of words.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use epsilon::image::{self, Limits};
 use epsilon::labels;
-use epsilon::model::{Ranked, Ranker};
+use epsilon::model::Ranked;
 use serde::Serialize;
 
 use super::keep::KeepArgs;
-use super::trained::{Trained, TrainedArgs};
+use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 
 /// Rank labels for photographs: the model's own or any words, those it never trained on among them.
@@ -40,19 +39,22 @@ struct Prediction {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    let trained = args.trained.load()?;
-    let keep = args.keep.of(&trained.model, Some(USUAL))?;
+    let predictor = args.trained.load()?;
+    let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let words = args.labels.as_deref().map(labels::read_names).transpose()?;
-    let vectors = trained.wanted(words.as_deref())?;
-    let ranker = Ranker::new(&trained.model, vectors, &trained.device)?;
+    let labels = args.trained.labels(&predictor, words.as_deref())?;
     let mut predictions = Vec::new();
-    for photo in &args.photos {
-        match ranked(photo, &trained, &ranker) {
-            Ok(ranked) => predictions.push(Prediction {
+    for (photo, ranking) in args
+        .photos
+        .iter()
+        .zip(predictor.rank_all(&args.photos, &labels)?)
+    {
+        match ranking {
+            Ok(ranking) => predictions.push(Prediction {
                 photo: photo.clone(),
-                labels: keep.keep(ranked),
+                labels: ranking.keep(&keep),
             }),
-            Err(error) => console::name_failure(console::explain(&error)),
+            Err(error) => console::name_failure(error),
         }
     }
     if args.json {
@@ -68,14 +70,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         Outcome::SomeFailed
     })
-}
-
-/// The labels of one photograph.
-fn ranked(photo: &Path, trained: &Trained, ranker: &Ranker) -> anyhow::Result<Vec<Ranked>> {
-    let picture = image::open(photo, &Limits::default())?;
-    let features = trained.features(&picture)?;
-    let ranked = ranker.rank(1, features.tokens, features.global);
-    Ok(ranked.into_iter().flatten().collect())
 }
 
 fn print(prediction: &Prediction) -> anyhow::Result<()> {

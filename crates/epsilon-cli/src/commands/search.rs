@@ -51,7 +51,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         bail!(
             "{}: holds no index: the method `{}` scores photographs otherwise than by semantic vectors, or nothing was tagged yet",
             folder.display(),
-            model.card.method.name()
+            model.card().method().name()
         );
     }
     let vectors = args

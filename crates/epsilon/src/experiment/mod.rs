@@ -422,7 +422,7 @@ impl Experiment {
             recipe: &self.recipe,
             prepared: &prepared,
             store: &store,
-            seed: model.card.seed,
+            seed: model.card().seed(),
             device: &self.device,
             folder: None,
             resume: false,
@@ -450,10 +450,9 @@ impl Experiment {
 /// # Errors
 /// [`ExperimentError::ModelRecipe`].
 pub fn recipe_of(model: &Model, path: &Path) -> Result<Recipe, ExperimentError> {
-    serde_json::from_value(model.card.recipe.clone()).map_err(|reason| {
-        ExperimentError::ModelRecipe {
-            path: path.into(),
-            reason,
-        }
+    let recipe = model.card().recipe();
+    recipe.map_err(|reason| ExperimentError::ModelRecipe {
+        path: path.into(),
+        reason,
     })
 }

@@ -65,7 +65,7 @@ pub fn score(
     let images = test_images(model, prepared, store)?;
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let dataset = &prepared.dataset;
-    let vocabulary = model.card.method.vocabulary();
+    let vocabulary = model.card().method().vocabulary();
     let vectors = scored_labels(model, prepared);
     let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
@@ -109,7 +109,7 @@ fn test_images(
 /// The labels of a data set that the method can score.
 fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
     let dataset = &prepared.dataset;
-    let labels = match model.card.method.vocabulary() {
+    let labels = match model.card().method().vocabulary() {
         Vocabulary::Seen => dataset.seen,
         Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
     };
@@ -159,7 +159,7 @@ pub fn standardised(
     let own = model.own_labels();
     let scorer = model.scorer(&vectors.followed_by(&own), device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
-    let known = &model.card.labels[..model.card.seen];
+    let known = model.card().seen_labels();
     let labels = vectors.names();
     Ok(Standardised {
         scores: model::standardised(&scores, labels.len(), own.len()),

@@ -12,7 +12,7 @@ use super::prepare::dense;
 use super::{ExperimentError, Prepared};
 use crate::batch::Dims;
 use crate::methods::{Fitting, Whole};
-use crate::model::{Card, Model, Scorer};
+use crate::model::{Card, Model, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
@@ -119,7 +119,7 @@ impl Training<'_> {
     /// No image with tokens.
     pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
-        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        let map = || self.seen_map(model.weights(), model.card().dims(), &validation);
         Ok((!validation.is_empty()).then(map))
     }
 
@@ -183,25 +183,17 @@ impl Training<'_> {
 
     fn model(&self, dims: Dims, weights: Weights) -> Model {
         let recipe = self.recipe;
-        let card = Card::new(
-            recipe.method.clone(),
-            dims,
-            self.prepared.dataset.names.clone(),
-            self.prepared.dataset.seen,
-            self.store.manifest().header.backbone.clone(),
-            recipe
-                .backbone
-                .as_ref()
-                .map(|b| b.weights.clone())
-                .unwrap_or_default(),
-            serde_json::json!(recipe),
-            recipe.evaluation.protocol.clone(),
-            self.seed,
-        );
-        Model {
-            card,
-            vectors: self.prepared.vectors.clone(),
-            weights,
-        }
+        let backbone = recipe.backbone.as_ref();
+        let provenance = Provenance {
+            backbone: self.store.manifest().header.backbone.clone(),
+            backbone_weights: backbone.map(|b| b.weights.clone()).unwrap_or_default(),
+            recipe: serde_json::json!(recipe),
+            protocol: recipe.evaluation.protocol.clone(),
+            seed: self.seed,
+        };
+        let dataset = &self.prepared.dataset;
+        let (labels, seen) = (dataset.names.clone(), dataset.seen);
+        let card = Card::new(recipe.method.clone(), dims, labels, seen, provenance);
+        Model::new(card, self.prepared.vectors.clone(), weights)
     }
 }

@@ -354,7 +354,7 @@ fn scores_new_labels(model: &Model, prepared: &Prepared) {
     let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
     let vectors = prepared.vectors.select(&unseen);
     let scorer = model.scorer(&vectors, &device());
-    match model.card.method.vocabulary() {
+    match model.card().method().vocabulary() {
         Vocabulary::Open => assert!(scorer.is_ok()),
         Vocabulary::Seen => {
             let error = scorer.err().unwrap().to_string();

@@ -300,11 +300,11 @@ fn result(
     path: &Path,
 ) -> anyhow::Result<Trained> {
     let trained = Trained {
-        seed: model.card.seed,
+        seed: model.card().seed(),
         recipe: serde_json::to_value(experiment.recipe())?,
         validation_map: experiment.validate(model)?,
         figures: super::measuring(|progress| experiment.measure(model, progress))?,
-        parameters: model.weights.count(),
+        parameters: model.weights().count(),
         seconds,
         peak_mb,
     };

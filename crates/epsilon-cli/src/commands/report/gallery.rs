@@ -89,7 +89,7 @@ fn entry(
     );
     if let Some(map) = maps.first() {
         let (width, height) = photo.dimensions();
-        let heat = heat(map, &model.card.backbone.preprocess, width, height);
+        let heat = heat(map, &model.card().backbone().preprocess, width, height);
         let label = format!("{} for {}", map.what, best.name);
         html.push_str(&picture(&overlay(photo, &heat), &label)?);
     }

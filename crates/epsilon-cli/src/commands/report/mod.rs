@@ -63,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         experiment::score(&model, &prepared, &store, &device, progress)
     })?;
     labels::precision_recall_curves(&mut page, &scored)?;
-    if let Some(calibration) = &model.card.calibration {
+    if let Some(calibration) = model.card().calibration() {
         let shown = experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| {})?;
         labels::reliability_curves(&mut page, calibration, &shown)?;
     }

@@ -8,10 +8,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
-use epsilon::explain::{heat, overlay};
 use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
-use epsilon::model::Ranked;
+use epsilon::model::{Keep, Ranked};
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -20,7 +19,6 @@ use super::engine::Seen;
 use super::guard;
 use super::refusal::{Refusal, failed};
 use super::state::State;
-use crate::commands::keep::Keep;
 
 /// All routes.
 pub fn routes(state: Arc<State>) -> Router {
@@ -156,7 +154,7 @@ impl State {
                 (
                     place,
                     photo.name,
-                    seen.map(|(_, seen)| keep.keep(seen.ranked)),
+                    seen.map(|(_, seen)| seen.ranked.keep(&keep)),
                 )
             });
         }
@@ -222,10 +220,10 @@ impl State {
 
     /// Draws a map over a photograph; returns a data URL of the PNG.
     fn picture(&self, photo: &RgbImage, map: &LabelMap) -> Result<String, ::image::ImageError> {
-        let (width, height) = photo.dimensions();
-        let heat = heat(map, &self.preprocess, width, height);
         let mut bytes = std::io::Cursor::new(Vec::new());
-        overlay(photo, &heat).write_to(&mut bytes, ::image::ImageFormat::Png)?;
+        self.predictor
+            .draw(photo, map)
+            .write_to(&mut bytes, ::image::ImageFormat::Png)?;
         Ok(format!(
             "data:image/png;base64,{}",
             BASE64.encode(bytes.get_ref())

@@ -6,15 +6,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use epsilon::Predictor;
 use epsilon::backbone::Features;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
-use epsilon::model::{Ranked, Ranker};
+use epsilon::model::{Ranker, Ranking};
 use epsilon::tokens::usual_batch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::metrics::Metrics;
-use crate::commands::trained::Trained;
 use crate::console;
 
 /// Lists of labels whose rankers are kept.
@@ -38,7 +38,7 @@ pub type Answer = Result<Seen, String>;
 /// What the model sees in a photograph.
 pub struct Seen {
     /// All labels, best first.
-    pub ranked: Vec<Ranked>,
+    pub ranked: Ranking,
     /// Where it looked for the first label, if asked.
     pub maps: Vec<LabelMap>,
 }
@@ -51,12 +51,12 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread.
-    pub fn start(trained: Trained, metrics: Metrics) -> (Self, JoinHandle<()>) {
+    pub fn start(predictor: Arc<Predictor>, metrics: Metrics) -> (Self, JoinHandle<()>) {
         let (work, queue) = channel();
         let worker = thread::spawn(move || {
-            let most = usual_batch(trained.backbone.info());
+            let most = usual_batch(predictor.backbone().info());
             let mut bench = Bench {
-                trained: &trained,
+                predictor: &predictor,
                 rankers: HashMap::new(),
                 features: Features::default(),
                 metrics,
@@ -102,7 +102,7 @@ fn next(queue: &Receiver<Work>, most: usize) -> Option<Vec<Work>> {
 
 /// What computing needs.
 struct Bench<'a> {
-    trained: &'a Trained,
+    predictor: &'a Predictor,
     rankers: HashMap<Vec<String>, Ranker<'a>>,
     features: Features,
     metrics: Metrics,
@@ -120,8 +120,11 @@ impl Bench<'_> {
             .flat_map(|work| &work.pixels)
             .copied()
             .collect();
-        let backbone = &self.trained.backbone;
-        match backbone.forward(&pixels, batch.len(), &mut self.features) {
+        match self
+            .predictor
+            .backbone()
+            .forward(&pixels, batch.len(), &mut self.features)
+        {
             Ok(()) => self.rank(batch),
             Err(error) => {
                 console::complain(format_args!("the network failed: {error}"));
@@ -180,8 +183,7 @@ impl Bench<'_> {
             if self.rankers.len() >= RANKERS {
                 self.rankers.clear();
             }
-            let Trained { model, device, .. } = self.trained;
-            let ranker = Ranker::new(model, labels.clone(), device);
+            let ranker = self.predictor.ranker(labels.clone());
             let ranker = ranker.map_err(|error| error.to_string())?;
             self.rankers.insert(names.clone(), ranker);
         }

@@ -7,7 +7,6 @@ mod metrics;
 mod refusal;
 mod request;
 mod state;
-mod words;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use epsilon::image::Limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -25,7 +25,6 @@ use crate::{Outcome, console};
 use engine::Engine;
 use metrics::Metrics;
 use state::{About, State};
-use words::Words;
 
 /// How long a shutdown waits for running requests.
 const STOP: Duration = Duration::from_secs(10);
@@ -86,19 +85,25 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             "anybody who reaches this address can use it: --token-file asks for a token",
         );
     }
-    let trained = args.trained.load()?;
-    let keep = args.keep.of(&trained.model, Some(USUAL))?;
+    let max_pixels = u64::from(args.max_megapixels) * 1_000_000;
+    let predictor = args.trained.load_with(|options| {
+        options.limits(Limits {
+            max_pixels,
+            ..Limits::default()
+        })
+    });
+    let predictor = Arc::new(predictor?);
+    let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let metrics = Metrics::new();
-    let about = About::of(&trained.model);
-    let words = Words::new(&trained);
-    let preprocess = trained.backbone.info().preprocess.clone();
-    let (engine, worker) = Engine::start(trained, metrics.clone());
+    let about = About::of(predictor.model());
+    let own = Arc::new(predictor.model().own_labels());
+    let (engine, worker) = Engine::start(predictor.clone(), metrics.clone());
     let state = Arc::new(State {
         engine,
-        words,
+        predictor,
+        own,
         about,
         keep,
-        preprocess,
         metrics,
         token,
         loopback: Some(args.listen.ip()).filter(IpAddr::is_loopback),
@@ -106,7 +111,6 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         photos: Arc::new(Semaphore::new(PHOTOS)),
         decoders: Arc::new(Semaphore::new(rayon::current_num_threads())),
         max_body: (args.max_body as usize) << 20,
-        max_pixels: u64::from(args.max_megapixels) * 1_000_000,
         max_labels: args.max_labels as usize,
         timeout: Duration::from_secs(args.timeout.into()),
     });

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
-use epsilon::image::{self, Limits, Preprocess, RgbImage};
+use epsilon::Predictor;
+use epsilon::image::{self, RgbImage};
 use epsilon::labels::LabelVectors;
-use epsilon::model::Model;
+use epsilon::model::{Keep, Model};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -17,9 +18,6 @@ use super::engine::{Engine, Seen};
 use super::metrics::Metrics;
 use super::refusal::{Refusal, failed};
 use super::request::{Asked, Photo};
-use super::words::Words;
-use crate::commands::keep::Keep;
-use crate::console;
 
 /// Maximum length of a label in bytes.
 const LONGEST: usize = 200;
@@ -29,10 +27,11 @@ const SIDE: u32 = 640;
 /// State shared by all requests.
 pub struct State {
     pub engine: Engine,
-    pub words: Words,
+    pub predictor: Arc<Predictor>,
+    /// The model's own labels.
+    pub own: Arc<LabelVectors>,
     pub about: About,
     pub keep: Keep,
-    pub preprocess: Preprocess,
     pub metrics: Metrics,
     pub token: Option<String>,
     /// The address it listens on, if that is a loopback address.
@@ -44,7 +43,6 @@ pub struct State {
     /// One permit per concurrent decoder.
     pub decoders: Arc<Semaphore>,
     pub max_body: usize,
-    pub max_pixels: u64,
     pub max_labels: usize,
     pub timeout: Duration,
 }
@@ -68,17 +66,17 @@ struct Label {
 impl About {
     /// The description of a model.
     pub fn of(model: &Model) -> Self {
-        let labels = model.own_labels();
+        let (card, labels) = (model.card(), model.own_labels());
         let names = labels.names().iter().enumerate();
         Self {
-            method: model.card.method.name(),
-            backbone: model.card.backbone.name.clone(),
-            protocol: model.card.protocol.clone(),
-            calibrated: model.card.calibration.is_some(),
+            method: card.method().name(),
+            backbone: card.backbone().name.clone(),
+            protocol: card.protocol().to_string(),
+            calibrated: card.calibration().is_some(),
             labels: names
                 .map(|(place, name)| Label {
                     name: name.clone(),
-                    seen: place < model.card.seen,
+                    seen: place < card.seen_labels().len(),
                 })
                 .collect(),
         }
@@ -151,7 +149,7 @@ impl State {
         // One more than allowed is enough to detect too many.
         let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
         match words.len() {
-            0 => Ok(self.words.own().clone()),
+            0 => Ok(self.own.clone()),
             count if count > self.max_labels => {
                 let message = format!("more labels than this server takes, {}", self.max_labels);
                 Err(Refusal::unusable("labels", message))
@@ -170,9 +168,9 @@ impl State {
             return Err(Refusal::unusable("labels", message));
         }
         let state = self.clone();
-        let found = tokio::task::spawn_blocking(move || state.words.vectors(&words));
+        let found = tokio::task::spawn_blocking(move || state.predictor.words().find(&words));
         let found = found.await.map_err(failed)?;
-        let found = found.map_err(|error| Refusal::unusable("labels", console::explain(&error)))?;
+        let found = found.map_err(|error| Refusal::unusable("labels", error.to_string()))?;
         Ok(Arc::new(found))
     }
 
@@ -195,14 +193,9 @@ impl State {
         let (state, name, bytes) = (self.clone(), photo.name.clone(), photo.bytes.clone());
         let decoded = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let limits = Limits {
-                max_pixels: state.max_pixels,
-                ..Limits::default()
-            };
-            let picture = image::decode(Path::new(&name), &bytes, &limits);
+            let picture = image::decode(Path::new(&name), &bytes, state.predictor.limits());
             let picture = picture.map_err(|error| error.to_string())?;
-            let mut pixels = vec![0.0; state.preprocess.len()];
-            state.preprocess.apply(&picture, &mut pixels);
+            let pixels = state.predictor.preprocess(&picture);
             let shown = if maps {
                 small(&picture)
             } else {

@@ -1,22 +1,18 @@
 //! `epsilon tag`: labels for all photographs of a folder, kept beside them and in sidecars.
 
-mod round;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Context;
-use epsilon::labels;
-use epsilon::library::sidecar::Subject;
-use epsilon::library::{Journal, Library, digest};
-use epsilon::model::Ranker;
-use epsilon::semantic_index::{IndexError, IndexInfo, IndexWriter};
-use serde::Serialize;
+use epsilon::library::{Entry, Outcome as Tags};
+use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger, read_words};
+use indicatif::ProgressBar;
 
-use super::keep::{Keep, KeepArgs};
-use super::trained::{Trained, TrainedArgs};
+use super::keep::KeepArgs;
+use super::trained::{TrainedArgs, with_option};
 use crate::{Outcome, console};
-use round::{Round, Sum};
 
 /// Tag all photographs of a folder and of the folders in it, with the model's own labels or any words.
 ///
@@ -53,162 +49,92 @@ pub struct Args {
 
 /// How a sidecar is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum SidecarName {
+enum SidecarName {
     /// PHOTO.jpg.xmp.
     Full,
     /// PHOTO.xmp.
     Stem,
 }
 
-/// Words with their parents, from the top down.
-struct Words {
-    names: Vec<String>,
-    parents: Vec<Vec<String>>,
-}
-
-/// What decides a photograph's tags beside the photograph.
-#[derive(Serialize)]
-struct Settings<'a> {
-    model: &'a str,
-    labels: Vec<String>,
-    vectors: &'a [f32],
-    keep: Keep,
-    calibration: &'a Option<epsilon::calibration::Calibration>,
-}
-
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    let folder = std::path::absolute(&args.folder)?;
-    std::fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-    let trained = args.trained.load()?;
-    let keep = args.keep.of(&trained.model, None)?;
-    let words = args.labels.as_deref().map(Words::read).transpose()?;
-    let vectors = trained.wanted(words.as_ref().map(|words| &words.names[..]))?;
-    let words = words.unwrap_or_else(|| Words::plain(vectors.names()));
-    let identity = trained.model.identity();
-    let settings = digest(&Settings {
-        model: &identity,
-        labels: words.subjects().map(|s| format!("{s:?}")).collect(),
-        vectors: vectors.values(),
-        keep,
-        calibration: &trained.model.card.calibration,
+    args.trained.check_words(args.labels.is_some())?;
+    let predictor = args.trained.load()?;
+    let options = TagOptions {
+        keep: args.keep.of(predictor.model(), None)?,
+        words: args.labels.as_deref().map(read_words).transpose()?,
+        library: args.out,
+        sidecars: args.xmp.map(|name| match name {
+            SidecarName::Full => epsilon::tagger::SidecarName::Full,
+            SidecarName::Stem => epsilon::tagger::SidecarName::Stem,
+        }),
+        csv: args.csv,
+    };
+    let tagger = Tagger::open(&predictor, &args.folder, options);
+    let mut tagger = tagger.map_err(|error| match error {
+        TagError::Predict(error) => with_option(error),
+        other => other.into(),
     })?;
-    let out = args.out.clone().unwrap_or_else(|| Library::beside(&folder));
-    let _lock = Library::lock(&out)?;
-    let model = std::path::absolute(args.trained.model())?;
-    let ranker = Ranker::new(&trained.model, vectors, &trained.device)?;
-    let index = index(&trained, &ranker, &Library::index(&out), &identity)?;
-    Library::new(model, identity, folder.clone()).write(&out)?;
-    let mut round = Round {
-        folder: &folder,
-        trained: &trained,
-        ranker: &ranker,
-        words: &words,
-        keep,
-        settings: &settings,
-        sidecars: args.xmp,
-        csv: args.csv.as_deref(),
-        json: args.json,
-        journal: Journal::open(&out)?,
-        index,
+    let report = match args.watch {
+        true => watch::run(&mut tagger, args.json)?,
+        false => round(&mut tagger, Duration::ZERO, args.json)?,
     };
-    let sum = match args.watch {
-        true => watch::run(&mut round, &folder, &out)?,
-        false => round.run(None)?,
-    };
-    if !args.watch {
-        sum.tell();
-    }
-    Ok(match sum.failed {
+    Ok(match report.failed {
         0 => Outcome::Done,
         _ => Outcome::SomeFailed,
     })
 }
 
-/// The index of semantic vectors, that of another model thrown away; none where the method has no such vectors.
-fn index(
-    trained: &Trained,
-    ranker: &Ranker,
-    folder: &Path,
-    identity: &str,
-) -> anyhow::Result<Option<IndexWriter>> {
-    // What it makes of nothing tells how many vectors it makes of anything.
-    let dims = trained.model.card.dims;
-    let tokens = vec![0.0; dims.tokens * dims.width];
-    let (_, vectors) = ranker.rank_and_keep(1, tokens, vec![0.0; dims.global_width()]);
-    let Some(vectors) = vectors else {
-        return Ok(None);
-    };
-    let info = IndexInfo {
-        model: identity.into(),
-        groups: vectors.groups,
-        width: dims.label_width,
-    };
-    match IndexWriter::open(folder, &info) {
-        Err(IndexError::OtherModel { .. }) => {
-            std::fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
-            Ok(Some(IndexWriter::open(folder, &info)?))
+/// One round over the folder, with what it does told as it goes on.
+fn round(tagger: &mut Tagger<'_>, settle: Duration, json: bool) -> anyhow::Result<TagReport> {
+    let bar = console::bar(0, "tag");
+    let mut printed = Ok(());
+    let report = tagger.tag_settled(settle, &mut |event| {
+        if let Err(error) = tell(event, &bar, json) {
+            printed = Err(error);
+            return ControlFlow::Break(());
         }
-        opened => Ok(Some(opened?)),
-    }
+        ControlFlow::Continue(())
+    });
+    bar.finish_and_clear();
+    printed?;
+    let report = report?;
+    summarise(&report);
+    Ok(report)
 }
 
-impl Words {
-    fn plain(names: &[String]) -> Self {
-        Self {
-            names: names.to_vec(),
-            parents: vec![Vec::new(); names.len()],
-        }
+fn tell(event: TagEvent<'_>, bar: &ProgressBar, json: bool) -> anyhow::Result<()> {
+    match event {
+        TagEvent::Begin(photos) => bar.set_length(photos as u64),
+        TagEvent::Tagged(entry) => bar.suspend(|| print(entry, json))?,
+        TagEvent::Failed(reason) => bar.suspend(|| console::name_failure(reason)),
+        TagEvent::Done(photos) => bar.inc(photos as u64),
+        _ => {}
     }
-
-    fn read(path: &Path) -> anyhow::Result<Self> {
-        let mut words = Self {
-            names: Vec::new(),
-            parents: Vec::new(),
-        };
-        for line in labels::read_names(path)? {
-            let parts = line.split('|').map(|part| part.trim().to_string());
-            let mut parts: Vec<String> = parts.collect();
-            anyhow::ensure!(
-                parts.iter().all(|part| !part.is_empty()),
-                "{}: {line:?}: between two | stands no word",
-                path.display()
-            );
-            words.names.extend(parts.pop());
-            words.parents.push(parts);
-        }
-        Ok(words)
-    }
-
-    fn subjects(&self) -> impl Iterator<Item = Subject> {
-        let both = self.names.iter().zip(&self.parents);
-        both.map(|(name, parents)| Subject {
-            name: name.clone(),
-            parents: parents.clone(),
-        })
-    }
-
-    fn parents(&self, name: &str) -> Vec<String> {
-        let place = self.names.iter().position(|word| word == name);
-        place.map_or(Vec::new(), |place| self.parents[place].clone())
-    }
+    Ok(())
 }
 
-impl Sum {
-    /// Says how a round went, where somebody watches.
-    fn tell(&self) {
-        let others: Vec<String> = self
-            .others
-            .iter()
-            .map(|(ending, count)| format!("{count} .{ending}"))
-            .collect();
-        let others = match others.is_empty() {
-            true => String::new(),
-            false => format!("; not decoded: {}", others.join(", ")),
-        };
-        console::tell(format_args!(
-            "{} tagged, {} as they were, {} failed{others}",
-            self.tagged, self.unchanged, self.failed
-        ));
+fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
+    if json {
+        return Ok(console::print(serde_json::to_string(entry)?)?);
     }
+    if let Tags::Labels(labels) = &entry.outcome {
+        let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        console::print(format_args!("{}\t{}", entry.photo, names.join(", ")))?;
+    }
+    Ok(())
+}
+
+/// Says how a round went, where somebody watches.
+fn summarise(report: &TagReport) {
+    let others = report.others.iter();
+    let others: Vec<String> = others.map(|(ending, n)| format!("{n} .{ending}")).collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!("; not decoded: {}", others.join(", ")),
+    };
+    console::tell(format_args!(
+        "{} tagged, {} as they were, {} failed{others}",
+        report.tagged, report.unchanged, report.failed
+    ));
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use epsilon::library::is_photo;
+use epsilon::tagger::{TagReport, Tagger};
 use notify::{Event, RecursiveMode, Watcher};
 
-use super::round::{Round, Sum};
+use super::round;
 
 /// A photograph that was changed less than this ago may still be written.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -16,18 +17,21 @@ const SETTLE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Rounds until the program is stopped; whatever it was doing then, the next run goes on from there.
-pub fn run(round: &mut Round, folder: &Path, library: &Path) -> anyhow::Result<Sum> {
+pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
+    let (folder, library) = (
+        tagger.folder().to_path_buf(),
+        tagger.library().to_path_buf(),
+    );
     let (sender, events) = channel();
     let mut watcher = notify::recommended_watcher(sender)?;
     watcher
-        .watch(folder, RecursiveMode::Recursive)
+        .watch(&folder, RecursiveMode::Recursive)
         .with_context(|| format!("{} cannot be watched", folder.display()))?;
     loop {
-        let sum = round.run(Some(SETTLE))?;
-        sum.tell();
-        let again = if sum.fresh > 0 { Some(SETTLE) } else { None };
-        if !wait(&events, library, again)? {
-            return Ok(sum);
+        let report = round(tagger, SETTLE, json)?;
+        let again = if report.fresh > 0 { Some(SETTLE) } else { None };
+        if !wait(&events, &library, again)? {
+            return Ok(report);
         }
     }
 }

@@ -1,0 +1,287 @@
+//! The model file: reading, with every size and name checked against the others, and writing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use safetensors::SafeTensors;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Model, ModelError};
+use crate::batch::Dims;
+use crate::calibration::Calibration;
+use crate::methods::{Kind, Vocabulary};
+use crate::parameters::{Spec, Weights};
+use epsilon_data::formats::safetensors as format;
+use epsilon_data::labels::{LabelVectors, VectorFile};
+use epsilon_vision::backbone::BackboneInfo;
+
+pub(super) const KEY: &str = "epsilon.model";
+const VERSION: u32 = 1;
+pub(super) const VECTORS: &str = "label_vectors";
+/// The largest size and the largest whole number among a method's settings that a card may hold.
+const LARGEST: usize = 1 << 24;
+
+/// Everything of a model but its tensors: what it is and where it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    version: u32,
+    method: Kind,
+    pub(super) dims: Dims,
+    pub(super) labels: Vec<String>,
+    seen: usize,
+    #[serde(flatten)]
+    provenance: Provenance,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) calibration: Option<Calibration>,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The backbone that made its tokens, preprocessing included.
+    pub backbone: BackboneInfo,
+    /// Where the backbone's weights were found.
+    pub backbone_weights: PathBuf,
+    /// The resolved recipe, see [`Card::recipe`].
+    pub recipe: serde_json::Value,
+    /// The protocol its figures are measured under.
+    pub protocol: String,
+    /// Seed of its training.
+    pub seed: u64,
+}
+
+/// The part of a recipe that names the vector file.
+#[derive(Deserialize)]
+struct NamesVectors {
+    data: VectorSettings,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct VectorSettings {
+    vectors: PathBuf,
+    #[serde(default)]
+    vector_names: Vec<PathBuf>,
+}
+
+impl Card {
+    /// The card of a model of this version of the format. The first `seen` of `labels` are those it was trained on.
+    pub fn new(
+        method: Kind,
+        dims: Dims,
+        labels: Vec<String>,
+        seen: usize,
+        provenance: Provenance,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            method,
+            dims,
+            labels,
+            seen,
+            provenance,
+            calibration: None,
+        }
+    }
+
+    /// The method and its settings.
+    pub fn method(&self) -> &Kind {
+        &self.method
+    }
+
+    /// Sizes it was built for.
+    pub fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    /// Names of the labels it was trained and measured with, the seen ones first.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Names of the labels it was trained on.
+    pub fn seen_labels(&self) -> &[String] {
+        &self.labels[..self.seen]
+    }
+
+    /// The backbone that made its tokens, preprocessing included.
+    pub fn backbone(&self) -> &BackboneInfo {
+        &self.provenance.backbone
+    }
+
+    /// Where the backbone's weights were found: a file, a folder or `hf:OWNER/NAME`.
+    pub fn backbone_weights(&self) -> &Path {
+        &self.provenance.backbone_weights
+    }
+
+    /// The protocol its figures are measured under.
+    pub fn protocol(&self) -> &str {
+        &self.provenance.protocol
+    }
+
+    /// Seed of its training.
+    pub fn seed(&self) -> u64 {
+        self.provenance.seed
+    }
+
+    /// Probabilities and thresholds, once it is calibrated.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// The recipe it was trained with, with the defaults filled in: a [`crate::recipe::Recipe`].
+    ///
+    /// # Errors
+    /// Says what is missing or unknown, for a recipe of another version of the program.
+    pub fn recipe<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.provenance.recipe)
+    }
+
+    /// The file of word vectors that its recipe names.
+    pub fn vector_file(&self) -> Option<VectorFile> {
+        let VectorSettings {
+            vectors,
+            vector_names,
+        } = self.recipe::<NamesVectors>().ok()?.data;
+        Some(VectorFile {
+            path: vectors,
+            names: vector_names,
+        })
+    }
+
+    /// Whether its sizes fit each other; what does not is told.
+    fn check(&self) -> Result<(), String> {
+        if self.version != VERSION {
+            return Err(format!(
+                "format version {}; this program reads version {VERSION}",
+                self.version
+            ));
+        }
+        let (all, seen) = (self.labels.len(), self.seen);
+        if seen == 0 || seen > all {
+            return Err(format!("{seen} seen labels of {all}"));
+        }
+        let Dims {
+            tokens,
+            width,
+            label_width,
+            labels,
+            unseen,
+            global: _,
+        } = self.dims;
+        let sizes = [tokens, width, label_width, self.dims.global_width()];
+        if sizes.iter().any(|size| !(1..=LARGEST).contains(size))
+            || tokens.checked_mul(width).is_none_or(|n| n > 16 * LARGEST)
+        {
+            return Err(format!("sizes that no model has: {:?}", self.dims));
+        }
+        // Older files do not count their labels; only methods that score a closed list need the counts.
+        let vocabulary = self.method.vocabulary();
+        let counted =
+            |count: usize, of: usize, needed: bool| count == of || (count == 0 && !needed);
+        if !counted(labels, seen, vocabulary != Vocabulary::Open)
+            || !counted(unseen, all - seen, vocabulary == Vocabulary::Closed)
+        {
+            return Err(format!(
+                "built for {labels} seen and {unseen} unseen labels, and holds {seen} and {}",
+                all - seen
+            ));
+        }
+        let backbone = self.backbone();
+        let (rows, columns) = backbone.grid;
+        if (backbone.tokens, backbone.dim, backbone.global_dim())
+            != (tokens, width, self.dims.global_width())
+            || rows.checked_mul(columns) != Some(tokens)
+        {
+            return Err(format!(
+                "{tokens} tokens of {width} values, from a backbone that makes {} of {} on a grid of {rows} x {columns}",
+                backbone.tokens, backbone.dim
+            ));
+        }
+        let settings = serde_json::to_value(&self.method).map_err(|error| error.to_string())?;
+        match settings.as_object().and_then(|settings| {
+            let mut settings = settings.iter();
+            settings.find(|(name, value)| *name != "seed" && is_too_large(value))
+        }) {
+            Some((name, value)) => Err(format!("{name} = {value} is more than any model has")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_too_large(value: &serde_json::Value) -> bool {
+    match value {
+        serde_json::Value::Array(values) => values.iter().any(is_too_large),
+        _ => value.as_u64().is_some_and(|value| value > LARGEST as u64),
+    }
+}
+
+impl Model {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] when it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let file = |reason: String| ModelError::File {
+            path: path.into(),
+            reason,
+        };
+        let mut tensors: Vec<_> = self
+            .weights
+            .to_host()
+            .into_iter()
+            .map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values))
+            .collect();
+        let shape = vec![self.vectors.len(), self.vectors.dim()];
+        tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
+        let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
+        format::write_tensors(path, &tensors, [(KEY.to_string(), card)].into())
+            .map_err(|e| file(e.to_string()))
+    }
+
+    /// Reads a model onto a device.
+    ///
+    /// # Errors
+    /// [`ModelError`] says what is missing or does not fit.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, ModelError> {
+        let file = |reason: String| ModelError::File {
+            path: path.into(),
+            reason,
+        };
+        let method = |source| ModelError::Method {
+            path: path.into(),
+            source,
+        };
+        let bytes = std::fs::read(path).map_err(|e| file(e.to_string()))?;
+        let card = format::metadata(&bytes, KEY).map_err(file)?;
+        let card: Card = serde_json::from_str(&card).map_err(|e| file(format!("its card: {e}")))?;
+        card.check()
+            .map_err(|reason| file(format!("its card: {reason}")))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| file(e.to_string()))?;
+        let vectors = format::f32_values(&tensors, VECTORS).map_err(file)?;
+        let vectors = LabelVectors::new(card.labels.clone(), card.dims.label_width, vectors)
+            .map_err(|source| ModelError::Labels {
+                path: path.into(),
+                source,
+            })?;
+        let specs = card.method.specs(&card.dims).map_err(method)?;
+        let mut values = BTreeMap::new();
+        for Spec { name, shape, .. } in &specs {
+            let found = format::f32_values(&tensors, &format!("weight.{name}")).map_err(file)?;
+            let wanted = shape
+                .iter()
+                .try_fold(1_usize, |n, &side| n.checked_mul(side));
+            if wanted != Some(found.len()) {
+                let length = found.len();
+                return Err(file(format!(
+                    "weight.{name}: {length} values, not {shape:?}"
+                )));
+            }
+            values.insert(name.clone(), found);
+        }
+        let weights = Weights::from_values(specs, values, device).map_err(|e| method(e.into()))?;
+        Ok(Self::new(card, vectors, weights))
+    }
+}

@@ -1,0 +1,247 @@
+//! A trained model: its file, its scores of any labels for an image, and their ranking.
+//!
+//! One safetensors file holds the method's weights under their own names (`weight.NAME`) and `label_vectors [C, d_w]`;
+//! everything else is JSON under the metadata key `epsilon.model`. The file is enough to score new photographs for new labels.
+
+mod file;
+mod ranker;
+mod scorer;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use crate::batch::Dims;
+use crate::calibration::Calibration;
+use crate::methods::{MethodError, Vocabulary};
+use crate::parameters::Weights;
+use epsilon_data::files;
+use epsilon_data::labels::{LabelError, LabelVectors};
+use epsilon_vision::backbone::BackboneInfo;
+
+pub use file::{Card, Provenance};
+pub(crate) use ranker::standardised;
+pub use ranker::{Keep, Ranked, Ranker, Ranking};
+pub use scorer::{Scorer, SemanticVectors};
+
+/// What can go wrong with a model file.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file cannot be read or written, or is no model.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong and what to do.
+        reason: String,
+    },
+    /// The weights do not fit the method.
+    #[error("{path}: {source}")]
+    Method {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: MethodError,
+    },
+    /// The label vectors are unusable.
+    #[error("{path}: {source}")]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: LabelError,
+    },
+    /// A label that a method with a closed vocabulary was not trained on.
+    #[error(
+        "the method `{method}` scores only the {known} labels it was trained on, and \"{label}\" is none of them: \
+         give some of those, or train a method that goes by label vectors"
+    )]
+    Unknown {
+        /// The method.
+        method: &'static str,
+        /// The label.
+        label: String,
+        /// Labels that the model knows.
+        known: usize,
+    },
+    /// Tokens or label vectors of another kind than the model was trained on.
+    #[error(
+        "{what} differ from what the model was trained on: {found} here, {expected} there; {remedy}"
+    )]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What was given.
+        found: String,
+        /// What the model was trained on.
+        expected: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// A trained model.
+pub struct Model {
+    card: Card,
+    vectors: LabelVectors,
+    weights: Weights,
+}
+
+impl Model {
+    /// A model of its parts; `vectors` are those of [`Card::labels`], not necessarily of unit length.
+    pub fn new(card: Card, vectors: LabelVectors, weights: Weights) -> Self {
+        Self {
+            card,
+            vectors,
+            weights,
+        }
+    }
+
+    /// What it is and where it comes from.
+    pub fn card(&self) -> &Card {
+        &self.card
+    }
+
+    /// Vectors of [`Card::labels`], as they were read (not unit length).
+    pub fn vectors(&self) -> &LabelVectors {
+        &self.vectors
+    }
+
+    /// The method's weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Gives it probabilities and thresholds, in place of those that it has; [`Model::save`] keeps them.
+    pub fn calibrate(&mut self, calibration: Calibration) {
+        self.card.calibration = Some(calibration);
+    }
+
+    /// A scorer of these labels (any names; their vectors need not be unit length).
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when the vectors have another width than the model's, [`ModelError::Unknown`] for labels
+    /// that a method with a closed vocabulary was not trained on.
+    pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
+        Self::check_width(self.card.dims.label_width, labels.dim())?;
+        let Dims {
+            labels: seen,
+            unseen,
+            ..
+        } = self.card.dims;
+        let columns = match self.card.method().vocabulary() {
+            Vocabulary::Open => (0..labels.len()).collect(),
+            Vocabulary::Seen => self.columns(labels.names(), seen)?,
+            Vocabulary::Closed => self.columns(labels.names(), seen + unseen)?,
+        };
+        Ok(Scorer::new(
+            self.card.method(),
+            &self.weights,
+            self.card.dims,
+            Arc::new(labels.unit()),
+            columns,
+            device,
+        ))
+    }
+
+    /// Whether label vectors have the width of the model's.
+    pub(crate) fn check_width(expected: usize, found: usize) -> Result<(), ModelError> {
+        if found == expected {
+            return Ok(());
+        }
+        Err(ModelError::Mismatch {
+            what: "the label vectors",
+            found: format!("{found} wide"),
+            expected: format!("{expected} wide"),
+            remedy: "give the vector file the model was trained with",
+        })
+    }
+
+    /// SHA-256, in hexadecimal, of what decides its scores: the method, the backbone and the weights. Calibration does not
+    /// change it.
+    pub fn identity(&self) -> String {
+        let card = &self.card;
+        let (method, dims, backbone) = (card.method(), card.dims(), card.backbone());
+        let mut bytes = serde_json::json!([method, dims, backbone])
+            .to_string()
+            .into_bytes();
+        for (spec, values) in self.weights.to_host() {
+            bytes.extend(spec.name.as_bytes());
+            bytes.extend_from_slice(bytemuck::cast_slice(&values));
+        }
+        files::sha256(&bytes)
+    }
+
+    /// Vectors of the labels that it ranks where nobody asks for others: those it was measured with, or those of its training
+    /// where it knows no others.
+    pub fn own_labels(&self) -> LabelVectors {
+        match self.card.method().vocabulary() {
+            Vocabulary::Open | Vocabulary::Closed => self.vectors.clone(),
+            Vocabulary::Seen => self
+                .vectors
+                .select(&(0..self.card.seen_labels().len()).collect::<Vec<_>>()),
+        }
+    }
+
+    /// The number of each of these labels among the model's first `known` ones, which are all that its method knows.
+    fn columns(&self, names: &[String], known: usize) -> Result<Arc<[usize]>, ModelError> {
+        let known = &self.card.labels[..known.min(self.card.labels.len())];
+        let column = |name: &String| {
+            let found = known.iter().position(|label| label == name);
+            found.ok_or_else(|| ModelError::Unknown {
+                method: self.card.method().name(),
+                label: name.clone(),
+                known: known.len(),
+            })
+        };
+        names.iter().map(column).collect()
+    }
+
+    /// Whether tokens of this backbone are what the model reads.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when they were made with other weights or another preprocessing, or have another shape.
+    pub fn check_backbone(&self, backbone: &BackboneInfo) -> Result<(), ModelError> {
+        let mine = self.card.backbone();
+        if backbone.weights_sha256 != mine.weights_sha256 {
+            return Err(ModelError::Mismatch {
+                what: "the backbone's weights",
+                found: format!("{} ({:.12}...)", backbone.name, backbone.weights_sha256),
+                expected: format!("{} ({:.12}...)", mine.name, mine.weights_sha256),
+                remedy: "give the weights the tokens were extracted with",
+            });
+        }
+        if backbone.preprocess != mine.preprocess {
+            return Err(ModelError::Mismatch {
+                what: "the preprocessing settings",
+                found: format!("{:?}", backbone.preprocess),
+                expected: format!("{:?}", mine.preprocess),
+                remedy: "extract the tokens again with the model's recipe",
+            });
+        }
+        if backbone.precision != mine.precision {
+            return Err(ModelError::Mismatch {
+                what: "the backbone's precision",
+                found: backbone.precision.to_string(),
+                expected: mine.precision.to_string(),
+                remedy: "extract the tokens in the model's precision",
+            });
+        }
+        // Never so with a file that `save` wrote.
+        let Dims { tokens, width, .. } = self.card.dims;
+        let same = backbone.global_dim() == self.card.dims.global_width()
+            && backbone.projected == mine.projected;
+        if (backbone.tokens, backbone.dim) != (tokens, width) || !same {
+            return Err(ModelError::Mismatch {
+                what: "the tokens",
+                found: format!("{} of {} values", backbone.tokens, backbone.dim),
+                expected: format!("{tokens} of {width} values"),
+                remedy: "the model file is damaged: train it again",
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! Labels of an image, best first, with probabilities where the model is calibrated.
+
+use std::collections::HashSet;
+use std::ops::Deref;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::scorer::SCORE_BATCH;
+use super::{Model, ModelError, Scorer, SemanticVectors};
+use crate::batch::read;
+use crate::calibration::Judge;
+use crate::methods::LabelMap;
+use epsilon_data::labels::LabelVectors;
+use epsilon_vision::tokens::TokenStore;
+
+/// A label with its score for an image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ranked {
+    /// The label.
+    pub name: String,
+    /// Its score: only its order among the labels of an image means something.
+    pub score: f32,
+    /// Whether the model was trained on it.
+    pub seen: bool,
+    /// How probable it is, where the model is calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// Whether it is probable enough to be kept, where the model is calibrated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<bool>,
+}
+
+/// The labels of one image, best first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Ranking(Vec<Ranked>);
+
+impl Ranking {
+    /// The best labels, at most `count`.
+    pub fn top(&self, count: usize) -> &[Ranked] {
+        &self.0[..count.min(self.0.len())]
+    }
+
+    /// The labels that a choice keeps, in their order.
+    pub fn keep(self, keep: &Keep) -> Vec<Ranked> {
+        keep.of(self.0)
+    }
+}
+
+impl Deref for Ranking {
+    type Target = [Ranked];
+
+    fn deref(&self) -> &[Ranked] {
+        &self.0
+    }
+}
+
+impl IntoIterator for Ranking {
+    type Item = Ranked;
+    type IntoIter = std::vec::IntoIter<Ranked>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// Which labels of an image are kept.
+///
+/// ```
+/// use epsilon::model::{Keep, Ranked};
+///
+/// let label = |name: &str, probability| Ranked {
+///     name: name.into(),
+///     score: 0.0,
+///     seen: true,
+///     probability: Some(probability),
+///     kept: None,
+/// };
+/// let ranked = vec![label("sky", 0.9), label("sea", 0.6), label("dog", 0.1)];
+/// let names = |keep: Keep| -> Vec<String> {
+///     keep.of(ranked.clone()).into_iter().map(|label| label.name).collect()
+/// };
+/// assert_eq!(names(Keep::best(2)), ["sky", "sea"]);
+/// assert_eq!(names(Keep::probability(0.7)), ["sky"]);
+/// assert_eq!(names(Keep::probability(0.1).at_most(2)), ["sky", "sea"]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Keep {
+    /// At most so many.
+    top: Option<usize>,
+    by: By,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum By {
+    /// All, up to their number.
+    Rank,
+    /// Those of at least this probability.
+    Probability(f32),
+    /// Those above the model's thresholds.
+    Model,
+}
+
+impl Keep {
+    /// The best `count` labels.
+    pub fn best(count: usize) -> Self {
+        Self {
+            top: Some(count),
+            by: By::Rank,
+        }
+    }
+
+    /// The labels of at least this probability; none of a model that is not calibrated.
+    pub fn probability(least: f32) -> Self {
+        Self {
+            top: None,
+            by: By::Probability(least),
+        }
+    }
+
+    /// The labels above the thresholds in the model; none of a model that is not calibrated.
+    pub fn thresholds() -> Self {
+        Self {
+            top: None,
+            by: By::Model,
+        }
+    }
+
+    /// At most `count` of them.
+    pub fn at_most(self, count: usize) -> Self {
+        let top = Some(count);
+        Self { top, ..self }
+    }
+
+    /// Whether it needs probabilities, which only a calibrated model has.
+    pub fn needs_calibration(&self) -> bool {
+        self.by != By::Rank
+    }
+
+    /// Those labels of an image that are kept, in their order.
+    pub fn of(&self, ranked: Vec<Ranked>) -> Vec<Ranked> {
+        let kept = ranked.into_iter().filter(|label| match self.by {
+            By::Rank => true,
+            By::Probability(least) => label.probability.is_some_and(|p| p >= least),
+            By::Model => label.kept == Some(true),
+        });
+        kept.take(self.top.unwrap_or(usize::MAX)).collect()
+    }
+}
+
+/// Ranks a fixed list of labels for images: by their probability where the model is calibrated, otherwise by their score.
+pub struct Ranker<'a> {
+    labels: LabelVectors,
+    seen: Vec<bool>,
+    calibrated: Option<Vec<Judge>>,
+    scorer: Scorer<'a>,
+}
+
+impl<'a> Ranker<'a> {
+    /// One for these labels of a model.
+    ///
+    /// # Errors
+    /// As [`Model::scorer`].
+    pub fn new(
+        model: &'a Model,
+        labels: LabelVectors,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let calibration = model.card().calibration();
+        let scorer = match calibration {
+            // Behind them the model's own labels, over whose scores those of an image are standardised.
+            Some(_) => model.scorer(&labels.followed_by(&model.own_labels()), device)?,
+            None => model.scorer(&labels, device)?,
+        };
+        let known: HashSet<&String> = model.card().seen_labels().iter().collect();
+        let seen: Vec<bool> = labels.names().iter().map(|n| known.contains(n)).collect();
+        let calibrated = calibration.map(|calibration| {
+            let both = labels.names().iter().zip(&seen);
+            both.map(|(name, &seen)| calibration.judge(name, seen))
+                .collect()
+        });
+        Ok(Self {
+            labels,
+            seen,
+            calibrated,
+            scorer,
+        })
+    }
+
+    /// The labels, with their vectors.
+    pub fn labels(&self) -> &LabelVectors {
+        &self.labels
+    }
+
+    /// All labels of each image, best first; equal ones keep their order. Tokens `[images, N, D]` and global vectors
+    /// `[images, Dims::global_width()]` are row-major. No image has no ranking.
+    pub fn rank(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<Ranking> {
+        self.rankings(&self.scorer.score(images, tokens, global))
+    }
+
+    /// As [`Ranker::rank`], and the images' semantic vectors where the method scores by these.
+    pub fn rank_with_vectors(
+        &self,
+        images: usize,
+        tokens: Vec<f32>,
+        global: Vec<f32>,
+    ) -> (Vec<Ranking>, Option<SemanticVectors>) {
+        let (scores, vectors) = self.scorer.score_with_vectors(images, tokens, global);
+        (self.rankings(&scores), vectors)
+    }
+
+    /// As [`Ranker::rank`], of stored images.
+    pub fn rank_rows(&self, store: &TokenStore, rows: &[usize]) -> Vec<Ranking> {
+        let parts = rows.chunks(SCORE_BATCH);
+        let ranked = parts.map(|part| {
+            let (tokens, global) = store.read_rows(part);
+            self.rank(part.len(), tokens, global)
+        });
+        ranked.flatten().collect()
+    }
+
+    /// Heat maps of one of the labels for one image, as [`Scorer::maps`].
+    pub fn maps(&self, tokens: Vec<f32>, global: Vec<f32>, label: usize) -> Vec<LabelMap> {
+        self.scorer.maps(tokens, global, label)
+    }
+
+    fn rankings(&self, scores: &[f32]) -> Vec<Ranking> {
+        let rows = scores.chunks_exact(self.scorer.labels());
+        rows.map(|row| Ranking(self.ranked(row))).collect()
+    }
+
+    fn ranked(&self, scores: &[f32]) -> Vec<Ranked> {
+        let (asked, own) = scores.split_at(self.labels.len());
+        let probabilities = self.calibrated.as_ref().map(|calibrated| {
+            let standard = Standard::of(own);
+            let pairs = calibrated.iter().zip(asked).map(|(label, &score)| {
+                let probability = label.probability(standard.score(score));
+                (probability as f32, label.keeps(probability))
+            });
+            pairs.collect::<Vec<_>>()
+        });
+        let mut order: Vec<usize> = (0..asked.len()).collect();
+        order.sort_by(|&a, &b| match &probabilities {
+            Some(of) => of[b].0.total_cmp(&of[a].0),
+            None => asked[b].total_cmp(&asked[a]),
+        });
+        let ranked = order.into_iter().map(|label| Ranked {
+            name: self.labels.names()[label].clone(),
+            score: asked[label],
+            seen: self.seen[label],
+            probability: probabilities.as_ref().map(|of| of[label].0),
+            kept: probabilities.as_ref().map(|of| of[label].1),
+        });
+        ranked.collect()
+    }
+}
+
+/// Standardised scores z of labels, row-major `[images, labels]`, for [`calibration`]: raw ones of the labels, then those of the
+/// model's own labels behind them, in each of the rows.
+pub(crate) fn standardised(scores: &[f32], labels: usize, own: usize) -> Vec<f32> {
+    let rows = scores.chunks_exact(labels + own);
+    let rows = rows.flat_map(|row| {
+        let (asked, own) = row.split_at(labels);
+        let standard = Standard::of(own);
+        asked.iter().map(move |&score| standard.score(score) as f32)
+    });
+    rows.collect()
+}
+
+/// Mean and standard deviation of an image's scores of the model's own labels.
+#[derive(Clone, Copy)]
+struct Standard {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Standard {
+    fn of(scores: &[f32]) -> Self {
+        let count = scores.len() as f64;
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
+        let squares = scores.iter().map(|&s| (f64::from(s) - mean).powi(2));
+        let deviation = (squares.sum::<f64>() / count).sqrt();
+        Self { mean, deviation }
+    }
+
+    /// 0 where all scores are equal.
+    fn score(self, score: f32) -> f64 {
+        match self.deviation > 0.0 {
+            true => (f64::from(score) - self.mean) / self.deviation,
+            false => 0.0,
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked.
+
+mod photo;
+mod words;
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use rayon::prelude::*;
+
+use crate::device::DeviceError;
+use crate::explain::{heat, overlay};
+use crate::methods::LabelMap;
+use crate::model::{Model, ModelError, Ranker, Ranking};
+use epsilon_data::labels::{LabelError, LabelVectors, VectorFile};
+use epsilon_vision::backbone::{self, Backbone, BackboneError, Features};
+use epsilon_vision::image::{self, ImageError, Limits, RgbImage};
+use epsilon_vision::tokens::usual_batch;
+
+pub use photo::Photo;
+pub use words::WordVectors;
+
+/// What can go wrong with a prediction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PredictError {
+    /// The model file cannot be read, or what it is used with does not fit it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device is not known in this build.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The model's backbone cannot be found or loaded.
+    #[error("the model's backbone: {0}")]
+    Backbone(BackboneError),
+    /// The backbone failed on a photograph.
+    #[error(transparent)]
+    Forward(BackboneError),
+    /// Words without a vector, or words given twice.
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    /// A word that the model has no vector of, and no file to look it up in.
+    #[error("{word:?} is none of the model's labels, and no file of word vectors is known")]
+    NoVectorFile {
+        /// The word.
+        word: String,
+    },
+    /// The photograph cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Features of another size than the model's.
+    #[error(
+        "features of {tokens} token values and {global} global ones; the model's backbone makes {expected:?} an image"
+    )]
+    Features {
+        /// Values in the tokens given.
+        tokens: usize,
+        /// Values in the global vector given.
+        global: usize,
+        /// Values that the model takes, of both.
+        expected: [usize; 2],
+    },
+    /// A label that is not in the list it was looked for in.
+    #[error("{label:?} is not among the labels that are ranked")]
+    NotRanked {
+        /// The label.
+        label: String,
+    },
+    /// The model's method has no heat maps.
+    #[error("the method `{method}` looks at the image as a whole: it has no map of a label")]
+    NoMap {
+        /// The method.
+        method: &'static str,
+    },
+}
+
+/// Settings of a [`Predictor`] other than its model.
+///
+/// ```no_run
+/// use epsilon::Predictor;
+/// use epsilon::image::Limits;
+///
+/// let predictor = Predictor::options("model.safetensors")
+///     .backbone("weights/dinov2")
+///     .vectors("glove.6B.300d.txt".as_ref())
+///     .limits(Limits { max_pixels: 20_000_000, ..Limits::default() })
+///     .load()?;
+/// # Ok::<(), epsilon::PredictError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PredictorOptions {
+    model: PathBuf,
+    backbone: Option<PathBuf>,
+    vectors: Option<VectorFile>,
+    device: Device,
+    progress: bool,
+    limits: Limits,
+}
+
+impl PredictorOptions {
+    /// The backbone's weights, a file, a folder or `hf:OWNER/NAME`, where they are not at the place that the model names.
+    #[must_use]
+    pub fn backbone(mut self, weights: impl Into<PathBuf>) -> Self {
+        self.backbone = Some(weights.into());
+        self
+    }
+
+    /// A file of word vectors in place of the model's; it has to be of the kind that the model was trained with.
+    #[must_use]
+    pub fn vectors(mut self, file: impl Into<VectorFile>) -> Self {
+        self.vectors = Some(file.into());
+        self
+    }
+
+    /// Where to compute, see [`crate::device::device`] [default: the CPU].
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Whether a download of the backbone shows a bar on stderr [default: no].
+    #[must_use]
+    pub fn progress(mut self, shown: bool) -> Self {
+        self.progress = shown;
+        self
+    }
+
+    /// The largest files and pictures that are decoded.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Loads the model and its backbone.
+    ///
+    /// # Errors
+    /// [`PredictError::Model`] for a damaged model file and for a backbone that is not the model's,
+    /// [`PredictError::Backbone`] for one that cannot be loaded.
+    pub fn load(self) -> Result<Predictor, PredictError> {
+        let model = Model::load(&self.model, &self.device)?;
+        let card = model.card();
+        let weights = self.backbone.as_deref();
+        let weights = weights.unwrap_or_else(|| card.backbone_weights());
+        let backbone = backbone::locate(weights, self.progress)
+            .and_then(|path| {
+                crate::tensor_vit::load_on(&path, &card.backbone().options(), &self.device)
+            })
+            .map_err(PredictError::Backbone)?;
+        model.check_backbone(backbone.info())?;
+        Ok(Predictor {
+            words: WordVectors::new(&model, self.vectors),
+            path: self.model,
+            model,
+            backbone,
+            device: self.device,
+            limits: self.limits,
+        })
+    }
+}
+
+/// Ranks labels for photographs.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+/// # let folder = drawn_model("ridge")?;
+/// # let (model, photo) = (folder.path().join("model.safetensors"), folder.path().join("data/test/000000.png"));
+/// let predictor = epsilon::Predictor::load(model)?;
+/// // "striped circle" is a label that the model was not trained on.
+/// let labels = predictor.labels(["plain circle", "striped circle", "dotted star"])?;
+/// let ranking = predictor.rank(&photo, &labels)?;
+/// assert_eq!(ranking.len(), 3);
+/// assert!(ranking[0].score >= ranking[1].score);
+/// let circle = ranking.iter().find(|label| label.name == "striped circle");
+/// assert_eq!(circle.map(|label| label.seen), Some(false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Predictor {
+    path: PathBuf,
+    model: Model,
+    backbone: Box<dyn Backbone>,
+    words: WordVectors,
+    device: Device,
+    limits: Limits,
+}
+
+impl Predictor {
+    /// Loads a model and its backbone, with the settings that the model names, on the CPU.
+    ///
+    /// # Errors
+    /// As [`PredictorOptions::load`].
+    pub fn load(model: impl Into<PathBuf>) -> Result<Self, PredictError> {
+        Self::options(model).load()
+    }
+
+    /// Settings to choose before loading.
+    pub fn options(model: impl Into<PathBuf>) -> PredictorOptions {
+        PredictorOptions {
+            model: model.into(),
+            backbone: None,
+            vectors: None,
+            device: Device::flex(),
+            progress: false,
+            limits: Limits::default(),
+        }
+    }
+
+    /// The model's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Its backbone.
+    pub fn backbone(&self) -> &dyn Backbone {
+        &*self.backbone
+    }
+
+    /// The largest files and pictures that it decodes.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// A list of words to rank: labels of the model, or any that its file of word vectors knows. Ready once, it serves for
+    /// any number of photographs.
+    ///
+    /// # Errors
+    /// As [`WordVectors::find`]; [`PredictError::Model`] for words that a method with a closed list of labels cannot score.
+    pub fn labels<I>(&self, words: I) -> Result<Ranker<'_>, PredictError>
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let words: Vec<String> = words.into_iter().map(Into::into).collect();
+        self.ranker(self.words.find(&words)?)
+    }
+
+    /// The labels that the model ranks where nobody asks for others, as [`Model::own_labels`].
+    ///
+    /// # Errors
+    /// None that a model file which was read can cause.
+    pub fn own_labels(&self) -> Result<Ranker<'_>, PredictError> {
+        self.ranker(self.model.own_labels())
+    }
+
+    /// A list of labels whose vectors are at hand.
+    ///
+    /// # Errors
+    /// As [`Model::scorer`].
+    pub fn ranker(&self, labels: LabelVectors) -> Result<Ranker<'_>, PredictError> {
+        Ok(Ranker::new(&self.model, labels, &self.device)?)
+    }
+
+    /// The vectors of words.
+    pub fn words(&self) -> &WordVectors {
+        &self.words
+    }
+
+    /// All labels for a photograph, best first.
+    ///
+    /// # Errors
+    /// [`PredictError::Image`] for one that cannot be read, [`PredictError::Features`] for features of another size.
+    pub fn rank<'p>(
+        &self,
+        photo: impl Into<Photo<'p>>,
+        labels: &Ranker<'_>,
+    ) -> Result<Ranking, PredictError> {
+        let Features { tokens, global } = self.features(photo)?.into_owned();
+        let mut rankings = labels.rank(1, tokens, global);
+        Ok(rankings.remove(0))
+    }
+
+    /// As [`Predictor::rank`], of many photographs, which are decoded on all threads and go through the backbone and the model
+    /// several at a time. A photograph that cannot be read costs the others nothing.
+    ///
+    /// # Errors
+    /// What is wrong with all of them: the backbone fails, or features of another size were given.
+    pub fn rank_all<'p, P: Into<Photo<'p>>>(
+        &self,
+        photos: impl IntoIterator<Item = P>,
+        labels: &Ranker<'_>,
+    ) -> Result<Vec<Result<Ranking, ImageError>>, PredictError> {
+        let photos: Vec<Photo<'p>> = photos.into_iter().map(Into::into).collect();
+        let mut all = Vec::with_capacity(photos.len());
+        if photos.is_empty() {
+            return Ok(all);
+        }
+        for part in photos.chunks(usual_batch(self.backbone.info())) {
+            all.extend(self.rank_batch(part, labels)?);
+        }
+        Ok(all)
+    }
+
+    fn rank_batch(
+        &self,
+        photos: &[Photo<'_>],
+        labels: &Ranker<'_>,
+    ) -> Result<Vec<Result<Ranking, ImageError>>, PredictError> {
+        let inputs: Vec<Result<Input<'_>, ImageError>> =
+            photos.par_iter().map(|photo| self.input(*photo)).collect();
+        let pixels = inputs.iter().flatten().filter_map(|input| match input {
+            Input::Pixels(pixels) => Some(&pixels[..]),
+            Input::Features(_) => None,
+        });
+        let pixels: Vec<&[f32]> = pixels.collect();
+        let made = self.forward(&pixels.concat(), pixels.len())?;
+        let [tokens, global] = self.sizes();
+        let mut made = made.tokens.chunks(tokens).zip(made.global.chunks(global));
+        let (mut batch, mut count) = (Features::default(), 0);
+        for input in inputs.iter().flatten() {
+            let one = match input {
+                Input::Pixels(_) => made.next(),
+                Input::Features(features) => {
+                    self.check_sizes(features)?;
+                    Some((&features.tokens[..], &features.global[..]))
+                }
+            };
+            if let Some((tokens, global)) = one {
+                batch.tokens.extend(tokens);
+                batch.global.extend(global);
+                count += 1;
+            }
+        }
+        let rankings = labels.rank(count, batch.tokens, batch.global);
+        let mut rankings = rankings.into_iter();
+        let ranked = inputs.into_iter();
+        Ok(ranked
+            .filter_map(|input| input.map(|_| rankings.next()).transpose())
+            .collect())
+    }
+
+    /// What the backbone makes of a photograph: tokens `[N, D]` and one global vector.
+    ///
+    /// # Errors
+    /// As [`Predictor::rank`].
+    pub fn features<'p>(
+        &self,
+        photo: impl Into<Photo<'p>>,
+    ) -> Result<Cow<'p, Features>, PredictError> {
+        match self.input(photo.into())? {
+            Input::Pixels(pixels) => Ok(Cow::Owned(self.forward(&pixels, 1)?)),
+            Input::Features(features) => {
+                self.check_sizes(features)?;
+                Ok(Cow::Borrowed(features))
+            }
+        }
+    }
+
+    /// Heat maps of a label for a photograph: the shares of the places of the token grid in the label's score.
+    /// [`Predictor::draw`] lays one over the picture.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+    /// # let folder = drawn_model("epsilon")?;
+    /// # let (model, photo) = (folder.path().join("model.safetensors"), folder.path().join("data/test/000000.png"));
+    /// let predictor = epsilon::Predictor::load(model)?;
+    /// let labels = predictor.labels(["striped circle"])?;
+    /// let picture = epsilon::image::open(&photo, predictor.limits())?;
+    /// let maps = predictor.explain(&picture, &labels, "striped circle")?;
+    /// let sum: f32 = maps[0].values.iter().sum();
+    /// assert!((sum - 1.0).abs() < 1e-5);
+    /// assert_eq!(predictor.draw(&picture, &maps[0]).dimensions(), picture.dimensions());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Predictor::rank`]; [`PredictError::NotRanked`], [`PredictError::NoMap`].
+    pub fn explain<'p>(
+        &self,
+        photo: impl Into<Photo<'p>>,
+        labels: &Ranker<'_>,
+        label: &str,
+    ) -> Result<Vec<LabelMap>, PredictError> {
+        let names = labels.labels().names();
+        let place = names.iter().position(|name| name == label);
+        let place = place.ok_or_else(|| PredictError::NotRanked {
+            label: label.into(),
+        })?;
+        let Features { tokens, global } = self.features(photo)?.into_owned();
+        let maps = labels.maps(tokens, global, place);
+        if maps.is_empty() {
+            let method = self.model.card().method().name();
+            return Err(PredictError::NoMap { method });
+        }
+        Ok(maps)
+    }
+
+    /// The photograph with a heat map laid over it, from none over yellow to red.
+    pub fn draw(&self, photo: &RgbImage, map: &LabelMap) -> RgbImage {
+        let (width, height) = photo.dimensions();
+        let preprocess = &self.backbone.info().preprocess;
+        overlay(photo, &heat(map, preprocess, width, height))
+    }
+
+    /// A picture as the backbone takes it: `[3, size, size]`, resized and normalised.
+    pub fn preprocess(&self, picture: &RgbImage) -> Vec<f32> {
+        let preprocess = &self.backbone.info().preprocess;
+        let mut pixels = vec![0.0; preprocess.len()];
+        preprocess.apply(picture, &mut pixels);
+        pixels
+    }
+
+    fn input<'p>(&self, photo: Photo<'p>) -> Result<Input<'p>, ImageError> {
+        let pixels = |picture: &RgbImage| Input::Pixels(self.preprocess(picture));
+        Ok(match photo {
+            Photo::File(path) => pixels(&image::open(path, &self.limits)?),
+            Photo::Bytes(bytes) => {
+                pixels(&image::decode("photograph".as_ref(), bytes, &self.limits)?)
+            }
+            Photo::Image(picture) => pixels(picture),
+            Photo::Features(features) => Input::Features(features),
+        })
+    }
+
+    /// What the backbone makes of `count` preprocessed photographs, side by side.
+    fn forward(&self, pixels: &[f32], count: usize) -> Result<Features, PredictError> {
+        let mut features = Features::default();
+        if count > 0 {
+            let forward = self.backbone.forward(pixels, count, &mut features);
+            forward.map_err(PredictError::Forward)?;
+        }
+        Ok(features)
+    }
+
+    /// Values of an image's tokens and of its global vector.
+    fn sizes(&self) -> [usize; 2] {
+        let dims = self.model.card().dims();
+        [dims.tokens * dims.width, dims.global_width()]
+    }
+
+    fn check_sizes(&self, features: &Features) -> Result<(), PredictError> {
+        let expected = self.sizes();
+        let (tokens, global) = (features.tokens.len(), features.global.len());
+        match [tokens, global] == expected {
+            true => Ok(()),
+            false => Err(PredictError::Features {
+                tokens,
+                global,
+                expected,
+            }),
+        }
+    }
+}
+
+/// A photograph as the backbone takes it, or as it leaves it.
+enum Input<'p> {
+    /// Preprocessed, `[3, size, size]`.
+    Pixels(Vec<f32>),
+    /// Tokens and global vector.
+    Features(&'p Features),
+}
