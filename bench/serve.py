@@ -28,7 +28,7 @@ def extraction(weights, photos):
     with tempfile.TemporaryDirectory() as folder:
         names = Path(folder) / "list"
         names.write_text("".join(f"{path}\n" for path in photos))
-        command = [RELEASE / "examples/bench_extract", "--weights", weights, "--list", names, "--serve"]
+        command = [RELEASE / "bench_extract", "--weights", weights, "--list", names, "--serve"]
         done = subprocess.run(command, input=f"run {folder}/store\n", capture_output=True, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])
         return result["images"] / result["seconds"]
@@ -57,7 +57,7 @@ def load(model, photos, seconds, hostile):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    command = [RELEASE / "examples/load", "--address", address, "--photos", photos]
+    command = [RELEASE / "load", "--address", address, "--photos", photos]
     command += ["--seconds", str(seconds), "--hostile", str(hostile)]
     seen = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     stop.set()
@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     build = ["cargo", "build", "--quiet", "--release", "--workspace"]
-    subprocess.run([*build, "--bins", "--example", "bench_extract", "--example", "load"], cwd=ROOT, check=True)
+    subprocess.run([*build, "--bin", "epsilon", "--bin", "bench_extract", "--bin", "load"], cwd=ROOT, check=True)
     with open(arguments.model, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         card = json.loads(json.loads(file.read(length))["__metadata__"]["epsilon.model"])

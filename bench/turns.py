@@ -1,5 +1,6 @@
 """What the benches share: programs that take turns, ratios, Markdown tables, machine facts."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -9,6 +10,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,13 +29,12 @@ def interpreter():
     return str(path)
 
 
-def build(example):
-    """Builds an example and returns its program. `--workspace` chooses the features of dependencies that the tests have
-    too, so that nothing is compiled twice."""
-    command = ["cargo", "build", "--release", "--workspace", "--example", example]
-    command += ["--message-format", "json-render-diagnostics"]
+def build(name):
+    """Builds a bench program (`bench/programs`) and returns its path. `--workspace` chooses the features of dependencies
+    that the tests have too, so that nothing is compiled twice."""
+    command = ["cargo", "build", "--release", "--workspace", "--bin", name, "--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == example]
+    artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == name]
     return next(line["executable"] for line in artifacts if line.get("executable"))
 
 
@@ -51,18 +52,27 @@ class Program:
 
     def __init__(self, name, command):
         self.name = name
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.errors = tempfile.TemporaryFile("w+")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
+        self.process = subprocess.Popen(command, text=True, **pipes)
 
     def ask(self, line):
         time.sleep(PAUSE)
         try:
             print(line, file=self.process.stdin, flush=True)
         except BrokenPipeError:
-            pass  # Its exit code says more, below.
+            pass  # What it wrote says more, below.
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"{self.name}: ended with code {self.process.wait()} instead of answering `{line}`")
+            raise SystemExit(self.refusal(line))
         return json.loads(answer)
+
+    def refusal(self, line):
+        """Why there was no answer, in the program's own words."""
+        code = self.process.wait()
+        self.errors.seek(0)
+        words = self.errors.read().strip() or "no message"
+        return f"{self.name}: ended with code {code} instead of answering `{line}`: {words}"
 
     def __enter__(self):
         return self
@@ -70,8 +80,10 @@ class Program:
     def __exit__(self, kind, *_):
         if kind is not None:
             self.process.kill()
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # of a program that has ended
+            self.process.stdin.close()
         self.process.wait()
+        self.errors.close()
 
 
 def rounds(programs, count, turn):

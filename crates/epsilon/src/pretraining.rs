@@ -11,9 +11,10 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{self, Weights};
 use crate::tensor_vit;
-use crate::training::{AdamSettings, Optimiser, OptimiserSettings, Progress, Schedule};
+use crate::training::{Progress, Schedule};
 use epsilon_data::dataset::scenes::{Scene, SceneOptions, Scenes};
 use epsilon_data::dataset::{DatasetError, Split};
 use epsilon_vision::backbone::{Activation, BlockConfig, Resampling, VitConfig};

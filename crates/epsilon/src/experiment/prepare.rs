@@ -10,7 +10,7 @@ use epsilon_vision::backbone::{Backbone, BackboneInfo};
 use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
 
 use super::{ExperimentError, Layout, figures};
-use crate::methods::Dims;
+use crate::batch::Dims;
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::{Example, TrainingError};
 

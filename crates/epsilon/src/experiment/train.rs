@@ -10,11 +10,12 @@ use rand_chacha::ChaCha8Rng;
 
 use super::prepare::dense;
 use super::{ExperimentError, Prepared};
-use crate::methods::{self, Dims, Whole};
+use crate::batch::Dims;
+use crate::methods::{Fitting, Whole};
 use crate::model::{Card, Model, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
-use crate::training::{Event, Example, Examples, Fit, RunFolder, TrainingError};
+use crate::training::{Event, Example, Examples, RunFolder, Trainer, TrainingError};
 
 /// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
 const VALIDATION_SEED: u64 = 0x5EED;
@@ -48,8 +49,8 @@ impl Training<'_> {
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
-        let weights = match self.recipe.method.fit() {
-            methods::Fit::Closed(method) => {
+        let weights = match self.recipe.method.fitting() {
+            Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {
                     return Err(TrainingError::NoImages.into());
@@ -65,9 +66,9 @@ impl Training<'_> {
                 };
                 method.solve(&dims, &whole, self.device)?
             }
-            methods::Fit::Gradient(method) => {
+            Fitting::Gradient(method) => {
                 let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
-                let fit = Fit {
+                let trainer = Trainer {
                     method,
                     settings: &self.recipe.training,
                     seed: self.seed,
@@ -78,7 +79,7 @@ impl Training<'_> {
                     identity: self.identity(&examples),
                     validate: (!validation.is_empty()).then_some(&validate),
                 };
-                fit.run(observe)?
+                trainer.run(observe)?
             }
         };
         Ok(self.model(dims, weights))

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Context;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use epsilon::dataset::Split;
 use epsilon::experiment::Prepared;
 use epsilon::explain::{heat, overlay};
@@ -139,6 +138,6 @@ fn picture(picture: &RgbImage, words: &str) -> anyhow::Result<String> {
     Ok(format!(
         "<img loading=\"lazy\" width=\"{width}\" height=\"{height}\" alt=\"{}\" src=\"data:image/jpeg;base64,{}\">",
         escape(words),
-        STANDARD.encode(bytes)
+        BASE64.encode(&bytes)
     ))
 }

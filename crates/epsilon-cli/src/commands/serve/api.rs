@@ -7,8 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use epsilon::explain::{heat, overlay};
 use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
@@ -229,7 +228,7 @@ impl State {
         overlay(photo, &heat).write_to(&mut bytes, ::image::ImageFormat::Png)?;
         Ok(format!(
             "data:image/png;base64,{}",
-            STANDARD.encode(bytes.into_inner())
+            BASE64.encode(bytes.get_ref())
         ))
     }
 }
