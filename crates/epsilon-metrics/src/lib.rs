@@ -65,7 +65,7 @@ pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
 pub use reliability::{ReliabilityBin, reliability};
 pub use report::{MethodComparison, Protocols};
 pub use request::Request;
-pub use standardise::standardise;
+pub use standardise::{Standard, standardise};
 pub use table::{InMemory, Table};
 pub use top_k::TopK;
 

@@ -18,17 +18,46 @@
 pub fn standardise(scores: &mut [f32], labels: usize) {
     assert!(labels > 0 && scores.len().is_multiple_of(labels));
     for row in scores.chunks_exact_mut(labels) {
-        let count = labels as f64;
-        let mean = row.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
-        let squares = row.iter().map(|&s| (f64::from(s) - mean).powi(2));
+        let standard = Standard::of(row);
+        row.iter_mut().for_each(|s| *s = standard.score(*s) as f32);
+    }
+}
+
+/// Mean and standard deviation of the scores of one image, to standardise these and other scores by.
+///
+/// ```
+/// use epsilon_metrics::Standard;
+///
+/// // Mean 2, population standard deviation 1.
+/// let standard = Standard::of(&[1.0, 3.0]);
+/// assert_eq!([1.0, 3.0, 7.0].map(|s| standard.score(s)), [-1.0, 1.0, 5.0]);
+/// // Nothing to divide by: 0 for every score.
+/// assert_eq!(Standard::of(&[5.0, 5.0]).score(7.0), 0.0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standard {
+    mean: f64,
+    /// 1 / standard deviation, 0 if that is 0.
+    scale: f64,
+}
+
+impl Standard {
+    /// The mean and population standard deviation of these scores.
+    pub fn of(scores: &[f32]) -> Self {
+        let count = scores.len() as f64;
+        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
+        let squares = scores.iter().map(|&s| (f64::from(s) - mean).powi(2));
         let deviation = (squares.sum::<f64>() / count).sqrt();
-        // Equal scores differ from their mean by 0, whatever the scale.
         let scale = if deviation > 0.0 {
             1.0 / deviation
         } else {
-            1.0
+            0.0
         };
-        row.iter_mut()
-            .for_each(|s| *s = ((f64::from(*s) - mean) * scale) as f32);
+        Self { mean, scale }
+    }
+
+    /// The standardised score, (score - mean) / standard deviation; 0 if all scores were equal.
+    pub fn score(self, score: f32) -> f64 {
+        (f64::from(score) - self.mean) * self.scale
     }
 }

@@ -16,5 +16,6 @@ mod report;
 mod scores;
 mod serve;
 mod server;
+mod sources;
 mod whole_way;
 mod world;
