@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use self::bf16::{Operands, Tokens};
 use self::common::{Block, GroupGradients, GroupWeights, Scratch, Sizes};
 use super::operation::{self, Operation, run};
-use crate::device;
 use crate::batch::TrainingPrecision as Precision;
+use crate::device;
 use epsilon_kernels::matrix::Into;
 
 /// Weights of the operation; their gradients are its results backwards.
