@@ -30,3 +30,5 @@ pub mod recipe;
 pub mod semantic_index;
 pub mod tensor_vit;
 pub mod training;
+
+pub use experiment::Experiment;
