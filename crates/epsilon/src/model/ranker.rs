@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
 use super::{Model, ModelError, Scorer, SemanticVectors};
-use crate::batch::read;
 use crate::calibration::Judge;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
