@@ -195,11 +195,7 @@ impl Prepared {
 
     /// Unit vectors of the seen labels.
     fn seen_vectors(&self) -> Arc<LabelVectors> {
-        Arc::new(
-            self.vectors
-                .select(&(0..self.dataset.seen).collect::<Vec<_>>())
-                .unit(),
-        )
+        Arc::new(self.vectors.first(self.dataset.seen).unit())
     }
 }
 
@@ -270,7 +266,7 @@ impl Training<'_> {
                     global: &global,
                     targets: &targets,
                     labels: examples.vectors(),
-                    unseen: &self.prepared.vectors.select(&unseen).unit(),
+                    unseen: &self.prepared.vectors.select(&unseen)?.unit(),
                     seed: self.seed,
                 };
                 method.solve(&dims, &whole, self.device)?
@@ -519,7 +515,7 @@ pub fn score(
         Vocabulary::Open | Vocabulary::Seen => None,
         Vocabulary::Closed => {
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
-            let scorer = model.scorer(&prepared.vectors.select(&unseen), device)?;
+            let scorer = model.scorer(&prepared.vectors.select(&unseen)?, device)?;
             Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))
         }
     };
@@ -558,7 +554,7 @@ fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
         Vocabulary::Seen => dataset.seen,
         Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
     };
-    prepared.vectors.select(&(0..labels).collect::<Vec<_>>())
+    prepared.vectors.first(labels)
 }
 
 /// What a model makes of a data set's test images, on the scale that its calibration is fitted on.
@@ -601,7 +597,7 @@ pub fn standardised(
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let vectors = scored_labels(model, prepared);
     let own = model.own_labels();
-    let scorer = model.scorer(&vectors.followed_by(&own), device)?;
+    let scorer = model.scorer(&vectors.followed_by(&own)?, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let known = &model.card.labels[..model.card.seen];
     let labels = vectors.names();

@@ -133,7 +133,7 @@ fn words_of(
     let place = |word| own.names().iter().position(|name| name == word);
     let places: Option<Vec<usize>> = words.iter().map(place).collect();
     if let (Some(places), None) = (places, file) {
-        return Ok(own.select(&places));
+        return Ok(own.select(&places)?);
     }
     let file = match file {
         Some(file) => file.clone(),

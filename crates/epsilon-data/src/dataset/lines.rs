@@ -11,14 +11,14 @@ const LONGEST: usize = 1 << 24;
 
 /// Opens a file with a buffer large enough that reading is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
-    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let file = File::open(path).map_err(|reason| read_error(path, reason))?;
     Ok(BufReader::with_capacity(1 << 18, file))
 }
 
-pub(super) fn read_error(path: &Path, source: std::io::Error) -> DatasetError {
+pub(super) fn read_error(path: &Path, reason: std::io::Error) -> DatasetError {
     DatasetError::Read {
         path: path.into(),
-        source,
+        reason,
     }
 }
 
@@ -43,7 +43,7 @@ pub(super) fn for_each_raw(
         let length = (&mut reader)
             .take(LONGEST as u64 + 1)
             .read_until(b'\n', &mut buffer)
-            .map_err(|source| read_error(path, source))?;
+            .map_err(|reason| read_error(path, reason))?;
         if length == 0 {
             break;
         }

@@ -100,9 +100,9 @@ fn read_json(path: &Path) -> Result<Option<Value>, BackboneError> {
             .map(Some)
             .map_err(|error| bad(path, format!("not JSON: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(BackboneError::Read {
+        Err(reason) => Err(BackboneError::Read {
             path: path.into(),
-            source,
+            reason,
         }),
     }
 }

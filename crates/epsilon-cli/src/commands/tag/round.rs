@@ -11,7 +11,7 @@ use epsilon::library::sidecar::{self, Subject};
 use epsilon::library::{Entry, Journal, Label, Outcome, Photo, Scan, scan};
 use epsilon::model::Ranker;
 use epsilon::semantic_index::IndexWriter;
-use epsilon::tokens::{Failure, Looked, look};
+use epsilon::tokens::{self, Failure, FeatureBatch};
 use indicatif::ProgressBar;
 
 use super::{Keep, SidecarName, Trained, Words};
@@ -142,8 +142,8 @@ impl Round<'_> {
         let bar = console::bar(photos.len() as u64, "tag");
         let mut ended = Ok(());
         let backbone = &*self.trained.backbone;
-        look(&items, backbone, &Limits::default(), &mut |looked| {
-            ended = self.batch(looked, &by_id, sum, &bar);
+        tokens::run(&items, backbone, &Limits::default(), &mut |batch| {
+            ended = self.batch(batch, &by_id, sum, &bar);
             match ended {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
@@ -156,16 +156,17 @@ impl Round<'_> {
 
     fn batch(
         &mut self,
-        looked: &Looked,
+        batch: &FeatureBatch,
         photos: &HashMap<&str, &Photo>,
         sum: &mut Sum,
         bar: &ProgressBar,
     ) -> anyhow::Result<()> {
-        let Looked {
+        let FeatureBatch {
             ids,
             features,
             failed,
-        } = looked;
+            ..
+        } = batch;
         let mut entries = Vec::new();
         for Failure { id, reason } in failed {
             sum.failed += 1;
