@@ -1,4 +1,4 @@
-//! What the program says: results on stdout, progress on stderr; bars only to a terminal.
+//! Output of the program: results on stdout, progress and errors on stderr, progress bars only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-/// Writes a result and its line end to stdout.
+/// Writes a result and a newline to stdout.
 pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
@@ -16,30 +16,30 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(serde_json::to_string_pretty(value)?)?)
 }
 
-/// Whether somebody watches stderr.
+/// Whether stderr is a terminal.
 pub fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Tells what is going on, on stderr, where somebody watches.
+/// Writes a progress message to stderr if it is a terminal.
 pub fn tell(text: impl std::fmt::Display) {
     if is_terminal() {
         complain(text);
     }
 }
 
-/// Names an input that failed, on stderr.
+/// Reports an input that failed on stderr.
 pub fn name_failure(text: impl std::fmt::Display) {
     complain(format_args!("failed: {text}"));
 }
 
 /// Writes a line to stderr.
 pub fn complain(text: impl std::fmt::Display) {
-    // Where nobody reads stderr there is nobody to tell; the exit code still does (`eprintln!` would panic).
+    // `eprintln!` would panic if stderr is closed; the exit code still reports the failure.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// An error and its causes, each said once: most messages of the library hold their cause's already.
+/// The message of an error and of its causes, without repetition: most messages of the library include their cause.
 pub fn explain(error: &anyhow::Error) -> String {
     error
         .chain()
@@ -53,7 +53,7 @@ pub fn explain(error: &anyhow::Error) -> String {
         })
 }
 
-/// A progress bar with rate and time left; silent when stderr is no terminal.
+/// A progress bar with rate and remaining time; hidden if stderr is not a terminal.
 pub fn bar(total: u64, what: &str) -> ProgressBar {
     let target = if is_terminal() {
         ProgressDrawTarget::stderr_with_hz(4)
@@ -64,13 +64,13 @@ pub fn bar(total: u64, what: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(
         "{prefix:>10} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left {msg}",
     );
-    // The template is fixed text; should it ever not parse, the usual style serves.
+    // The template is constant; the default style is only a fallback.
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
 }
 
-/// Whether an error is only that nobody reads our output any more.
+/// Whether an error means that the reader of the output closed its pipe.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -9,18 +9,17 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Every operation of the framework allocates its result anew; this allocator hands the same memory out again without a
-/// page fault.
+/// Every tensor operation allocates its result; this allocator reuses freed memory without page faults.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Rank the labels of photographs, also labels that nobody trained on.
+/// Multi-label zero-shot learning: train on seen labels, and rank any label, also unseen ones, for photographs.
 #[derive(Parser)]
 #[command(name = "epsilon", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Threads to compute with; the default is one per core.
+    /// Number of compute threads [default: one per core].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
 }
@@ -46,12 +45,12 @@ enum Command {
     Report(commands::report::Args),
 }
 
-/// How a command that could start ended.
+/// The result of a command that ran to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    /// Everything done.
+    /// Everything succeeded.
     Done,
-    /// Done, but some inputs failed; each was named on stderr.
+    /// Some inputs failed; each was named on stderr.
     SomeFailed,
 }
 
@@ -63,7 +62,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(1),
-        // Whoever read our output has what they wanted.
+        // A reader such as `head` closed the pipe: no error.
         Err(error) if console::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             console::complain(format_args!("epsilon: {}", console::explain(&error)));

@@ -1,30 +1,30 @@
-//! The memory that a part of a run takes, where the system tells.
+//! Peak and available memory, where the operating system reports them.
 
 use std::fs;
 
-/// The largest resident memory from here on.
+/// Peak resident memory since [`Peak::start`].
 pub struct Peak(());
 
 impl Peak {
-    /// Starts anew; `None` where the system cannot (Linux can).
+    /// Resets the peak; `None` on systems where this is impossible (Linux supports it).
     pub fn start() -> Option<Self> {
-        // 5 resets the process's high-water mark.
+        // Writing 5 resets the process's high-water mark.
         fs::write("/proc/self/clear_refs", "5").ok().map(Self)
     }
 
-    /// Megabytes (10^6 bytes) at the highest since the start.
+    /// The peak since the start, in 10^6 bytes.
     pub fn megabytes(&self) -> Option<f64> {
         status("VmHWM:")
     }
 }
 
-/// What more processes could take before the system swaps, in 10^6 bytes.
+/// Memory available to processes without swapping, in 10^6 bytes.
 pub fn available() -> Option<f64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     line(&meminfo, "MemAvailable:")
 }
 
-/// A line of what Linux tells of this process's memory, in 10^6 bytes.
+/// A field of `/proc/self/status`, in 10^6 bytes.
 fn status(name: &str) -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     line(&status, name)

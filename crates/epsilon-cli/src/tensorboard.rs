@@ -12,14 +12,14 @@ use anyhow::Context;
 use epsilon::training::Event;
 use prost::Message;
 
-/// What names of event files begin with: TensorBoard looks for it.
+/// Prefix of the names of event files, which TensorBoard expects.
 const NAME: &str = "events.out.tfevents";
-/// What ends those of ours.
+/// Suffix of the files written by this program.
 const ENDING: &str = ".epsilon";
-/// The status of a session that begins, in `SessionLog`.
+/// The status `START` of `SessionLog`.
 const START: i32 = 1;
 
-/// The message `Event`, as far as we fill it.
+/// The fields of the message `Event` that are used here.
 #[derive(Message)]
 struct Record {
     #[prost(double, tag = "1")]
@@ -63,8 +63,10 @@ pub struct Events {
 }
 
 impl Events {
-    /// A new file in the folder, beside those of the same training that it resumes; others of ours are removed.
+    /// Creates an event file in the folder, which is created if missing. Files of an earlier training are removed, unless it is
+    /// resumed.
     pub fn create(folder: &Path, resume: bool) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         if !resume {
             forget(folder).with_context(|| folder.display().to_string())?;
         }
@@ -83,7 +85,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Writes what an event tells.
+    /// Writes the values of an event.
     pub fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
         match event {
             Event::Step {
@@ -105,7 +107,7 @@ impl Events {
                 self.scalars(&[Some(speed), map].into_iter().flatten().collect::<Vec<_>>())?;
                 self.file.flush().with_context(|| self.name())
             }
-            // Steps after this one, which the broken training may have written, are made again: readers forget them.
+            // The session start makes readers discard later steps that an interrupted training may have written.
             Event::Resumed { done, .. } => {
                 self.step = *done;
                 self.write(Record {

@@ -1,43 +1,20 @@
 //! Products of short numbers by AVX-512: `vdpbf16ps` adds up pairs of bf16 values, `vpdpbusd` fours of bytes, at two and
-//! four times the rate of f32 products. Both work on 32-bit words along the summed dimension, in one tile. All of the
-//! CPU's own instructions that the kernels name are in this file.
+//! four times the rate of f32 products. Both work on 32-bit words along the summed dimension, in one tile.
 
 use std::ops::Range;
 
 use pulp::Simd;
 
-/// Columns of a panel: two registers of words.
-pub const PANEL: usize = 32;
+use crate::cpu::Instructions;
+use crate::finish::Writer;
+use crate::panels::Panels;
+
 /// Rows of a tile: its sums fill 24 of the 32 registers.
 const TILE: usize = 12;
 
-/// Proof that this CPU has the instructions: AVX-512 with bf16 and VNNI, as Intel's from Sapphire Rapids and AMD's from
-/// Zen 4 on.
-#[derive(Clone, Copy, Debug)]
-pub struct Instructions {
-    #[cfg(target_arch = "x86_64")]
-    simd: pulp::x86::V4,
-    #[cfg(not(target_arch = "x86_64"))]
-    never: std::convert::Infallible,
-}
-
-impl Instructions {
-    /// `None` where they are missing.
-    pub fn find() -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            let simd = pulp::x86::V4::try_new()?;
-            (has!("avx512bf16") && has!("avx512vnni")).then_some(Self { simd })
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        None
-    }
-}
-
 /// What the words of a product hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub(crate) enum Words {
     /// Two bf16 values, the first in the low half.
     Bf16,
     /// Four bytes, the first lowest: without sign on the left side, with sign on the right.
@@ -45,8 +22,8 @@ pub enum Words {
 }
 
 /// The left side of a product.
-#[derive(Clone, Copy)]
-pub enum Left<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left<'a> {
     /// Row `r` begins at `words[r * stride]`.
     Rows {
         /// All rows.
@@ -54,50 +31,46 @@ pub enum Left<'a> {
         /// Words from the start of a row to that of the next.
         stride: usize,
     },
-    /// The columns of panels, as a [`Right`] side has them.
-    Panels(&'a [u32]),
-}
-
-/// The right side of a product: panels of [`PANEL`] columns, `steps` rows of words each, the last panel filled up.
-#[derive(Clone, Copy)]
-pub struct Right<'a> {
-    /// The panels, one after the other.
-    pub words: &'a [u32],
-    /// Words along the summed dimension.
-    pub steps: usize,
-    /// Columns of the matrix.
-    pub columns: usize,
+    /// The columns of panels.
+    Panels(&'a Panels<u32>),
 }
 
 /// Takes the sums of a product, a piece of a row at a time.
-pub trait Finish {
+pub(crate) trait Output {
     /// `sums` holds the columns in order, and more lanes than columns at the last panel's end.
-    fn take<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]);
+    fn write<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]);
 }
 
-/// Gives the sums of `left . right`, `rows` of them, to `finish`.
+impl Output for Writer<'_> {
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]) {
+        Writer::write(self, simd, row, columns, sums);
+    }
+}
+
+/// Gives the sums of `left . right`, `rows` of them, to `output`.
 ///
 /// # Panics
 /// When the left side has fewer words than the product reads.
-pub fn multiply<F: Finish>(
+pub(crate) fn multiply<O: Output>(
     cpu: Instructions,
     kind: Words,
     left: Left,
     rows: usize,
-    right: Right,
-    finish: &mut F,
+    right: &Panels<u32>,
+    output: &mut O,
 ) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `cpu` exists only where the instructions do.
     unsafe {
         match kind {
-            Words::Bf16 => x86::multiply::<false, F>(cpu.simd, left, rows, right, finish),
-            Words::Int8 => x86::multiply::<true, F>(cpu.simd, left, rows, right, finish),
+            Words::Bf16 => x86::multiply::<false, O>(cpu.simd, left, rows, right, output),
+            Words::Int8 => x86::multiply::<true, O>(cpu.simd, left, rows, right, output),
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let _ = (kind, left, rows, right, finish);
+        let _ = (kind, left, rows, right, output);
         match cpu.never {}
     }
 }
@@ -107,7 +80,7 @@ pub fn multiply<F: Finish>(
 ///
 /// # Panics
 /// When there are not as many words as pairs.
-pub fn encode_bf16(cpu: Instructions, x: &[f32], words: &mut [u32]) {
+pub(crate) fn encode_bf16(cpu: Instructions, x: &[f32], words: &mut [u32]) {
     assert_eq!(words.len(), x.len().div_ceil(2));
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `cpu` exists only where the instructions do.
@@ -125,7 +98,7 @@ pub fn encode_bf16(cpu: Instructions, x: &[f32], words: &mut [u32]) {
 ///
 /// # Panics
 /// When there are not as many words as fours.
-pub fn encode_bytes(cpu: Instructions, x: &[f32], words: &mut [u32]) -> [f32; 2] {
+pub(crate) fn encode_bytes(cpu: Instructions, x: &[f32], words: &mut [u32]) -> [f32; 2] {
     assert_eq!(words.len(), x.len().div_ceil(4));
     #[cfg(target_arch = "x86_64")]
     // SAFETY: `cpu` exists only where the instructions do.
@@ -145,51 +118,51 @@ mod x86 {
     use pulp::f32x16;
     use pulp::x86::V4;
 
-    use super::{Finish, Left, PANEL, Right, TILE};
+    use super::{Left, Output, TILE};
+    use crate::panels::{PANEL, Panels, Step};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
-    pub fn multiply<const INT8: bool, F: Finish>(
+    pub fn multiply<const INT8: bool, O: Output>(
         simd: V4,
         left: Left,
         rows: usize,
-        right: Right,
-        finish: &mut F,
+        right: &Panels<u32>,
+        output: &mut O,
     ) {
-        let panel = right.steps * PANEL;
-        for (index, words) in right.words.chunks_exact(panel.max(1)).enumerate() {
-            let first = index * PANEL;
-            let columns = first..right.columns.min(first + PANEL);
+        let steps = right.steps();
+        for (columns, panel) in right.iter() {
             let mut row = 0;
             while row < rows {
                 // A left side in panels: no tile may cross them.
                 let (left, step, apart, most) = match left {
                     Left::Rows { words, stride } => (&words[row * stride..], 1, stride, TILE),
-                    Left::Panels(words) => {
-                        let place = row / PANEL * panel + row % PANEL;
-                        (&words[place..], PANEL, 1, TILE.min(PANEL - row % PANEL))
+                    Left::Panels(panels) => {
+                        let place = row / PANEL * steps * PANEL + row % PANEL;
+                        let words = &panels.words()[place..];
+                        (words, PANEL, 1, TILE.min(PANEL - row % PANEL))
                     }
                 };
                 let count = most.min(rows - row);
                 let tile = Tile {
-                    words,
+                    panel,
                     left,
                     step,
                     apart,
                 };
-                macro_rules! finish {
+                macro_rules! write {
                     ($($rows:literal)*) => {
                         match count {
                             $($rows => {
                                 for (r, [a, b]) in tile.sums::<INT8, $rows>().iter().enumerate() {
                                     let mut sums = [floats::<INT8>(*a), floats::<INT8>(*b)];
-                                    finish.take(simd, row + r, columns.clone(), &mut sums);
+                                    output.write(simd, row + r, columns.clone(), &mut sums);
                                 }
                             })*
                             _ => unreachable!("a tile has 1 to 12 rows"),
                         }
                     };
                 }
-                finish!(1 2 3 4 5 6 7 8 9 10 11 12);
+                write!(1 2 3 4 5 6 7 8 9 10 11 12);
                 row += count;
             }
         }
@@ -197,7 +170,7 @@ mod x86 {
 
     /// A panel of the right side, and rows of the left: word `s` of row `r` is `left[r * apart + s * step]`.
     struct Tile<'a> {
-        words: &'a [u32],
+        panel: &'a [Step<u32>],
         left: &'a [u32],
         step: usize,
         apart: usize,
@@ -208,12 +181,16 @@ mod x86 {
         #[inline]
         fn sums<const INT8: bool, const ROWS: usize>(&self) -> [[__m512i; 2]; ROWS] {
             let (step, apart) = (self.step, self.apart);
-            let steps = self.words.len() / PANEL;
-            assert!(steps == 0 || (ROWS - 1) * apart + (steps - 1) * step < self.left.len());
+            if let Some(last) = self.panel.len().checked_sub(1) {
+                let last = last.checked_mul(step);
+                let place = (ROWS - 1).checked_mul(apart).zip(last);
+                let place = place.and_then(|(row, word)| row.checked_add(word));
+                assert!(place.is_some_and(|place| place < self.left.len()));
+            }
             let mut sums = [[_mm512_setzero_si512(); 2]; ROWS];
-            for (s, words) in self.words.chunks_exact(PANEL).enumerate() {
-                let place = words.as_ptr().cast::<i32>();
-                // SAFETY: `words` holds 32 words, read unaligned.
+            for (s, words) in self.panel.iter().enumerate() {
+                let place = words.0.as_ptr().cast::<i32>();
+                // SAFETY: a step holds 32 words.
                 let right =
                     unsafe { [_mm512_loadu_epi32(place), _mm512_loadu_epi32(place.add(16))] };
                 for (r, sums) in sums.iter_mut().enumerate() {
@@ -281,27 +258,35 @@ mod x86 {
         } else {
             (0.0, 0.0)
         };
-        if let Some(last) = words.last_mut() {
-            *last = 0;
-        }
         let [lows, inverses] = [low, inverse].map(|x| _mm512_set1_ps(x));
         let steps = |x| _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, lows), inverses));
-        let mut bytes = words.as_mut_ptr().cast::<i8>();
         let (whole, rest) = x.as_chunks::<16>();
-        for x in whole {
-            // SAFETY: 16 values are read and as many bytes written; there are four to a word.
+        let (words, rest_words) = words.split_at_mut(4 * whole.len());
+        let (words, _) = words.as_chunks_mut::<4>();
+        for (x, words) in whole.iter().zip(words) {
+            // SAFETY: 16 values are read and 16 bytes written, four words.
             unsafe {
                 let steps = _mm512_cvtusepi32_epi8(steps(_mm512_loadu_ps(x.as_ptr())));
-                _mm_storeu_si128(bytes.cast(), steps);
-                bytes = bytes.add(16);
+                _mm_storeu_si128(words.as_mut_ptr().cast(), steps);
             }
         }
         if !rest.is_empty() {
             let mask = lanes(rest.len());
-            // SAFETY: the mask lets only values of `rest` be read and as many bytes be written.
+            let steps = {
+                // SAFETY: the mask lets only values of `rest` be read.
+                steps(unsafe { _mm512_maskz_loadu_ps(mask, rest.as_ptr()) })
+            };
+            let mut bytes = [0u8; 16];
+            // SAFETY: 16 bytes are written.
             unsafe {
-                let steps = steps(_mm512_maskz_loadu_ps(mask, rest.as_ptr()));
-                _mm512_mask_cvtusepi32_storeu_epi8(bytes, mask, steps);
+                _mm_storeu_si128(
+                    bytes.as_mut_ptr().cast(),
+                    _mm512_maskz_cvtusepi32_epi8(mask, steps),
+                )
+            };
+            let (bytes, _) = bytes.as_chunks::<4>();
+            for (word, bytes) in rest_words.iter_mut().zip(bytes) {
+                *word = u32::from_le_bytes(*bytes);
             }
         }
         [step, low]
@@ -360,8 +345,8 @@ mod tests {
         sums: Vec<f32>,
     }
 
-    impl Finish for Keep {
-        fn take<S: Simd>(
+    impl Output for Keep {
+        fn write<S: Simd>(
             &mut self,
             simd: S,
             row: usize,
@@ -390,19 +375,17 @@ mod tests {
             };
             let stride = steps + 1;
             let left: Vec<u32> = (0..m * stride).map(|_| next()).collect();
-            let right: Vec<u32> = (0..steps * n.div_ceil(PANEL) * PANEL).map(|_| next()).collect();
+            let words: Vec<u32> = (0..steps * n).map(|_| next()).collect();
+            let mut panels = Panels::default();
+            panels.fill_columns(steps, n, |column, range| words[column * steps..][range].iter().copied());
             let mut keep = Keep { columns: n, sums: vec![f32::NAN; m * n] };
-            let side = Right { words: &right, steps, columns: n };
-            multiply(cpu, Words::Int8, Left::Rows { words: &left, stride }, m, side, &mut keep);
+            multiply(cpu, Words::Int8, Left::Rows { words: &left, stride }, m, &panels, &mut keep);
             for (at, ours) in keep.sums.iter().enumerate() {
-                if steps == 0 {
-                    break;
-                }
                 let (i, j) = (at / n, at % n);
                 let sum: i32 = (0..steps)
                     .flat_map(|s| {
                         let a = left[i * stride + s].to_le_bytes();
-                        let b = right[j / PANEL * PANEL * steps + s * PANEL + j % PANEL].to_le_bytes();
+                        let b = words[j * steps + s].to_le_bytes();
                         a.into_iter().zip(b).map(|(a, b)| i32::from(a) * i32::from(b as i8))
                     })
                     .sum();

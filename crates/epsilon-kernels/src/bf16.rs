@@ -1,13 +1,11 @@
 //! Matrices of bf16 values and their products with f32 sums, twice as fast as f32's where the CPU has the instructions.
 //! Matrices are words of two bf16 values that follow each other along the summed dimension.
 
-use std::ops::Range;
-
-use pulp::Simd;
-
-use crate::avx512::{self, Finish, Instructions, PANEL, Right, Words, multiply};
+use crate::avx512::{self, Words, multiply};
+use crate::cpu::{Instructions, vectorised};
+use crate::finish::{After, Finish, Writer};
 use crate::matrix::Into;
-use crate::vectorised;
+use crate::panels::{PANEL, Panels as Layout};
 
 /// Whether this CPU has the instructions.
 pub fn available() -> bool {
@@ -23,7 +21,16 @@ fn round(x: f32) -> u32 {
 }
 
 vectorised! {
-    /// Rows `[R, K]` as words `[R, K / 2]`, `K` even.
+    /// Rows `[R, K]` as words `[R, K / 2]`, `K` even, each value rounded to the nearest bf16.
+    ///
+    /// ```
+    /// let mut words = [0; 1];
+    /// epsilon_kernels::bf16::encode(&[1.0, -2.0], &mut words);
+    /// assert_eq!(words, [0xc000_3f80]);
+    /// let mut back = [0.0; 2];
+    /// epsilon_kernels::bf16::decode(&words, &mut back);
+    /// assert_eq!(back, [1.0, -2.0]);
+    /// ```
     pub fn encode(x: &[f32], words: &mut [u32]) {
         for (word, pair) in words.iter_mut().zip(x.chunks_exact(2)) {
             *word = round(pair[0]) | (round(pair[1]) << 16);
@@ -43,7 +50,7 @@ vectorised! {
 
 vectorised! {
     /// One panel's row of words from two rows of at most 32 values.
-    pub fn pair_rows(first: &[f32], second: &[f32], words: &mut [u32]) {
+    fn pair_rows(first: &[f32], second: &[f32], words: &mut [u32]) {
         for ((word, &a), &b) in words.iter_mut().zip(first).zip(second) {
             *word = round(a) | (round(b) << 16);
         }
@@ -52,82 +59,41 @@ vectorised! {
 
 /// A matrix `[K, columns]` in panels of 32 columns, each with one row of words for two of the matrix's, the ends filled
 /// up with zeros. It is a product's right side, or, transposed, its left.
-#[derive(Debug, Default)]
-pub struct Panels {
-    pairs: usize,
-    columns: usize,
-    words: Vec<u32>,
-}
+#[derive(Clone, Debug, Default)]
+pub struct Panels(pub(crate) Layout<u32>);
 
 impl Panels {
     /// Replaces the content by a row-major matrix whose rows begin `stride` values apart.
     pub fn fill(&mut self, x: &[f32], columns: usize, stride: usize) {
-        let zeros = [0.0; PANEL];
-        let rows = x.len().div_ceil(stride);
-        self.shape(rows, columns);
-        for (panel, words) in self
-            .words
-            .chunks_exact_mut(rows.div_ceil(2) * PANEL)
-            .enumerate()
-        {
-            let first = panel * PANEL;
-            let width = PANEL.min(columns - first);
-            for (words, pair) in words.chunks_exact_mut(PANEL).zip(x.chunks(2 * stride)) {
-                let second = if pair.len() > stride {
-                    &pair[stride + first..][..width]
-                } else {
-                    &zeros[..width]
+        let depth = x.len().div_ceil(stride);
+        self.0
+            .fill_rows(depth.div_ceil(2), columns, |pair, columns, words| {
+                let first = &x[2 * pair * stride..][columns.clone()];
+                let second = match 2 * pair + 1 < depth {
+                    true => &x[(2 * pair + 1) * stride..][columns],
+                    false => &[0.0; PANEL][..words.len()],
                 };
-                pair_rows(&pair[first..first + width], second, &mut words[..width]);
-            }
-        }
+                pair_rows(first, second, words);
+            });
     }
 
     /// Replaces the content by the transpose of a row-major matrix `[columns, depth]` whose rows begin `stride` values
     /// apart.
     pub fn fill_transposed(&mut self, x: &[f32], depth: usize, stride: usize) {
-        self.shape(depth, x.len().div_ceil(stride));
-        let panel = depth.div_ceil(2) * PANEL;
-        for (column, row) in x.chunks(stride).enumerate() {
-            let words = &mut self.words[column / PANEL * panel + column % PANEL..];
-            for (word, pair) in words.iter_mut().step_by(PANEL).zip(row[..depth].chunks(2)) {
-                *word = round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16);
-            }
-        }
+        let (pairs, columns) = (depth.div_ceil(2), x.len().div_ceil(stride));
+        self.0.fill_columns(pairs, columns, |column, pairs| {
+            let row = &x[column * stride..][2 * pairs.start..depth.min(2 * pairs.end)];
+            row.chunks(2)
+                .map(|pair| round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16))
+        });
     }
 
     /// As [`Panels::fill_transposed`], of rows that are words already, `pairs` each.
     pub fn fill_transposed_words(&mut self, words: &[u32], pairs: usize, stride: usize) {
-        self.shape(2 * pairs, words.len().div_ceil(stride));
-        let panels = self.words.chunks_exact_mut((pairs * PANEL).max(1));
-        for (panel, rows) in panels.zip(words.chunks(PANEL * stride)) {
-            for (pair, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-                let column = rows[pair..].iter().step_by(stride);
-                for (out, word) in out.iter_mut().zip(column) {
-                    *out = *word;
-                }
-            }
-        }
-    }
-
-    /// As the right side of a product.
-    pub fn side(&self) -> Right<'_> {
-        Right {
-            words: &self.words,
-            steps: self.pairs,
-            columns: self.columns,
-        }
-    }
-
-    fn shape(&mut self, depth: usize, columns: usize) {
-        self.pairs = depth.div_ceil(2);
-        self.columns = columns;
-        // All words are written but those of columns that the last panel has to spare.
-        if !columns.is_multiple_of(PANEL) {
-            self.words.clear();
-        }
-        let length = self.pairs * columns.div_ceil(PANEL) * PANEL;
-        self.words.resize(length, 0);
+        let columns = words.len().div_ceil(stride);
+        self.0.fill_columns(pairs, columns, |column, pairs| {
+            words[column * stride..][pairs].iter().copied()
+        });
     }
 }
 
@@ -142,47 +108,47 @@ pub enum Left<'a> {
 
 /// `out (=, +=) left . right`, `out` row-major `[rows, right.columns]`.
 ///
+/// ```
+/// use epsilon_kernels::bf16::{self, Left, Panels};
+/// use epsilon_kernels::matrix::Into;
+///
+/// if bf16::available() {
+///     let (mut rows, mut right) = ([0; 1], Panels::default());
+///     bf16::encode(&[2.0, 3.0], &mut rows);
+///     right.fill(&[1.0, 10.0, 2.0, 20.0], 2, 2);
+///     let mut out = [0.0; 2];
+///     bf16::product(&mut out, Into::Replace, Left::Rows(&rows), &right);
+///     assert_eq!(out, [8.0, 80.0]);
+/// }
+/// ```
+///
 /// # Panics
 /// When the sizes do not fit, or the CPU has no [`available`] instructions.
 pub fn product(out: &mut [f32], into: Into, left: Left, right: &Panels) {
     let cpu = Instructions::find().expect("the caller checks for the instructions");
-    let stride = right.pairs;
+    let (stride, columns) = (right.0.steps(), right.0.columns());
     let (left, rows) = match left {
         Left::Rows(words) => {
             let rows = words.len() / stride;
             assert_eq!(words.len(), rows * stride);
             (avx512::Left::Rows { words, stride }, rows)
         }
-        Left::Transposed(panels) => {
-            assert_eq!(panels.pairs, right.pairs);
-            (avx512::Left::Panels(&panels.words), panels.columns)
+        Left::Transposed(Panels(panels)) => {
+            assert_eq!(panels.steps(), stride);
+            (avx512::Left::Panels(panels), panels.columns())
         }
     };
-    assert_eq!(out.len(), rows * right.columns);
-    let columns = right.columns;
-    let mut finish = Write { out, into, columns };
-    multiply(cpu, Words::Bf16, left, rows, right.side(), &mut finish);
-}
-
-/// Writes sums, or adds them.
-struct Write<'a> {
-    out: &'a mut [f32],
-    into: Into,
-    columns: usize,
-}
-
-impl Finish for Write<'_> {
-    #[inline(always)]
-    fn take<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]) {
-        let out = &mut self.out[row * self.columns..][columns];
-        for (sum, out) in sums.iter().zip(out.chunks_mut(S::F32_LANES)) {
-            let mut sum = *sum;
-            if self.into == Into::Add {
-                sum = simd.add_f32s(sum, simd.partial_load_f32s(out));
-            }
-            simd.partial_store_f32s(out, sum);
-        }
-    }
+    assert_eq!(Some(out.len()), rows.checked_mul(columns));
+    let after = match into {
+        Into::Replace => After::Store,
+        Into::Add => After::Add,
+    };
+    let mut writer = Writer {
+        finish: Finish { bias: &[], after },
+        out,
+        stride: columns,
+    };
+    multiply(cpu, Words::Bf16, left, rows, &right.0, &mut writer);
 }
 
 #[cfg(test)]
@@ -266,19 +232,19 @@ mod tests {
             used.fill(&x, columns, columns);
             let mut fresh = Panels::default();
             fresh.fill_transposed(&transposed, depth, depth);
-            prop_assert_eq!(&used.words, &fresh.words);
+            prop_assert_eq!(used.0.words(), fresh.0.words());
             // Rows further apart: what lies between them is not read.
             let apart: Vec<f32> = x.chunks(columns).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
             used.fill(&apart, columns, columns + 3);
-            prop_assert_eq!(&used.words, &fresh.words);
+            prop_assert_eq!(used.0.words(), fresh.0.words());
             let apart: Vec<f32> = transposed.chunks(depth).flat_map(|row| row.iter().copied().chain([f32::NAN; 3])).collect();
             used.fill_transposed(&apart, depth, depth + 3);
-            prop_assert_eq!(&used.words, &fresh.words);
+            prop_assert_eq!(used.0.words(), fresh.0.words());
             let rows: Vec<u32> = transposed.chunks(depth)
                 .flat_map(|row| row.chunks(2).map(|pair| round(pair[0]) | (pair.get(1).map_or(0, |&x| round(x)) << 16)))
                 .collect();
             used.fill_transposed_words(&rows, depth.div_ceil(2), depth.div_ceil(2));
-            prop_assert_eq!(&used.words, &fresh.words);
+            prop_assert_eq!(used.0.words(), fresh.0.words());
         }
     }
 }

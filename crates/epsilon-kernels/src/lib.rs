@@ -1,10 +1,18 @@
-//! The CPU's inner loops: matrix products in f32, bf16 and int8, element-wise functions over rows in cache, and a scan over
-//! bytes. Instruction sets are found at run time.
+#![doc = include_str!("../README.md")]
 
-pub mod avx512;
+pub mod attention;
+mod avx512;
 pub mod bf16;
+mod cpu;
+pub mod finish;
+#[cfg(test)]
+mod levels;
+pub mod linear;
 pub mod matrix;
 pub mod packed;
+mod panels;
 pub mod rows;
 pub mod scan;
 pub mod vector;
+
+pub use crate::cpu::Instructions;

@@ -14,13 +14,19 @@ pub struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     /// A row-major matrix without gaps.
+    ///
+    /// # Panics
+    /// When `data` has fewer values.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
     /// A row-major matrix whose rows start `row_stride` values apart.
+    ///
+    /// # Panics
+    /// When `data` ends before the matrix does.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len());
+        assert!(fits(data.len(), rows, columns, row_stride));
         Self {
             data,
             rows,
@@ -42,6 +48,17 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// Whether a row-major matrix ends within `length` values.
+fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
+    if rows == 0 || columns == 0 {
+        return true;
+    }
+    let end = (rows - 1)
+        .checked_mul(row_stride)
+        .and_then(|last| last.checked_add(columns));
+    end.is_some_and(|end| end <= length)
+}
+
 /// What a product does with what its output holds.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Into {
@@ -52,12 +69,30 @@ pub enum Into {
 }
 
 /// `out (=, +=) a . b`, `out` row-major without gaps, `[a.rows, b.columns]`, on `threads` threads.
+///
+/// ```
+/// use epsilon_kernels::matrix::{Into, Matrix, product};
+///
+/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0]);
+/// let (a, b) = (Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 1));
+/// let mut out = [0.0, 0.5];
+/// product(&mut out, Into::Add, a, b, 1);
+/// assert_eq!(out, [3.0, 7.5]);
+/// product(&mut out, Into::Replace, a.transposed(), b, 1);
+/// assert_eq!(out, [4.0, 6.0]);
+/// ```
+///
+/// # Panics
+/// When the shapes do not fit each other.
 pub fn product(out: &mut [f32], into: Into, a: Matrix, b: Matrix, threads: usize) {
-    assert_eq!(out.len(), a.rows * b.columns);
+    assert_eq!(Some(out.len()), a.rows.checked_mul(b.columns));
     product_strided(out, b.columns, into, a, b, threads);
 }
 
 /// As [`product`], with rows of `out` that start `stride` values apart; what lies between them is left alone.
+///
+/// # Panics
+/// When the shapes do not fit each other.
 pub fn product_strided(
     out: &mut [f32],
     stride: usize,
@@ -70,7 +105,7 @@ pub fn product_strided(
     if a.rows == 0 || b.columns == 0 {
         return;
     }
-    assert!(b.columns <= stride && (a.rows - 1) * stride + b.columns <= out.len());
+    assert!(b.columns <= stride && fits(out.len(), a.rows, b.columns, stride));
     let parallelism = match threads {
         0 | 1 => Parallelism::None,
         several => Parallelism::Rayon(several),
@@ -132,6 +167,13 @@ mod tests {
         let (a, b) = (Matrix::new(&a, 2, 1), Matrix::new(&b, 1, 2));
         product_strided(&mut out, 3, Into::Replace, a, b, 1);
         assert_eq!(out, [3.0, 4.0, 9.0, 6.0, 8.0]);
+    }
+
+    /// `(rows - 1) * stride` is 2^64, which wraps to 0.
+    #[test]
+    #[should_panic]
+    fn a_view_whose_size_wraps_is_refused() {
+        let _ = Matrix::strided(&[0.0; 5], (1 << 32) + 1, 2, 1 << 32);
     }
 
     #[test]

@@ -3,26 +3,39 @@
 //! The compiler turns the portable loop into multiplications of 32-bit words; multiplying 16-bit pairs and adding them is one
 //! instruction, which reads memory twice to four times as fast (`bench/search.sh`), so it is named here for AVX-512 and AVX2.
 
+use pulp::Arch;
+
+use crate::cpu;
+
 /// Values that are worked on at once: rows are filled up with zeros to a multiple of it.
 pub const LANES: usize = 32;
 
 /// The best match of every record: `out[i]` is the largest of `scale * (row . query)` over the record's rows, with its row's
 /// number. A record is `groups` scales (f32, little-endian), then `groups` rows as long as the query, a multiple of
 /// [`LANES`]. The query is small enough that no sum overflows.
+///
+/// ```
+/// use epsilon_kernels::scan::{LANES, best_matches};
+///
+/// let mut record = Vec::from(0.5f32.to_le_bytes()); // the scale, then one row of 3, 3, ...
+/// record.extend([3u8; LANES]);
+/// let mut out = [(0.0, 0)];
+/// best_matches(&record, 1, &[10; LANES], &mut out);
+/// assert_eq!(out, [(0.5 * 3.0 * 10.0 * LANES as f32, 0)]);
+/// ```
+///
+/// # Panics
+/// When `groups` is 0 and the query empty.
 pub fn best_matches(records: &[u8], groups: usize, query: &[i16], out: &mut [(f32, u32)]) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::is_x86_feature_detected as has;
-        if has!("avx512bw") {
-            // SAFETY: the CPU was just asked whether it has these instructions.
-            return unsafe { x86::avx512(records, groups, query, out) };
-        }
-        if has!("avx2") {
-            // SAFETY: as above.
-            return unsafe { x86::avx2(records, groups, query, out) };
-        }
+    match cpu::arch() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `V4` and `V3` exist only where the CPU has AVX-512 and AVX2.
+        Arch::V4(_) => unsafe { x86::avx512(records, groups, query, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Arch::V3(_) => unsafe { x86::avx2(records, groups, query, out) },
+        _ => scan(records, groups, query, out, portable),
     }
-    scan(records, groups, query, out, portable);
 }
 
 /// [`best_matches`] with this product of a row and the query.
@@ -117,6 +130,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::cpu::cap::at_every_level;
 
     /// Every set of instructions that this CPU has gives exactly what the portable loop gives, the largest values included.
     #[test]
@@ -150,14 +164,13 @@ mod tests {
                 }
                 let mut expected = vec![(0.0, 0); count];
                 scan(&records, groups, &query, &mut expected, portable);
-                let mut found = vec![(0.0, 0); count];
-                best_matches(&records, groups, &query, &mut found);
-                assert_eq!(found, expected);
-                #[cfg(target_arch = "x86_64")]
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the CPU was just asked whether it has these instructions.
-                    unsafe { x86::avx2(&records, groups, &query, &mut found) };
-                    assert_eq!(found, expected);
+                let found = at_every_level(|| {
+                    let mut found = vec![(0.0, 0); count];
+                    best_matches(&records, groups, &query, &mut found);
+                    found
+                });
+                for (level, found) in found {
+                    assert_eq!(found, expected, "{level:?}");
                 }
             }
         }

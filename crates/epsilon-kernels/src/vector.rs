@@ -1,55 +1,16 @@
-//! Element-wise functions over slices, written so that the compiler vectorises them, in one clone per instruction
-//! set; the clone is chosen at run time.
+//! Element-wise functions over slices: GELU, Adam, sums and their like. All of the crate's `exp` and GELU are here.
 
-/// Defines a function over slices and its clones for AVX-512 and AVX2. The body reads the constant `FMA`: whether
-/// fused multiply-add is one instruction.
-#[macro_export]
-macro_rules! vectorised {
-    ($(#[$meta:meta])* $visible:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
-        $visible fn $name($($arg: $type),*) {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments, dead_code)]
-            fn body<const FMA: bool>($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx512($($arg: $type),*) { body::<true>($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
-                fn avx2($($arg: $type),*) { body::<true>($($arg),*) }
-                if $crate::vector::has_avx512() {
-                    // SAFETY: the CPU was just asked whether it has these instructions.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-                    // SAFETY: as above.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
-        }
-    };
-}
-
-/// Whether the CPU has the AVX-512 instructions that [`vectorised!`](crate::vectorised) compiles for.
-#[cfg(target_arch = "x86_64")]
-pub fn has_avx512() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512dq") && has!("avx512bw") && has!("avx512vl") && has!("fma")
-}
+use crate::cpu::vectorised;
 
 /// `a * b + c`, fused where that is one instruction.
 #[inline(always)]
-pub fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `e^x` within 2 ulp for x in [-87, 88], held at the ends outside (no infinity, no subnormal).
 #[inline(always)]
-pub fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
     let x = x.clamp(-87.0, 88.0);
     let shifted = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
@@ -94,7 +55,7 @@ fn log_one_plus<const FMA: bool>(t: f32) -> f32 {
 
 /// The normal distribution's `(Phi(x), phi(x))`, the first within 1e-7 (Abramowitz and Stegun 7.1.26).
 #[inline(always)]
-pub fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
+pub(crate) fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     let z = x.abs() * std::f32::consts::FRAC_1_SQRT_2;
     let t = 1.0 / fma::<FMA>(z, 0.327_591_1, 1.0);
     let mut p = 1.061_405_4;
@@ -107,17 +68,42 @@ pub fn normal<const FMA: bool>(x: f32) -> (f32, f32) {
     (cdf, bell * 0.398_942_3)
 }
 
+/// `x Phi(x)`.
+#[inline(always)]
+pub(crate) fn gelu_of<const FMA: bool>(x: f32) -> f32 {
+    x * normal::<FMA>(x).0
+}
+
+/// `x sigmoid(1.702 x)`.
+#[inline(always)]
+pub(crate) fn quick_gelu_of<const FMA: bool>(x: f32) -> f32 {
+    x / (1.0 + exp::<FMA>(-1.702 * x))
+}
+
 vectorised! {
-    /// `out = gelu(x) = x Phi(x)`.
+    /// `out = gelu(x) = x Phi(x)`, within 5e-7.
+    ///
+    /// ```
+    /// let mut out = [0.0; 3];
+    /// epsilon_kernels::vector::gelu(&[-1.0, 0.0, 1.0], &mut out);
+    /// assert!((out[0] + 0.158_655).abs() < 1e-6 && out[1] == 0.0 && (out[2] - 0.841_345).abs() < 1e-6);
+    /// ```
     pub fn gelu(x: &[f32], out: &mut [f32]) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = x * normal::<FMA>(x).0;
+            *out = gelu_of::<FMA>(x);
         }
     }
 }
 
 vectorised! {
     /// Recomputes `activation = gelu(x)` and turns `gradient`, that of the activation, into that of `x`.
+    ///
+    /// ```
+    /// let (mut activation, mut gradient) = ([0.0; 2], [1.0, 2.0]);
+    /// epsilon_kernels::vector::gelu_backward(&[0.0, 1.0], &mut activation, &mut gradient);
+    /// // GELU's slope is 0.5 at 0 and 1.083315 at 1.
+    /// assert!((gradient[0] - 0.5).abs() < 1e-6 && (gradient[1] - 2.0 * 1.083_315).abs() < 1e-5);
+    /// ```
     pub fn gelu_backward(x: &[f32], activation: &mut [f32], gradient: &mut [f32]) {
         for ((activation, gradient), &x) in activation.iter_mut().zip(gradient).zip(x) {
             let (cdf, density) = normal::<FMA>(x);
@@ -140,6 +126,15 @@ vectorised! {
 
 vectorised! {
     /// Adds `row` to every row of `x`.
+    ///
+    /// ```
+    /// let mut x = [1.0, 2.0, 3.0, 4.0];
+    /// epsilon_kernels::vector::add_row(&mut x, &[10.0, 20.0]);
+    /// assert_eq!(x, [11.0, 22.0, 13.0, 24.0]);
+    /// ```
+    ///
+    /// # Panics
+    /// When `row` is empty.
     pub fn add_row(x: &mut [f32], row: &[f32]) {
         for x in x.chunks_exact_mut(row.len()) {
             for (x, &r) in x.iter_mut().zip(row) {
@@ -151,6 +146,9 @@ vectorised! {
 
 vectorised! {
     /// Adds the sum over the rows of `x` to `sum`.
+    ///
+    /// # Panics
+    /// When `sum` is empty.
     pub fn add_column_sums(x: &[f32], sum: &mut [f32]) {
         for x in x.chunks_exact(sum.len()) {
             for (sum, &x) in sum.iter_mut().zip(x) {
@@ -161,20 +159,20 @@ vectorised! {
 }
 
 vectorised! {
-    /// Over all `others` s: adds the slope `sigmoid(s - top)` to `pull`, and to `sums` the sum of the values
-    /// `log(1 + exp(s - top))` and that of the slopes.
-    pub fn logistic_pairs(others: &[f32], top: f32, pull: &mut [f32], sums: &mut [f64; 2]) {
+    /// The logistic ranking loss of one score `top` against `others`: for every other score s adds the slope
+    /// `sigmoid(s - top)` to `gradient`, and to `sums` the sum of the losses `log(1 + exp(s - top))` and that of the slopes.
+    pub fn logistic_pairs(others: &[f32], top: f32, gradient: &mut [f32], sums: &mut [f64; 2]) {
         const LANES: usize = 16;
         let (mut values, mut slopes) = ([0.0f32; LANES], [0.0f32; LANES]);
-        for (others, pull) in others.chunks(LANES).zip(pull.chunks_mut(LANES)) {
+        for (others, gradient) in others.chunks(LANES).zip(gradient.chunks_mut(LANES)) {
             let lanes = values.iter_mut().zip(&mut slopes);
-            for ((&other, pull), (value, slope)) in others.iter().zip(pull).zip(lanes) {
+            for ((&other, gradient), (value, slope)) in others.iter().zip(gradient).zip(lanes) {
                 let gap = other - top;
                 let t = exp::<FMA>(-gap.abs());
                 let sigmoid = if gap < 0.0 { t / (1.0 + t) } else { 1.0 / (1.0 + t) };
                 *value += gap.max(0.0) + log_one_plus::<FMA>(t);
                 *slope += sigmoid;
-                *pull += sigmoid;
+                *gradient += sigmoid;
             }
         }
         sums[0] += values.iter().map(|&v| f64::from(v)).sum::<f64>();
@@ -183,7 +181,15 @@ vectorised! {
 }
 
 vectorised! {
-    /// One Adam step in place; `constants` are the L2 weight, beta1, beta2, epsilon and the rate.
+    /// One Adam step in place: the weight, and the first and second moment. `constants` are the L2 weight, beta1, beta2,
+    /// epsilon and the rate.
+    ///
+    /// ```
+    /// let (mut weight, mut first, mut second) = ([1.0], [0.0], [0.0]);
+    /// let constants = [0.0, 0.5, 0.75, 0.0, 0.1];
+    /// epsilon_kernels::vector::adam(&[2.0], &mut weight, &mut first, &mut second, constants);
+    /// assert_eq!((weight, first, second), ([0.9], [1.0], [1.0]));
+    /// ```
     pub fn adam(
         gradient: &[f32],
         weight: &mut [f32],
@@ -198,6 +204,24 @@ vectorised! {
             *first = fma::<FMA>(1.0 - beta1, gradient, beta1 * *first);
             *second = fma::<FMA>(1.0 - beta2, gradient * gradient, beta2 * *second);
             *weight -= rate * *first / (second.sqrt() + epsilon);
+        }
+    }
+}
+
+vectorised! {
+    /// Adds `x` to `sum`.
+    pub fn add(x: &[f32], sum: &mut [f32]) {
+        for (sum, &x) in sum.iter_mut().zip(x) {
+            *sum += x;
+        }
+    }
+}
+
+vectorised! {
+    /// `sum += a b`, element by element.
+    pub fn add_product(a: &[f32], b: &[f32], sum: &mut [f32]) {
+        for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {
+            *sum = fma::<FMA>(a, b, *sum);
         }
     }
 }
@@ -254,18 +278,18 @@ mod tests {
     #[test]
     fn pairs_sum_values_and_slopes() {
         let others: Vec<f32> = (-60..=60).map(|i| i as f32 / 3.0).collect();
-        let (mut pull, mut sums) = (vec![0.0; others.len()], [0.0; 2]);
-        logistic_pairs(&others, 0.5, &mut pull, &mut sums);
+        let (mut gradient, mut sums) = (vec![0.0; others.len()], [0.0; 2]);
+        logistic_pairs(&others, 0.5, &mut gradient, &mut sums);
         let exact: f64 = others
             .iter()
             .map(|&s| (f64::from(s) - 0.5).exp().ln_1p())
             .sum();
         assert!((sums[0] / exact - 1.0).abs() < 1e-6);
-        for (&s, &pull) in others.iter().zip(&pull) {
+        for (&s, &slope) in others.iter().zip(&gradient) {
             let exact = 1.0 / (1.0 + (0.5 - f64::from(s)).exp());
-            assert!((f64::from(pull) - exact).abs() < 2e-7);
+            assert!((f64::from(slope) - exact).abs() < 2e-7);
         }
-        assert!((sums[1] - pull.iter().map(|&p| f64::from(p)).sum::<f64>()).abs() < 1e-4);
+        assert!((sums[1] - gradient.iter().map(|&p| f64::from(p)).sum::<f64>()).abs() < 1e-4);
     }
 
     #[test]
@@ -276,5 +300,76 @@ mod tests {
         let mut sum = [1.0, 1.0];
         add_column_sums(&x, &mut sum);
         assert_eq!(sum, [25.0, 47.0]);
+    }
+
+    fn gelu_in_place(values: &mut [f32]) {
+        let x = values.to_vec();
+        gelu(&x, values);
+    }
+
+    vectorised! {
+        fn quick_gelu(x: &mut [f32]) {
+            for x in x {
+                *x = quick_gelu_of::<FMA>(*x);
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_agrees_with_known_values() {
+        // x Phi(x), Phi from tables of the normal distribution.
+        let mut values = [0.0, 1.0, -1.0, 2.0, -3.0, 0.5, 50.0, -50.0];
+        gelu_in_place(&mut values);
+        let expected = [
+            0.0,
+            0.841_344_7,
+            -0.158_655_3,
+            1.954_499_7,
+            -0.004_049_7,
+            0.345_731_2,
+            50.0,
+            0.0,
+        ];
+        for (ours, expected) in values.iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-6, "{ours} for {expected}");
+        }
+    }
+
+    #[test]
+    fn gelu_agrees_with_the_series_of_erf() {
+        let inputs: Vec<f32> = (-5600..=5600).map(|i| i as f32 / 1000.0).collect();
+        let mut values = inputs.clone();
+        gelu_in_place(&mut values);
+        for (ours, x) in values.iter().zip(inputs.iter().copied().map(f64::from)) {
+            let expected = x / 2.0 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
+            assert!(
+                (f64::from(*ours) - expected).abs() < 1.5e-6,
+                "{x}: {ours} for {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn quick_gelu_agrees_with_f64() {
+        let inputs: Vec<f32> = (-9000..=9000).map(|i| i as f32 / 100.0).collect();
+        let mut values = inputs.clone();
+        quick_gelu(&mut values);
+        for (ours, x) in values.iter().zip(inputs.iter().copied().map(f64::from)) {
+            let expected = x / (1.0 + (-1.702 * x).exp());
+            let allowed = 5e-7 * expected.abs().max(1.0);
+            assert!(
+                (f64::from(*ours) - expected).abs() < allowed,
+                "{x}: {ours} for {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn not_a_number_stays_visible() {
+        let mut values = [f32::NAN; 20];
+        gelu_in_place(&mut values);
+        assert!(values.iter().all(|x| x.is_nan()));
+        quick_gelu(&mut values);
+        assert!(values.iter().all(|x| x.is_nan()));
     }
 }

@@ -1,19 +1,22 @@
-//! Average precision of one label: its annotated images ranked by score, and the mean over its
-//! positives of the precision at each one's rank.
+//! Average precision of one label: the annotated images are ranked by score, and the precision at the rank of each
+//! positive is averaged.
 
 use crate::columns::sort;
+use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::input::{Labels, Scores};
 use crate::protocol::Ties;
 
-/// Average precision of one label over the images where it is known:
+/// Average precision (AP) of one label over its annotated images:
 /// AP = 1/|P| * sum over positives p of (positives ranked up to p) / (images ranked up to p).
 ///
-/// `scores` and `labels`, `[images]`, hold one entry an image; labels are +1, -1 or 0 (unknown, left
-/// out). `None` when no image is positive.
+/// `scores` and `labels` have shape `[images]`. Labels are +1 (positive), -1 (negative) or 0 (unknown, left out). The
+/// result is a fraction in 0..=1, or `None` when no image is positive. `ties` says how equal scores rank.
 ///
 /// # Errors
-/// No images, lengths that differ, a score that is not finite, a label other than -1, 0, 1.
+/// [`MetricsError::Empty`] without images, [`MetricsError::Length`] for lengths that differ,
+/// [`MetricsError::NotFinite`] for a NaN or infinite score, [`MetricsError::LabelValue`] for a label other than
+/// -1, 0 and 1.
 ///
 /// ```
 /// use epsilon_metrics::{Ties, average_precision};
@@ -21,6 +24,9 @@ use crate::protocol::Ties;
 /// // Ranked: positive, (unknown), negative, positive.
 /// let ap = average_precision(&[0.9, 0.8, 0.7, 0.1], &[1, 0, -1, 1], Ties::Grouped)?;
 /// assert_eq!(ap, Some((1.0 / 1.0 + 2.0 / 3.0) / 2.0));
+///
+/// // A label without positives has no AP.
+/// assert_eq!(average_precision(&[0.9, 0.8], &[-1, 0], Ties::Grouped)?, None);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 pub fn average_precision(
@@ -38,55 +44,19 @@ pub fn average_precision(
     Ok(Measured::new(&entries, ties, |entry| !entry.is_unknown()).average_precision)
 }
 
-/// An image in a label's ranking, as one number, so that ranking is sorting plain integers: the
-/// score's bits turned so that better is smaller (32 bits), the image (30 bits), its label + 1 (2).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry(u64);
-
-impl Entry {
-    /// `image` is below 2^30, which the tables' checks grant.
-    pub(crate) fn new(image: usize, score: f32, label: i8) -> Self {
-        let low = (image as u64) << 2 | (label + 1) as u64;
-        Self(u64::from(descending(score)) << 32 | low)
-    }
-
-    /// The image.
-    pub(crate) fn image(self) -> usize {
-        (self.0 as u32 >> 2) as usize
-    }
-
-    /// The same entry as that of another image.
-    pub(crate) fn with_image(self, image: usize) -> Self {
-        Self(self.0 & !0xffff_fffc | (image as u64) << 2)
-    }
-
-    pub(crate) fn is_positive(self) -> bool {
-        self.0 & 3 == 2
-    }
-
-    pub(crate) fn is_unknown(self) -> bool {
-        self.0 & 3 == 1
-    }
-
-    /// The score, turned so that better is smaller.
-    pub(crate) fn order(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
-
-/// One label's ranking, measured over some of its images.
+/// Counts and AP of one label over the images that a protocol counts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measured {
     /// Positive images.
     pub(crate) positives: usize,
-    /// Images that counted.
+    /// Images counted.
     pub(crate) annotated: usize,
     /// `None` without positives.
     pub(crate) average_precision: Option<f64>,
 }
 
 impl Measured {
-    /// Over the entries that `counts` lets pass; `entries` best first, equal scores in image order.
+    /// Uses the entries for which `counts` is true. `entries` are sorted: best first, equal scores in image order.
     pub(crate) fn new(entries: &[Entry], ties: Ties, counts: impl Fn(Entry) -> bool) -> Self {
         let (mut found, mut ranked, mut sum) = (0_usize, 0_usize, 0.0);
         // Positives of the run of images that share a rank: equal scores together, or one by one.
@@ -112,18 +82,6 @@ impl Measured {
             average_precision: (found > 0).then(|| sum / found as f64),
         }
     }
-}
-
-/// Maps a finite score to an integer that is smaller the higher the score; -0 and 0 are equal.
-pub(crate) fn descending(score: f32) -> u32 {
-    let bits = (score + 0.0).to_bits();
-    // Positive floats order as their bits; of negative ones all bits are turned round.
-    let ascending = if bits >> 31 == 0 {
-        bits | 1 << 31
-    } else {
-        !bits
-    };
-    !ascending
 }
 
 #[cfg(test)]
@@ -171,21 +129,6 @@ mod tests {
     fn no_positive_means_no_ap() {
         assert_eq!(ap(&[0.1, 0.2], &[-1, 0], Ties::Grouped), None);
         assert_eq!(ap(&[0.1, 0.2], &[0, 0], Ties::Stable), None);
-    }
-
-    #[test]
-    fn extremes_keep_their_order() {
-        let ordered = [
-            f32::MAX,
-            1.0,
-            f32::MIN_POSITIVE,
-            1e-45,
-            0.0,
-            -1e-45,
-            -1.0,
-            f32::MIN,
-        ];
-        assert!(ordered.is_sorted_by(|a, b| descending(*a) < descending(*b)));
     }
 
     #[test]

@@ -1,24 +1,38 @@
-//! Standard error and 95 % interval of the mAP by resampling images, seeded.
+//! Seeded bootstrap over images: standard error and 95 % interval of the mAP.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::Entry;
 use crate::columns::map_rankings;
+use crate::entry::Entry;
 use crate::error::MetricsError;
-use crate::evaluation::{Request, check_request, mean};
-use crate::images::{Contest, hold};
+use crate::images::{LabelSet, count_images};
 use crate::input::{Labels, Scores};
 use crate::protocol::{EmptyLabel, Images, Protocol, Ties, Unknown};
+use crate::request::{Request, check_request};
 use crate::table::{InMemory, Table, check_table};
 
-/// How much the mAP varies with the choice of images. Fractions, as the mAP itself.
+/// Bootstrap standard error and 95 % interval of the mAP over images. All values are fractions, as the mAP is.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, bootstrap};
+///
+/// // A perfect ranking of four images: every resample has mAP 1.
+/// let scores = Scores::new(&[0.9, 0.8, 0.2, 0.1], 4, 1)?;
+/// let labels = Labels::new(&[1, 1, -1, -1], 4, 1)?;
+/// let interval = bootstrap(scores, labels, &[0], &Protocol::lesa_nus(), 100, 7)?;
+/// assert_eq!((interval.resamples, interval.seed), (100, 7));
+/// assert_eq!((interval.low, interval.high), (1.0, 1.0));
+/// assert_eq!(interval.standard_error, 0.0);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Bootstrap {
     /// Number of resamples.
     pub resamples: usize,
-    /// Seed they were drawn with.
+    /// Seed of the random draws.
     pub seed: u64,
     /// Standard deviation of the mAP over the resamples.
     pub standard_error: f64,
@@ -28,21 +42,20 @@ pub struct Bootstrap {
     pub high: f64,
 }
 
-/// Bootstrap of the mAP of `columns` under `protocol`: as many images as the protocol keeps are
-/// drawn from them with replacement, `resamples` times, and the mAP taken anew.
+/// Bootstrap of the mAP of `columns` under `protocol`: in each of `resamples` resamples, as many images as the protocol
+/// keeps are drawn from them with replacement, and the mAP of the draw is computed.
 ///
-/// Which images the protocol keeps, and which labels have no positive at all, is settled on the
-/// full table. A label that loses all its positives in one resample is left out of that resample's
-/// mean, since counting it as 0 would say that few images make a model worse; a resample that leaves
-/// no label is left out. Copies of one image tie with each other, which lifts the AP of a label
-/// with few positives: use the spread, not the centre. The same seed gives the same result for any
-/// number of threads. Under [`Ties::Stable`] copies of one image share a rank, different images do not.
+/// The images kept and the labels without any positive are determined once, on the full table. A label without a
+/// positive in a resample is left out of the mean of that resample, because an AP of 0 would bias the mAP downwards; a
+/// resample without any such label left is discarded. Copies of one image tie with each other, which raises the AP of a
+/// label with few positives: use the width of the interval, not its centre. Under [`Ties::Stable`] copies of one image
+/// share a rank, different images do not. The same seed gives the same result for any number of threads.
 ///
-/// Each column is sorted once and then reweighted, all resamples side by side. Memory: 2 bytes an
-/// image and resample.
+/// Each column is sorted once and reweighted for all resamples. Memory: 2 bytes per image and resample.
 ///
 /// # Errors
-/// Fewer than 2 resamples; otherwise as [`evaluate`](crate::evaluate).
+/// [`MetricsError::TooFewResamples`] below 2 resamples, [`MetricsError::TooManyResamples`] when the draws do not fit in
+/// memory, and the errors of [`evaluate`](crate::evaluate).
 ///
 /// ```
 /// use epsilon_metrics::{Labels, Protocol, Scores, bootstrap, evaluate};
@@ -51,10 +64,13 @@ pub struct Bootstrap {
 /// let labels = Labels::new(&[1, -1, -1, 1, 1, -1, -1, 1], 4, 2)?;
 /// let protocol = Protocol::named("lesa-nus")?;
 ///
-/// let mut figures = evaluate(scores, labels, &[0, 1], &protocol, &[1])?;
-/// let spread = bootstrap(scores, labels, &[0, 1], &protocol, 200, 1)?;
-/// assert!(spread.low <= figures.map && figures.map <= spread.high);
-/// figures.bootstrap = Some(spread); // now printed beside the mAP
+/// let mut evaluation = evaluate(scores, labels, &[0, 1], &protocol, &[1])?;
+/// let interval = bootstrap(scores, labels, &[0, 1], &protocol, 200, 1)?;
+/// assert!(interval.low <= evaluation.map && evaluation.map <= interval.high);
+///
+/// // Printed beside the mAP from now on; both labels are ranked perfectly.
+/// evaluation.bootstrap = Some(interval);
+/// assert!(evaluation.to_string().contains("100.0 \u{b1} 0.0"));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 pub fn bootstrap(
@@ -73,10 +89,25 @@ pub fn bootstrap(
     bootstrap_table(&InMemory::new(scores, labels)?, request, resamples, seed)
 }
 
-/// As [`bootstrap`], of any table; the `ks` of the request do not matter.
+/// Bootstrap of the mAP of any [`Table`], by the method of [`bootstrap`]. The `ks` of the request are not used.
 ///
 /// # Errors
-/// As [`bootstrap`], and whatever keeps the table from being read.
+/// The errors of [`bootstrap`], and [`MetricsError::Read`] when the table cannot be read.
+///
+/// ```rust
+/// use epsilon_metrics::{InMemory, Labels, Protocol, Request, Scores, bootstrap_table};
+///
+/// // The AP of a constant score is the share of positives p, so the bootstrap is binomial:
+/// // standard error sqrt(p (1 - p) / n), with p = 0.25 and n = 100.
+/// let labels: Vec<i8> = (0..100).map(|image| if image % 4 == 0 { 1 } else { -1 }).collect();
+/// let scores = [0.0; 100];
+/// let table = InMemory::new(Scores::new(&scores, 100, 1)?, Labels::new(&labels, 100, 1)?)?;
+///
+/// let request = Request { columns: &[0], protocol: &Protocol::lesa_nus(), ks: &[] };
+/// let interval = bootstrap_table(&table, request, 2000, 1)?;
+/// assert!((interval.standard_error - 0.0433).abs() < 0.004);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 pub fn bootstrap_table(
     table: &impl Table,
     request: Request<'_>,
@@ -94,7 +125,7 @@ pub fn bootstrap_table(
     let settings = protocol.settings();
     let kept = kept(table, columns, settings.images)?;
     let images = kept.iter().flatten().count();
-    let draws = Draws::new(images, resamples, seed);
+    let draws = Draws::new(images, resamples, seed)?;
     let mut wanted = vec![false; table.labels()];
     for &column in columns {
         wanted[column] = true;
@@ -120,7 +151,11 @@ pub fn bootstrap_table(
         });
     }
     let mut maps: Vec<f64> = (0..resamples)
-        .filter_map(|r| mean(settings.mean, labels.iter().map(|(_, figures)| figures[r])))
+        .filter_map(|r| {
+            settings
+                .mean
+                .over(labels.iter().map(|(_, figures)| figures[r]))
+        })
         .collect();
     if maps.len() < 2 {
         return Err(MetricsError::TooFewResamples {
@@ -137,19 +172,19 @@ pub fn bootstrap_table(
     })
 }
 
-/// The number of each image among those kept, `None` where it is not.
+/// The index of each image among those kept; `None` for an image that is not kept.
 fn kept(
     table: &impl Table,
     columns: &[usize],
     images: Images,
 ) -> Result<Vec<Option<usize>>, MetricsError> {
-    let contest = Contest {
+    let set = LabelSet {
         columns,
         without_unknown: false,
         ks: Vec::new(),
     };
-    let outcomes = hold(table, &[contest])?;
-    let positives: Vec<u32> = outcomes.into_iter().flat_map(|o| o.positives).collect();
+    let totals = count_images(table, &[set])?;
+    let positives: Vec<u32> = totals.into_iter().flat_map(|o| o.positives).collect();
     if positives.iter().all(|&positives| positives == 0) {
         return Err(MetricsError::NoPositives {
             images: table.images(),
@@ -168,23 +203,27 @@ fn kept(
     Ok(kept)
 }
 
-/// The entries that count for AP, their images numbered among those kept.
+/// The entries that count for AP, with the indices that [`kept`] gives.
 fn counted(entries: &[Entry], kept: &[Option<usize>], unknown: Unknown) -> Vec<Entry> {
     let counts = |entry: &&Entry| unknown == Unknown::Negative || !entry.is_unknown();
     let kept = |entry: &Entry| kept[entry.image()].map(|image| entry.with_image(image));
     entries.iter().filter(counts).filter_map(kept).collect()
 }
 
-/// How often each image was drawn, [images, resamples], so that one image's counts lie together.
+/// Number of times each image was drawn, [images, resamples], so that the counts of one image are adjacent.
 struct Draws {
     counts: Vec<u16>,
     resamples: usize,
 }
 
 impl Draws {
-    fn new(images: usize, resamples: usize, seed: u64) -> Self {
+    fn new(images: usize, resamples: usize, seed: u64) -> Result<Self, MetricsError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut counts = vec![0_u16; images * resamples];
+        let too_many = || MetricsError::TooManyResamples { images, resamples };
+        let length = images.checked_mul(resamples).ok_or_else(too_many)?;
+        let mut counts = Vec::new();
+        counts.try_reserve_exact(length).map_err(|_| too_many())?;
+        counts.resize(length, 0_u16);
         for resample in 0..resamples {
             for _ in 0..images {
                 let image = rng.random_range(0..images);
@@ -192,7 +231,7 @@ impl Draws {
                 *count = count.saturating_add(1);
             }
         }
-        Self { counts, resamples }
+        Ok(Self { counts, resamples })
     }
 
     fn of(&self, entry: Entry) -> &[u16] {
@@ -201,8 +240,8 @@ impl Draws {
     }
 }
 
-/// AP (`None` where no positive was drawn) and number of annotated images of one label in each
-/// resample: the running counts of `Measured::new`, one set a resample.
+/// AP (`None` where no positive was drawn) and number of annotated images of one label in each resample: the running
+/// counts of `Measured::new`, one of each per resample.
 fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<(Option<f64>, f64)> {
     let mut found = vec![0_u32; draws.resamples];
     let mut ranked = vec![0_u32; draws.resamples];
@@ -279,7 +318,7 @@ mod tests {
     #[test]
     fn reweighting_equals_copying_images() {
         let (scores, labels) = tables(40, 1);
-        let draws = Draws::new(40, 25, 3);
+        let draws = Draws::new(40, 25, 3).unwrap();
         let known = (0..40).filter(|&i| labels[i] != 0);
         let mut entries: Vec<Entry> = known
             .map(|image| Entry::new(image, scores[image], labels[image]))
@@ -364,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn one_resample_is_too_few() {
+    fn too_few_and_too_many_resamples_are_errors() {
         let scores = Scores::new(&[0.0], 1, 1).unwrap();
         let labels = Labels::new(&[1], 1, 1).unwrap();
         let protocol = Protocol::named("lesa-nus").unwrap();
@@ -372,5 +411,11 @@ mod tests {
             bootstrap(scores, labels, &[0], &protocol, 1, 0),
             Err(MetricsError::TooFewResamples { resamples: 1 })
         ));
+        for resamples in [usize::MAX, usize::MAX / 2] {
+            assert!(matches!(
+                bootstrap(scores, labels, &[0], &protocol, resamples, 0),
+                Err(MetricsError::TooManyResamples { images: 1, .. })
+            ));
+        }
     }
 }

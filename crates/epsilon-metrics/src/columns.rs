@@ -1,28 +1,28 @@
-//! Every label's images ranked by its score, each column sorted once for whoever measures it.
+//! Ranks the images of every label by score: each column of the table is read and sorted once, however many metrics
+//! use it.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::average_precision::Entry;
+use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::table::{Block, Table};
 
-/// Columns gathered in one pass over the rows: two cache lines of scores.
+/// Most columns read in one pass over the rows: two cache lines of scores.
 const WIDEST: usize = 32;
-/// Rows read at a time while columns are gathered.
+/// Rows of a block.
 const ROWS: usize = 2048;
-/// Below this a comparison sort is faster than three passes with their tables of counts.
+/// Below this number of entries a comparison sort is faster than the radix sort.
 const FEW: usize = 2048;
 const DIGIT: u32 = 11;
 const DIGITS: usize = 3;
 const BUCKETS: usize = 1 << DIGIT;
 
-/// Ranks the images of every wanted column of the table and maps each ranking, best first, equal
-/// scores in image order; one result a column, `None` where it is not wanted.
+/// Calls `map` with the index and the ranking of every column for which `wanted` is true; the ranking is best first,
+/// equal scores in image order. The result has one item per column, `None` where `wanted` is false.
 ///
-/// Memory: the columns that all threads hold at a time take at most an eighth of what the scores
-/// take as f32, and a few columns a thread more.
+/// Memory: the columns in memory at one time take at most an eighth of the scores as f32, plus a few columns per thread.
 pub(crate) fn map_rankings<T: Send>(
     table: &impl Table,
     wanted: &[bool],
@@ -44,7 +44,7 @@ pub(crate) fn map_rankings<T: Send>(
     Ok(mapped?.into_iter().flatten().collect())
 }
 
-/// What one thread keeps from block to block.
+/// Buffers of one thread, reused from block to block.
 #[derive(Default)]
 struct Gatherer {
     columns: Vec<Vec<Entry>>,
@@ -96,10 +96,10 @@ impl Gatherer {
     }
 }
 
-/// Sorts entries that stand in image order: best first, equal scores in image order.
+/// Sorts entries that are in image order: best first, equal scores in image order.
 ///
-/// A radix sort, lowest digit first, of the score's 32 bits. It is stable, which leaves the images of
-/// equal scores in order, so the other 32 bits need no pass.
+/// A radix sort of the 32 score bits, least significant digit first. It is stable, so images with equal scores stay in
+/// order and the other 32 bits need no pass.
 pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
     if entries.len() < FEW {
         entries.sort_unstable();

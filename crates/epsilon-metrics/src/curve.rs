@@ -1,15 +1,23 @@
-//! The precision-recall curve of many labels together.
+//! The micro-averaged precision-recall curve.
 
-/// Recall and precision, as fractions, at falling thresholds over all pairs of an image and a label together (micro-averaged):
-/// at most `points` of them, the last at full recall; none where no pair is positive. `scores` and `labels` (+1 positive,
-/// -1 negative, 0 unknown, which is left out) belong together place by place. Pairs of equal score are taken at once.
+/// Points `(recall, precision)` of the micro-averaged precision-recall curve: the score threshold falls over all pairs of
+/// an image and a label together.
+///
+/// `scores` and `labels` have the same length and order, whatever its shape. Labels are +1 (positive), -1 (negative) or
+/// 0 (unknown, left out). Pairs with equal scores pass the threshold together. Both coordinates are fractions. At most
+/// `points` points are returned, about evenly spaced in recall, the last at recall 1; none when no pair is positive.
 ///
 /// # Panics
-/// When there are not as many labels as scores.
+/// If the lengths differ.
 ///
 /// ```
-/// let curve = epsilon_metrics::precision_recall(&[0.9, 0.8, 0.7, 0.1], &[1, -1, 1, 0], 10);
+/// use epsilon_metrics::precision_recall;
+///
+/// // Ranked: positive, negative, positive; the unknown pair is left out.
+/// let curve = precision_recall(&[0.9, 0.8, 0.7, 0.1], &[1, -1, 1, 0], 10);
 /// assert_eq!(curve, [(0.5, 1.0), (0.5, 0.5), (1.0, 2.0 / 3.0)]);
+///
+/// assert!(precision_recall(&[0.9, 0.8], &[-1, 0], 10).is_empty());
 /// ```
 pub fn precision_recall(scores: &[f32], labels: &[i8], points: usize) -> Vec<(f64, f64)> {
     assert_eq!(scores.len(), labels.len());
@@ -35,7 +43,7 @@ pub fn precision_recall(scores: &[f32], labels: &[i8], points: usize) -> Vec<(f6
     thin(curve, points)
 }
 
-/// At most so many points, evenly apart in recall, the last among them.
+/// Keeps at most `points` points, about evenly spaced in recall, and always the last.
 fn thin(curve: Vec<(f64, f64)>, points: usize) -> Vec<(f64, f64)> {
     let Some(&(full, _)) = curve.last() else {
         return curve;

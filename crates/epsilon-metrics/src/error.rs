@@ -1,15 +1,26 @@
-//! What can be wrong with scores, labels, columns or a protocol; every message says where and what
-//! to do about it. Rows and columns are counted from 0.
+//! Errors of scores, labels, columns and protocols. A message says where the error is and what to do about it; rows and
+//! columns are counted from 0.
 
 use thiserror::Error;
 
-use crate::protocol::Protocol;
-
-/// An input that cannot be measured.
+/// An input that cannot be evaluated. Rows (images) and columns (labels) are counted from 0.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, MetricsError};
+///
+/// // Two images, two labels; the value 2 stands in row 1, column 0.
+/// let error = Labels::new(&[1, -1, 2, 0], 2, 2).unwrap_err();
+/// assert!(matches!(error, MetricsError::LabelValue { image: 1, label: 0, value: 2 }));
+/// assert_eq!(
+///     error.to_string(),
+///     "the label of image 1 (row), label 0 (column) is 2: \
+///      use 1 (positive), -1 (negative) or 0 (unknown)"
+/// );
+/// ```
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// A table has no rows or no columns.
+    /// The table has no rows or no columns.
     #[error("the {what} table is {images} images x {labels} labels: give at least one of each")]
     Empty {
         /// `scores` or `labels`.
@@ -47,7 +58,7 @@ pub enum MetricsError {
         /// The most that can be ranked.
         limit: usize,
     },
-    /// A score is NaN or infinite, so it has no place in a ranking.
+    /// A score is NaN or infinite, so it cannot be ranked.
     #[error(
         "the score of image {image} (row), label {label} (column) is {value}: scores must be finite"
     )]
@@ -59,7 +70,7 @@ pub enum MetricsError {
         /// The score.
         value: f32,
     },
-    /// A label is none of the three values.
+    /// A label is not one of +1, -1 and 0.
     #[error(
         "the label of image {image} (row), label {label} (column) is {value}: use 1 (positive), -1 (negative) or 0 (unknown)"
     )]
@@ -85,24 +96,24 @@ pub enum MetricsError {
         /// Columns of the labels.
         labels_labels: usize,
     },
-    /// A [`Table`](crate::Table) could not give a block.
+    /// A [`Table`](crate::Table) could not read a block.
     #[error("the scores and labels could not be read: {reason}")]
     Read {
-        /// Why not.
+        /// The cause.
         reason: String,
     },
-    /// No column is to be evaluated.
+    /// The list of columns to evaluate is empty.
     #[error("no column was chosen for evaluation: name at least one label")]
     NoColumns,
-    /// A chosen column does not exist.
+    /// A column to evaluate does not exist.
     #[error("column {column} was chosen, but there are only {labels} labels (the first is 0)")]
     ColumnOutOfRange {
-        /// The column asked for.
+        /// The column requested.
         column: usize,
-        /// Columns present.
+        /// Columns of the table.
         labels: usize,
     },
-    /// A column was chosen twice.
+    /// A column to evaluate is listed twice.
     #[error("column {column} was chosen twice: choose each label once")]
     ColumnTwice {
         /// The column.
@@ -122,17 +133,17 @@ pub enum MetricsError {
         /// Number of labels evaluated.
         labels: usize,
     },
-    /// Neither side of the split may be empty.
+    /// All labels or none are seen, so that one side of the split is empty.
     #[error(
         "{seen} of {labels} labels are seen: seen and unseen figures need at least one label on each side"
     )]
     BadSplit {
-        /// Seen labels stated.
+        /// Seen labels.
         seen: usize,
         /// All labels.
         labels: usize,
     },
-    /// No image is positive for any evaluated label, so nothing can be measured.
+    /// No image is positive for any evaluated label, so no metric is defined.
     #[error(
         "none of the {images} images is positive for any of the {labels} labels evaluated: check that labels and scores list the same images and labels"
     )]
@@ -142,7 +153,7 @@ pub enum MetricsError {
         /// Labels evaluated.
         labels: usize,
     },
-    /// A label has no positive image and the protocol forbids that.
+    /// A label has no positive image, which is an error under [`EmptyLabel::Error`](crate::EmptyLabel::Error).
     #[error(
         "column {column} has no positive among the images kept, and protocol {protocol:?} makes that an error: leave the label out or choose another protocol"
     )]
@@ -152,18 +163,20 @@ pub enum MetricsError {
         /// Name of the protocol.
         protocol: String,
     },
-    /// A named protocol does not exist.
-    #[error("there is no protocol {name:?}: choose one of {}", Protocol::NAMES.join(", "))]
+    /// No published protocol has this name.
+    #[error("there is no protocol {name:?}: choose one of {}", known.join(", "))]
     UnknownProtocol {
-        /// The name asked for.
+        /// The name requested.
         name: String,
+        /// The names of the published protocols.
+        known: &'static [&'static str],
     },
-    /// A protocol of one's own has an unusable name.
+    /// A user-defined protocol cannot have this name.
     #[error("a protocol cannot be named {name:?}: {reason}")]
     ProtocolName {
         /// The name.
         name: String,
-        /// Why not.
+        /// The cause.
         reason: &'static str,
     },
     /// Too few bootstrap resamples for a standard error.
@@ -171,15 +184,25 @@ pub enum MetricsError {
         "{resamples} usable bootstrap resamples give no standard error: ask for more, at least 2"
     )]
     TooFewResamples {
-        /// Number asked for, or left after those without a positive.
+        /// Number requested, or number left after those without any positive.
         resamples: usize,
     },
-    /// What went wrong in one of the figures of a split evaluation.
-    #[error("{split} figures: {source}")]
+    /// The draws of the resamples do not fit in memory.
+    #[error(
+        "{resamples} bootstrap resamples of {images} images do not fit in memory: ask for fewer"
+    )]
+    TooManyResamples {
+        /// Images that the protocol keeps.
+        images: usize,
+        /// Number requested.
+        resamples: usize,
+    },
+    /// One part of a split evaluation failed.
+    #[error("{split} figures: {reason}")]
     InSplit {
         /// `ZSL`, `seen` or `GZSL`.
         split: &'static str,
-        /// The error.
-        source: Box<MetricsError>,
+        /// The cause.
+        reason: Box<MetricsError>,
     },
 }

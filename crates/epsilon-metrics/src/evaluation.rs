@@ -1,83 +1,116 @@
-//! All figures of one set of labels, and of the seen / unseen split: ZSL, seen and GZSL.
+//! All metrics of a set of labels, and of the split into seen and unseen labels: ZSL, seen and GZSL.
 
 use serde::{Deserialize, Serialize};
 
-use crate::average_precision::{Entry, Measured};
+use crate::average_precision::Measured;
 use crate::bootstrap::Bootstrap;
 use crate::columns::map_rankings;
+use crate::entry::Entry;
 use crate::error::MetricsError;
-use crate::images::{Contest, Outcome, hold};
+use crate::images::{LabelSet, Totals, count_images};
 use crate::input::{Labels, Scores};
-use crate::protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown, check_ks};
+use crate::protocol::{EmptyLabel, Images, Protocol, Settings, Ties, Unknown};
+use crate::request::{Request, check_request};
 use crate::table::{InMemory, Table, check_table};
 use crate::top_k::{TopK, harmonic_mean};
 
-/// One set of figures wanted of a table.
-#[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
-    /// The labels, each column once, in any order. They compete only with each other.
-    pub columns: &'a [usize],
-    /// The rules.
-    pub protocol: &'a Protocol,
-    /// Top-K at each of these, ascending; may be empty.
-    pub ks: &'a [usize],
-}
-
-/// Figures of one set of labels under one protocol. Prints as a table.
+/// Metrics of a set of labels under one protocol. Displayed as a table.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
+///
+/// // One image: positive, negative, positive by descending score.
+/// let scores = Scores::new(&[0.9, 0.8, 0.1], 1, 3)?;
+/// let labels = Labels::new(&[1, -1, 1], 1, 3)?;
+/// let evaluation = evaluate(scores, labels, &[0, 1, 2], &Protocol::epsilon(), &[])?;
+/// assert_eq!(evaluation.positives_per_image, 2.0);
+/// assert_eq!(evaluation.coverage_error, 3.0); // the last positive has rank 3
+/// assert_eq!(evaluation.ranking_loss, 0.5); // one of two pairs is in the wrong order
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Name of the protocol.
     pub protocol: String,
-    /// Its rules.
+    /// Rules of the protocol.
     pub settings: Settings,
-    /// Images before the protocol's choice.
+    /// Images of the table.
     pub images_total: usize,
-    /// Images measured.
+    /// Images that the protocol keeps.
     pub images_kept: usize,
-    /// Mean number of positive labels, among those evaluated, of an image kept.
+    /// Mean number of positives, among the labels evaluated, of the images kept.
     pub positives_per_image: f64,
-    /// Labels that entered the mean of AP.
+    /// Labels that the mAP averages.
     pub labels_averaged: usize,
-    /// Mean of the labels' AP, as a fraction.
+    /// Mean average precision (mAP) of the labels, as a fraction.
     pub map: f64,
-    /// How far `map` may be off for lack of images; filled by whoever ran
-    /// [`bootstrap`](crate::bootstrap()).
+    /// Standard error and interval of `map` over images. Always `None` after an evaluation; the caller may set it to
+    /// the result of [`bootstrap`](crate::bootstrap()), and it is then displayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
-    /// Overall figures at each K asked for, ascending.
+    /// Precision, recall and F1 over all labels together at each K, ascending.
     pub top_k: Vec<TopK>,
-    /// Means over the labels that entered `map`, weighted as there, of their precision and of their
-    /// recall at each K, and the harmonic mean of the two.
+    /// Mean precision and mean recall at each K over the labels that `map` averages, with the same weights, and the
+    /// harmonic mean of the two as F1.
     pub top_k_by_label: Vec<TopK>,
-    /// Mean over the images kept of how many of its best labels one has to take to have all its
-    /// positives, equal scores all taken; 0 for an image without positives. As scikit-learn's
-    /// `coverage_error`, unknown labels as in the top K: in the list but no positives, or (under
-    /// [`Unknown::Ignore`]) not in it.
+    /// Mean over the images kept of the rank of the last positive, where equal scores share the last of their ranks; 0
+    /// for an image without positives. In labels; scikit-learn's `coverage_error`. Unknown labels are treated as in
+    /// the top K: ranked but not positive, or not ranked under [`Unknown::Ignore`].
     pub coverage_error: f64,
-    /// Mean over the images kept of the share of pairs of a positive and another label of the list
-    /// in which the positive is not ranked strictly higher; 0 for an image without such pairs. As
-    /// scikit-learn's `label_ranking_loss`, unknown labels as for `coverage_error`.
+    /// Mean over the images kept of the share of pairs of a positive and another ranked label in which the positive is
+    /// not strictly higher; 0 for an image without such pairs. A fraction; scikit-learn's `label_ranking_loss`.
+    /// Unknown labels are treated as in `coverage_error`.
     pub ranking_loss: f64,
-    /// Figures of each label, in the order of the columns asked for.
+    /// Metrics of each label, in the order of the requested columns.
     pub per_label: Vec<LabelFigures>,
 }
 
-/// Figures of one label over the images kept.
+/// Metrics of one label over the images that the protocol keeps.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
+///
+/// // Label 0 is annotated in all images, label 1 in one.
+/// let scores = Scores::new(&[0.2, 0.3, 0.9, 0.8, 0.1, 0.4], 3, 2)?;
+/// let labels = Labels::new(&[1, 0, -1, 1, -1, 0], 3, 2)?;
+/// let evaluation = evaluate(scores, labels, &[0, 1], &Protocol::lesa_nus(), &[])?;
+/// let [first, second] = &evaluation.per_label[..] else { unreachable!() };
+/// assert_eq!((first.column, first.positives, first.annotated), (0, 1, 3));
+/// assert_eq!(first.average_precision, Some(0.5));
+/// assert_eq!((second.annotated, second.average_precision), (1, Some(1.0)));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LabelFigures {
-    /// Its column in the tables.
+    /// Column of the label in the table.
     pub column: usize,
-    /// Images positive for it.
+    /// Images that are positive for the label.
     pub positives: usize,
-    /// Images where it is not unknown (all, where unknown counts as negative).
+    /// Images in which the label is not unknown (all images under [`Unknown::Negative`]).
     pub annotated: usize,
-    /// Its average precision as a fraction; `None` when the protocol skips it.
+    /// Average precision as a fraction; `None` when the protocol skips the label.
     pub average_precision: Option<f64>,
-    /// Its precision, recall and F1 at each K asked for.
+    /// Precision, recall and F1 of the label at each K.
     pub top_k: Vec<TopK>,
 }
 
-/// Figures of a split into seen and unseen labels. Prints as a table of three columns.
+/// Metrics of a split into seen and unseen labels. Displayed as a table of three columns.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, evaluate_splits};
+///
+/// // Labels 0 and 1 are seen and ranked perfectly; the positives of label 2 have ranks 2 and 3.
+/// let scores = Scores::new(&[0.9, 0.2, 0.3, 0.1, 0.7, 0.6, 0.4, 0.6, 0.5], 3, 3)?;
+/// let labels = Labels::new(&[1, -1, 1, -1, 1, -1, 0, 1, 1], 3, 3)?;
+/// let split = evaluate_splits(scores, labels, 2, &Protocol::lesa_nus(), &[1], &[1])?;
+/// assert_eq!(split.seen.map, 1.0);
+/// assert!((split.zsl.map - 7.0 / 12.0).abs() < 1e-12); // (1/2 + 2/3) / 2
+/// assert!((split.gzsl.map - 31.0 / 36.0).abs() < 1e-12); // (1 + 1 + 7/12) / 3
+/// assert!((split.harmonic_map - 14.0 / 19.0).abs() < 1e-12);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitEvaluation {
     /// Unseen labels, ranked among themselves.
@@ -86,19 +119,22 @@ pub struct SplitEvaluation {
     pub seen: Evaluation,
     /// All labels, ranked together.
     pub gzsl: Evaluation,
-    /// Harmonic mean 2SU / (S + U) of `seen.map` (S) and `zsl.map` (U), 0 when both are 0. AP is
-    /// per label, so these are also the seen and unseen parts of the GZSL mAP wherever the
-    /// protocol keeps the same images for all three.
+    /// Harmonic mean 2SU / (S + U) of `seen.map` (S) and `zsl.map` (U), 0 when both are 0. The AP of a label depends
+    /// on no other label, so S and U are also the seen and unseen parts of the GZSL mAP if the protocol keeps the same
+    /// images for all three.
     pub harmonic_map: f64,
 }
 
-/// Figures of `columns` (each once, in any order) of the tables under `protocol`, with top-K at
-/// each of `ks` (ascending; may be empty). Labels compete only with the labels in `columns`.
+/// Metrics of `columns` (each once, in any order) under `protocol`, with the top K at each of `ks` (strictly ascending;
+/// may be empty). `scores` and `labels` have the same shape [images, labels]. The labels in `columns` are ranked only
+/// among themselves.
 ///
 /// # Errors
-/// Tables of different shapes; columns that are missing, repeated or none; K of 0, out of order or
-/// above the number of columns; not one positive; a label without positives where the protocol
-/// makes that an error.
+/// [`MetricsError::ShapesDiffer`]; [`NoColumns`](MetricsError::NoColumns),
+/// [`ColumnOutOfRange`](MetricsError::ColumnOutOfRange) or [`ColumnTwice`](MetricsError::ColumnTwice) for `columns`;
+/// [`BadKs`](MetricsError::BadKs) or [`KTooLarge`](MetricsError::KTooLarge) for `ks`;
+/// [`NoPositives`](MetricsError::NoPositives); [`LabelWithoutPositives`](MetricsError::LabelWithoutPositives) under
+/// [`EmptyLabel::Error`].
 ///
 /// ```
 /// use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
@@ -130,19 +166,37 @@ pub fn evaluate(
         ks,
     };
     let figures = evaluate_table(&InMemory::new(scores, labels)?, &[request])?;
-    // One request, one answer.
+    // One request has one result.
     figures.into_iter().next().ok_or(MetricsError::NoColumns)
 }
 
-/// Figures of a table for every request, in their order. Each row is read once and each column
-/// sorted once, however many requests there are.
+/// Metrics of a table for every request, in the order of the requests. Each row is read once and each column sorted once,
+/// however many requests there are.
 ///
-/// Memory beside the table's own: an eighth of what the scores take as f32 and a few columns a
-/// thread. The blocks a table is read in change nothing in the result, nor do the threads.
+/// Memory besides the table: an eighth of the scores as f32, and a few columns per thread. The result depends neither on
+/// the blocks in which the table is read nor on the number of threads.
 ///
 /// # Errors
-/// As [`evaluate`] of any of the requests; values that are not finite scores or no labels; whatever
-/// keeps the table from being read.
+/// The errors of [`evaluate`] for any request; [`MetricsError::Empty`], [`TooLarge`](MetricsError::TooLarge),
+/// [`NotFinite`](MetricsError::NotFinite) or [`LabelValue`](MetricsError::LabelValue) for the table;
+/// [`Read`](MetricsError::Read) when it cannot be read.
+///
+/// ```rust
+/// use epsilon_metrics::{InMemory, Labels, Protocol, Request, Scores, evaluate_table};
+///
+/// // Label 0 ranks perfectly (AP 1), the positive of label 1 ranks second (AP 1/2).
+/// let scores = Scores::new(&[0.9, 0.7, 0.2, 0.3], 2, 2)?;
+/// let labels = Labels::new(&[1, -1, -1, 1], 2, 2)?;
+/// let table = InMemory::new(scores, labels)?;
+///
+/// let protocol = Protocol::lesa_nus();
+/// let both = Request { columns: &[0, 1], protocol: &protocol, ks: &[1] };
+/// let second = Request { columns: &[1], protocol: &protocol, ks: &[] };
+/// let evaluations = evaluate_table(&table, &[both, second])?;
+/// assert_eq!((evaluations[0].map, evaluations[1].map), (0.75, 0.5));
+/// assert_eq!(evaluations[0].top_k[0].precision, 1.0); // both images rank their positive first
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 pub fn evaluate_table(
     table: &impl Table,
     requests: &[Request<'_>],
@@ -150,16 +204,15 @@ pub fn evaluate_table(
     measure(table, requests).map_err(|failure| failure.error)
 }
 
-/// ZSL (unseen labels only, at `ks_zsl`), seen (seen labels only) and GZSL (all labels, at
-/// `ks_gzsl`) figures of one table whose first `seen_count` columns are the seen labels.
+/// ZSL (unseen labels, at `ks_zsl`), seen (seen labels) and GZSL (all labels, at `ks_gzsl`) metrics of a table
+/// [images, labels] whose first `seen_count` columns are the seen labels.
 ///
-/// Each of the three applies the protocol to its own labels: with [`Images::WithPositive`] the
-/// images kept differ. The seen figures take those of `ks_gzsl` that do not exceed `seen_count`.
-///
-/// [`Images::WithPositive`]: crate::Images::WithPositive
+/// Each of the three applies the protocol to its own labels, so under [`Images::WithPositive`] the images kept differ.
+/// The seen labels are evaluated at those of `ks_gzsl` that do not exceed `seen_count`.
 ///
 /// # Errors
-/// No seen or no unseen label; otherwise as [`evaluate`], naming which of the three failed.
+/// [`MetricsError::BadSplit`] without a seen or without an unseen label; the errors of [`evaluate`], as
+/// [`MetricsError::InSplit`] where only one of the three fails.
 ///
 /// ```
 /// use epsilon_metrics::{Labels, Protocol, Scores, evaluate_splits};
@@ -185,14 +238,15 @@ pub fn evaluate_splits(
     let table = InMemory::new(scores, labels)?;
     let protocols = std::slice::from_ref(protocol);
     let figures = evaluate_protocols(&table, seen_count, protocols, ks_zsl, ks_gzsl)?;
-    // One protocol, one answer.
+    // One protocol has one result.
     figures.into_iter().next().ok_or(MetricsError::NoColumns)
 }
 
-/// As [`evaluate_splits`], of any table and under several protocols, in their order.
+/// ZSL, seen and GZSL metrics of any [`Table`] under several protocols, in the order of the protocols. The split and the
+/// K are those of [`evaluate_splits`]. Each row is read once and each column sorted once for all protocols.
 ///
 /// # Errors
-/// As [`evaluate_splits`], and whatever keeps the table from being read.
+/// The errors of [`evaluate_splits`] and of [`evaluate_table`].
 ///
 /// ```
 /// use epsilon_metrics::{InMemory, Labels, Protocol, Scores, evaluate_protocols};
@@ -203,11 +257,10 @@ pub fn evaluate_splits(
 /// let table = InMemory::new(scores, labels)?;
 ///
 /// let results = evaluate_protocols(&table, 2, &Protocol::all(), &[1], &[1, 2])?;
-/// for (protocol, result) in Protocol::all().iter().zip(&results) {
-///     println!("{protocol:>20}  GZSL mAP {:.3}", result.gzsl.map);
-/// }
-/// assert_eq!(results[0].gzsl.images_kept, 2);
-/// assert_eq!(results[1].gzsl.images_kept, 3);
+/// let (epsilon, lesa_nus) = (&results[0], &results[1]);
+/// assert_eq!((epsilon.gzsl.images_kept, lesa_nus.gzsl.images_kept), (2, 3));
+/// // The unseen label 2: `lesa-nus` keeps image 2, which ranks above the positive.
+/// assert_eq!((epsilon.zsl.map, lesa_nus.zsl.map), (1.0, 0.5));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 pub fn evaluate_protocols(
@@ -247,7 +300,7 @@ pub fn evaluate_protocols(
     let figures = measure(table, &requests).map_err(|failure| match failure.request {
         Some(request) => MetricsError::InSplit {
             split: splits[request % splits.len()].0,
-            source: Box::new(failure.error),
+            reason: Box::new(failure.error),
         },
         None => failure.error,
     })?;
@@ -265,7 +318,7 @@ pub fn evaluate_protocols(
     Ok(splits)
 }
 
-/// An error, and the request it belongs to; `None` where the table itself is wrong.
+/// An error and the index of the request that failed; `None` for an error of the table.
 struct Failure {
     request: Option<usize>,
     error: MetricsError,
@@ -291,10 +344,10 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
     for (i, request) in requests.iter().enumerate() {
         check_request(request, table.labels()).map_err(of_request(i))?;
     }
-    let (contests, contest_of) = contests(requests);
-    let outcomes = hold(table, &contests)?;
+    let (sets, set_of) = label_sets(requests);
+    let totals = count_images(table, &sets)?;
     for (i, request) in requests.iter().enumerate() {
-        if outcomes[contest_of[i]].positives.iter().all(|&n| n == 0) {
+        if totals[set_of[i]].positives.iter().all(|&n| n == 0) {
             let error = MetricsError::NoPositives {
                 images: table.images(),
                 labels: request.columns.len(),
@@ -302,79 +355,55 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
             return Err(of_request(i)(error));
         }
     }
-    let rankings = rankings(table, requests, &contest_of, &outcomes)?;
-    let answers = requests.iter().zip(contest_of).enumerate();
-    answers
-        .map(|(i, (request, contest))| {
-            let (contest, outcome) = (&contests[contest], &outcomes[contest]);
-            answer(request, contest, outcome, &rankings[i]).map_err(of_request(i))
+    let rankings = rankings(table, requests, &set_of, &totals)?;
+    let requests = requests.iter().zip(set_of).enumerate();
+    requests
+        .map(|(i, (request, set))| {
+            let (set, totals) = (&sets[set], &totals[set]);
+            evaluation(request, set, totals, &rankings[i]).map_err(of_request(i))
         })
         .collect()
 }
 
-/// Whether a request fits a table of so many labels.
-pub(crate) fn check_request(request: &Request<'_>, labels: usize) -> Result<(), MetricsError> {
-    let Request { columns, ks, .. } = request;
-    if columns.is_empty() {
-        return Err(MetricsError::NoColumns);
-    }
-    let mut chosen = vec![false; labels];
-    for &column in *columns {
-        match chosen.get_mut(column) {
-            None => return Err(MetricsError::ColumnOutOfRange { column, labels }),
-            Some(true) => return Err(MetricsError::ColumnTwice { column }),
-            Some(seen) => *seen = true,
-        }
-    }
-    check_ks(ks)?;
-    match ks.last() {
-        Some(&k) if k > columns.len() => Err(MetricsError::KTooLarge {
-            k,
-            labels: columns.len(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The contests that the requests need, and which of them each request needs.
-fn contests<'a>(requests: &[Request<'a>]) -> (Vec<Contest<'a>>, Vec<usize>) {
-    let mut contests: Vec<Contest<'a>> = Vec::new();
-    let mut contest_of = Vec::with_capacity(requests.len());
+/// The distinct label sets of the requests, and for each request the place of its set among them.
+fn label_sets<'a>(requests: &[Request<'a>]) -> (Vec<LabelSet<'a>>, Vec<usize>) {
+    let mut sets: Vec<LabelSet<'a>> = Vec::new();
+    let mut set_of = Vec::with_capacity(requests.len());
     for request in requests {
         let without_unknown = request.protocol.settings().unknown == Unknown::Ignore;
         let same =
-            |c: &Contest<'_>| c.columns == request.columns && c.without_unknown == without_unknown;
-        let place = contests.iter().position(same).unwrap_or_else(|| {
-            contests.push(Contest {
+            |c: &LabelSet<'_>| c.columns == request.columns && c.without_unknown == without_unknown;
+        let place = sets.iter().position(same).unwrap_or_else(|| {
+            sets.push(LabelSet {
                 columns: request.columns,
                 without_unknown,
                 ks: Vec::new(),
             });
-            contests.len() - 1
+            sets.len() - 1
         });
-        contests[place].ks.extend(request.ks);
-        contest_of.push(place);
+        sets[place].ks.extend(request.ks);
+        set_of.push(place);
     }
-    for contest in &mut contests {
-        contest.ks.sort_unstable();
-        contest.ks.dedup();
+    for set in &mut sets {
+        set.ks.sort_unstable();
+        set.ks.dedup();
     }
-    (contests, contest_of)
+    (sets, set_of)
 }
 
-/// What AP depends on beside the ranking itself.
+/// The settings that change the AP of a ranking.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Variant {
-    /// The contest whose images with a positive are kept; `None` where all are.
+    /// The label set for whose labels an image must have a positive; `None` to keep all images.
     images_of: Option<usize>,
     unknown_counts: bool,
     ties: Ties,
 }
 
 impl Variant {
-    fn measure(self, entries: &[Entry], outcomes: &[Outcome]) -> Measured {
+    fn measure(self, entries: &[Entry], totals: &[Totals]) -> Measured {
         let known = |entry: Entry| self.unknown_counts | !entry.is_unknown();
-        match self.images_of.map(|contest| &outcomes[contest].positives) {
+        match self.images_of.map(|set| &totals[set].positives) {
             None => Measured::new(entries, self.ties, known),
             Some(positives) => Measured::new(entries, self.ties, |entry| {
                 known(entry) && positives[entry.image()] > 0
@@ -383,21 +412,21 @@ impl Variant {
     }
 }
 
-/// Every label's ranking measured as each request has it: [requests, the request's columns].
+/// Counts and AP of every column of every request: [requests, columns of the request].
 fn rankings(
     table: &impl Table,
     requests: &[Request<'_>],
-    contest_of: &[usize],
-    outcomes: &[Outcome],
+    set_of: &[usize],
+    totals: &[Totals],
 ) -> Result<Vec<Vec<Measured>>, MetricsError> {
     let mut variants: Vec<Variant> = Vec::new();
     // Which variants a column needs: [columns, places in variants].
     let mut needed: Vec<Vec<usize>> = vec![Vec::new(); table.labels()];
     let mut variant_of = Vec::with_capacity(requests.len());
-    for (request, &contest) in requests.iter().zip(contest_of) {
+    for (request, &set) in requests.iter().zip(set_of) {
         let settings = request.protocol.settings();
         let variant = Variant {
-            images_of: (settings.images == Images::WithPositive).then_some(contest),
+            images_of: (settings.images == Images::WithPositive).then_some(set),
             unknown_counts: settings.unknown == Unknown::Negative,
             ties: settings.ties,
         };
@@ -415,7 +444,7 @@ fn rankings(
     }
     let wanted: Vec<bool> = needed.iter().map(|needed| !needed.is_empty()).collect();
     let measured = map_rankings(table, &wanted, |column, entries| {
-        let measure = |&place: &usize| (place, variants[place].measure(entries, outcomes));
+        let measure = |&place: &usize| (place, variants[place].measure(entries, totals));
         needed[column].iter().map(measure).collect::<Vec<_>>()
     })?;
     let find = |column: usize, variant: usize| {
@@ -430,11 +459,11 @@ fn rankings(
     Ok(requests.iter().zip(&variant_of).map(of_request).collect())
 }
 
-/// A request's figures from what was counted.
-fn answer(
+/// The metrics of a request from the counts.
+fn evaluation(
     request: &Request<'_>,
-    contest: &Contest<'_>,
-    outcome: &Outcome,
+    set: &LabelSet<'_>,
+    totals: &Totals,
     rankings: &[Measured],
 ) -> Result<Evaluation, MetricsError> {
     let Request {
@@ -443,20 +472,17 @@ fn answer(
         ks,
     } = *request;
     let settings = protocol.settings();
-    let images_total = outcome.positives.len();
+    let images_total = totals.positives.len();
     let images_kept = match settings.images {
         Images::All => images_total,
-        Images::WithPositive => outcome.positives.iter().filter(|&&n| n > 0).count(),
+        Images::WithPositive => totals.positives.iter().filter(|&&n| n > 0).count(),
     };
-    let positives: u64 = outcome.positives.iter().map(|&n| u64::from(n)).sum();
-    // (hits, places filled) of every label: [ks, columns].
+    let positives: u64 = totals.positives.iter().map(|&n| u64::from(n)).sum();
+    // (hits, labels taken) of every label: [ks, columns].
     let counts: Vec<Vec<(u64, u64)>> = ks
         .iter()
         .map(|k| {
-            let of_k = contest
-                .ks
-                .iter()
-                .zip(outcome.places.chunks_exact(columns.len()));
+            let of_k = set.ks.iter().zip(totals.places.chunks_exact(columns.len()));
             let places = of_k
                 .filter(|(of, _)| *of == k)
                 .flat_map(|(_, places)| places);
@@ -491,7 +517,7 @@ fn answer(
         let averaged = |l: &LabelFigures| l.average_precision.map(|_| figure(l));
         let values = per_label.iter().map(|l| (averaged(l), l.annotated as f64));
         // Never without a value: there is a positive, so its label has an AP and a weight.
-        mean(settings.mean, values).unwrap_or(0.0)
+        settings.mean.over(values).unwrap_or(0.0)
     };
     let by_label = |(i, &k): (usize, &usize)| {
         let precision = over_labels(&|l| l.top_k[i].precision);
@@ -509,8 +535,8 @@ fn answer(
         bootstrap: None,
         top_k: ks.iter().zip(&counts).map(overall).collect(),
         top_k_by_label: ks.iter().enumerate().map(by_label).collect(),
-        coverage_error: outcome.coverage as f64 / images_kept as f64,
-        ranking_loss: outcome.ranking_loss / images_kept as f64,
+        coverage_error: totals.coverage as f64 / images_kept as f64,
+        ranking_loss: totals.ranking_loss / images_kept as f64,
         per_label,
     })
 }
@@ -538,21 +564,4 @@ fn label_figures(
         average_precision,
         top_k,
     })
-}
-
-/// Mean of the AP present, plain or weighted by the annotated images beside them; `None` when
-/// there is none.
-pub(crate) fn mean(mean: Mean, values: impl Iterator<Item = (Option<f64>, f64)>) -> Option<f64> {
-    let (mut sum, mut total) = (0.0, 0.0);
-    for (value, annotated) in values {
-        let weight = match mean {
-            Mean::Plain => 1.0,
-            Mean::ByAnnotated => annotated,
-        };
-        if let Some(value) = value {
-            sum += weight * value;
-            total += weight;
-        }
-    }
-    (total > 0.0).then(|| sum / total)
 }

@@ -1,67 +1,66 @@
-//! What is read off every image's list of labels, in one pass over the rows: its positives, its K
-//! best labels, its coverage and its ranking loss. Serves any number of protocols at once.
+//! Metrics of the ranked labels of each image: positives, top K, coverage error, ranking loss. One pass over the rows
+//! serves any number of protocols.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::average_precision::descending;
+use crate::entry::descending;
 use crate::error::MetricsError;
 use crate::table::{Block, Table, check_rows};
 
 /// Values of a block of rows.
 const BLOCK_VALUES: usize = 1 << 17;
-/// From this many positives on an image's scores are sorted instead of counted for each positive.
+/// Above this number of positives the scores of an image are sorted; up to it they are scanned for each positive.
 const MANY_POSITIVES: usize = 64;
 
-/// A set of labels that compete with each other in every image.
+/// Labels that are ranked among themselves in every image.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Contest<'a> {
+pub(crate) struct LabelSet<'a> {
     /// The labels' columns.
     pub(crate) columns: &'a [usize],
-    /// Whether unknown labels stay out of the list; else they stand in it as negatives.
+    /// Whether unknown labels are left out of the ranking; otherwise they rank as negatives.
     pub(crate) without_unknown: bool,
-    /// Lengths of the lists wanted, ascending.
+    /// The K of the top K, ascending.
     pub(crate) ks: Vec<usize>,
 }
 
-/// How often a label stood in the K best.
+/// Number of images with a label in their top K.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Places {
-    /// As a positive.
+pub(crate) struct TopKCounts {
+    /// Where it is positive.
     pub(crate) hits: u32,
-    /// In images with a positive among the contest's labels.
+    /// Where any label of the set is positive.
     pub(crate) of_images_with_positive: u32,
-    /// In all images.
+    /// All images.
     pub(crate) of_all_images: u32,
 }
 
-/// What a contest came to.
-pub(crate) struct Outcome {
+/// Counts and sums of a label set over all images.
+pub(crate) struct Totals {
     /// [ks, columns].
-    pub(crate) places: Vec<Places>,
-    /// Positives of each image.
+    pub(crate) places: Vec<TopKCounts>,
+    /// Number of positives of each image.
     pub(crate) positives: Vec<u32>,
-    /// Sum over the images of their coverage: how far down its list one has to go to meet all its
-    /// positives; 0 without positives.
+    /// Sum over the images of the coverage error: the rank of the last positive; 0 without positives.
     pub(crate) coverage: u64,
-    /// Sum over the images of the share of pairs of a positive and a listed negative that are in
-    /// the wrong order or tied; 0 where there is no pair.
+    /// Sum over the images of the share of (positive, negative) pairs that are in the wrong order or tied; 0 without
+    /// a pair.
     pub(crate) ranking_loss: f64,
 }
 
-/// Part of an outcome, of some rows.
+/// Counts of a label set over some rows.
 struct Part {
-    places: Vec<Places>,
+    places: Vec<TopKCounts>,
     positives: Vec<u32>,
     coverage: u64,
     losses: Vec<f64>,
 }
 
 impl Part {
-    fn new(contest: &Contest<'_>) -> Self {
+    fn new(set: &LabelSet<'_>) -> Self {
         Self {
-            places: vec![Places::default(); contest.ks.len() * contest.columns.len()],
+            places: vec![TopKCounts::default(); set.ks.len() * set.columns.len()],
             positives: Vec::new(),
             coverage: 0,
             losses: Vec::new(),
@@ -80,13 +79,13 @@ impl Part {
     }
 }
 
-/// Holds every contest in every image. Checks every value of the table.
-pub(crate) fn hold(
+/// Computes the totals of every label set, and checks every value of the table.
+pub(crate) fn count_images(
     table: &impl Table,
-    contests: &[Contest<'_>],
-) -> Result<Vec<Outcome>, MetricsError> {
+    sets: &[LabelSet<'_>],
+) -> Result<Vec<Totals>, MetricsError> {
     let images = table.images();
-    // A few pieces a thread: enough to share the work, few enough that their counts stay small.
+    // A few pieces per thread: enough to balance the work, few enough that their counts stay small.
     let rows = images.div_ceil(4 * rayon::current_num_threads());
     let pieces: Vec<Range<usize>> = (0..images)
         .step_by(rows)
@@ -95,20 +94,20 @@ pub(crate) fn hold(
     let parts: Result<Vec<Vec<Part>>, MetricsError> = pieces
         .into_par_iter()
         .with_max_len(1)
-        .map(|rows| hold_in(table, contests, rows))
+        .map(|rows| count_rows(table, sets, rows))
         .collect();
-    let mut whole: Vec<Part> = contests.iter().map(Part::new).collect();
+    let mut whole: Vec<Part> = sets.iter().map(Part::new).collect();
     for part in parts? {
         for (whole, part) in whole.iter_mut().zip(part) {
             whole.append(part);
         }
     }
-    Ok(whole.into_iter().map(Outcome::from).collect())
+    Ok(whole.into_iter().map(Totals::from).collect())
 }
 
-impl From<Part> for Outcome {
+impl From<Part> for Totals {
     fn from(mut part: Part) -> Self {
-        // In an order of their own, so that neither threads nor the order of the images matter.
+        // Sorted, so that the sum depends neither on the threads nor on the order of the images.
         part.losses.sort_unstable_by(f64::total_cmp);
         Self {
             places: part.places,
@@ -119,14 +118,14 @@ impl From<Part> for Outcome {
     }
 }
 
-fn hold_in(
+fn count_rows(
     table: &impl Table,
-    contests: &[Contest<'_>],
+    sets: &[LabelSet<'_>],
     rows: Range<usize>,
 ) -> Result<Vec<Part>, MetricsError> {
     let columns = table.labels();
     let step = (BLOCK_VALUES / columns).max(1);
-    let mut parts: Vec<Part> = contests.iter().map(Part::new).collect();
+    let mut parts: Vec<Part> = sets.iter().map(Part::new).collect();
     let (mut block, mut list) = (Block::default(), List::default());
     for first in rows.clone().step_by(step) {
         let rows = first..rows.end.min(first + step);
@@ -136,37 +135,37 @@ fn hold_in(
             .chunks_exact(columns)
             .zip(labels.chunks_exact(columns));
         for (scores, labels) in rows {
-            for (contest, part) in contests.iter().zip(&mut parts) {
-                list.fill(contest, scores, labels);
-                list.count(contest, part);
+            for (set, part) in sets.iter().zip(&mut parts) {
+                list.fill(set, scores, labels);
+                list.count(set, part);
             }
         }
     }
     Ok(parts)
 }
 
-/// One image's list in one contest.
+/// The labels of one image in one label set.
 #[derive(Default)]
 struct List {
-    /// The scores listed, in no particular order.
+    /// Scores of the ranked labels, in no particular order.
     scores: Vec<f32>,
-    /// Those of the positives.
+    /// Scores of the positives.
     positives: Vec<f32>,
-    /// The best, best first, equal scores in column order. Each is one number: the score turned so
-    /// that better is smaller (32 bits), the place among the columns (31), whether it is positive.
+    /// The top K, best first, equal scores in column order. Each is one integer: 32 bits of the score, mapped by
+    /// [`descending`]; 31 bits of the index among the set's columns; 1 bit that is set for a positive.
     best: Vec<u64>,
 }
 
 impl List {
-    fn fill(&mut self, contest: &Contest<'_>, scores: &[f32], labels: &[i8]) {
+    fn fill(&mut self, set: &LabelSet<'_>, scores: &[f32], labels: &[i8]) {
         self.scores.clear();
         self.positives.clear();
         self.best.clear();
-        let most = contest.ks.last().copied().unwrap_or(0);
+        let most = set.ks.last().copied().unwrap_or(0);
         let mut worst = if most > 0 { u64::MAX } else { 0 };
-        for (place, &column) in contest.columns.iter().enumerate() {
+        for (place, &column) in set.columns.iter().enumerate() {
             let (score, label) = (scores[column], labels[column]);
-            if label == 0 && contest.without_unknown {
+            if label == 0 && set.without_unknown {
                 continue;
             }
             self.scores.push(score);
@@ -177,7 +176,7 @@ impl List {
             let entry = u64::from(descending(score)) << 32 | low;
             if entry < worst {
                 self.best.push(entry);
-                // Cut back now and then, so that few entries pass once the best are in.
+                // Truncated from time to time, so that few entries pass once the best are in.
                 if self.best.len() == 2 * most + 16 {
                     worst = *self.best.select_nth_unstable(most - 1).1;
                     self.best.truncate(most);
@@ -188,10 +187,10 @@ impl List {
         self.best.truncate(most);
     }
 
-    fn count(&mut self, contest: &Contest<'_>, part: &mut Part) {
+    fn count(&mut self, set: &LabelSet<'_>, part: &mut Part) {
         let with_positive = u32::from(!self.positives.is_empty());
-        let columns = contest.columns.len();
-        for (&k, places) in contest.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
+        let columns = set.columns.len();
+        for (&k, places) in set.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
             for &entry in &self.best[..k.min(self.best.len())] {
                 let place = &mut places[(entry as u32 >> 1) as usize];
                 place.hits += (entry & 1) as u32;
@@ -228,7 +227,7 @@ impl List {
             })
             .sum();
         let pairs = positives.len() * (listed - positives.len());
-        // Where there is no pair, none is wrong.
+        // Without a pair `wrong` is 0.
         (at_least(last), wrong as f64 / pairs.max(1) as f64)
     }
 }

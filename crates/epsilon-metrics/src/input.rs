@@ -1,12 +1,20 @@
-//! The two tables every figure is computed from: scores and three-valued labels, both borrowed,
-//! dense and row-major [images, labels], checked once on construction.
+//! The inputs of every metric: scores and three-valued labels, borrowed, dense and row-major [images, labels], checked
+//! once on construction.
 
 use crate::error::MetricsError;
 
-/// The most images or labels that can be ranked: in a ranking their number has 30 bits.
+/// Most images or labels that can be ranked: an index in a ranking has 30 bits.
 pub(crate) const LIMIT: usize = 1 << 30;
 
-/// Scores of every label for every image: row-major [images, labels], finite; higher ranks first.
+/// Scores of every label for every image, row-major [images, labels]. Finite, in any unit; a higher score ranks first.
+///
+/// ```rust
+/// use epsilon_metrics::Scores;
+///
+/// let scores = Scores::new(&[0.9, 0.5, 0.1, 0.2, 0.8, 0.4], 2, 3)?;
+/// assert_eq!((scores.images(), scores.labels()), (2, 3));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {
     values: &'a [f32],
@@ -18,8 +26,19 @@ impl<'a> Scores<'a> {
     /// Borrows `values`, row-major [images, labels].
     ///
     /// # Errors
-    /// An empty table, a length other than `images * labels`, more than 2^30 rows or columns, or a NaN or
-    /// infinite score (named by its row and column).
+    /// [`MetricsError::Empty`] without rows or columns, [`MetricsError::TooLarge`] above 2^30 rows or columns,
+    /// [`MetricsError::Length`] for a length other than `images * labels`, [`MetricsError::NotFinite`] with row and
+    /// column for a NaN or infinite score.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{MetricsError, Scores};
+    ///
+    /// let error = Scores::new(&[0.9, 0.5, 0.1, 0.2, 0.8], 2, 3).unwrap_err();
+    /// assert!(matches!(error, MetricsError::Length { images: 2, labels: 3, found: 5, .. }));
+    ///
+    /// let error = Scores::new(&[0.9, 0.5, f32::NAN, 0.2], 2, 2).unwrap_err();
+    /// assert!(matches!(error, MetricsError::NotFinite { image: 1, label: 0, .. }));
+    /// ```
     pub fn new(values: &'a [f32], images: usize, labels: usize) -> Result<Self, MetricsError> {
         check_shape("scores", values.len(), images, labels)?;
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
@@ -51,8 +70,15 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// What is known of every label for every image: row-major [images, labels], each +1 (positive),
-/// -1 (negative) or 0 (unknown).
+/// Annotations of every label for every image, row-major [images, labels]: +1 (positive), -1 (negative) or 0 (unknown).
+///
+/// ```rust
+/// use epsilon_metrics::Labels;
+///
+/// let labels = Labels::new(&[1, -1, 0, -1, 1, 1], 3, 2)?;
+/// assert_eq!((labels.images(), labels.labels()), (3, 2));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Labels<'a> {
     values: &'a [i8],
@@ -64,8 +90,16 @@ impl<'a> Labels<'a> {
     /// Borrows `values`, row-major [images, labels].
     ///
     /// # Errors
-    /// An empty table, a length other than `images * labels`, more than 2^30 rows or columns, or a value
-    /// other than -1, 0, 1 (named by its row and column).
+    /// [`MetricsError::Empty`] without rows or columns, [`MetricsError::TooLarge`] above 2^30 rows or columns,
+    /// [`MetricsError::Length`] for a length other than `images * labels`, [`MetricsError::LabelValue`] with row and
+    /// column for a value other than -1, 0 and 1.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Labels, MetricsError};
+    ///
+    /// let error = Labels::new(&[1, -1, 0, 3], 2, 2).unwrap_err();
+    /// assert_eq!(error, MetricsError::LabelValue { image: 1, label: 1, value: 3 });
+    /// ```
     pub fn new(values: &'a [i8], images: usize, labels: usize) -> Result<Self, MetricsError> {
         check_shape("labels", values.len(), images, labels)?;
         if let Some(at) = values.iter().position(|v| !(-1..=1).contains(v)) {

@@ -1,33 +1,44 @@
-//! Figures for multi-label zero-shot learning: scores and labels in, average precision and top-K
-//! precision, recall and F1 out, each under a named [`Protocol`] and printed together with it.
+//! Metrics of multi-label zero-shot learning: mean average precision (mAP), precision, recall and F1 of the top K,
+//! coverage error and ranking loss, each under a named [`Protocol`] that is displayed with the result.
 //!
-//! Published tables follow different rules (which images count, what an unknown label is, what a
-//! label without positives scores), so a figure without its protocol compares with nothing.
-//!
-//! ```
+//! ```rust
 //! use epsilon_metrics::{Labels, Protocol, Scores, evaluate_splits};
 //!
-//! // Three images, three labels; the first two labels were seen in training.
+//! // Three images (rows), three labels (columns); the first two labels were seen in training.
 //! let scores = [0.9, 0.2, 0.8, 0.1, 0.7, 0.3, 0.4, 0.6, 0.5];
-//! let labels = [1, -1, 1, -1, 1, 0, -1, 1, 1];
+//! let labels = [1, -1, 1, -1, 1, 0, -1, 1, 1]; // 1 positive, -1 negative, 0 unknown
 //! let scores = Scores::new(&scores, 3, 3)?;
 //! let labels = Labels::new(&labels, 3, 3)?;
 //! let protocol: Protocol = "epsilon".parse()?;
 //!
 //! let result = evaluate_splits(scores, labels, 2, &protocol, &[1], &[1, 2])?;
-//! assert_eq!(result.zsl.map, 1.0);
-//! assert_eq!(result.gzsl.images_kept, 3);
+//! assert_eq!((result.zsl.map, result.zsl.images_kept), (1.0, 2));
+//! assert_eq!((result.gzsl.map, result.gzsl.images_kept), (1.0, 3));
+//! // At K = 2 of all labels: 5 hits among 3 x 2 labels taken, 5 positives.
+//! assert!((result.gzsl.top_k[1].precision - 5.0 / 6.0).abs() < 1e-12);
+//! assert_eq!(result.gzsl.top_k[1].recall, 1.0);
 //! println!("{result}"); // a table that names the protocol
 //! # Ok::<(), epsilon_metrics::MetricsError>(())
 //! ```
 //!
-//! Results do not depend on the number of threads: counts are whole numbers, and sums of reals run
-//! in `f64` in a fixed order.
+//! Published tables follow different rules: which images are kept, how unknown labels count, what a label without
+//! positives scores. Numbers under different protocols are not comparable.
+//!
+//! - [`evaluate`] and [`evaluate_splits`] take scores and labels in memory; [`evaluate_table`] and
+//!   [`evaluate_protocols`] take any [`Table`], read in blocks.
+//! - [`bootstrap`](bootstrap()) gives the standard error and the 95 % interval of the mAP.
+//! - [`files`] reads tables of scores and labels from `.npy`, `.safetensors` and `.csv` files.
+//!
+//! The results do not depend on the number of threads: counts are integers, and sums of reals are computed in `f64` in a
+//! fixed order.
+
+#![warn(unreachable_pub)]
 
 mod average_precision;
 mod bootstrap;
 mod columns;
 mod curve;
+mod entry;
 mod error;
 mod evaluation;
 pub mod files;
@@ -36,6 +47,7 @@ mod input;
 mod protocol;
 mod reliability;
 mod report;
+mod request;
 mod standardise;
 mod table;
 mod top_k;
@@ -45,13 +57,14 @@ pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
 pub use curve::precision_recall;
 pub use error::MetricsError;
 pub use evaluation::{
-    Evaluation, LabelFigures, Request, SplitEvaluation, evaluate, evaluate_protocols,
-    evaluate_splits, evaluate_table,
+    Evaluation, LabelFigures, SplitEvaluation, evaluate, evaluate_protocols, evaluate_splits,
+    evaluate_table,
 };
 pub use input::{Labels, Scores};
 pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
 pub use reliability::{ReliabilityBin, reliability};
-pub use report::{Comparison, Protocols};
+pub use report::{MethodComparison, Protocols};
+pub use request::Request;
 pub use standardise::standardise;
 pub use table::{InMemory, Table};
 pub use top_k::TopK;

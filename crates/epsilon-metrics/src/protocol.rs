@@ -1,5 +1,4 @@
-//! The rules a figure is measured under, as one checked type, and the published sets of rules by
-//! name.
+//! Evaluation protocols: the rules of the metrics as one checked type, and the published protocols by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +7,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::MetricsError;
 
-/// Which images are measured.
+/// Which images are evaluated.
+///
+/// ```rust
+/// use epsilon_metrics::{Images, Labels, Protocol, Scores, Settings, evaluate};
+///
+/// // Image 1 has no positive, and label 1 has AP 0 for the same reason.
+/// let scores = Scores::new(&[0.6, 0.5, 0.9, 0.1], 2, 2)?;
+/// let labels = Labels::new(&[1, -1, -1, -1], 2, 2)?;
+/// let map = |images| {
+///     let settings = Settings { images, ..Protocol::epsilon().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     Ok(evaluate(scores, labels, &[0, 1], &protocol, &[])?.map)
+/// };
+/// assert_eq!(map(Images::WithPositive)?, (1.0 + 0.0) / 2.0);
+/// assert_eq!(map(Images::All)?, (0.5 + 0.0) / 2.0); // image 1 ranks first for label 0
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Images {
@@ -18,71 +33,162 @@ pub enum Images {
     WithPositive,
 }
 
-/// What becomes of a label that has no positive among the images kept.
+/// How a label without a positive among the images kept enters the mAP.
+///
+/// ```rust
+/// use epsilon_metrics::{EmptyLabel, Labels, MetricsError, Protocol, Scores, Settings, evaluate};
+///
+/// // Label 0 has AP 1/2, label 1 has no positive.
+/// let scores = Scores::new(&[0.6, 0.5, 0.9, 0.1], 2, 2)?;
+/// let labels = Labels::new(&[1, -1, -1, -1], 2, 2)?;
+/// let map = |empty_label| {
+///     let settings = Settings { empty_label, ..Protocol::lesa_nus().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     Ok(evaluate(scores, labels, &[0, 1], &protocol, &[])?.map)
+/// };
+/// assert_eq!(map(EmptyLabel::Zero)?, 0.25);
+/// assert_eq!(map(EmptyLabel::Skip)?, 0.5);
+/// let error = map(EmptyLabel::Error).unwrap_err();
+/// assert!(matches!(error, MetricsError::LabelWithoutPositives { column: 1, .. }));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EmptyLabel {
     /// Its AP is 0 and enters the mean.
     Zero,
-    /// It has no AP and stays out of the mean.
+    /// It has no AP and is left out of the mean.
     Skip,
-    /// It is an error.
+    /// The evaluation fails with [`MetricsError::LabelWithoutPositives`].
     Error,
 }
 
-/// How the labels' AP become one figure.
+/// How the AP of the labels are averaged to the mAP.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Mean, Protocol, Scores, Settings, evaluate};
+///
+/// // Label 0: AP 1/2 over 3 annotated images. Label 1: AP 1 over 1 annotated image.
+/// let scores = Scores::new(&[0.2, 0.3, 0.9, 0.8, 0.1, 0.4], 3, 2)?;
+/// let labels = Labels::new(&[1, 0, -1, 1, -1, 0], 3, 2)?;
+/// let map = |mean| {
+///     let settings = Settings { mean, ..Protocol::lesa_nus().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     Ok(evaluate(scores, labels, &[0, 1], &protocol, &[])?.map)
+/// };
+/// assert_eq!(map(Mean::Plain)?, (0.5 + 1.0) / 2.0);
+/// assert_eq!(map(Mean::ByAnnotated)?, (3.0 * 0.5 + 1.0 * 1.0) / 4.0);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mean {
-    /// Every label counts the same.
+    /// Every label has the same weight.
     Plain,
-    /// A label counts as often as it has annotated (not unknown) images among those kept.
+    /// The weight of a label is its number of annotated (not unknown) images among those kept.
     ByAnnotated,
 }
 
-/// What an unknown label (0) is taken for.
+impl Mean {
+    /// Mean of pairs of an AP and the number of annotated images of its label; labels without AP are left out. `None`
+    /// when no label has one.
+    pub(crate) fn over(self, values: impl Iterator<Item = (Option<f64>, f64)>) -> Option<f64> {
+        let (mut sum, mut total) = (0.0, 0.0);
+        for (value, annotated) in values {
+            let weight = match self {
+                Self::Plain => 1.0,
+                Self::ByAnnotated => annotated,
+            };
+            if let Some(value) = value {
+                sum += weight * value;
+                total += weight;
+            }
+        }
+        (total > 0.0).then(|| sum / total)
+    }
+}
+
+/// How unknown labels (0) are treated.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, Settings, Unknown, evaluate};
+///
+/// // One label; its best image is unknown, the second positive, the third negative.
+/// let scores = Scores::new(&[0.9, 0.8, 0.7], 3, 1)?;
+/// let labels = Labels::new(&[0, 1, -1], 3, 1)?;
+/// let figures = |unknown| {
+///     let settings = Settings { unknown, ..Protocol::lesa_nus().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     let evaluation = evaluate(scores, labels, &[0], &protocol, &[1])?;
+///     Ok((evaluation.map, evaluation.top_k[0].precision))
+/// };
+/// assert_eq!(figures(Unknown::Miss)?, (1.0, 1.0 / 3.0));
+/// assert_eq!(figures(Unknown::Negative)?, (0.5, 1.0 / 3.0));
+/// assert_eq!(figures(Unknown::Ignore)?, (1.0, 1.0 / 2.0));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unknown {
-    /// Left out of the label's AP; where it reaches the top K, a miss.
+    /// Left out of the AP of the label; in the top K a miss.
     Miss,
-    /// A negative, in both.
+    /// A negative, in the AP and in the top K.
     Negative,
-    /// Left out of both: the top K are the K best among the annotated labels of the image, all of
-    /// them where there are fewer than K, and precision counts the places so filled.
+    /// Left out of the AP and of the top K: the top K are the K best annotated labels of the image, or all of them if
+    /// there are fewer, and precision divides by the number taken.
     Ignore,
 }
 
-/// How AP treats images with equal scores for a label.
+/// How images with equal scores for a label rank in the AP.
 ///
-/// The top K always holds exactly K labels: equal scores there go by column order.
+/// The top K is not affected: there, equal scores rank in column order.
+///
+/// ```rust
+/// use epsilon_metrics::{Ties, average_precision};
+///
+/// let (scores, labels) = ([0.5, 0.5], [1, -1]);
+/// assert_eq!(average_precision(&scores, &labels, Ties::Grouped)?, Some(0.5));
+/// assert_eq!(average_precision(&scores, &labels, Ties::Stable)?, Some(1.0));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ties {
-    /// Equal scores share one rank, the last of theirs, as scikit-learn's
-    /// `average_precision_score`. Does not depend on the order of the images.
+    /// Equal scores share the last of their ranks, as in scikit-learn's `average_precision_score`. The AP does not
+    /// depend on the order of the images.
     Grouped,
-    /// Equal scores rank in the order of the images, as a stable sort leaves them.
+    /// Equal scores rank in the order of the images, as after a stable sort.
     Stable,
 }
 
-/// The rules of a [`Protocol`], as plain data.
+/// The rules of a [`Protocol`] as plain data. Printed as one sentence.
+///
+/// ```rust
+/// use epsilon_metrics::{Protocol, Settings, Ties};
+///
+/// let settings = Settings { ties: Ties::Stable, ..Protocol::lesa_nus().settings() };
+/// assert_eq!(
+///     settings.to_string(),
+///     "all images; labels without positives count as AP 0; plain mean over labels; \
+///      unknown out of AP and a miss in the top K; ties in image order"
+/// );
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Settings {
-    /// Which images are measured.
+    /// Which images are evaluated.
     pub images: Images,
-    /// What becomes of a label without positives.
+    /// How a label without positives enters the mAP.
     pub empty_label: EmptyLabel,
-    /// How the labels' AP become one figure.
+    /// How the AP of the labels are averaged.
     pub mean: Mean,
-    /// What an unknown label is taken for.
+    /// How unknown labels are treated.
     pub unknown: Unknown,
-    /// How AP treats equal scores.
+    /// How equal scores rank in the AP.
     pub ties: Ties,
 }
 
-/// One sentence that says all the rules.
+/// All the rules in one sentence.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let images = match self.images {
@@ -130,7 +236,7 @@ const SKIP_EMPTY: Settings = Settings {
 const NUS_WIDE: [usize; 2] = [3, 5];
 const OPEN_IMAGES: [usize; 2] = [10, 20];
 
-/// A named, checked set of rules, and the K its published tables print.
+/// An evaluation protocol: a name, rules, and the K of its published tables.
 ///
 /// | name | images | empty label | mean | unknown | K |
 /// |---|---|---|---|---|---|
@@ -141,8 +247,8 @@ const OPEN_IMAGES: [usize; 2] = [10, 20];
 /// | `biam-oi` (BiAM on Open Images) | with a positive | skipped | plain | out of AP, miss in top K | 10, 20 |
 /// | `biam-oi-weighted` | with a positive | skipped | by annotated images | out of AP, miss in top K | 10, 20 |
 ///
-/// Ties are [`Ties::Grouped`] in every preset: the order in which images are listed must not change
-/// a figure (a constant score then has as AP the share of positives), and scikit-learn agrees.
+/// Every published protocol uses [`Ties::Grouped`], as scikit-learn does: the order of the images then does not change
+/// the AP, and a constant score has the share of positives as its AP.
 ///
 /// ```
 /// use epsilon_metrics::{Images, Protocol, Settings};
@@ -152,7 +258,7 @@ const OPEN_IMAGES: [usize; 2] = [10, 20];
 /// assert_eq!(protocol.settings().images, Images::All);
 /// assert_eq!(protocol.ks(), [3, 5]);
 ///
-/// // Rules of one's own need a name of their own.
+/// // Other rules need another name.
 /// let settings = Settings { images: Images::WithPositive, ..protocol.settings() };
 /// let own = Protocol::new("ours", settings, &[1, 10])?;
 /// assert_eq!(own.to_string(), "ours");
@@ -169,7 +275,7 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// The names [`Protocol::named`] knows.
+    /// Names of the published protocols, as [`Protocol::named`] takes them.
     pub const NAMES: [&str; 6] = [
         "epsilon",
         "lesa-nus",
@@ -179,17 +285,40 @@ impl Protocol {
         "biam-oi-weighted",
     ];
 
-    /// Epsilon and the (ML)2P-Encoder, on NUS-WIDE.
+    /// The protocol of Epsilon and the (ML)2P-Encoder on NUS-WIDE: images with a positive, K = 3 and 5.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Images, Protocol};
+    ///
+    /// let protocol = Protocol::epsilon();
+    /// assert_eq!(protocol.settings().images, Images::WithPositive);
+    /// assert_eq!(protocol.ks(), [3, 5]);
+    /// ```
     pub fn epsilon() -> Self {
         Self::preset("epsilon", BASE, NUS_WIDE)
     }
 
-    /// LESA, BiAM and Gen-MLZSL, on NUS-WIDE.
+    /// The protocol of LESA, BiAM and Gen-MLZSL on NUS-WIDE: all images, K = 3 and 5.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Images, Protocol, Settings};
+    ///
+    /// // Only the images differ from those of `epsilon`.
+    /// let settings = Settings { images: Images::All, ..Protocol::epsilon().settings() };
+    /// assert_eq!(Protocol::lesa_nus().settings(), settings);
+    /// ```
     pub fn lesa_nus() -> Self {
         Self::preset("lesa-nus", ALL_IMAGES, NUS_WIDE)
     }
 
-    /// SDL.
+    /// The protocol of SDL on NUS-WIDE: unknown labels are negatives, K = 3 and 5.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Protocol, Settings, Unknown};
+    ///
+    /// let settings = Settings { unknown: Unknown::Negative, ..Protocol::epsilon().settings() };
+    /// assert_eq!(Protocol::sdl().settings(), settings);
+    /// ```
     pub fn sdl() -> Self {
         let settings = Settings {
             unknown: Unknown::Negative,
@@ -198,17 +327,38 @@ impl Protocol {
         Self::preset("sdl", settings, NUS_WIDE)
     }
 
-    /// LESA, on Open Images.
+    /// The protocol of LESA on Open Images: the rules of [`Protocol::lesa_nus`], K = 10 and 20.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Protocol};
+    ///
+    /// assert_eq!(Protocol::lesa_oi().settings(), Protocol::lesa_nus().settings());
+    /// assert_eq!(Protocol::lesa_oi().ks(), [10, 20]);
+    /// ```
     pub fn lesa_oi() -> Self {
         Self::preset("lesa-oi", ALL_IMAGES, OPEN_IMAGES)
     }
 
-    /// BiAM, on Open Images.
+    /// The protocol of BiAM on Open Images: labels without positives are skipped, K = 10 and 20.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{EmptyLabel, Protocol};
+    ///
+    /// assert_eq!(Protocol::biam_oi().settings().empty_label, EmptyLabel::Skip);
+    /// assert_eq!(Protocol::biam_oi().ks(), [10, 20]);
+    /// ```
     pub fn biam_oi() -> Self {
         Self::preset("biam-oi", SKIP_EMPTY, OPEN_IMAGES)
     }
 
-    /// BiAM, on Open Images, labels weighted by their annotated images.
+    /// The protocol of BiAM on Open Images with labels weighted by their annotated images, K = 10 and 20.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Mean, Protocol, Settings};
+    ///
+    /// let settings = Settings { mean: Mean::ByAnnotated, ..Protocol::biam_oi().settings() };
+    /// assert_eq!(Protocol::biam_oi_weighted().settings(), settings);
+    /// ```
     pub fn biam_oi_weighted() -> Self {
         let settings = Settings {
             mean: Mean::ByAnnotated,
@@ -217,7 +367,16 @@ impl Protocol {
         Self::preset("biam-oi-weighted", settings, OPEN_IMAGES)
     }
 
-    /// Every published protocol, in the order of [`Protocol::NAMES`].
+    /// All published protocols, in the order of [`Protocol::NAMES`].
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Images, Protocol};
+    ///
+    /// let all = Protocol::all();
+    /// let of_all_images = all.iter().filter(|p| p.settings().images == Images::All);
+    /// let names: Vec<&str> = of_all_images.map(Protocol::name).collect();
+    /// assert_eq!(names, ["lesa-nus", "lesa-oi"]);
+    /// ```
     pub fn all() -> [Self; 6] {
         [
             Self::epsilon(),
@@ -229,13 +388,25 @@ impl Protocol {
         ]
     }
 
-    /// A published protocol by its name.
+    /// The published protocol of a name.
     ///
     /// # Errors
-    /// An unknown name; the message lists the known ones.
+    /// [`MetricsError::UnknownProtocol`], whose message lists the known names.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{MetricsError, Protocol};
+    ///
+    /// assert_eq!(Protocol::named("sdl"), Ok(Protocol::sdl()));
+    ///
+    /// let error = Protocol::named("SDL").unwrap_err(); // names are case-sensitive
+    /// assert!(matches!(error, MetricsError::UnknownProtocol { name, .. } if name == "SDL"));
+    /// ```
     pub fn named(name: &str) -> Result<Self, MetricsError> {
         let found = Self::all().into_iter().find(|p| p.name == name);
-        found.ok_or_else(|| MetricsError::UnknownProtocol { name: name.into() })
+        found.ok_or_else(|| MetricsError::UnknownProtocol {
+            name: name.into(),
+            known: &Self::NAMES,
+        })
     }
 
     fn preset(name: &str, settings: Settings, ks: [usize; 2]) -> Self {
@@ -246,11 +417,26 @@ impl Protocol {
         }
     }
 
-    /// Rules of one's own under a name of their own.
+    /// A user-defined protocol. `ks` are the K to evaluate at, ascending, each at least 1.
     ///
     /// # Errors
-    /// An empty name, the name of a published protocol, or a list of K that does not ascend
-    /// strictly from at least 1.
+    /// [`MetricsError::ProtocolName`] for an empty name or that of a published protocol, [`MetricsError::BadKs`] for a
+    /// list that is not strictly ascending from at least 1.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{MetricsError, Protocol, Settings, Ties};
+    ///
+    /// let settings = Settings { ties: Ties::Stable, ..Protocol::sdl().settings() };
+    /// let protocol = Protocol::new("sdl-stable", settings, &[1, 5])?;
+    /// assert_eq!((protocol.name(), protocol.ks()), ("sdl-stable", &[1, 5][..]));
+    /// assert_eq!(protocol.settings().ties, Ties::Stable);
+    ///
+    /// let error = Protocol::new("sdl", settings, &[1, 5]).unwrap_err();
+    /// assert!(matches!(error, MetricsError::ProtocolName { .. }));
+    /// let error = Protocol::new("own", settings, &[5, 1]).unwrap_err();
+    /// assert_eq!(error, MetricsError::BadKs { ks: vec![5, 1] });
+    /// # Ok::<(), MetricsError>(())
+    /// ```
     pub fn new(name: &str, settings: Settings, ks: &[usize]) -> Result<Self, MetricsError> {
         let reason = if name.trim().is_empty() {
             Some("a name has at least one character")
@@ -273,17 +459,17 @@ impl Protocol {
         })
     }
 
-    /// Its name.
+    /// The name of the protocol.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its rules.
+    /// The rules of the protocol.
     pub fn settings(&self) -> Settings {
         self.settings
     }
 
-    /// The K its tables print, ascending. What is evaluated may differ: few labels need smaller K.
+    /// The K of its published tables, ascending. An evaluation may use others, such as smaller K for few labels.
     pub fn ks(&self) -> &[usize] {
         &self.ks
     }

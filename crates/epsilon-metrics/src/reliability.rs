@@ -1,23 +1,24 @@
-//! Whether probabilities are what they say.
+//! The reliability curve of predicted probabilities.
 
 use serde::Serialize;
 
-/// Predictions of about the same probability.
+/// Predictions whose probabilities fall into one bin of a [`reliability`] curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ReliabilityBin {
     /// Their mean probability.
     pub predicted: f64,
-    /// Share of them that came true.
+    /// Observed frequency: the share of them with a true outcome.
     pub observed: f64,
-    /// How many there are.
+    /// Number of predictions.
     pub count: usize,
 }
 
-/// A reliability curve: predictions `(probability, came true)` in `bins` bins of equal width over 0 to 1, the empty ones left
-/// out.
+/// Reliability curve of predictions `(probability, outcome)`: `bins` bins of equal width over 0..=1, in ascending order,
+/// without the empty ones. Probabilities are fractions.
 ///
 /// # Panics
-/// When `bins` is 0.
+/// If `bins` is 0.
 ///
 /// ```
 /// let predictions = [(0.1, false), (0.3, true), (0.9, true)];

@@ -1,5 +1,5 @@
-//! Figures as plain-text tables for people: every table names its protocol, and says beside the
-//! figures how many images and labels they come from. Fractions print as percent.
+//! Plain-text tables of metrics. A table names its protocol, its rules, and the numbers of images and labels; fractions
+//! are displayed in percent.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::top_k::TopK;
 /// Width at which the rules of a protocol are wrapped.
 const WIDTH: usize = 78;
 
-/// One column of figures under the name and rules of its protocol.
+/// One column of metrics under the name and rules of the protocol.
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_protocol(f, &self.protocol, &self.settings)?;
@@ -18,7 +18,7 @@ impl fmt::Display for Evaluation {
     }
 }
 
-/// ZSL, seen and GZSL side by side under the name and rules of their protocol.
+/// ZSL, seen and GZSL side by side under the name and rules of the protocol.
 impl fmt::Display for SplitEvaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_protocol(f, &self.gzsl.protocol, &self.gzsl.settings)?;
@@ -36,11 +36,12 @@ impl fmt::Display for SplitEvaluation {
     }
 }
 
-/// Several methods, one a row, in the form of the published tables: ZSL mAP and F1 at each K, then
-/// the same for GZSL, under the protocol of the first.
+/// A table of `(name, metrics)` of several methods, one per row, in the form of published tables: mAP and F1 at each K of
+/// ZSL, then of GZSL, then the harmonic mean of the seen and ZSL mAP, all in percent. The name and rules of the first
+/// method's protocol stand above it.
 ///
 /// ```
-/// use epsilon_metrics::{Comparison, Labels, Protocol, Scores, evaluate_splits};
+/// use epsilon_metrics::{Labels, MethodComparison, Protocol, Scores, evaluate_splits};
 ///
 /// let labels = Labels::new(&[1, -1, -1, 1], 2, 2)?;
 /// let protocol = Protocol::named("lesa-nus")?;
@@ -49,14 +50,17 @@ impl fmt::Display for SplitEvaluation {
 /// let good = evaluate_splits(good, labels, 1, &protocol, &[1], &[1])?;
 /// let bad = evaluate_splits(bad, labels, 1, &protocol, &[1], &[1])?;
 ///
-/// let table = Comparison(&[("good", &good), ("bad", &bad)]).to_string();
+/// let table = MethodComparison(&[("good", &good), ("bad", &bad)]).to_string();
 /// assert!(table.starts_with("protocol lesa-nus"));
+/// // ZSL mAP and F1@1, GZSL mAP and F1@1, harmonic mean.
+/// let cells: Vec<&str> = table.lines().last().unwrap_or("").split_whitespace().collect();
+/// assert_eq!(cells, ["bad", "50.0", "66.7", "50.0", "0.0", "50.0"]);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Comparison<'a>(pub &'a [(&'a str, &'a SplitEvaluation)]);
+pub struct MethodComparison<'a>(pub &'a [(&'a str, &'a SplitEvaluation)]);
 
-impl fmt::Display for Comparison<'_> {
+impl fmt::Display for MethodComparison<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((_, first)) = self.0.first() else {
             return Ok(());
@@ -83,22 +87,23 @@ impl fmt::Display for Comparison<'_> {
     }
 }
 
-/// The same labels under several protocols, one a row, beside what each figure rests on; the last row says how far the
-/// protocols lie apart. A part (`ZSL`, `GZSL`, ...) is a table of its own, below the protocols' rules.
+/// A comparison of protocols on the same scores: the rules of every protocol, then one table per part (`ZSL`, `GZSL`,
+/// ...) with one protocol per row. A row holds the numbers of images, positives and labels and the metrics in percent;
+/// the last row holds the difference between the largest and the smallest value of each metric.
 ///
 /// ```
-/// use epsilon_metrics::{InMemory, Labels, Protocol, Protocols, Scores, evaluate_protocols};
+/// use epsilon_metrics::{Labels, Protocol, Protocols, Scores, evaluate};
 ///
-/// let scores = Scores::new(&[0.9, 0.1, 0.4, 0.3, 0.8, 0.2, 0.5, 0.7, 0.6], 3, 3)?;
-/// let labels = Labels::new(&[1, 0, 1, 1, -1, -1, -1, -1, -1], 3, 3)?;
-/// let table = InMemory::new(scores, labels)?;
-///
-/// let results = evaluate_protocols(&table, 2, &Protocol::all(), &[1], &[1, 2])?;
-/// let zsl = results.iter().map(|result| &result.zsl).collect();
-/// let gzsl = results.iter().map(|result| &result.gzsl).collect();
-/// let text = Protocols(&[("ZSL", zsl), ("GZSL", gzsl)]).to_string();
-/// assert!(text.contains("biam-oi-weighted"));
-/// assert!(text.contains("\nfurthest apart"));
+/// // mAP 1/2 without image 1, which has no positive, and 1/4 with it.
+/// let scores = Scores::new(&[0.6, 0.5, 0.9, 0.1], 2, 2)?;
+/// let labels = Labels::new(&[1, -1, -1, -1], 2, 2)?;
+/// let epsilon = evaluate(scores, labels, &[0, 1], &Protocol::epsilon(), &[])?;
+/// let lesa_nus = evaluate(scores, labels, &[0, 1], &Protocol::lesa_nus(), &[])?;
+/// let text = Protocols(&[("all labels", vec![&epsilon, &lesa_nus])]).to_string();
+/// let rows: Vec<&str> = text.lines().rev().collect();
+/// assert!(rows[2].starts_with("epsilon") && rows[2].ends_with("50.0"));
+/// assert!(rows[1].starts_with("lesa-nus") && rows[1].ends_with("25.0"));
+/// assert!(rows[0].starts_with("furthest apart") && rows[0].ends_with("25.0"));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -120,7 +125,7 @@ impl fmt::Display for Protocols<'_> {
     }
 }
 
-/// One row a protocol; the first row is the heading, the last one the largest difference of each figure.
+/// One row per protocol; the first row is the heading, the last one the largest difference of each metric.
 fn by_protocol(part: &str, evaluations: &[&Evaluation]) -> Vec<Vec<String>> {
     let named: Vec<(&str, &Evaluation)> = evaluations.iter().map(|e| ("", *e)).collect();
     let ks = ks(&named);
@@ -161,7 +166,7 @@ fn by_protocol(part: &str, evaluations: &[&Evaluation]) -> Vec<Vec<String>> {
     table
 }
 
-/// The largest figure less the smallest.
+/// The largest value minus the smallest.
 fn apart(figures: impl Iterator<Item = f64>) -> String {
     let (low, high) = figures.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), figure| {
         (low.min(figure), high.max(figure))
@@ -169,7 +174,7 @@ fn apart(figures: impl Iterator<Item = f64>) -> String {
     percent((high - low).max(0.0))
 }
 
-/// Rows of figures, one column for each evaluation; the first row is the heading.
+/// Rows of metrics with one column per evaluation; the first row is the heading.
 fn figures(evaluations: &[(&str, &Evaluation)]) -> Vec<Vec<String>> {
     let row = |name: String, cell: &dyn Fn(&Evaluation) -> String| -> Vec<String> {
         let cells = evaluations.iter().map(|(_, e)| cell(e));
@@ -199,7 +204,7 @@ fn figures(evaluations: &[(&str, &Evaluation)]) -> Vec<Vec<String>> {
     table
 }
 
-/// Every K any of the evaluations has, ascending.
+/// The K of all evaluations, ascending, each once.
 fn ks(evaluations: &[(&str, &Evaluation)]) -> Vec<usize> {
     let top_k = evaluations.iter().flat_map(|(_, e)| &e.top_k);
     let mut ks: Vec<usize> = top_k.map(|t| t.k).collect();
@@ -216,7 +221,7 @@ fn map(evaluation: &Evaluation) -> String {
     }
 }
 
-/// A dash where the evaluation was not made at this K.
+/// The metric in percent, or a dash if the evaluation does not have this K.
 fn at_k(evaluation: &Evaluation, k: usize, figure: impl Fn(&TopK) -> f64) -> String {
     let found = evaluation.top_k.iter().find(|t| t.k == k);
     found.map_or_else(|| "-".into(), |t| percent(figure(t)))
@@ -240,7 +245,7 @@ fn write_protocol(f: &mut fmt::Formatter<'_>, name: &str, settings: &Settings) -
     writeln!(f, " {line}")
 }
 
-/// Names on the left, figures flush right, a rule under the heading; no newline at the end.
+/// Names flush left, metrics flush right, a rule under the heading; no newline at the end.
 fn write_table(f: &mut fmt::Formatter<'_>, table: &[Vec<String>]) -> fmt::Result {
     let widths = widths(table);
     let total = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
@@ -332,7 +337,7 @@ mod tests {
     #[test]
     fn methods_compare_in_rows() {
         let split = split();
-        let text = Comparison(&[("Epsilon", &split), ("chance", &split)]).to_string();
+        let text = MethodComparison(&[("Epsilon", &split), ("chance", &split)]).to_string();
         let rows: Vec<&str> = text
             .lines()
             .skip_while(|l| !l.contains("ZSL mAP"))
@@ -340,6 +345,6 @@ mod tests {
         assert_eq!(rows.len(), 4, "{text}");
         assert!(rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
         assert_eq!(rows[2].split_whitespace().count(), 7, "{text}");
-        assert_eq!(Comparison(&[]).to_string(), "");
+        assert_eq!(MethodComparison(&[]).to_string(), "");
     }
 }

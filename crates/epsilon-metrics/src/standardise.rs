@@ -1,15 +1,16 @@
-//! Scores that compare across images.
+//! Standardises the scores of each image, so that scores of different images are comparable.
 
-/// Brings the scores of every image to mean 0 and standard deviation 1 over its labels, in place. `scores` are row-major,
-/// `labels` values an image; an image whose scores are all equal gets zeros.
+/// Standardises the scores of every image, in place, to mean 0 and population standard deviation 1 over its labels.
+/// `scores` is row-major [images, labels]; an image whose scores are all equal gets zeros.
 ///
-/// A loss that ranks the labels of one image leaves the level and the spread of an image's scores free, and the average
-/// precision of a label compares images. The order of an image's labels stays as it was.
+/// A loss that ranks the labels within an image determines neither location nor scale of the image's scores, while the
+/// average precision of a label compares images. The ranking of the labels of an image does not change.
 ///
 /// # Panics
-/// When `scores` is no multiple of `labels`.
+/// If `labels` is 0 or the length of `scores` is not a multiple of it.
 ///
 /// ```
+/// // Image 0 has mean 2 and standard deviation 1, image 1 equal scores.
 /// let mut scores = [1.0, 3.0, 5.0, 5.0];
 /// epsilon_metrics::standardise(&mut scores, 2);
 /// assert_eq!(scores, [-1.0, 1.0, 0.0, 0.0]);
@@ -21,7 +22,7 @@ pub fn standardise(scores: &mut [f32], labels: usize) {
         let mean = row.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
         let squares = row.iter().map(|&s| (f64::from(s) - mean).powi(2));
         let deviation = (squares.sum::<f64>() / count).sqrt();
-        // The difference of equal scores is 0, whatever it is divided by.
+        // Equal scores differ from their mean by 0, whatever the scale.
         let scale = if deviation > 0.0 {
             1.0 / deviation
         } else {

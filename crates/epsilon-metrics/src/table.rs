@@ -1,27 +1,26 @@
-//! Where scores and labels come from: a table in memory, or anything that can be asked for blocks of
-//! one, so that a table larger than memory is measured from a file.
+//! Sources of scores and labels: a table in memory, or any type that reads blocks of one, so that a table larger than
+//! memory is evaluated from a file.
 
 use std::ops::Range;
 
 use crate::error::MetricsError;
 use crate::input::{LIMIT, Labels, Scores};
 
-/// A table of scores and three-valued labels, [images, labels], that is read in blocks.
+/// A table of scores and three-valued labels, [images, labels], read in blocks.
 ///
-/// A block is read by several threads at a time, first all rows once (blocks of a few rows and all
-/// columns), then all columns once (blocks of a few columns and some thousand rows). A table must
-/// give the same values every time. Values are checked when the rows are read, so an implementation
-/// need not do so.
+/// Several threads read blocks at the same time: first every row once (blocks of a few rows and all columns), then every
+/// column once (blocks of a few columns and some thousand rows). A table must return the same values every time. The
+/// values are checked in the first pass, so an implementation need not check them.
 ///
 /// ```
 /// use std::ops::Range;
 ///
 /// use epsilon_metrics::{MetricsError, Protocol, Request, Table, evaluate_table};
 ///
-/// /// Scores made on demand: nothing is ever held whole.
-/// struct Made;
+/// /// Scores computed on demand: the table is never in memory as a whole.
+/// struct Computed;
 ///
-/// impl Table for Made {
+/// impl Table for Computed {
 ///     fn images(&self) -> usize {
 ///         1000
 ///     }
@@ -49,7 +48,7 @@ use crate::input::{LIMIT, Labels, Scores};
 /// let columns: Vec<usize> = (0..20).collect();
 /// let protocol = Protocol::lesa_nus();
 /// let request = Request { columns: &columns, protocol: &protocol, ks: &[3, 5] };
-/// let figures = evaluate_table(&Made, &[request])?;
+/// let figures = evaluate_table(&Computed, &[request])?;
 /// assert_eq!(figures[0].positives_per_image, 1.0);
 /// # Ok::<(), MetricsError>(())
 /// ```
@@ -60,10 +59,10 @@ pub trait Table: Sync {
     /// Number of labels (columns).
     fn labels(&self) -> usize;
 
-    /// Fills `scores` and `labels`, both row-major [rows, columns], with that block.
+    /// Reads a block into `scores` and `labels`, both row-major [rows, columns] of the block.
     ///
     /// # Errors
-    /// What keeps it from being read, as [`MetricsError::Read`].
+    /// [`MetricsError::Read`] with the cause when the block cannot be read.
     fn read(
         &self,
         rows: Range<usize>,
@@ -73,7 +72,21 @@ pub trait Table: Sync {
     ) -> Result<(), MetricsError>;
 }
 
-/// Scores and labels in memory, of the same shape.
+/// A [`Table`] of scores and labels in memory, of the same shape.
+///
+/// ```rust
+/// use epsilon_metrics::{InMemory, Labels, Scores, Table};
+///
+/// let scores = Scores::new(&[0.9, 0.5, 0.1, 0.2, 0.8, 0.4], 2, 3)?;
+/// let labels = Labels::new(&[1, -1, 0, -1, 1, 1], 2, 3)?;
+/// let table = InMemory::new(scores, labels)?;
+///
+/// // Row 1, columns 1 and 2.
+/// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+/// table.read(1..2, 1..3, &mut scores, &mut labels)?;
+/// assert_eq!((scores, labels), ([0.8, 0.4], [1, 1]));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct InMemory<'a> {
     scores: Scores<'a>,
@@ -81,10 +94,20 @@ pub struct InMemory<'a> {
 }
 
 impl<'a> InMemory<'a> {
-    /// Puts the two side by side.
+    /// A table of these scores and labels.
     ///
     /// # Errors
-    /// Shapes that differ.
+    /// [`MetricsError::ShapesDiffer`].
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{InMemory, Labels, MetricsError, Scores};
+    ///
+    /// let scores = Scores::new(&[0.9, 0.5], 1, 2)?;
+    /// let labels = Labels::new(&[1, -1], 2, 1)?;
+    /// let error = InMemory::new(scores, labels).unwrap_err();
+    /// assert!(matches!(error, MetricsError::ShapesDiffer { scores_images: 1, labels_images: 2, .. }));
+    /// # Ok::<(), epsilon_metrics::MetricsError>(())
+    /// ```
     pub fn new(scores: Scores<'a>, labels: Labels<'a>) -> Result<Self, MetricsError> {
         if (scores.images(), scores.labels()) != (labels.images(), labels.labels()) {
             return Err(MetricsError::ShapesDiffer {
@@ -126,7 +149,7 @@ impl Table for InMemory<'_> {
     }
 }
 
-/// Whether the table's stated shape can be measured.
+/// Checks that the shape of the table can be evaluated.
 pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
     let (what, images, labels) = ("scores", table.images(), table.labels());
     if images == 0 || labels == 0 {
@@ -147,7 +170,7 @@ pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
     Ok(())
 }
 
-/// A buffer that one thread reads blocks into.
+/// The buffer of one thread for the blocks it reads.
 #[derive(Default)]
 pub(crate) struct Block {
     scores: Vec<f32>,
@@ -155,7 +178,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Reads a block: its scores and labels, row-major [rows, columns].
+    /// Reads a block and returns its scores and labels, row-major [rows, columns].
     pub(crate) fn read(
         &mut self,
         table: &impl Table,
@@ -170,14 +193,14 @@ impl Block {
     }
 }
 
-/// Whether whole rows from `first` on hold finite scores and labels of -1, 0 and 1 alone.
+/// Checks that whole rows from `first` on hold only finite scores and labels of -1, 0 and 1.
 pub(crate) fn check_rows(
     first: usize,
     columns: usize,
     scores: &[f32],
     labels: &[i8],
 ) -> Result<(), MetricsError> {
-    // Without a branch a value, so that it costs little beside what follows.
+    // No branch per value: the compiler vectorises the loops.
     let finite = scores.iter().fold(true, |ok, v| ok & v.is_finite());
     let known = labels.iter().fold(true, |ok, v| ok & (-1..=1).contains(v));
     let place = |at: usize| (first + at / columns, at % columns);

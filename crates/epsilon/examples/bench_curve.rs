@@ -17,9 +17,9 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
+use epsilon::batch::TrainingPrecision;
 use epsilon::dataset::SparseLabels;
 use epsilon::experiment::{self, Prepared, Training};
-use epsilon::methods::Precision;
 use epsilon::profile;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
@@ -99,13 +99,13 @@ fn main() -> Outcome<()> {
     recipe.training.epochs = arguments.get("epochs", recipe.training.epochs)?;
     let prepared = experiment::prepare(&recipe)?;
     let store = TokenStore::open(Path::new(&arguments.get("store", String::new())?))?;
-    recipe.training.precision = Precision::F32;
+    recipe.training.precision = TrainingPrecision::F32;
     profile::use_fused(false);
     run("framework", &recipe, &prepared, &store)?;
     let other = reversed(experiment::prepare(&recipe)?)?;
     run("reversed", &recipe, &other, &store)?;
     profile::use_fused(true);
     run("fused", &recipe, &prepared, &store)?;
-    recipe.training.precision = Precision::Bf16;
+    recipe.training.precision = TrainingPrecision::Bf16;
     run("bf16", &recipe, &prepared, &store)
 }

@@ -13,9 +13,11 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use common::{Arguments, Outcome, peak_rss_mb};
-use epsilon::methods::{Dims, Fit, Kind, Precision, TrainedLabels};
+use epsilon::batch::{Dims, TrainingPrecision};
+use epsilon::methods::{Fitting, Kind, TrainedLabels};
+use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
-use epsilon::training::{Optimiser, OptimiserSettings, part};
+use epsilon::training::part;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use step::Labels;
@@ -26,7 +28,7 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::read(NAMES)?;
     let written: String = arguments.get("method", r#"{"kind":"bilinear-attention"}"#.into())?;
     let kind: Kind = serde_json::from_str(&written)?;
-    let Fit::Gradient(method) = kind.fit() else {
+    let Fitting::Gradient(method) = kind.fitting() else {
         return Err(format!("{written}: is solved in one go").into());
     };
     let dims = Dims {
@@ -41,7 +43,12 @@ fn main() -> Outcome<()> {
     let device = Device::flex();
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let mut weights = Weights::draw(method.specs(&dims)?, &mut rng, &device);
-    let labels = Labels::draw(dims.labels, dims.label_width, Precision::F32, &mut rng)?;
+    let labels = Labels::draw(
+        dims.labels,
+        dims.label_width,
+        TrainingPrecision::F32,
+        &mut rng,
+    )?;
     let whole = labels.batch(batch, &dims, &mut rng);
     let known = TrainedLabels {
         vectors: &whole.label_vectors_host,

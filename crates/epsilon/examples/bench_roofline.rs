@@ -32,12 +32,12 @@ const COUNTED: [(&str, Part); 5] = [
 fn whole(step: &mut Step, steps: usize, threads: usize) -> Vec<(&'static str, f64)> {
     step.run();
     for (_, part) in COUNTED {
-        profile::take(part);
+        profile::take_time(part);
     }
     let seconds: f64 = (0..steps).map(|_| step.run().0).sum();
     let mut rows = vec![("step", seconds / steps as f64)];
     rows.extend(COUNTED.map(|(name, part)| {
-        let all_threads = profile::take(part).as_secs_f64();
+        let all_threads = profile::take_time(part).as_secs_f64();
         (name, all_threads / (steps * threads) as f64)
     }));
     rows

@@ -1,5 +1,5 @@
-//! Comparisons: one TOML file that names many methods on the same features, each tuned over a grid on the validation
-//! images; every row and grid point is a [`Recipe`] of its own.
+//! Comparisons: one TOML file with several methods on the same features, each tuned over a grid on the validation images.
+//! Every grid point of every row becomes a [`Recipe`].
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::recipe::{Recipe, RecipeError, with_nearest};
 
-/// Figures of a published row, in percent, as the published tables print them.
+/// Published figures of a method, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Published {
@@ -25,31 +25,31 @@ pub struct Published {
 /// A method of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its name in the table, and with other characters replaced that of its folder.
+    /// Its name in the table.
     pub name: String,
-    /// What was published for it.
+    /// Its published figures.
     pub published: Option<Published>,
-    /// The recipes to choose from; one where nothing is tuned.
+    /// The recipes of its grid; a single one if nothing is tuned.
     pub points: Vec<Point>,
 }
 
-/// A recipe of a row.
+/// A grid point of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {
-    /// The grid's keys and values, such as `learning-rate=0.001`; empty where nothing is tuned.
+    /// Its keys and values, such as `learning-rate=0.001`; empty if nothing is tuned.
     pub label: String,
     /// The recipe.
     pub recipe: Recipe,
 }
 
-/// A table to be made.
+/// Methods to train and evaluate on the same data, tokens and protocol.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// Its methods, in its order; at least one, all on the same data, tokens and protocol.
+    /// The methods in table order, at least one.
     pub rows: Vec<Row>,
 }
 
-/// A row as it is written.
+/// A row as written in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Written {
@@ -62,18 +62,57 @@ struct Written {
 }
 
 impl Comparison {
-    /// Reads a comparison and checks every recipe that it makes.
+    /// Reads a comparison and checks every recipe in it.
     ///
-    /// The file is a recipe without `[method]`, and besides: `[grid]`, lists of values by key (`training.learning-rate`,
-    /// `method.lambda`), every combination of which is tried for every row, and `[[row]]`, each with `name`, `method`,
-    /// and where it differs `training` (laid over the shared one), `grid` (in place of the shared one) and `published`.
+    /// The file is a recipe without `[method]`, with two more sections. `[grid]` has lists of values by key
+    /// (`training.learning-rate`, `method.lambda`); every combination is tried for every row. Each `[[row]]` has `name`, `method`,
+    /// and optionally `training` (overrides single shared keys), `grid` (replaces the shared one) and `published`.
+    ///
+    /// ```
+    /// use epsilon::comparison::Comparison;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// for name in ["labels.tsv", "seen.txt", "unseen.txt", "glove.txt", "vit.safetensors"] {
+    ///     std::fs::write(folder.path().join(name), "")?;
+    /// }
+    /// let path = folder.path().join("table.toml");
+    /// std::fs::write(&path, r#"
+    ///     [data]
+    ///     table = "labels.tsv"
+    ///     images = "."
+    ///     seen = "seen.txt"
+    ///     unseen = "unseen.txt"
+    ///     vectors = "glove.txt"
+    ///     [backbone]
+    ///     weights = "vit.safetensors"
+    ///     [grid]
+    ///     "training.learning-rate" = [1e-4, 1e-3]
+    ///     [[row]]
+    ///     name = "Epsilon, M = 7"
+    ///     method = { kind = "epsilon", groups = 7 }
+    ///     published = { map = 33.2 }
+    ///     [[row]]
+    ///     name = "Ridge"
+    ///     method = { kind = "ridge" }
+    ///     grid = { "method.penalty" = [0.1, 1.0, 10.0] }
+    /// "#)?;
+    ///
+    /// let comparison = Comparison::read(&path)?;
+    /// let [epsilon, ridge] = &comparison.rows[..] else { panic!("two rows") };
+    /// assert_eq!(epsilon.points[1].label, "learning-rate=0.001");
+    /// assert_eq!(epsilon.points[1].recipe.training.learning_rate, 1e-3);
+    /// assert_eq!(epsilon.published.as_ref().and_then(|p| p.map), Some(33.2));
+    /// assert_eq!(epsilon.folder(), "epsilon-m-=-7");
+    /// assert_eq!(ridge.points.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`RecipeError`] names the row and the key.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
@@ -108,22 +147,50 @@ impl Comparison {
         Ok(Self { rows })
     }
 
-    /// One recipe at every combination of values of some of its keys, a row each, named by them.
+    /// The recipe at `path` with every combination of values of some keys, one row per combination, named by it.
     ///
-    /// A key is `method.KEY`, `training.KEY` or a `KEY` of either.
+    /// A key is `method.KEY`, `training.KEY`, or a `KEY` of either section.
+    ///
+    /// ```
+    /// use epsilon::comparison::Comparison;
+    /// use toml::Value;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// for name in ["labels.tsv", "seen.txt", "glove.txt", "vit.safetensors"] {
+    ///     std::fs::write(folder.path().join(name), "")?;
+    /// }
+    /// let path = folder.path().join("recipe.toml");
+    /// std::fs::write(&path, r#"
+    ///     [data]
+    ///     table = "labels.tsv"
+    ///     images = "."
+    ///     seen = "seen.txt"
+    ///     vectors = "glove.txt"
+    ///     [backbone]
+    ///     weights = "vit.safetensors"
+    ///     [method]
+    ///     kind = "epsilon"
+    /// "#)?;
+    ///
+    /// let groups = ("groups".to_string(), vec![Value::from(2), Value::from(4)]);
+    /// let sweep = Comparison::sweep(&path, &[groups])?;
+    /// let names: Vec<&str> = sweep.rows.iter().map(|row| row.name.as_str()).collect();
+    /// assert_eq!(names, ["groups=2", "groups=4"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`RecipeError`] names the key.
     pub fn sweep(path: &Path, settings: &[(String, Vec<Value>)]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
             reason,
         };
-        // What is wrong with the recipe itself is said as `train` says it.
+        // Errors in the recipe itself get the same message as in `train`.
         Recipe::resolve(path, &text)?;
         let recipe: Table = text
             .parse()
@@ -161,7 +228,7 @@ impl Comparison {
         Ok(Self { rows })
     }
 
-    /// Keeps the rows of these names alone, in the table's order.
+    /// Keeps only the rows with these names, in table order. A name is the row's or its folder's.
     ///
     /// # Errors
     /// The first name that no row has.
@@ -175,7 +242,7 @@ impl Comparison {
         Ok(())
     }
 
-    /// The recipe that tells data, tokens and protocol of all rows.
+    /// The first recipe, whose data, tokens and protocol all rows share.
     pub fn shared(&self) -> &Recipe {
         &self.rows[0].points[0].recipe
     }
@@ -221,19 +288,20 @@ impl Row {
         })
     }
 
-    /// A name for its folder: lower case, everything but letters, digits, `.` and `=` as dashes.
+    /// The name of its folder: the row's name in lower case, runs of characters other than letters, digits, `.` and `=` replaced by
+    /// a dash.
     pub fn folder(&self) -> String {
         file_name(&self.name)
     }
 
-    /// Whether this is how somebody calls it: its name or its folder's.
+    /// Whether `name` is its name or its folder's.
     fn is(&self, name: &str) -> bool {
         self.name == name || self.folder() == name
     }
 }
 
 impl Point {
-    /// A name for its folder.
+    /// The name of its folder.
     pub fn folder(&self) -> String {
         file_name(&self.label)
     }
@@ -272,7 +340,7 @@ fn combinations(grid: &Table) -> Result<Vec<Vec<(String, Value)>>, String> {
     Ok(all)
 }
 
-/// A key with the section it belongs to: the one it names, or the one of a recipe that takes the value.
+/// A key with its section: the one it names, or the first one that accepts the value.
 fn section_of(
     key: &str,
     value: &Value,
@@ -297,13 +365,13 @@ fn section_of(
             Err(error) => errors.push(error),
         }
     }
-    // The section that knows the key says what is wrong with its value; where none does, the method's names the nearest.
+    // If a section has the key, its error explains what is wrong with the value; otherwise the method's suggests the nearest.
     let strange = |error: &RecipeError| error.to_string().contains("unknown field");
     let place = errors.iter().position(|error| !strange(error)).unwrap_or(0);
     Err(errors.swap_remove(place))
 }
 
-/// A recipe with some keys set.
+/// Sets keys of a recipe.
 fn with(table: &Table, values: &[(String, Value)]) -> Result<Table, String> {
     let mut table = table.clone();
     table

@@ -11,6 +11,7 @@ pub use epsilon_vision::{backbone, image, tokens};
 
 mod fused;
 
+pub mod batch;
 pub mod calibration;
 pub mod comparison;
 pub mod device;
@@ -20,6 +21,7 @@ pub mod library;
 pub mod loss;
 pub mod methods;
 pub mod model;
+pub mod optimiser;
 pub mod parameters;
 pub mod pretraining;
 pub mod profile;
@@ -28,3 +30,5 @@ pub mod recipe;
 pub mod semantic_index;
 pub mod tensor_vit;
 pub mod training;
+
+pub use experiment::Experiment;

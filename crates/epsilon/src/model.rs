@@ -11,11 +11,11 @@ use burn::tensor::Device;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::{Dims, LabelsOn, Targets, read};
 use crate::calibration::{Calibration, Judge};
 use crate::fused::scores::best_match;
-use crate::methods::{Dims, Kind, LabelMap, MethodError, Targets, Vocabulary};
+use crate::methods::{Kind, LabelMap, MethodError, Vocabulary};
 use crate::parameters::Weights;
-use crate::training::{LabelsOn, read};
 use epsilon_data::files;
 use epsilon_data::labels::{LabelError, LabelVectors};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};

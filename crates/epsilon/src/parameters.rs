@@ -120,6 +120,18 @@ pub fn linear(name: &str, inputs: usize, outputs: usize) -> [Spec; 2] {
 }
 
 /// Named weights on a device, in the order of their specification.
+///
+/// ```
+/// use epsilon::burn::tensor::{Device, Tensor};
+/// use epsilon::parameters::{Spec, Start, Weights};
+///
+/// let specs = vec![Spec::new("scale", &[1, 2], Start::Constant(3.0))];
+/// let mut rng = epsilon::batch::Draws::of(0, 0, 0).rng();
+/// let weights = Weights::draw(specs, &mut rng, &Device::flex());
+/// let scale: Tensor<2> = weights.get("scale");
+/// assert_eq!(scale.dims(), [1, 2]);
+/// assert_eq!(weights.count(), 2);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Weights {
     specs: Vec<Spec>,

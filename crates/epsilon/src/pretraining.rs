@@ -1,8 +1,8 @@
-//! How the built-in backbone came to be: a small Vision Transformer trained on drawn scenes, on seen labels only.
+//! Pretraining of the built-in backbone: a small Vision Transformer trained on generated scenes, on seen labels only.
 //!
-//! Patch tokens learn which label's object (or none) covers most of their patch, by cross-entropy; the class token which
-//! labels are in the picture, by binary cross-entropy. Both through a linear map to the label vectors' space, which is
-//! dropped afterwards. Pictures are drawn as they are needed, so none is seen twice.
+//! Patch tokens are trained to predict which label's object (or none) covers most of their patch, by cross-entropy; the class
+//! token to predict the labels of the picture, by binary cross-entropy. Both use a linear map to the label vectors' space that
+//! is discarded afterwards. Pictures are generated on the fly, so none occurs twice.
 
 use std::path::Path;
 
@@ -11,41 +11,47 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{self, Weights};
 use crate::tensor_vit;
-use crate::training::{AdamSettings, Optimiser, OptimiserSettings, Progress, Schedule};
+use crate::training::{Progress, Schedule};
 use epsilon_data::dataset::scenes::{Scene, SceneOptions, Scenes};
 use epsilon_data::dataset::{DatasetError, Split};
 use epsilon_vision::backbone::{Activation, BlockConfig, Resampling, VitConfig};
 use epsilon_vision::image::{Filter, Fit, Preprocess, RgbImage};
 
-/// Pictures of this seed are drawn for the backbone; the quickstart draws others.
+/// Seed of the training pictures; the quickstart uses another.
 const SCENES_SEED: u64 = 1000;
 const WEIGHTS_SEED: u64 = 1;
-/// Steps after which the repository's weights were written.
+/// Number of steps that the built-in weights were trained for.
 pub const STEPS: usize = 1200;
 const BATCH: usize = 64;
 const LEARNING_RATE: f64 = 1.5e-3;
-/// What matches with the unit label vectors are multiplied by.
+/// Scale of the dot products with the unit label vectors.
 const MATCH_SCALE: f64 = 4.0;
 
-/// Why the built-in backbone could not be trained.
+/// Why the backbone could not be trained.
 #[derive(Debug, thiserror::Error)]
 pub enum PretrainingError {
-    /// The pictures cannot be drawn.
+    /// The pictures cannot be generated.
     #[error(transparent)]
     Scenes(#[from] DatasetError),
     /// The weights cannot be written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Write {
         /// The file.
         path: std::path::PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 }
 
-/// The built-in backbone's shape: 64 x 64 pixels, 8 x 8 tokens 96 wide.
+/// Configuration of the built-in backbone: pictures of 64 x 64 pixels, 8 x 8 tokens of width 96.
+///
+/// ```
+/// let config = epsilon::pretraining::config();
+/// assert_eq!((config.grid, config.blocks.dim), (8, 96));
+/// ```
 pub fn config() -> VitConfig {
     VitConfig {
         preprocess: Preprocess {
@@ -73,11 +79,21 @@ pub fn config() -> VitConfig {
     }
 }
 
-/// Trains the backbone for `steps` steps of 64 pictures and writes its weights, in f16; `progress` is told every step's
-/// number and loss.
+/// Trains the backbone for `steps` steps of 64 pictures and writes its weights in f16. `progress` is called with the number and
+/// loss of every step.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("backbone.safetensors");
+/// let mut steps = Vec::new();
+/// epsilon::pretraining::run(&path, 1, &mut |step, loss| steps.push((step, loss.is_finite())))?;
+/// assert_eq!(steps, [(1, true)]);
+/// assert_eq!(epsilon::backbone::load(&path)?.info().tokens, 64);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
-/// [`PretrainingError`] when pictures cannot be drawn or the file cannot be written.
+/// [`PretrainingError`] if the pictures cannot be generated or the file cannot be written.
 pub fn run(
     path: &Path,
     steps: usize,
@@ -136,7 +152,7 @@ pub fn run(
     write(path, &config, &weights, kept)
 }
 
-/// Matches `[B R, C]` of tokens `[B, R, D]` with the labels, and one more logit `[B R, 1]`.
+/// Scaled dot products `[B R, C]` of mapped tokens `[B, R, D]` with the label vectors, and one more logit `[B R, 1]`.
 fn matches(
     weights: &Weights,
     head: &str,
@@ -170,7 +186,7 @@ fn patch_loss(
         * -1.0
 }
 
-/// Binary cross-entropy of the labels in a picture, `[1]`; targets `[B, C]` are 0 or 1. The extra logit moves all labels.
+/// Binary cross-entropy of the labels in a picture, `[1]`; targets `[B, C]` are 0 or 1. The extra logit is added to all labels.
 fn class_loss(
     weights: &Weights,
     tokens: Tensor<3>,
@@ -182,13 +198,13 @@ fn class_loss(
     (activation::softplus(logits.clone(), 1.0) - logits * targets).mean()
 }
 
-/// The pictures of a step, normalised, and what is to be learnt from them.
+/// A batch of normalised pictures and their targets.
 struct Pictures {
     /// `[B, 3, S, S]`.
     images: Tensor<4>,
-    /// Which seen labels are in each, `[B, C]`.
+    /// Whether each seen label is in the picture, `[B, C]`.
     labels: Tensor<2>,
-    /// What covers each patch, one-hot, `[B N, C + 1]`.
+    /// The label that covers each patch, one-hot, `[B N, C + 1]`.
     patches: Tensor<2>,
 }
 
@@ -229,7 +245,7 @@ impl Pictures {
     }
 }
 
-/// The label whose object covers most of a patch, if it covers a quarter of it.
+/// The label whose object covers most of a patch, if it covers at least a quarter of it.
 fn covering(scene: &Scene, config: &VitConfig, patch: usize) -> Option<usize> {
     let (size, side) = (config.preprocess.size as usize, config.patch);
     let (top, left) = (patch / config.grid * side, patch % config.grid * side);
@@ -278,9 +294,9 @@ fn write(
     });
     let metadata = [("epsilon.vit".to_string(), settings.to_string())].into();
     epsilon_data::formats::safetensors::write_f16_tensors(path, &tensors, metadata).map_err(
-        |source| PretrainingError::Write {
+        |reason| PretrainingError::Write {
             path: path.into(),
-            source,
+            reason,
         },
     )
 }

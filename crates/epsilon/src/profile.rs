@@ -1,6 +1,6 @@
 //! The fused operations on the CPU, seen from outside: where their time goes, and what comes out without them.
 //!
-//! The counters are always on; a reading costs two looks at the clock for a block of rows. `bench/roofline.py` prints
+//! The counters are always on; each costs two readings of the clock for a block of rows. `bench/roofline.py` prints
 //! them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,7 +44,7 @@ pub(crate) fn fused() -> bool {
     FUSED.load(Ordering::Relaxed)
 }
 
-/// The time that all threads together have spent on a part since this was last asked.
-pub fn take(part: Part) -> Duration {
+/// The time that all threads together have spent on a part since the last call, which starts the count anew.
+pub fn take_time(part: Part) -> Duration {
     Duration::from_nanos(NANOSECONDS[part as usize].swap(0, Ordering::Relaxed))
 }

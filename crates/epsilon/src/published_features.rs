@@ -469,7 +469,7 @@ mod tests {
     fn fixture(name: &str) -> PathBuf {
         Path::new(concat!(
             env!("CARGO_MANIFEST_DIR"),
-            "/tests/fixtures/published"
+            "/../epsilon-data/tests/fixtures/published"
         ))
         .join(name)
     }

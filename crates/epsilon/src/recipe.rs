@@ -1,5 +1,5 @@
-//! Recipes: one TOML file says what an experiment reads, how it trains and how it is measured. Checked whole before
-//! anything long starts.
+//! Recipes: one TOML file with the data, backbone, method, training and evaluation of an experiment. A recipe is validated
+//! completely before anything long starts.
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +17,12 @@ use epsilon_vision::tokens::{ExtractOptions, TokenType};
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {reason}")]
     Read {
         /// The recipe.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Not TOML, or not of a recipe's form.
     #[error("{path}: {reason}")]
@@ -33,12 +33,12 @@ pub enum RecipeError {
         reason: String,
     },
     /// A training setting is out of range.
-    #[error("{path}: [training] {source}")]
+    #[error("{path}: [training] {reason}")]
     Training {
         /// The recipe.
         path: PathBuf,
         /// Which one.
-        source: TrainingError,
+        reason: TrainingError,
     },
     /// A file that the recipe names does not exist.
     #[error("{path}: {key} = \"{named}\": no such file or folder")]
@@ -61,13 +61,27 @@ pub struct DataSettings {
     pub source: Source,
     /// The file with the labels' vectors.
     pub vectors: PathBuf,
-    /// Lists of the words that a vector file without words of its own has vectors for.
+    /// The words of a vector file that contains only numbers: one list per array.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vector_names: Vec<PathBuf>,
 }
 
 impl DataSettings {
     /// The vector file with its lists of words.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::recipe::DataSettings;
+    ///
+    /// let data: DataSettings = toml::from_str(
+    ///     "kind = 'voc'\nfolder = 'VOC2007'\nseen = 'seen.txt'\nunseen = 'unseen.txt'\n\
+    ///      vectors = 'bert.npy'\nvector-names = ['words.txt']",
+    /// )?;
+    /// assert_eq!(data.vector_file().path, Path::new("bert.npy"));
+    /// assert_eq!(data.vector_file().names, [Path::new("words.txt")]);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
     pub fn vector_file(&self) -> VectorFile {
         VectorFile {
             path: self.vectors.clone(),
@@ -118,14 +132,14 @@ fn source(kind: &str, keys: toml::Table) -> Result<Source, String> {
         let message = error.to_string();
         let message = message.trim_end();
         match message.starts_with("unknown field") {
-            // These keys belong to every kind.
+            // These keys are common to all kinds.
             true => format!("{message}, `vectors`, `vector-names`, `kind`"),
             false => message.to_string(),
         }
     })
 }
 
-/// The frozen network.
+/// The frozen network, `[backbone]` in a recipe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BackboneSettings {
@@ -134,13 +148,23 @@ pub struct BackboneSettings {
     /// Which tokens a network with a projection (CLIP) gives.
     #[serde(default)]
     pub tokens: Tokens,
-    /// What the network's products are computed in.
+    /// Precision of the network's matrix products.
     #[serde(default)]
     pub precision: Precision,
 }
 
 impl BackboneSettings {
-    /// What is chosen besides the weights.
+    /// The options that the network is loaded with.
+    ///
+    /// ```
+    /// use epsilon::backbone::Precision;
+    /// use epsilon::recipe::BackboneSettings;
+    ///
+    /// let settings: BackboneSettings =
+    ///     toml::from_str("weights = 'hf:timm/vit_small_patch16_224'\nprecision = 'bf16'")?;
+    /// assert_eq!(settings.options().precision, Precision::Bf16);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
     pub fn options(&self) -> Options {
         Options {
             tokens: self.tokens,
@@ -149,13 +173,23 @@ impl BackboneSettings {
     }
 }
 
-/// How tokens are kept.
+/// How tokens are extracted and stored, `[features]` in a recipe.
+///
+/// ```
+/// use epsilon::recipe::FeatureSettings;
+/// use epsilon::tokens::TokenType;
+///
+/// let settings: FeatureSettings = toml::from_str("dtype = 'f32'")?;
+/// assert_eq!(settings.dtype, TokenType::F32);
+/// assert_eq!(settings.store, None); // tokens are extracted
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct FeatureSettings {
     /// Element type of the token store.
     pub dtype: TokenType,
-    /// Images that the backbone takes at once; left out, as many as fit the memory well.
+    /// Batch size of the backbone; chosen by the network's size if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
     /// A finished token store to use instead of extracting, such as an imported one.
@@ -174,19 +208,29 @@ impl Default for FeatureSettings {
     }
 }
 
-/// How results are measured.
+/// How a model is evaluated, `[evaluation]` in a recipe.
+///
+/// ```
+/// use epsilon::recipe::EvaluationSettings;
+///
+/// let settings: EvaluationSettings = toml::from_str("protocol = 'lesa-nus'\nk-gzsl = [5, 10]")?;
+/// assert_eq!(settings.k_gzsl, [5, 10]);
+/// assert_eq!(settings.k_zsl, [3, 5]); // the default
+/// assert_eq!(settings.bootstrap, 200);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct EvaluationSettings {
-    /// A named protocol of `epsilon-metrics`.
+    /// Name of a [`Protocol`].
     pub protocol: String,
     /// K of the top-K figures among the unseen labels.
     pub k_zsl: Vec<usize>,
     /// K of the top-K figures among all labels.
     pub k_gzsl: Vec<usize>,
-    /// Resamples of the test images for the bootstrap error; 0 leaves it out.
+    /// Resamples of the test images for the bootstrap error of the mAP; 0 for none.
     pub bootstrap: usize,
-    /// Whether the scores of every image are brought to mean 0 and deviation 1 over its labels before images are ranked.
+    /// Whether the scores of every image are standardised to mean 0 and standard deviation 1 over its labels first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub standardise: bool,
 }
@@ -212,15 +256,15 @@ pub struct Recipe {
     /// The frozen network; may be left out where `features.store` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backbone: Option<BackboneSettings>,
-    /// How tokens are kept.
+    /// How tokens are extracted and stored.
     #[serde(default)]
     pub features: FeatureSettings,
     /// The method and its settings.
     pub method: Kind,
-    /// How to train; of no use to methods that are solved in one go.
+    /// How to train; ignored by methods with a closed-form solution.
     #[serde(default)]
     pub training: TrainingSettings,
-    /// How results are measured.
+    /// How the model is evaluated.
     #[serde(default)]
     pub evaluation: EvaluationSettings,
     /// One training per seed.
@@ -238,19 +282,19 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] names the key, and for a mistyped one the nearest.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Read {
+        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         Self::resolve(path, &text)
     }
 
-    /// [`Recipe::read`] with the text of a recipe that stands at `path` or is made from what does.
+    /// [`Recipe::read`] with the text of the recipe at `path`, possibly modified.
     pub(crate) fn resolve(path: &Path, text: &str) -> Result<Self, RecipeError> {
         let mut recipe = Self::parse(path, text)?;
-        let absolute = std::path::absolute(path).map_err(|source| RecipeError::Read {
+        let absolute = std::path::absolute(path).map_err(|reason| RecipeError::Read {
             path: path.into(),
-            source,
+            reason,
         })?;
         let folder = absolute.parent().unwrap_or(Path::new("")).to_path_buf();
         for (_, place) in recipe.paths() {
@@ -264,23 +308,62 @@ impl Recipe {
 
     /// Reads a recipe from text and checks every range; paths stay as they are. `path` is for messages.
     ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::recipe::Recipe;
+    ///
+    /// let text = r#"
+    ///     seeds = [1, 2, 3]
+    ///     [data]
+    ///     kind = "coco"
+    ///     train = "train.json"
+    ///     test = "val.json"
+    ///     train-images = "train2017"
+    ///     test-images = "val2017"
+    ///     split = "65/15"
+    ///     vectors = "glove.txt"
+    ///     [backbone]
+    ///     weights = "vit.safetensors"
+    ///     [method]
+    ///     kind = "epsilon"
+    ///     groups = 4
+    /// "#;
+    /// let recipe = Recipe::parse(Path::new("coco.toml"), text)?;
+    /// assert_eq!(recipe.seeds, [1, 2, 3]);
+    /// assert_eq!(recipe.method.name(), "epsilon");
+    /// assert_eq!(recipe.evaluation.protocol, "epsilon"); // not said, so the default
+    ///
+    /// // A mistyped key is refused with the nearest one.
+    /// let error = Recipe::parse(Path::new("coco.toml"), &text.replace("groups", "gruops"));
+    /// assert!(error.unwrap_err().to_string().ends_with("did you mean `groups`?"));
+    /// # Ok::<(), epsilon::recipe::RecipeError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Recipe::read`], missing files apart.
     pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|e| RecipeError::Form {
+            path: path.into(),
+            reason: with_nearest(e.to_string().trim_end()),
+        })?;
+        recipe.check(path)?;
+        Ok(recipe)
+    }
+
+    /// Whether every value is in its range; `path` is for messages.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), RecipeError> {
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
             reason,
         };
-        let recipe: Self =
-            toml::from_str(text).map_err(|e| form(with_nearest(e.to_string().trim_end())))?;
-        recipe
-            .training
+        self.training
             .check()
-            .map_err(|source| RecipeError::Training {
+            .map_err(|reason| RecipeError::Training {
                 path: path.into(),
-                source,
+                reason,
             })?;
-        let evaluation = &recipe.evaluation;
+        let evaluation = &self.evaluation;
         evaluation
             .protocol
             .parse::<Protocol>()
@@ -288,17 +371,28 @@ impl Recipe {
         if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
             return Err(form("[evaluation] K = 0: give at least 1".into()));
         }
-        if recipe.features.batch == Some(0) {
+        if self.features.batch == Some(0) {
             return Err(form("[features] batch = 0: give at least 1".into()));
         }
-        if recipe.backbone.is_none() && recipe.features.store.is_none() {
+        if self.backbone.is_none() && self.features.store.is_none() {
             let needed = "[backbone] is missing: name its weights, or finished tokens as `store` in [features]";
             return Err(form(needed.into()));
         }
-        if recipe.seeds.is_empty() {
+        if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
         }
-        Ok(recipe)
+        Ok(())
+    }
+
+    /// The recipe as TOML, every default written out.
+    ///
+    /// # Errors
+    /// [`RecipeError::Form`] for a value that TOML cannot hold, such as an integer above `i64::MAX`.
+    pub fn to_toml(&self) -> Result<String, RecipeError> {
+        toml::to_string(self).map_err(|e| RecipeError::Form {
+            path: "recipe".into(),
+            reason: e.to_string(),
+        })
     }
 
     fn paths(&mut self) -> Vec<(&'static str, &mut PathBuf)> {
@@ -314,7 +408,7 @@ impl Recipe {
     }
 
     fn check_files(&mut self, path: &Path) -> Result<(), RecipeError> {
-        // Tokens that are there already need no image.
+        // With a finished token store the images are not needed.
         let needed = self.features.store.is_none();
         let missing = self.paths().into_iter().find(|(key, place)| {
             !backbone::is_hub_id(place) && !place.exists() && (needed || !key.ends_with("images"))
@@ -329,7 +423,7 @@ impl Recipe {
         }
     }
 
-    /// How its tokens are extracted.
+    /// The options that tokens are extracted with.
     pub fn extract_options(&self) -> ExtractOptions {
         ExtractOptions {
             batch: self.features.batch,

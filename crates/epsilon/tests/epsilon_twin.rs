@@ -6,14 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
 use epsilon::labels::LabelVectors;
 use epsilon::loss::{self, Negatives, PairWeight};
 use epsilon::methods::epsilon::{
     Epsilon, GlobalSource, GroupScore, Modules, RefinementScale, RefinementSoftmax,
 };
-use epsilon::methods::{Batch, Dims, Draws, Method, Precision, Targets};
+use epsilon::methods::{GradientMethod, Method};
+use epsilon::optimiser::{Optimiser, OptimiserSettings};
 use epsilon::parameters::Weights;
-use epsilon::training::{Optimiser, OptimiserSettings};
 use safetensors::{Dtype, SafeTensors};
 
 const SETTINGS: [&str; 14] = [
@@ -203,7 +204,7 @@ impl Fixture {
             label_vectors_host: self.label_vectors(),
             targets: Targets::new(targets, labels),
             columns: (0..labels).collect(),
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
             draws: Draws::default(),
         }
     }

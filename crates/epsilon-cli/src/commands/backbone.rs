@@ -1,4 +1,4 @@
-//! `epsilon backbone`: which networks there are, and what a weight file is.
+//! `epsilon backbone`: lists the supported networks, and checks weight files.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use epsilon::backbone::{self, Check, FAMILIES, Options, Tokens};
 
 use crate::{Outcome, console};
 
-/// List the families of backbones, or check a weight file.
+/// List the supported backbones, or check a weight file.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -15,20 +15,20 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Print every family: how it is recognised, its tokens, widths, hub ids and preprocessing.
+    /// List the supported families: how each is recognised, its tokens, widths, hub ids and preprocessing.
     List {
-        /// Print JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Read weights whole and print what they are.
+    /// Load a weight file and print what it contains.
     Check {
-        /// A file, a folder, or hf:OWNER/NAME[@REVISION].
+        /// Weights: a file, a folder, or hf:OWNER/NAME[@REVISION].
         weights: PathBuf,
-        /// Which tokens: after the final layer norm, or after the projection too (CLIP).
+        /// Tokens to output: after the final layer norm (plain), or also projected (CLIP).
         #[arg(long, default_value = "plain", value_parser = ["plain", "projected"])]
         tokens: String,
-        /// Print JSON.
+        /// Print the result as JSON.
         #[arg(long)]
         json: bool,
     },

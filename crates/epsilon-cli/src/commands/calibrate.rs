@@ -60,15 +60,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 /// Standardised scores of the images to calibrate on, and what these are.
 fn score(args: &Args, model: &Model) -> anyhow::Result<(Standardised, String)> {
     let (other, store) = (args.on.as_deref(), args.store.as_deref());
-    let (_, prepared, store) = super::data(model, &args.model, other, store)?;
-    let device = epsilon::device::device("cpu")?;
-    let bar = console::bar(0, "measure");
-    let standardised =
-        experiment::standardised(model, &prepared, &store, &device, &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        })?;
-    bar.finish_and_clear();
+    let mut experiment = super::of_model(model, &args.model, other, store)?;
+    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let standardised = super::measuring(|progress| {
+        experiment::standardised(model, &prepared, &store, experiment.device(), progress)
+    })?;
     let of = match &args.on {
         Some(path) => path.display().to_string(),
         None => "the model's recipe".into(),

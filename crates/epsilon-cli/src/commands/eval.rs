@@ -1,10 +1,10 @@
-//! `epsilon eval`: measures a trained model again, or any program's scores, under any protocol.
+//! `epsilon eval`: evaluates a trained model, or the scores of any program, under any protocol.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use epsilon::dataset::{Split, table};
-use epsilon::experiment::{self, Figures};
+use epsilon::experiment::{self, Figures, LabelSet};
 use epsilon::labels::read_names;
 use epsilon::model::Model;
 use epsilon::recipe::EvaluationSettings;
@@ -13,59 +13,59 @@ use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
 use crate::{Outcome, console};
 
-/// How many names a message lists.
+/// Maximum number of names in a message.
 const FEW: usize = 3;
 
-/// Measure a model on its recipe's test images, or any program's scores.
+/// Evaluate a model on its recipe's test images, or the scores of any program.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "scores"])))]
 pub struct Args {
-    /// The model.
+    /// Model file (.safetensors).
     model: Option<PathBuf>,
-    /// The token store [default: the `tokens` folder of the model's run].
+    /// Token store [default: `tokens` in the model's run folder].
     #[arg(long, value_name = "FOLDER", conflicts_with = "scores")]
     store: Option<PathBuf>,
-    /// Another data set than the model's own: the recipe that names it.
+    /// Evaluate on the test images of this recipe instead of the model's own.
     #[arg(long, value_name = "RECIPE", conflicts_with = "scores")]
     data: Option<PathBuf>,
-    /// Instead of a model, scores: .npy, .safetensors or .csv, images x labels.
+    /// Evaluate these scores instead of a model: .npy, .safetensors or .csv, images x labels.
     #[arg(long, value_name = "FILE", requires = "labels")]
     scores: Option<PathBuf>,
-    /// What is true of the scores' images: .npy, .safetensors or .csv of 1, -1, 0 (unknown), or a data set's table (.tsv,
-    /// .jsonl), whose test images are measured.
+    /// Ground truth of the scores: .npy, .safetensors or .csv with 1, -1 and 0 (unknown), or a data set's table (.tsv, .jsonl),
+    /// whose test images are evaluated.
     #[arg(long, value_name = "FILE", requires = "scores")]
     labels: Option<PathBuf>,
-    /// The seen labels of the scores, one a line [default: those that are not unseen].
+    /// List of the seen labels, one per line [default: all that are not unseen].
     #[arg(long, value_name = "LIST", requires = "scores")]
     seen: Option<PathBuf>,
-    /// The unseen labels of the scores, one a line [default: those that are not seen].
+    /// List of the unseen labels, one per line [default: all that are not seen].
     #[arg(long, value_name = "LIST", requires = "scores")]
     unseen: Option<PathBuf>,
-    /// What a 0 among the labels means [default: unknown, where there is a -1 too].
+    /// Meaning of 0 in the ground truth; needed unless it also contains -1, where 0 is unknown.
     #[arg(long, value_parser = ["negative", "unknown"], requires = "scores")]
     zero: Option<String>,
-    /// The protocol, or all of them in one table [default: the recipe's, for scores `epsilon`].
+    /// Evaluation protocol, or `all` for a table of all of them [default: the recipe's; `epsilon` for scores].
     #[arg(long, value_parser = [&Protocol::NAMES[..], &["all"]].concat())]
     protocol: Option<String>,
-    /// K of the top-K figures, such as 3,5 [default: the recipe's, for scores the protocol's].
+    /// K of the top-K figures, such as 3,5 [default: the recipe's; the protocol's for scores].
     #[arg(long, value_name = "K,K", value_delimiter = ',')]
     k: Option<Vec<usize>>,
-    /// Resamples of the images for the error of the mAP, 0 for none [default: the recipe's, for scores 200].
+    /// Bootstrap resamples for the error of the mAP; 0 for none [default: the recipe's; 200 for scores].
     #[arg(long, value_name = "N")]
     bootstrap: Option<usize>,
-    /// Bring the scores of every image to mean 0 and deviation 1 over its labels first [default: as the recipe says].
+    /// Standardise the scores of every image to mean 0 and standard deviation 1 over its labels [default: the recipe's setting].
     #[arg(long, conflicts_with = "scores")]
     standardise: bool,
-    /// Write the figures of each label into a CSV file.
+    /// Write per-label figures to this CSV file.
     #[arg(long, value_name = "FILE")]
     per_label: Option<PathBuf>,
-    /// Write the model's scores for other tools: .npy or .safetensors with names beside, or .csv.
+    /// Write the model's scores to this file: .npy or .safetensors, with names in files beside it, or .csv.
     #[arg(long, value_name = "FILE", conflicts_with = "scores")]
     save_scores: Option<PathBuf>,
-    /// Where to compute.
+    /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -74,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     match (&args.model, &args.scores, &args.labels) {
         (Some(model), ..) => of_model(&args, model)?,
         (None, Some(scores), Some(labels)) => of_scores(&args, scores, labels)?,
-        // The command line's rules leave nothing else.
+        // The argument group requires one of the two.
         (None, ..) => bail!("give a model, or --scores and --labels"),
     }
     Ok(Outcome::Done)
@@ -83,9 +83,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
-    let (recipe, prepared, store) =
-        super::data(&model, path, args.data.as_deref(), args.store.as_deref())?;
-    let mut settings = recipe.evaluation;
+    let (other, store) = (args.data.as_deref(), args.store.as_deref());
+    let mut experiment = super::of_model(&model, path, other, store)?;
+    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let mut settings = experiment.recipe().evaluation.clone();
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
     settings.standardise |= args.standardise;
@@ -94,12 +95,9 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
         settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
         settings.k_gzsl.clone_from(ks);
     }
-    let bar = console::bar(0, "measure");
-    let scored = experiment::score(&model, &prepared, &store, &device, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
+    let scored = super::measuring(|progress| {
+        experiment::score(&model, &prepared, &store, &device, progress)
     })?;
-    bar.finish_and_clear();
     if let Some(path) = &args.save_scores {
         write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
     }
@@ -174,7 +172,7 @@ fn join_data_set(args: &Args, scores: ScoreTable, path: &Path) -> anyhow::Result
     Ok(Joined::new(scores, &labels, Some(Zero::Unknown))?)
 }
 
-/// Puts the seen labels first and tells their number; `None` where no list was given.
+/// Moves the seen labels to the front and returns their number; `None` if no list was given.
 fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
     if args.seen.is_none() && args.unseen.is_none() {
         return Ok(None);
@@ -232,7 +230,7 @@ fn protocols(name: &str) -> anyhow::Result<Vec<Protocol>> {
     }
 }
 
-/// Those of `ks` that so many labels allow.
+/// The K that do not exceed the number of labels.
 fn fitting(ks: &[usize], labels: usize) -> Vec<usize> {
     ks.iter().copied().filter(|&k| k <= labels).collect()
 }
@@ -241,17 +239,15 @@ fn fitting(ks: &[usize], labels: usize) -> Vec<usize> {
 struct ByProtocol(Vec<Figures>);
 
 impl ByProtocol {
-    /// Each part that was measured, with its name, every protocol in turn.
+    /// Each label set that was measured, with its name, every protocol in turn.
     fn parts(&self) -> Vec<(&str, Vec<&Evaluation>)> {
-        let split = self.0.iter().any(|figures| figures.zsl().is_some());
-        let name = if split { "seen" } else { "all" };
-        let parts = [
-            ("ZSL", self.0.iter().filter_map(Figures::zsl).collect()),
-            (name, self.0.iter().map(Figures::seen).collect()),
-            ("GZSL", self.0.iter().filter_map(Figures::gzsl).collect()),
-        ];
-        let measured = |(_, figures): &(&str, Vec<&Evaluation>)| !figures.is_empty();
-        parts.into_iter().filter(measured).collect()
+        let split = self.0.iter().any(|figures| figures.split().is_some());
+        let sets = LabelSet::ALL.into_iter().map(|set| {
+            let name = if split { set.name() } else { "all" };
+            let figures = self.0.iter().filter_map(|figures| figures.part(set));
+            (name, figures.collect::<Vec<_>>())
+        });
+        sets.filter(|(_, figures)| !figures.is_empty()).collect()
     }
 
     fn write_per_label(&self, args: &Args, label: impl Fn(usize) -> String) -> anyhow::Result<()> {
@@ -266,7 +262,7 @@ impl ByProtocol {
         Ok(write_per_label(path, &evaluations, label)?)
     }
 
-    /// One protocol's as they are, several as one table or list.
+    /// Prints the figures of one protocol as they are, those of several as one table or JSON list.
     fn print(&self, json: bool) -> anyhow::Result<()> {
         match (&self.0[..], json) {
             ([only], true) => console::print_json(only),

@@ -1,37 +1,46 @@
-//! `epsilon extract`: photographs to tokens on disk.
+//! `epsilon extract`: runs the backbone over photographs and stores their tokens on disk.
 
 use std::path::PathBuf;
 
-use epsilon::experiment;
-use epsilon::recipe::Recipe;
 use epsilon::tokens::Part;
 
 use super::Place;
 use crate::{Outcome, console};
 
-/// Turn a recipe's photographs into tokens on disk; goes on where an earlier run stopped.
+/// Extract the backbone's tokens of a recipe's photographs to disk; resumes where an earlier run stopped.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Extract only part I of N of the photographs; `epsilon store merge` joins the parts.
+    /// Extract only part I of N of the photographs; join the parts with `epsilon store merge`.
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
-    /// Read all tokens back and compare their checksums.
+    /// Read all tokens back and verify their checksums.
     #[arg(long)]
     verify: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::read(&args.recipe)?;
-    let folder = args.place.folder(&args.recipe);
-    let prepared = experiment::prepare_in(&recipe, &folder)?;
-    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, args.shard)?;
+    let mut experiment = args.place.experiment(&args.recipe)?;
+    // With a store of its own the recipe has no parts.
+    let part = args
+        .shard
+        .filter(|_| experiment.recipe().features.store.is_none());
+    let (store, failed) = match part {
+        Some(part) => {
+            let (store, failed) = super::extract_part(&mut experiment, part)?;
+            (store.into(), failed)
+        }
+        None => {
+            let failed = super::extract(&mut experiment)?;
+            (experiment.tokens()?, failed)
+        }
+    };
     if args.verify {
         store.verify()?;
     }

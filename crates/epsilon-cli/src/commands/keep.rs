@@ -1,18 +1,18 @@
-//! Which labels of a photograph are kept: the most probable, those above a probability, or those above the thresholds that
-//! calibration has stored in the model.
+//! Selects the labels of a photograph: the best N, those above a probability, or those above the thresholds that calibration
+//! stored in the model.
 
 use anyhow::{bail, ensure};
 use clap::Args;
 use epsilon::model::{Model, Ranked};
 use serde::{Deserialize, Serialize};
 
-/// What the command line says about it.
+/// The options that select labels.
 #[derive(Args)]
 pub struct KeepArgs {
-    /// Keep the N best labels, whatever their probability; with --threshold, at most N.
+    /// Keep the N best labels regardless of probability; with --threshold, at most N.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
-    /// Keep labels of at least this probability (0 to 1), in place of the model's own thresholds.
+    /// Keep labels with at least this probability (0 to 1), instead of using the model's thresholds.
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
 }
@@ -37,13 +37,13 @@ enum By {
 }
 
 impl KeepArgs {
-    /// Refuses what makes no sense for any model.
+    /// Refuses options that are invalid for every model.
     pub fn check(&self) -> anyhow::Result<()> {
         ensure!(self.top != Some(0), "--top 0: give at least 1");
         Ok(())
     }
 
-    /// What is kept of a model's labels; `usual` labels where nothing is said and the model has no thresholds.
+    /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
     pub fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
         let calibrated = model.card.calibration.is_some();
         let by = match (self.threshold, self.top) {
@@ -78,7 +78,7 @@ impl Keep {
         }
     }
 
-    /// Those labels of a photograph that are kept, in their order.
+    /// The labels of a photograph that are kept, in their order.
     pub fn keep(&self, ranked: Vec<Ranked>) -> Vec<Ranked> {
         let kept = ranked.into_iter().filter(|label| match self.by {
             By::Rank => true,

@@ -1,4 +1,4 @@
-//! One file a command.
+//! The commands, one file each, and what they share.
 
 pub mod backbone;
 pub mod bench;
@@ -22,24 +22,22 @@ mod trained;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
-use epsilon::backbone::{self as networks, Backbone};
-use epsilon::burn::tensor::Device;
-use epsilon::experiment::{self, Layout, Prepared};
+use epsilon::Experiment;
+use epsilon::experiment::{ExperimentError, Layout};
 use epsilon::model::Model;
-use epsilon::recipe::{BackboneSettings, Recipe};
-use epsilon::tokens::{Part, TokenStore};
+use epsilon::recipe::Recipe;
+use epsilon::tokens::{ExtractReport, Part, Progress, TokenStore};
 
 use crate::console;
 
-/// Where an experiment's files are kept, and where it is computed.
+/// The output folder and the device of an experiment.
 #[derive(Args)]
 pub struct Place {
-    /// Folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
+    /// Output folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Where to compute.
+    /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
 }
@@ -50,89 +48,90 @@ impl Place {
         run_folder(self.out.as_deref(), recipe)
     }
 
-    /// The device.
-    pub fn device(&self) -> anyhow::Result<Device> {
-        Ok(epsilon::device::device(&self.device)?)
+    /// The experiment of the recipe in this file.
+    pub fn experiment(&self, path: &Path) -> anyhow::Result<Experiment> {
+        self.open(Recipe::read(path)?, &self.folder(path))
     }
 
-    /// A recipe's backbone on the device; downloaded first where it is a hub's.
-    pub fn backbone(&self, settings: &BackboneSettings) -> anyhow::Result<Box<dyn Backbone>> {
-        let path = networks::locate(&settings.weights, console::is_terminal())?;
-        Ok(epsilon::tensor_vit::load_on(
-            &path,
-            &settings.options(),
-            &self.device()?,
-        )?)
+    /// The experiment of a recipe, with its files in `folder`.
+    pub fn open(&self, recipe: Recipe, folder: &Path) -> anyhow::Result<Experiment> {
+        let device = epsilon::device::device(&self.device)?;
+        let experiment = Experiment::open(recipe, folder)?.with_device(device);
+        Ok(experiment.with_download_bar(console::is_terminal()))
     }
 }
 
 /// The folder of a recipe's experiment: the one asked for, or `runs/RECIPE`.
 pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
-    let name = recipe.file_stem().unwrap_or_default();
-    out.map_or_else(|| Path::new("runs").join(name), PathBuf::from)
+    out.map_or_else(|| Layout::default_folder(recipe), PathBuf::from)
 }
 
-/// The recipe that a model was trained with.
-pub fn recipe_of(model: &Model, path: &Path) -> anyhow::Result<Recipe> {
-    serde_json::from_value(model.card.recipe.clone())
-        .with_context(|| format!("{}: its recipe", path.display()))
-}
-
-/// The labelled images of the model in this file, or those of another recipe: the recipe, its data set, and the tokens,
-/// which are looked for beside the model unless `store` says where they are.
-pub fn data(
+/// [`Experiment::of_model`]; its error for missing tokens mentions the option `--store`.
+pub fn of_model(
     model: &Model,
     path: &Path,
     other: Option<&Path>,
     store: Option<&Path>,
-) -> anyhow::Result<(Recipe, Prepared, TokenStore)> {
-    let recipe = match other {
-        Some(path) => Recipe::read(path)?,
-        None => recipe_of(model, path)?,
-    };
-    let run = path.parent().and_then(|seed| seed.parent());
-    let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
-    let own = recipe.features.store.clone().unwrap_or(beside);
-    let store = TokenStore::open(store.unwrap_or(&own))
-        .context("give the images' token store with --store")?;
-    let prepared = match run {
-        Some(run) if other.is_none() => experiment::prepare_in(&recipe, run)?,
-        _ => experiment::prepare(&recipe)?,
-    };
-    Ok((recipe, prepared, store))
+) -> anyhow::Result<Experiment> {
+    Experiment::of_model(model, path, other, store).map_err(|error| match error {
+        ExperimentError::Store(_) => {
+            anyhow::Error::from(error).context("give the images' token store with --store")
+        }
+        error => error.into(),
+    })
 }
 
-/// Makes sure that a recipe's tokens are there, or those of one part of its images, extracting what is missing; tells
-/// whether some images failed.
-pub fn tokens(
-    recipe: &Recipe,
-    prepared: &Prepared,
-    place: &Place,
-    folder: &Path,
-    part: Option<Part>,
-) -> anyhow::Result<(TokenStore, bool)> {
-    if let Some(dir) = &recipe.features.store {
-        return Ok((TokenStore::open(dir)?, false));
-    }
-    let layout = Layout(folder);
-    let dir = part.map_or_else(|| layout.tokens(), |part| layout.part(part));
-    let backbone = recipe
-        .backbone
-        .as_ref()
-        .context("the recipe names no backbone")?;
-    let backbone = place.backbone(backbone)?;
+/// Extracts an experiment's missing tokens with a progress bar, and names the images that failed; returns whether there are any.
+pub fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
+    let report = with_bar(|progress| experiment.extract(progress))?;
+    Ok(name_failures(&report))
+}
 
-    let bar = console::bar(prepared.dataset.records.len() as u64, "extract");
-    let report = experiment::extract(recipe, prepared, &*backbone, &dir, part, &mut |progress| {
+/// [`extract`] for one part of the images; returns its token store as well.
+pub fn extract_part(experiment: &mut Experiment, part: Part) -> anyhow::Result<(TokenStore, bool)> {
+    let (store, report) = with_bar(|progress| experiment.extract_part(part, progress))?;
+    Ok((store, name_failures(&report)))
+}
+
+fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
+    let mut bar = None;
+    let extracted = extract(&mut |progress| {
+        // Created late, so that it does not appear beside the bar of a backbone's download.
+        let bar = bar.get_or_insert_with(|| console::bar(0, "extract"));
         bar.set_length(progress.total as u64);
         bar.set_position((progress.done + progress.failed) as u64);
         if progress.failed > 0 {
             bar.set_message(format!("{} failed", progress.failed));
         }
-    })?;
-    bar.finish_and_clear();
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    extracted
+}
+
+fn name_failures(report: &ExtractReport) -> bool {
     for failure in &report.failed {
         console::name_failure(format_args!("{}: {}", failure.id, failure.reason));
     }
-    Ok((TokenStore::open(&dir)?, !report.failed.is_empty()))
+    !report.failed.is_empty()
+}
+
+/// Scores test images with a progress bar.
+pub fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
+    let bar = console::bar(0, "measure");
+    let scored = score(&mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
+    bar.finish_and_clear();
+    scored
+}
+
+/// Mean and unbiased standard deviation; the latter is 0 for one value.
+pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
 }

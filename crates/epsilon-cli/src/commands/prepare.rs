@@ -1,47 +1,49 @@
-//! `epsilon prepare`: reads a recipe's data set and says what is in it, without computing anything.
+//! `epsilon prepare`: validates a recipe's data set and prints its statistics, without computing anything.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use epsilon::Experiment;
 use epsilon::dataset::check_images;
-use epsilon::experiment::{self, Prepared};
+use epsilon::experiment::Prepared;
 use epsilon::image::{self, Limits};
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 
 use crate::{Outcome, console};
 
-/// Say what a recipe's data set holds: images, labels and positives at every filter, and every bad image.
+/// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
-    /// Folder that keeps the index of a published data set [default: runs/RECIPE].
+    /// Folder for the index of a published data set [default: runs/RECIPE].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Only look whether the image files are there, without decoding them.
+    /// Check only that image files exist, without decoding them.
     #[arg(long)]
     quick: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let recipe = Recipe::read(&args.recipe)?;
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
-    let prepared = experiment::prepare_in(&recipe, &folder)?;
-    let failed = match &recipe.features.store {
+    let mut experiment = Experiment::open(Recipe::read(&args.recipe)?, folder)?;
+    let prepared = experiment.prepare()?;
+    let store = &experiment.recipe().features.store;
+    let failed = match store {
         Some(store) => without_tokens(&prepared, store)?,
         None => bad_images(&prepared, args.quick),
     };
     if args.json {
         console::print_json(
-            &serde_json::json!({ "summary": prepared.summary, "bad_images": failed }),
+            &serde_json::json!({ "summary": &prepared.summary, "bad_images": failed }),
         )?;
     } else {
         console::print(&prepared.summary)?;
-        let how = match (&recipe.features.store, args.quick) {
+        let how = match (store, args.quick) {
             (Some(_), _) => "without tokens",
             (None, true) => "missing",
             (None, false) => "missing or unreadable",
@@ -75,7 +77,7 @@ fn without_tokens(prepared: &Prepared, dir: &Path) -> anyhow::Result<Vec<(String
 fn bad_images(prepared: &Prepared, quick: bool) -> Vec<(String, String)> {
     let bar = console::bar(prepared.dataset.records.len() as u64, "check");
     let done = AtomicU64::new(0);
-    let decode = |path: &std::path::Path| -> Result<(), String> {
+    let decode = |path: &Path| -> Result<(), String> {
         if quick {
             return std::fs::metadata(path)
                 .map(|_| ())

@@ -1,20 +1,20 @@
-//! `epsilon quickstart`: the whole way on pictures that the program draws itself.
+//! `epsilon quickstart`: extraction, training and evaluation on a synthetic data set that the program generates.
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use epsilon::backbone;
 use epsilon::dataset::Split;
 use epsilon::dataset::scenes::{SceneOptions, Scenes};
-use epsilon::experiment::{self, Figures, Layout, Prepared};
+use epsilon::experiment::{Figures, LabelSet, Layout, Prepared};
 use epsilon::methods::{Kind, Random, Ridge};
 use epsilon::model::{Model, Ranker};
 use epsilon::pretraining;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
-use epsilon_metrics::SplitEvaluation;
+use epsilon_data::files;
 
-use super::Place;
-use super::train::OneSeed;
+use super::{Place, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
@@ -22,12 +22,12 @@ const TRAIN_PICTURES: u32 = 3000;
 const TEST_PICTURES: u32 = 1000;
 const SHOWN: usize = 4;
 
-/// Draw pictures, train on 27 labels, and rank those and 9 labels that were never trained on. Needs no download.
+/// Run the whole pipeline on generated pictures: train on 27 labels, evaluate on those and 9 unseen ones. Needs no download.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     place: Place,
-    /// Instead, train the built-in backbone anew, on seen labels only, and write its weights here.
+    /// Instead, train the built-in backbone from scratch, on seen labels only, and write its weights to this file.
     #[arg(long, value_name = "FILE")]
     train_backbone: Option<PathBuf>,
 }
@@ -44,38 +44,33 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         data.display()
     ));
     Scenes::new(SceneOptions::default())?.write(&data, TRAIN_PICTURES, TEST_PICTURES)?;
-    std::fs::write(folder.join("backbone.safetensors"), backbone::BUILT_IN)?;
+    write(&folder.join("backbone.safetensors"), backbone::BUILT_IN)?;
     let path = folder.join("recipe.toml");
-    std::fs::write(&path, RECIPE)?;
+    write(&path, RECIPE.as_bytes())?;
 
-    let recipe = Recipe::read(&path)?;
-    let prepared = experiment::prepare(&recipe)?;
-    let (store, _) = super::tokens(&recipe, &prepared, &args.place, &folder, None)?;
-    let device = args.place.device()?;
+    let mut experiment = args.place.open(Recipe::read(&path)?, &folder)?;
+    super::extract(&mut experiment)?;
     let methods = [
-        ("Epsilon", recipe.method.clone()),
+        ("Epsilon", experiment.recipe().method.clone()),
         ("linear", Kind::Ridge(Ridge::default())),
         ("chance", Kind::Random(Random::default())),
     ];
     let mut rows = Vec::new();
     for (name, method) in methods {
+        let folder = folder.join(method.name());
         let recipe = Recipe {
             method,
-            ..recipe.clone()
+            ..experiment.recipe().clone()
         };
-        let one = OneSeed {
-            recipe: &recipe,
-            prepared: &prepared,
-            store: &store,
-            device: &device,
-            seed: 1,
-            tensorboard: false,
-        };
-        rows.push((name, one.run(&folder.join(recipe.method.name()), false)?));
+        let mut variant = experiment.variant(recipe, folder)?;
+        rows.push((name, train::one_seed(&mut variant, 1, None)?));
     }
     print_table(&rows)?;
-    let model = Layout(&folder.join(recipe.method.name())).model(1);
-    print_pictures(&Model::load(&model, &device)?, &prepared, &store, &device)?;
+    let folder = folder.join(experiment.recipe().method.name());
+    let model = Layout(&folder).model(1);
+    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let device = experiment.device();
+    print_pictures(&Model::load(&model, device)?, &prepared, &store, device)?;
     let dataset = &prepared.dataset;
     console::print(format_args!("\nmodel: {}", model.display()))?;
     if let Some(&row) = dataset.rows(Split::Test).first() {
@@ -86,6 +81,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         ))?;
     }
     Ok(Outcome::Done)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    files::write(path, bytes).with_context(|| path.display().to_string())
 }
 
 fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
@@ -109,13 +108,9 @@ fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// One row a method.
+/// Prints one row per method.
 fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
-    let splits = rows.iter();
-    let splits: Vec<(&str, &SplitEvaluation)> = splits
-        .filter_map(|(name, figures)| Some((*name, figures.split()?)))
-        .collect();
-    let Some((_, first)) = splits.first() else {
+    let Some(first) = rows.iter().find_map(|(_, figures)| figures.split()) else {
         return Ok(());
     };
     let (zsl, gzsl) = (&first.zsl, &first.gzsl);
@@ -132,22 +127,23 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
         gzsl.positives_per_image,
     ))?;
     console::print("           ZSL mAP   seen mAP   GZSL mAP   ZSL F1@3  GZSL F1@3")?;
-    for (name, figures) in &splits {
-        let [zsl, seen, gzsl] =
-            [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map);
-        let f1 = |part: &epsilon_metrics::Evaluation| {
-            part.top_k.first().map_or(0.0, |top| 100.0 * top.f1)
+    for (name, figures) in rows {
+        let maps = figures.parts().map(|(_, part)| 100.0 * part.map);
+        let maps: String = maps.map(|map| format!("{map:>11.1}")).collect();
+        let f1 = |set| {
+            let top = figures.part(set).and_then(|part| part.top_k.first());
+            top.map_or(0.0, |top| 100.0 * top.f1)
         };
         console::print(format_args!(
-            "{name:<8}{zsl:>10.1}{seen:>11.1}{gzsl:>11.1}{:>11.1}{:>11.1}",
-            f1(&figures.zsl),
-            f1(&figures.gzsl),
+            "{name:<7}{maps}{:>11.1}{:>11.1}",
+            f1(LabelSet::Unseen),
+            f1(LabelSet::All),
         ))?;
     }
     Ok(())
 }
 
-/// A few test pictures that hold an unseen label, with their best labels.
+/// Prints the best labels of a few test pictures that have an unseen label.
 fn print_pictures(
     model: &Model,
     prepared: &Prepared,

@@ -1,4 +1,4 @@
-//! `epsilon store`: token stores made without an extraction, and out of several.
+//! `epsilon store`: merges token stores, and imports published features.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use epsilon::tokens::{self, TokenType};
 
 use crate::{Outcome, console};
 
-/// Join token stores, or make one from features that somebody else extracted.
+/// Merge token stores, or import published features as one.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -23,45 +23,45 @@ enum Command {
     Merge(Merge),
 }
 
-/// Join the parts that `epsilon extract --shard` made into one store, after checking that they belong together.
+/// Merge the parts made by `epsilon extract --shard` into one store, after checking that they belong together.
 #[derive(clap::Args)]
 struct Merge {
-    /// Folders of all parts, in any order.
+    /// Token stores of all parts, in any order.
     #[arg(required = true, value_name = "PART")]
     parts: Vec<PathBuf>,
-    /// Folder of the whole, such as `runs/RECIPE/tokens`, where `epsilon train` looks for it.
+    /// Folder of the merged store; `epsilon train` expects it at `runs/RECIPE/tokens`.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// Turn published HDF5 features (LESA, BiAM) into a token store and a table of labels.
+/// Import published HDF5 features (LESA, BiAM) as a token store and a table of labels.
 #[derive(clap::Args)]
 struct ImportH5 {
-    /// HDF5 files with training images.
+    /// HDF5 files of training images.
     #[arg(required = true, value_name = "FILE")]
     train: Vec<PathBuf>,
-    /// An HDF5 file with test images; may be given several times.
+    /// HDF5 file of test images; may be given several times.
     #[arg(long, value_name = "FILE")]
     test: Vec<PathBuf>,
-    /// Names of the seen labels, one a line, in the order of the files' columns.
+    /// Names of the seen labels, one per line, in the order of the files' columns.
     #[arg(long, value_name = "LIST")]
     seen: PathBuf,
-    /// Names of the unseen labels, one a line, in the order of the files' columns.
+    /// Names of the unseen labels, one per line, in the order of the files' columns.
     #[arg(long, value_name = "LIST")]
     unseen: PathBuf,
-    /// What a label of 0 means: unknown, or negative where the files hold 0 and 1 only.
+    /// Meaning of 0 in the labels: unknown, or negative for files that hold only 0 and 1.
     #[arg(long, value_enum, default_value_t = ZerosArgument::Unknown, value_name = "MEANING")]
     zeros: ZerosArgument,
-    /// Keep values in single precision instead of half.
+    /// Store values in single instead of half precision.
     #[arg(long)]
     f32: bool,
     /// Folder for the store (`tokens`) and the table (`labels.parquet`).
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `epsilon sweep`: one recipe over a grid of its keys, in one table.
+//! `epsilon sweep`: a recipe over a grid of settings, as one table.
 
 use std::path::PathBuf;
 
@@ -10,26 +10,26 @@ use super::Place;
 use super::bench::Job;
 use crate::Outcome;
 
-/// The most values of one range: more would be a typing error.
+/// Maximum number of values of a range; more are taken for a typing error.
 const MOST: usize = 1000;
 
-/// Train and measure a recipe at every combination of values of some keys, and write the table.
+/// Train and evaluate a recipe over a grid of settings, and write the table.
 ///
-/// What is finished is kept: run it again to go on, or with more values.
+/// Finished trainings are reused: run it again to resume, or with more values.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// A key and its values, such as groups=2,4,8 or lambda=0.1..0.9 or learning-rate=1e-4,1e-3; a range counts in its last
-    /// decimal place, or by the step after a colon: 0.1..0.9:0.2.
+    /// A key and its values, such as groups=2,4,8 or learning-rate=1e-4,1e-3; may be given several times. A range such as
+    /// lambda=0.1..0.9 steps by one unit of its last decimal place, 0.1..0.9:0.2 by 0.2.
     #[arg(long, required = true, value_name = "KEY=VALUES", value_parser = setting)]
     set: Vec<(String, Vec<Value>)>,
-    /// The most trainings at once; fewer where memory does not allow them.
+    /// Maximum number of concurrent trainings; reduced to what fits in memory.
     #[arg(long, default_value_t = 1, value_name = "N")]
     jobs: usize,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -58,7 +58,7 @@ fn setting(text: &str) -> anyhow::Result<(String, Vec<Value>)> {
     Ok((key.trim().into(), values))
 }
 
-/// What commas outside of brackets part.
+/// Splits at commas outside brackets.
 fn apart(text: &str) -> Vec<&str> {
     let mut depth = 0_i32;
     text.split(|c| {
@@ -72,7 +72,7 @@ fn apart(text: &str) -> Vec<&str> {
     .collect()
 }
 
-/// A value as TOML has it; what is none is text.
+/// Parses a TOML value; anything else is a string.
 fn value(text: &str) -> Value {
     let text = text.trim();
     let parsed: Result<toml::Table, _> = format!("value = {text}").parse();
@@ -80,7 +80,7 @@ fn value(text: &str) -> Value {
     parsed.unwrap_or_else(|| Value::String(text.into()))
 }
 
-/// The numbers from `first` to the end, which is reached where the step allows.
+/// The numbers from `first` to at most the end of the range.
 fn range(first: &str, rest: &str) -> anyhow::Result<Vec<Value>> {
     let (last, step) = match rest.split_once(':') {
         Some((last, step)) => (last, Some(step)),

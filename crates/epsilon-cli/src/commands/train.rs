@@ -1,37 +1,34 @@
-//! `epsilon train`: a recipe from photographs to figures, one training per seed.
+//! `epsilon train`: extraction, training and evaluation of a recipe, once per seed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use epsilon::burn::tensor::Device;
-use epsilon::experiment::{self, Figures, Layout, Prepared, Training};
-use epsilon::model::Model;
-use epsilon::recipe::Recipe;
-use epsilon::tokens::TokenStore;
-use epsilon::training::{EpochRecord, Event, RunFolder};
+use epsilon::Experiment;
+use epsilon::experiment::{Figures, LabelSet, RunEvent};
+use epsilon::training::{EpochRecord, Event};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::Place;
+use super::{Place, mean_and_deviation};
 use crate::tensorboard::Events;
 use crate::{Outcome, console};
 
-/// Run a recipe: extract the tokens that are missing, train once per seed, measure on the test images.
+/// Run a recipe: extract missing tokens, train once per seed, and evaluate on the test images.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The recipe.
+    /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Train with this seed alone instead of the recipe's.
+    /// Train with this seed only, instead of the recipe's seeds.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Go on from the checkpoints of an earlier run.
+    /// Resume from the checkpoints of an earlier run.
     #[arg(long)]
     resume: bool,
-    /// Also write TensorBoard event files into the folder of every seed.
+    /// Also write TensorBoard event files to every seed's folder.
     #[arg(long)]
     tensorboard: bool,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -45,30 +42,23 @@ struct Row {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut recipe = Recipe::read(&args.recipe)?;
+    let experiment = args.place.experiment(&args.recipe)?;
+    let mut experiment = experiment.with_resume(args.resume);
     if let Some(seed) = args.seed {
-        recipe.seeds = vec![seed];
+        experiment = experiment.with_seeds(vec![seed]);
     }
-    let device = args.place.device()?;
-    recipe.training.check_device(&device)?;
-    let folder = args.place.folder(&args.recipe);
-    let prepared = experiment::prepare_in(&recipe, &folder)?;
-    prepared.check(&recipe.evaluation)?;
-    let (store, failed) = super::tokens(&recipe, &prepared, &args.place, &folder, None)?;
+    experiment.check()?;
+    let failed = super::extract(&mut experiment)?;
     let mut rows = Vec::new();
-    for &seed in &recipe.seeds {
-        let one = OneSeed {
-            recipe: &recipe,
-            prepared: &prepared,
-            store: &store,
-            device: &device,
-            seed,
-            tensorboard: args.tensorboard,
-        };
-        let figures = one.run(&folder, args.resume)?;
+    for seed in experiment.recipe().seeds.clone() {
+        let folder = experiment.layout().seed(seed);
+        let events = args
+            .tensorboard
+            .then(|| Events::create(&folder, args.resume));
+        let figures = one_seed(&mut experiment, seed, events.transpose()?)?;
         rows.push(Row {
             seed,
-            model: Layout(&folder).model(seed),
+            model: experiment.layout().model(seed),
             figures,
         });
     }
@@ -84,88 +74,27 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-/// A training with one of a recipe's seeds.
-pub struct OneSeed<'a> {
-    pub recipe: &'a Recipe,
-    pub prepared: &'a Prepared,
-    pub store: &'a TokenStore,
-    pub device: &'a Device,
-    pub seed: u64,
-    /// Whether the training also writes TensorBoard event files.
-    pub tensorboard: bool,
-}
-
-impl OneSeed<'_> {
-    /// Trains, writes the model and its figures into the seed's folder, and returns the figures.
-    pub fn run(&self, folder: &Path, resume: bool) -> anyhow::Result<Figures> {
-        let model = self.train(folder, resume)?;
-        let figures = self.measure(&model)?;
-        RunFolder::create(&Layout(folder).seed(self.seed))?.write(
-            "figures.json",
-            serde_json::to_string_pretty(&figures)?.as_bytes(),
-        )?;
-        Ok(figures)
-    }
-
-    /// The training, with its files in this folder where one is given.
-    pub fn training<'a>(&'a self, folder: Option<&'a RunFolder>, resume: bool) -> Training<'a> {
-        Training {
-            recipe: self.recipe,
-            prepared: self.prepared,
-            store: self.store,
-            seed: self.seed,
-            device: self.device,
-            folder,
-            resume,
+/// Trains and evaluates with one seed, with a progress bar, and writes TensorBoard events if `events` is given.
+pub fn one_seed(
+    experiment: &mut Experiment,
+    seed: u64,
+    mut events: Option<Events>,
+) -> anyhow::Result<Figures> {
+    let mut view = View::new(experiment, seed);
+    let mut written = Ok(());
+    let figures = experiment.run(seed, &mut |event| {
+        if let (RunEvent::Training(event), Some(events), Ok(())) = (&event, &mut events, &written) {
+            written = events.tell(event);
         }
-    }
-
-    /// Trains, and writes the model into the seed's folder.
-    pub fn train(&self, folder: &Path, resume: bool) -> anyhow::Result<Model> {
-        let layout = Layout(folder);
-        let place = layout.seed(self.seed);
-        let run = RunFolder::create(&place)?;
-        run.write("recipe.toml", toml::to_string(self.recipe)?.as_bytes())?;
-        let mut view = View::new(&place, self.recipe.training.epochs, self.seed);
-        let mut events = match self.tensorboard {
-            true => Some(Events::create(&place, resume)?),
-            false => None,
-        };
-        let mut written = Ok(());
-        let model = self.training(Some(&run), resume).run(&mut |event| {
-            if let (Some(events), Ok(())) = (&mut events, &written) {
-                written = events.tell(&event);
-            }
-            view.show(&event);
-        })?;
-        written?;
-        view.bar.finish_and_clear();
-        model.save(&layout.model(self.seed))?;
-        Ok(model)
-    }
-
-    /// The figures of a model on the test images.
-    pub fn measure(&self, model: &Model) -> anyhow::Result<Figures> {
-        let bar = console::bar(0, "measure");
-        let settings = &self.recipe.evaluation;
-        let figures = experiment::measure(
-            model,
-            self.prepared,
-            self.store,
-            settings,
-            self.device,
-            &mut |done, total| {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-            },
-        )?;
-        bar.finish_and_clear();
-        Ok(figures)
-    }
+        view.show(&event);
+    })?;
+    view.finish();
+    written?;
+    Ok(figures)
 }
 
-/// What is shown of a training while it runs: a bar and a line an epoch on a terminal, elsewhere the lines alone.
-struct View {
+/// The progress of a training: a bar and one line per epoch on a terminal, otherwise only the lines.
+pub struct View {
     bar: ProgressBar,
     folder: PathBuf,
     epochs: usize,
@@ -173,46 +102,63 @@ struct View {
 }
 
 impl View {
-    fn new(folder: &Path, epochs: usize, seed: u64) -> Self {
+    /// The progress of a seed's training.
+    pub fn new(experiment: &Experiment, seed: u64) -> Self {
         Self {
             bar: console::bar(0, &format!("seed {seed}")),
-            folder: folder.into(),
-            epochs,
+            folder: experiment.layout().seed(seed),
+            epochs: experiment.recipe().training.epochs,
             best: None,
         }
     }
 
-    fn show(&mut self, event: &Event) {
+    /// Updates the bar, or prints the line of an epoch.
+    pub fn show(&mut self, event: &RunEvent) {
         match event {
-            Event::Step {
+            RunEvent::Training(Event::Step {
                 done,
                 total,
                 loss,
                 learning_rate,
-            } => {
-                self.bar.set_length(*total as u64);
-                self.bar.set_position(*done as u64);
+            }) => {
+                self.set(*done, *total);
                 let best = self.best;
                 let best = best.map_or(String::new(), |best| format!(", best {best:.2}"));
                 let message = format!("loss {loss:.4}, rate {learning_rate:.1e}{best}");
                 self.bar.set_message(message);
             }
-            Event::Resumed { done, .. } => self.bar.set_position(*done as u64),
-            Event::Epoch(record) => {
+            RunEvent::Training(Event::Resumed { done, total }) => self.set(*done, *total),
+            RunEvent::Training(Event::Epoch(record)) => {
                 let map = record.validation_map.map(|map| 100.0 * map);
                 self.best = map.into_iter().chain(self.best).reduce(f64::max);
                 let line = epoch_line(record, self.epochs);
                 match console::is_terminal() {
                     true => self.bar.println(line),
-                    // Several trainings may run at once: their folder tells them apart.
+                    // Several trainings may run at once: the folder says which one this is.
                     false => console::complain(format_args!("{}: {line}", self.folder.display())),
                 }
             }
+            RunEvent::Measuring { done, total } => {
+                self.bar.set_prefix("measure");
+                self.bar.set_message("");
+                self.set(*done, *total);
+            }
+            _ => {}
         }
+    }
+
+    /// Removes the bar.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn set(&self, done: usize, total: usize) {
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
     }
 }
 
-/// What an epoch came to.
+/// The line of an epoch: loss, validation mAP, speed.
 fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
     let map = record.validation_map;
     let map = map.map_or(String::new(), |map| {
@@ -259,23 +205,8 @@ fn print_rows(rows: &[Row]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The mAP of each part that was measured, in percent, with its name.
-fn maps(figures: &Figures) -> Vec<(&'static str, f64)> {
-    let parts = [
-        ("ZSL", figures.zsl()),
-        ("seen", Some(figures.seen())),
-        ("GZSL", figures.gzsl()),
-    ];
-    let measured = parts.into_iter();
-    measured
-        .filter_map(|(name, part)| Some((name, 100.0 * part?.map)))
-        .collect()
-}
-
-/// Mean and unbiased standard deviation; the latter is 0 for one value.
-pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
+/// The mAP of each label set that was measured, in percent.
+fn maps(figures: &Figures) -> Vec<(LabelSet, f64)> {
+    let parts = figures.parts();
+    parts.map(|(set, part)| (set, 100.0 * part.map)).collect()
 }

@@ -252,22 +252,22 @@ impl CocoSplit {
 ///
 /// # Errors
 /// Unreadable files; JSON that is damaged, cut off or not of the form, with line and column; a category of the split
-/// that a file does not define, an object of an image or category that it does not define, an id or file name that
-/// stands twice.
+/// that a file does not define, an id or file name that stands twice. Objects of images or categories that a file does not
+/// define are counted and left out.
 pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
     let (names, seen) = options.split.names()?;
     let mut records = Vec::new();
     let mut rows = Vec::new();
     let mut ignored = WordCounts::new();
     let mut notes = Notes::default();
-    let mut places = HashSet::new();
+    let mut places = HashMap::new();
     let parts = [
         (Split::Train, &options.train, &options.train_images),
         (Split::Test, &options.test, &options.test_images),
     ];
     for (split, path, images) in parts {
         let folder: Arc<Path> = images.as_path().into();
-        let found = Instances::read(path)?.labels(path, &names, &mut ignored)?;
+        let found = Instances::read(path)?.labels(path, &names, &mut ignored, &mut notes)?;
         for (id, labels) in found {
             let unseen = labels.iter().any(|&(label, _)| label as usize >= seen);
             if split == Split::Train
@@ -277,15 +277,11 @@ pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
                 notes.count("training images with an unseen category, dropped", &id);
                 continue;
             }
-            if !places.insert(id.clone()) {
+            let Some((folder, id)) = place(&mut places, &folder, &id) else {
                 notes.count("test images that are also training images, left out", &id);
                 continue;
-            }
-            records.push(Record {
-                id,
-                folder: folder.clone(),
-                split,
-            });
+            };
+            records.push(Record { id, folder, split });
             rows.push(labels);
         }
     }
@@ -301,6 +297,27 @@ pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
     };
     let summary = Summary::new(&dataset, ignored, notes);
     Ok((dataset, summary))
+}
+
+/// Folder and id of an image, where `places` holds those that are there already: as they are given, or, where another folder
+/// holds a file of that name, with the folder's own name before the id. `None` where this very file is there already.
+fn place(
+    places: &mut HashMap<String, Arc<Path>>,
+    folder: &Arc<Path>,
+    id: &str,
+) -> Option<(Arc<Path>, String)> {
+    let (mut folder, mut id) = (folder.clone(), id.to_string());
+    let file = folder.join(&id);
+    while let Some(other) = places.get(&id) {
+        if other.join(&id) == file {
+            return None;
+        }
+        let name = folder.file_name()?.to_str()?;
+        id = format!("{name}/{id}");
+        folder = folder.parent()?.into();
+    }
+    places.insert(id.clone(), folder.clone());
+    Some((folder, id))
 }
 
 fn form(path: &Path, reason: String) -> DatasetError {
@@ -320,20 +337,45 @@ struct Instances {
 
 #[derive(Deserialize)]
 struct Image {
-    id: u64,
+    id: Id,
     file_name: String,
 }
 
 #[derive(Deserialize)]
 struct Annotation {
-    image_id: u64,
-    category_id: u64,
+    image_id: Id,
+    category_id: Id,
 }
 
 #[derive(Deserialize)]
 struct Category {
-    id: u64,
+    id: Id,
     name: String,
+}
+
+/// The number of an image or a category, which some files write as text: `17` and `"17"` are the same.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(i64),
+            Text(String),
+        }
+        Ok(Self(match Written::deserialize(deserializer)? {
+            Written::Number(number) => number.to_string(),
+            Written::Text(text) => text.trim().to_string(),
+        }))
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 /// File name and label entries of an image.
@@ -341,7 +383,7 @@ type Labelled = (String, Vec<(u32, i8)>);
 
 impl Instances {
     fn read(path: &Path) -> Result<Self, DatasetError> {
-        serde_json::from_reader(lines::open(path)?).map_err(|reason| DatasetError::Json {
+        serde_json::from_reader(lines::open_text(path)?).map_err(|reason| DatasetError::Json {
             path: path.into(),
             reason,
         })
@@ -352,11 +394,12 @@ impl Instances {
         path: &Path,
         names: &[String],
         ignored: &mut WordCounts,
+        notes: &mut Notes,
     ) -> Result<Vec<Labelled>, DatasetError> {
-        let categories: HashMap<u64, &str> = self
+        let categories: HashMap<&Id, &str> = self
             .categories
             .iter()
-            .map(|c| (c.id, c.name.as_str()))
+            .map(|c| (&c.id, c.name.as_str()))
             .collect();
         let defined: HashSet<&str> = categories.values().copied().collect();
         if let Some(name) = names.iter().find(|name| !defined.contains(name.as_str())) {
@@ -367,7 +410,7 @@ impl Instances {
         let mut rows = HashMap::new();
         let mut files = HashSet::new();
         for (row, image) in self.images.iter().enumerate() {
-            if rows.insert(image.id, row).is_some() || !files.insert(&image.file_name) {
+            if rows.insert(&image.id, row).is_some() || !files.insert(&image.file_name) {
                 let reason = format!(
                     "the image {} ({}) stands there twice",
                     image.id, image.file_name
@@ -378,18 +421,20 @@ impl Instances {
         let mut labels = vec![Vec::new(); self.images.len()];
         for object in &self.annotations {
             let Some(&row) = rows.get(&object.image_id) else {
-                let reason = format!(
-                    "an object lies on the image {}, which is not there",
-                    object.image_id
+                let image = format!("{}: image {}", path.display(), object.image_id);
+                notes.count(
+                    "objects of images that the file does not list, left out",
+                    &image,
                 );
-                return Err(form(path, reason));
+                continue;
             };
             let Some(&name) = categories.get(&object.category_id) else {
-                let reason = format!(
-                    "an object is of the category {}, which is not there",
-                    object.category_id
+                let category = format!("{}: category {}", path.display(), object.category_id);
+                notes.count(
+                    "objects of categories that the file does not define, left out",
+                    &category,
                 );
-                return Err(form(path, reason));
+                continue;
             };
             match numbers.get(name) {
                 Some(&label) => labels[row].push((label, 1)),
@@ -499,8 +544,9 @@ mod tests {
     fn an_image_of_both_files_stays_in_the_first() {
         let dir = tempfile::tempdir().unwrap();
         world(dir.path(), 3, 2, 1);
-        let options = options(dir.path());
+        let mut options = options(dir.path());
         std::fs::copy(&options.train, &options.test).unwrap();
+        options.test_images = options.train_images.clone();
         let (dataset, summary) = read(&options).unwrap();
         assert_eq!((dataset.records.len(), summary.notes[0].count), (3, 3));
     }
@@ -519,15 +565,8 @@ mod tests {
         };
         let all = r#"{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "cow"}"#;
         assert!(with("", r#"{"id": 1, "name": "cat"}"#).contains("defines no category `dog`"));
-        assert!(
-            with(r#"{"image_id": 2, "category_id": 1}"#, all)
-                .contains("on the image 2, which is not there")
-        );
-        assert!(
-            with(r#"{"image_id": 1, "category_id": 9}"#, all)
-                .contains("the category 9, which is not there")
-        );
-        assert!(with(r#"{"image_id": -1, "category_id": 9}"#, all).contains("line 1 column"));
+        assert!(with(r#"{"image_id": [1], "category_id": 9}"#, all).contains("line 1 column"));
+        assert!(with(r#"{"category_id": 9}"#, all).contains("missing field `image_id`"));
         let twice = json
             .replace("A", "")
             .replace("C", all)

@@ -9,10 +9,24 @@ use std::path::Path;
 /// ends.
 const LONGEST: usize = 1 << 24;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Opens a file with a buffer large enough that reading is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
     let file = File::open(path).map_err(|reason| read_error(path, reason))?;
     Ok(BufReader::with_capacity(1 << 18, file))
+}
+
+/// [`open`] for a text file that is not read line by line: a byte order mark is passed over.
+pub(super) fn open_text(path: &Path) -> Result<BufReader<File>, DatasetError> {
+    let mut reader = open(path)?;
+    let start = reader
+        .fill_buf()
+        .map_err(|reason| read_error(path, reason))?;
+    if start.starts_with(BYTE_ORDER_MARK) {
+        reader.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(reader)
 }
 
 pub(super) fn read_error(path: &Path, reason: std::io::Error) -> DatasetError {
@@ -52,7 +66,7 @@ pub(super) fn for_each_raw(
         }
         let mut text = buffer.as_slice();
         if line == 1 {
-            text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+            text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         }
         while let [rest @ .., b'\n' | b'\r'] = text {
             text = rest;

@@ -63,6 +63,16 @@ pub enum DatasetError {
         /// The table.
         path: PathBuf,
     },
+    /// A table without header with a fourth column that is empty on every line.
+    #[error(
+        "{path}: the fourth column, that of the negative labels, is empty on every line, so that nothing would be negative; \
+         where the lines end in a separator, remove it; where no label is known to be negative, write a header: \
+         path, split, labels, negative"
+    )]
+    NoNegative {
+        /// The table.
+        path: PathBuf,
+    },
     /// A line of the table cannot be understood.
     #[error("{path}, line {line}: {problem}")]
     Line {

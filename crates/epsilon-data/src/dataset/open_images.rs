@@ -606,6 +606,10 @@ pub(super) mod tests {
                 ("labels left open (confidence between 0 and 1)", 1),
                 ("labels that two lines contradict, left unknown", 1),
                 ("lines of a class without description, left out", 1),
+                (
+                    "labels that are negative for no test image, so that any ranking of them is perfect",
+                    1
+                ),
             ]
         );
         assert_eq!(summary.notes[2].examples, ["/m/9"]);

@@ -50,6 +50,37 @@ impl Notes {
     }
 }
 
+impl Notes {
+    /// Adds the labels that no test image is known to lack: their average precision is 1 whatever the scores are.
+    fn with_never_negative(mut self, dataset: &Dataset) -> Self {
+        if dataset.labels.rest() == -1 {
+            // All labels but those that every image has are negative somewhere; few data sets have one.
+            return self;
+        }
+        let mut positive = vec![false; dataset.names.len()];
+        let mut negative = vec![false; dataset.names.len()];
+        for row in dataset.rows(Split::Test) {
+            for &(label, value) in dataset.labels.entries(row) {
+                match value {
+                    1 => positive[label as usize] = true,
+                    _ => negative[label as usize] = true,
+                }
+            }
+        }
+        let never = (0..dataset.names.len()).filter(|&label| positive[label] && !negative[label]);
+        let never: Vec<&String> = never.map(|label| &dataset.names[label]).collect();
+        if !never.is_empty() {
+            let examples = never.iter().take(EXAMPLES).map(|name| name.to_string());
+            self.add(
+                "labels that are negative for no test image, so that any ranking of them is perfect",
+                never.len(),
+                examples.collect(),
+            );
+        }
+        self
+    }
+}
+
 /// How often a reader met something, such as images listed twice, and some of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
@@ -129,7 +160,7 @@ impl Summary {
             ignored_words,
             ignored_occurrences,
             most_ignored,
-            notes: notes.0,
+            notes: notes.with_never_negative(dataset).0,
             missing_images: 0,
             missing_examples: Vec::new(),
         };

@@ -84,7 +84,7 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
     }
     let mut table = Table::new(path, &options.images, &names);
     format.read(path, &mut |line, row| table.push(line, row))?;
-    let (records, labels, ignored) = table.finish()?;
+    let (records, labels, ignored, notes) = table.finish()?;
     let dataset = Dataset {
         records,
         labels,
@@ -92,7 +92,7 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
         names,
         seen,
     };
-    let summary = Summary::new(&dataset, ignored, Notes::default());
+    let summary = Summary::new(&dataset, ignored, notes);
     Ok((dataset, summary))
 }
 
@@ -253,7 +253,8 @@ fn read_tsv(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), Da
             Ok(None) => Ok(()),
             Err(problem) => Err(line_error(path, line, problem)),
         }
-    })
+    })?;
+    check_negatives(path, columns)
 }
 
 fn read_jsonl(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), DatasetError> {
@@ -295,7 +296,7 @@ fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), D
             sink(line, row)?;
         }
     }
-    Ok(())
+    check_negatives(path, columns)
 }
 
 /// The columns of a Parquet table.
@@ -391,6 +392,8 @@ struct Columns {
     labels: usize,
     negative: Option<usize>,
     width: usize,
+    /// Whether a fourth column was taken for negatives by its place alone and has been empty so far.
+    doubtful: bool,
 }
 
 impl Columns {
@@ -409,6 +412,7 @@ impl Columns {
             labels,
             negative,
             width: cells.len(),
+            doubtful: false,
         })
     }
 
@@ -421,7 +425,16 @@ impl Columns {
             labels: 2,
             negative,
             width,
+            doubtful: width == 4,
         })
+    }
+}
+
+/// Refuses a table of which the fourth column, without a header's word for it, is empty on every line.
+fn check_negatives(path: &Path, columns: Option<Columns>) -> Result<(), DatasetError> {
+    match columns {
+        Some(Columns { doubtful: true, .. }) => Err(DatasetError::NoNegative { path: path.into() }),
+        _ => Ok(()),
     }
 }
 
@@ -439,7 +452,7 @@ fn cells<'c>(
         }
         *columns = Columns::from_width(found);
     }
-    let columns = columns.ok_or_else(|| LineError::Columns {
+    let columns = columns.as_mut().ok_or_else(|| LineError::Columns {
         found,
         expected: "3 or 4".into(),
     })?;
@@ -450,6 +463,9 @@ fn cells<'c>(
         });
     }
     let labels = |column: usize| split_cell(cells[column]);
+    columns.doubtful &= columns
+        .negative
+        .is_none_or(|column| cells[column].is_empty());
     Ok(Some(Row {
         path: cells[columns.path].into(),
         split: cells[columns.split].into(),
@@ -468,6 +484,7 @@ struct Table<'a> {
     records: Vec<Record>,
     labels: Vec<Vec<(u32, i8)>>,
     ignored: WordCounts,
+    notes: Notes,
     /// Whether rows list negatives; the first row decides.
     negatives: Option<bool>,
 }
@@ -483,6 +500,7 @@ impl<'a> Table<'a> {
             records: Vec::new(),
             labels: Vec::new(),
             ignored: WordCounts::new(),
+            notes: Notes::default(),
             negatives: None,
         }
     }
@@ -492,7 +510,7 @@ impl<'a> Table<'a> {
             .map_err(|problem| line_error(self.path, line, problem))
     }
 
-    fn add(&mut self, line: u64, row: Row) -> Result<(), LineError> {
+    fn add(&mut self, line: u64, mut row: Row) -> Result<(), LineError> {
         let split = match row.split.as_str() {
             "train" => Split::Train,
             "test" => Split::Test,
@@ -500,6 +518,15 @@ impl<'a> Table<'a> {
         };
         if row.path.is_empty() {
             return Err(LineError::EmptyPath);
+        }
+        if row.path.contains('\\') && !self.images.join(&row.path).exists() {
+            // A table from a system that separates folders so.
+            let path = row.path.replace('\\', "/");
+            if self.images.join(&path).exists() {
+                self.notes
+                    .count("paths with \\ between folders, read as /", &row.path);
+                row.path = path;
+            }
         }
         if let Some(&first) = self.lines.get(&row.path) {
             return Err(LineError::DuplicatePath {
@@ -541,7 +568,7 @@ impl<'a> Table<'a> {
         entries
     }
 
-    fn finish(self) -> Result<(Vec<Record>, SparseLabels, WordCounts), DatasetError> {
+    fn finish(self) -> Result<(Vec<Record>, SparseLabels, WordCounts, Notes), DatasetError> {
         if self.records.is_empty() {
             return Err(DatasetError::EmptyTable {
                 path: self.path.into(),
@@ -549,7 +576,7 @@ impl<'a> Table<'a> {
         }
         let rest = if self.negatives == Some(true) { 0 } else { -1 };
         let labels = SparseLabels::new(self.names.len(), rest, self.labels)?;
-        Ok((self.records, labels, self.ignored))
+        Ok((self.records, labels, self.ignored, self.notes))
     }
 }
 

@@ -103,17 +103,22 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
             records.push((id, split));
         }
     }
-    let objects: Vec<Vec<Object>> = records
+    let annotations: Vec<Annotation> = records
         .par_iter()
-        .map(|(id, _)| read_objects(&options.annotation(id)))
+        .map(|(id, _)| read_annotation(&options.annotation(id)))
         .collect::<Result<_, _>>()?;
+    let files: Vec<String> = records
+        .par_iter()
+        .zip(&annotations)
+        .map(|((id, _), annotation)| image_file(&options.folder, id, annotation))
+        .collect();
     let mut ignored = WordCounts::new();
     let mut unknown = 0;
-    let rows = objects
+    let rows = annotations
         .into_iter()
-        .map(|objects| {
+        .map(|annotation| {
             let mut values = vec![-1; names.len()];
-            for (class, difficult) in classes(objects) {
+            for (class, difficult) in classes(annotation.objects) {
                 let Some(&label) = numbers.get(class.as_str()) else {
                     *ignored.entry(class).or_default() += 1;
                     continue;
@@ -134,13 +139,13 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         notes.add(what, unknown, Vec::new());
     }
     let folder: Arc<Path> = options.folder.as_path().into();
-    let record = |(id, split): (String, Split)| Record {
-        id: format!("JPEGImages/{id}.jpg"),
+    let record = |(id, (_, split)): (String, (String, Split))| Record {
+        id,
         folder: folder.clone(),
         split,
     };
     let dataset = Dataset {
-        records: records.into_iter().map(record).collect(),
+        records: files.into_iter().zip(records).map(record).collect(),
         labels: SparseLabels::new(names.len(), 0, rows)?,
         words: names.clone(),
         names,
@@ -162,6 +167,28 @@ fn ids(set: &Path) -> Result<Vec<String>, DatasetError> {
     }
 }
 
+/// What an annotation says of its image.
+struct Annotation {
+    /// The image's own name for its file, where it gives one.
+    file: Option<String>,
+    objects: Vec<Object>,
+}
+
+/// Endings of image files, tried in this order.
+const ENDINGS: [&str; 8] = ["jpg", "JPG", "jpeg", "JPEG", "png", "PNG", "webp", "WEBP"];
+
+/// Where the image of an annotation lies within the folder: under the name that the annotation gives, under its id with any
+/// ending, or, where there is none of these, where the development kit has it.
+fn image_file(folder: &Path, id: &str, annotation: &Annotation) -> String {
+    let own = annotation.file.iter().cloned();
+    let usual = ENDINGS.iter().map(|ending| format!("{id}.{ending}"));
+    let places = own.chain(usual).map(|name| format!("JPEGImages/{name}"));
+    places
+        .into_iter()
+        .find(|place| folder.join(place).is_file())
+        .unwrap_or_else(|| format!("JPEGImages/{id}.jpg"))
+}
+
 /// An object of an image: its class, and whether it is marked as difficult.
 type Object = (String, bool);
 
@@ -175,7 +202,7 @@ fn classes(objects: Vec<Object>) -> BTreeMap<String, bool> {
     classes
 }
 
-fn read_objects(path: &Path) -> Result<Vec<Object>, DatasetError> {
+fn read_annotation(path: &Path) -> Result<Annotation, DatasetError> {
     let bytes = std::fs::read(path).map_err(|reason| lines::read_error(path, reason))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -189,6 +216,11 @@ fn read_objects(path: &Path) -> Result<Vec<Object>, DatasetError> {
             LineError::Xml(error.to_string()),
         )
     })?;
+    let mut children = document.root_element().children();
+    let file = children.find(|child| child.has_tag_name("filename"));
+    let file = file.and_then(|child| child.text()).map(str::trim);
+    // A name alone: a path could lead out of the folder.
+    let file = file.filter(|name| !name.is_empty() && !name.contains(['/', '\\']) && *name != "..");
     let mut objects = Vec::new();
     for object in document.root_element().children() {
         if !object.has_tag_name("object") {
@@ -204,13 +236,17 @@ fn read_objects(path: &Path) -> Result<Vec<Object>, DatasetError> {
         let name = field("name").filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| error("an object without a name".into()))?;
         let difficult = match field("difficult").unwrap_or("0") {
-            "0" => false,
+            "0" | "" => false,
             "1" => true,
+            other if other.eq_ignore_ascii_case("unspecified") => false,
             other => return Err(error(format!("difficult is {other:?}, not 0 or 1"))),
         };
         objects.push((name.to_string(), difficult));
     }
-    Ok(objects)
+    Ok(Annotation {
+        file: file.map(String::from),
+        objects,
+    })
 }
 
 #[cfg(test)]

@@ -1,27 +1,28 @@
-//! Tables as text: the first line names the labels, the first column the images. Read line by line, so that every
-//! message can name its line; a quoted cell ends on the line it began on.
+//! Tables as CSV: the first line holds the names of the labels, the first column those of the images. Read line by line,
+//! so that every message names its line; a quoted cell must not contain a line break.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use super::{FileError, names};
+use super::error::FileError;
+use super::names;
 
-/// A table with its names; values row after row.
+/// A table with its names; the values are row-major.
 pub(super) struct Table<T> {
     pub(super) images: Vec<String>,
     pub(super) labels: Vec<String>,
     pub(super) values: Vec<T>,
 }
 
-/// A finite number.
+/// Parses a finite number.
 pub(super) fn score(cell: &str) -> Result<f64, String> {
     let wrong = || format!("{cell:?} is no finite number");
     let value: f64 = cell.parse().map_err(|_| wrong())?;
     value.is_finite().then_some(value).ok_or_else(wrong)
 }
 
-/// One of the three values.
+/// Parses a label: +1, -1 or 0.
 pub(super) fn label(cell: &str) -> Result<i8, String> {
     match cell.parse() {
         Ok(1.0) => Ok(1),
@@ -79,7 +80,7 @@ fn line_error(path: &Path, line: u64, problem: String) -> FileError {
     }
 }
 
-/// The lines that are not blank, counted from 1, in cells.
+/// The cells of every line that is not blank, with the line number, counted from 1.
 struct Lines<'a> {
     path: &'a Path,
     reader: BufReader<File>,
@@ -89,9 +90,9 @@ struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     fn open(path: &'a Path) -> Result<Self, FileError> {
-        let read = |source| FileError::Read {
+        let read = |reason| FileError::Read {
             path: path.into(),
-            source,
+            reason,
         };
         Ok(Self {
             path,
@@ -105,9 +106,9 @@ impl<'a> Lines<'a> {
         loop {
             self.bytes.clear();
             let length = self.reader.read_until(b'\n', &mut self.bytes);
-            let read = |source| FileError::Read {
+            let read = |reason| FileError::Read {
                 path: self.path.into(),
-                source,
+                reason,
             };
             if length.map_err(read)? == 0 {
                 return Ok(None);
@@ -153,7 +154,7 @@ pub(super) fn write(
     writer.write_record(std::iter::once("image").chain(labels.iter().map(String::as_str)))?;
     for (image, scores) in images.iter().zip(scores.chunks(labels.len().max(1))) {
         writer.write_field(image)?;
-        // The shortest decimals that read back as the same number.
+        // The shortest decimal that parses to the same number.
         scores
             .iter()
             .try_for_each(|score| writer.write_field(score.to_string()))?;

@@ -1,39 +1,63 @@
-//! Scores and labels of the same images and labels, as one table that is read in blocks.
+//! Joins a table of scores and a table of labels into one table that is read in blocks.
 
 use std::ops::Range;
 
-use super::names::{self, Matching};
-use super::{FileError, LabelTable, ScoreTable};
+use super::error::FileError;
+use super::frame::Frame;
+use super::labels::LabelTable;
+use super::names::{Matching, matching};
+use super::scores::ScoreTable;
 use crate::error::MetricsError;
 use crate::table::Table;
 
-/// Labels in a byte: two bits each.
+/// Labels per byte, two bits each.
 const IN_A_BYTE: usize = 4;
 
-/// What a 0 in a table of labels means.
+/// The meaning of 0 in a table of labels.
+///
+/// ```rust
+/// use epsilon_metrics::files::{FileError, Joined, LabelTable, ScoreTable, Zero};
+/// use epsilon_metrics::Table;
+///
+/// let folder = tempfile::tempdir()?;
+/// let (scores, labels) = (folder.path().join("scores.csv"), folder.path().join("labels.csv"));
+/// std::fs::write(&scores, "image,cat,dog\na.jpg,0.9,0.3\n")?;
+/// std::fs::write(&labels, "image,cat,dog\na.jpg,1,0\n")?;
+/// let join = |zero| Joined::new(ScoreTable::read(&scores)?, &LabelTable::read(&labels)?, zero);
+/// let dog = |zero| -> Result<i8, Box<dyn std::error::Error>> {
+///     let (mut score, mut label) = ([0.0], [0]);
+///     join(Some(zero))?.read(0..1, 1..2, &mut score, &mut label)?;
+///     Ok(label[0])
+/// };
+/// assert_eq!((dog(Zero::Unknown)?, dog(Zero::Negative)?), (0, -1));
+/// // Without a -1 in the table its meaning must be given.
+/// assert!(matches!(join(None), Err(FileError::ZerosUnclear { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zero {
-    /// Not known.
+    /// The label is not annotated.
     Unknown,
-    /// Known to be absent.
+    /// The label is negative.
     Negative,
 }
 
-/// Scores with the labels of the same images, in the scores' order: all columns, or those that were chosen.
+/// A [`Table`] of scores with the labels of the same images, in the order of the scores: all columns, or those selected by
+/// [`choose`](Joined::choose).
 ///
-/// Memory: the scores (in their file, where [`ScoreTable`] could leave them there) and a quarter of a byte a label.
+/// Memory: the scores, unless [`ScoreTable`] maps them, and two bits per label.
 #[derive(Debug)]
 pub struct Joined {
     scores: ScoreTable,
     packed: Packed,
-    /// The columns of the scores that are measured, in this order.
+    /// Columns of the scores that are evaluated, in this order.
     columns: Vec<usize>,
     images_by_name: bool,
     labels_by_name: bool,
     label_names: Option<Vec<String>>,
 }
 
-/// Labels in two bits each: one more than their value.
+/// Labels of two bits each: the label + 1.
 #[derive(Debug)]
 struct Packed {
     bytes: Vec<u8>,
@@ -48,18 +72,37 @@ impl Packed {
 }
 
 impl Joined {
-    /// Joins scores and labels, by name where both have names. A 0 is taken for what `zero` says; without it, for
-    /// unknown if there is a -1 anywhere, and for negative in a table of truth values.
+    /// Joins scores and labels: by name if both have names, otherwise by index. `zero` is the meaning of 0; if it is `None`, 0
+    /// is unknown in a table that holds a -1. In a table of booleans 0 is always negative.
     ///
     /// # Errors
-    /// Other images or labels than the scores', named, or counted where one of the two has no names; a value that is
-    /// none of +1, -1, 0; zeros of which nobody said what they mean; labels all unknown.
+    /// [`FileError::NamesDiffer`] or [`FileError::CountsDiffer`] for other images or labels than those of the scores;
+    /// [`FileError::LabelValue`]; [`FileError::ZerosUnclear`] if `zero` is needed; [`FileError::AllUnknown`];
+    /// [`FileError::Format`] if the labels do not fit in memory.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    /// use epsilon_metrics::Table;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// assert_eq!((table.images(), table.labels()), (2, 2));
+    /// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+    /// table.read(0..1, 0..2, &mut scores, &mut labels)?; // a.jpg
+    /// assert_eq!((scores, labels), ([0.75, 0.5], [1, -1]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         scores: ScoreTable,
         labels: &LabelTable<'_>,
         zero: Option<Zero>,
     ) -> Result<Self, FileError> {
-        let (rows, columns) = names::match_frames(&scores.frame, &labels.frame)?;
+        let (rows, columns) = match_frames(&scores.frame, &labels.frame)?;
         let zero = if labels.is_truth() {
             Some(Zero::Negative)
         } else {
@@ -71,38 +114,116 @@ impl Joined {
             columns: (0..scores.frame.labels).collect(),
             images_by_name: rows.by_name(),
             labels_by_name: columns.by_name(),
-            // Matched by place, the labels' names serve both.
+            // If only the labels have names, both were matched by index and the names hold for both.
             label_names: scores.frame.label_names.clone().or(of_labels),
             scores,
             packed,
         })
     }
 
-    /// Whether the images were matched by name; by place otherwise.
+    /// Whether the images were matched by name; otherwise by index.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// assert!(table.images_by_name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn images_by_name(&self) -> bool {
         self.images_by_name
     }
 
-    /// Whether the labels were matched by name; by place otherwise.
+    /// Whether the labels were matched by name; otherwise by index.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// assert!(table.labels_by_name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn labels_by_name(&self) -> bool {
         self.labels_by_name
     }
 
-    /// Names of the labels, in the order of the scores' columns, where either table has them.
+    /// Names of the labels in the order of the scores' columns, if either table has names.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// let names = ["cat", "dog"].map(String::from);
+    /// assert_eq!(table.label_names(), Some(&names[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn label_names(&self) -> Option<&[String]> {
         self.label_names.as_deref()
     }
 
-    /// Measures these columns of the scores, in this order, instead of all.
+    /// Selects the columns of the scores to evaluate, in this order, instead of all. Column indices of the table and of its
+    /// metrics then refer to the selection; those passed here always refer to the scores.
     ///
     /// # Panics
-    /// If one of them is not there.
+    /// If a column does not exist.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    /// use epsilon_metrics::Table;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let mut table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// table.choose(vec![1]);
+    /// assert_eq!((table.labels(), table.label(0)), (1, "dog".to_string()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn choose(&mut self, columns: Vec<usize>) {
         assert!(columns.iter().all(|&c| c < self.scores.frame.labels));
         self.columns = columns;
     }
 
-    /// The label of a measured column: its name, or its number among the scores' columns.
+    /// Name of the label of a selected column, or its column in the scores if it has no name.
+    ///
+    /// # Panics
+    /// If the column does not exist.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let mut table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// table.choose(vec![1, 0]);
+    /// assert_eq!((table.label(0), table.label(1)), ("dog".to_string(), "cat".to_string()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn label(&self, column: usize) -> String {
         let of_scores = self.columns[column];
         match &self.label_names {
@@ -111,7 +232,24 @@ impl Joined {
         }
     }
 
-    /// An error of measuring this table, with the names that the measuring does not know.
+    /// Adds the file, and the names of image and label where the error has them, to an error of the evaluation of this table.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    /// use epsilon_metrics::MetricsError;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: cat and dog; labels.csv: dog and cat
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// let error = MetricsError::NotFinite { image: 1, label: 0, value: f32::INFINITY };
+    /// let message = table.name(error).to_string();
+    /// assert!(message.ends_with("scores.csv, row 1 (b.jpg), column 0 (cat): the score is inf: scores must be finite"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self, error: MetricsError) -> FileError {
         let frame = &self.scores.frame;
         match error {
@@ -125,12 +263,23 @@ impl Joined {
                 label: frame.column(self.columns[label]),
                 value: value.into(),
             },
-            source => FileError::Table {
+            reason => FileError::Table {
                 path: frame.path.clone(),
-                source,
+                reason,
             },
         }
     }
+}
+
+/// For each row and each column of the scores, the row and the column of the labels.
+fn match_frames(scores: &Frame, labels: &Frame) -> Result<(Matching, Matching), FileError> {
+    let paths = [&*scores.path, &*labels.path];
+    let of_images = [&scores.image_names, &labels.image_names].map(|names| names.as_deref());
+    let of_labels = [&scores.label_names, &labels.label_names].map(|names| names.as_deref());
+    Ok((
+        matching("image", paths, of_images, [scores.images, labels.images])?,
+        matching("label", paths, of_labels, [scores.labels, labels.labels])?,
+    ))
 }
 
 fn pack(
@@ -141,7 +290,17 @@ fn pack(
 ) -> Result<Packed, FileError> {
     let frame = &labels.frame;
     let width = frame.labels.div_ceil(IN_A_BYTE);
-    let mut bytes = vec![0_u8; frame.images * width];
+    let length = frame
+        .images
+        .checked_mul(width)
+        .ok_or_else(|| FileError::Format {
+            path: frame.path.clone(),
+            problem: format!(
+                "{} images x {} labels do not fit in memory: evaluate a part",
+                frame.images, frame.labels
+            ),
+        })?;
+    let mut bytes = vec![0_u8; length];
     let mut found = vec![0_i8; frame.labels];
     let (mut positives, mut negatives, mut zeros) = (false, false, false);
     for image in 0..frame.images {
@@ -189,7 +348,7 @@ impl Table for Joined {
         let columns = &self.columns[columns];
         let values = self.scores.values();
         let all = self.scores.frame.labels;
-        // Neighbours in the file are copied together.
+        // Adjacent columns are copied in one piece.
         let together = columns.windows(2).all(|pair| pair[1] == pair[0] + 1);
         let targets = scores
             .chunks_exact_mut(columns.len())

@@ -1,20 +1,20 @@
-//! Names of rows and columns: the files beside a table, and which row of one table is which of the other.
+//! Names of rows and columns: the name files of a table, and the matching of two lists of names.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, Frame};
+use super::error::FileError;
 
 /// How many names a message lists.
 const FEW: usize = 3;
 
-/// The file of the names beside a table.
+/// The path of the name file of a table: `TABLE.images.txt` or `TABLE.labels.txt`.
 pub(super) fn file(table: &Path, what: &str) -> PathBuf {
     table.with_extension(format!("{what}s.txt"))
 }
 
-/// Reads `NAME.images.txt` or `NAME.labels.txt` beside a table, where it is.
+/// Reads the name file of a table, `None` if it does not exist.
 pub(super) fn beside(
     table: &Path,
     what: &'static str,
@@ -24,10 +24,10 @@ pub(super) fn beside(
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
+        Err(reason) => {
             return Err(FileError::Read {
                 path: path.into(),
-                source,
+                reason,
             });
         }
     };
@@ -52,7 +52,7 @@ pub(super) fn beside(
     Ok(Some(names))
 }
 
-/// Refuses names that stand twice.
+/// Checks that every name is unique.
 pub(super) fn check(path: &Path, what: &'static str, names: &[String]) -> Result<(), FileError> {
     let mut places = HashMap::new();
     for (place, name) in names.iter().enumerate() {
@@ -69,7 +69,7 @@ pub(super) fn check(path: &Path, what: &'static str, names: &[String]) -> Result
     Ok(())
 }
 
-/// Where each row or column of the scores stands in the labels.
+/// For each row or column of the scores, its index in the labels.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Matching {
     ByPlace,
@@ -89,22 +89,9 @@ impl Matching {
     }
 }
 
-/// Which row and which column of the labels belongs to each of the scores.
-pub(super) fn match_frames(
-    scores: &Frame,
-    labels: &Frame,
-) -> Result<(Matching, Matching), FileError> {
-    let paths = [&*scores.path, &*labels.path];
-    let of_images = [&scores.image_names, &labels.image_names].map(|names| names.as_deref());
-    let of_labels = [&scores.label_names, &labels.label_names].map(|names| names.as_deref());
-    Ok((
-        matching("image", paths, of_images, [scores.images, labels.images])?,
-        matching("label", paths, of_labels, [scores.labels, labels.labels])?,
-    ))
-}
-
-/// Matches two lists; each pair is that of the scores and that of the labels.
-fn matching(
+/// Matches two lists of names, or two counts without names. Each pair holds the item of the scores and that of the
+/// labels.
+pub(super) fn matching(
     what: &'static str,
     [scores, labels]: [&Path; 2],
     names: [Option<&[String]>; 2],

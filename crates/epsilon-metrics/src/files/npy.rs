@@ -1,15 +1,15 @@
-//! NumPy's `.npy` files: the header, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
+//! The header of NumPy's `.npy` files, <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 
-use super::numbers::{Kind, Layout};
+use super::layout::{Kind, Layout};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// A table's header has some 100 bytes.
+/// The header of a table has about 100 bytes.
 const LONGEST_HEADER: usize = 1 << 16;
 
-/// Where the numbers of a `.npy` file lie.
+/// Type and position of the numbers of a `.npy` file.
 ///
 /// # Errors
-/// In words, without the file's name.
+/// A message without the name of the file.
 pub(super) fn layout(bytes: &[u8]) -> Result<Layout, String> {
     let cut = || "ends within its header".to_string();
     if !bytes.starts_with(MAGIC) {
@@ -95,7 +95,7 @@ impl<'a> Header<'a> {
                 "shape" => shape = Some(rest.tuple()?),
                 _ => return None,
             }
-            // Python needs no comma after the last entry and takes one.
+            // A comma after the last entry is optional.
             if rest.take(",").is_none() && !rest.0.trim_start().starts_with('}') {
                 return None;
             }
@@ -109,7 +109,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What is left to be read of a header.
+/// The rest of a header that is not yet parsed.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
@@ -145,7 +145,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// The header of a C-ordered table; its length makes the numbers start at a multiple of 64, as NumPy's do.
+/// The header of a row-major table, padded so that the numbers start at a multiple of 64 bytes, as NumPy does.
 pub(super) fn header(descr: &str, rows: usize, columns: usize) -> Vec<u8> {
     let mut text =
         format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");

@@ -1,66 +1,15 @@
-//! A table of numbers in a file that is mapped into memory: where they lie, what they are.
+//! A table of numbers in a memory-mapped file.
 
 use std::fs::File;
 use std::path::Path;
 
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
-use super::{FileError, npy};
-
-/// What a number is; little-endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bool,
-    I8,
-    U8,
-    I16,
-    I32,
-    I64,
-    F16,
-    Bf16,
-    F32,
-    F64,
-}
-
-impl Kind {
-    pub(super) fn bytes(self) -> usize {
-        match self {
-            Self::Bool | Self::I8 | Self::U8 => 1,
-            Self::I16 | Self::F16 | Self::Bf16 => 2,
-            Self::I32 | Self::F32 => 4,
-            Self::I64 | Self::F64 => 8,
-        }
-    }
-
-    fn of(dtype: Dtype) -> Option<Self> {
-        Some(match dtype {
-            Dtype::BOOL => Self::Bool,
-            Dtype::I8 => Self::I8,
-            Dtype::U8 => Self::U8,
-            Dtype::I16 => Self::I16,
-            Dtype::I32 => Self::I32,
-            Dtype::I64 => Self::I64,
-            Dtype::F16 => Self::F16,
-            Dtype::BF16 => Self::Bf16,
-            Dtype::F32 => Self::F32,
-            Dtype::F64 => Self::F64,
-            _ => return None,
-        })
-    }
-}
-
-/// Where a table lies in the bytes of a file.
-#[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) start: usize,
-    pub(super) kind: Kind,
-    /// Column after column (Fortran order) instead of row after row.
-    pub(super) by_column: bool,
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-}
+use super::error::FileError;
+use super::layout::{Kind, Layout};
+use super::npy;
 
 /// A table of numbers in a mapped file.
 #[derive(Debug)]
@@ -74,7 +23,7 @@ impl Numbers {
         Self::open(path, npy::layout)
     }
 
-    /// A safetensors file with one tensor, or with one of this name among others.
+    /// Opens a safetensors file: its only tensor, or the tensor of this name if there are several.
     pub(super) fn safetensors(path: &Path, name: &str) -> Result<Self, FileError> {
         Self::open(path, |bytes| tensor(bytes, name))
     }
@@ -83,13 +32,13 @@ impl Numbers {
         path: &Path,
         layout: impl FnOnce(&[u8]) -> Result<Layout, String>,
     ) -> Result<Self, FileError> {
-        let read = |source| FileError::Read {
+        let read = |reason| FileError::Read {
             path: path.into(),
-            source,
+            reason,
         };
         let file = File::open(path).map_err(read)?;
-        // SAFETY: the map is only read. A file that another program cuts short while we read it ends this program with
-        // SIGBUS; that it is changed gives other figures, as it would with a copy read at another time.
+        // SAFETY: the map is only read. If another program truncates the file while it is mapped, this program ends with
+        // SIGBUS; if it changes values, the metrics are those of the changed values.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         let wrong = |problem| FileError::Format {
             path: path.into(),
@@ -125,7 +74,7 @@ impl Numbers {
         &self.map[start..start + rows * columns * kind.bytes()]
     }
 
-    /// The values where they lie in the file row after row, as `T`s, at an address that fits `T`.
+    /// The mapped values as `T`, if they are row-major and aligned for `T`.
     pub(super) fn values<T: bytemuck::Pod>(&self) -> Option<&[T]> {
         if self.layout.by_column || cfg!(target_endian = "big") {
             return None;
@@ -152,7 +101,7 @@ impl Numbers {
     }
 }
 
-/// `bytes` are those of one value.
+/// Converts the bytes of one value.
 fn decode(kind: Kind, bytes: &[u8]) -> f64 {
     let two = || [bytes[0], bytes[1]];
     let four = || [bytes[0], bytes[1], bytes[2], bytes[3]];

@@ -1,11 +1,12 @@
-//! Double precision in single precision: figures depend on the order of scores and on which are equal, and on nothing
-//! else, so any f32 values with the same order and the same ties give the same figures.
+//! Converts f64 scores to f32 without changing any metric: metrics depend only on the order of the scores and on which
+//! are equal, so any f32 values with the same order and the same ties give the same metrics.
 
 use rayon::prelude::*;
 
-use super::{FileError, Frame};
+use super::error::FileError;
+use super::frame::Frame;
 
-/// `values` themselves where f32 holds each of them exactly, otherwise others in the same order with the same ties.
+/// The values as f32 if f32 represents all of them exactly, otherwise f32 values with the same order and ties.
 pub(super) fn narrow(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileError> {
     if let Some(at) = values.par_iter().position_first(|value| !value.is_finite()) {
         return Err(FileError::NotFinite {
@@ -30,18 +31,17 @@ pub(super) fn narrow(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileEr
     let mut sorted: Vec<(f64, u32)> = values.into_iter().zip(0..).collect();
     sorted.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let mut ranked = vec![0.0; sorted.len()];
-    // The normal positive numbers: half of all f32, more than any table's distinct values that memory could hold sorted.
-    let mut bits = f32::MIN_POSITIVE.to_bits();
+    // The positive normal numbers: 2 130 706 432 values, in ascending order of their bits.
+    let mut representable = f32::MIN_POSITIVE.to_bits()..=f32::MAX.to_bits();
     for run in sorted.chunk_by(|a, b| a.0 == b.0) {
+        let Some(bits) = representable.next() else {
+            return Err(FileError::Format {
+                path: frame.path.clone(),
+                problem: "has more distinct scores than f32 has: save the scores as f32".into(),
+            });
+        };
         run.iter()
             .for_each(|&(_, at)| ranked[at as usize] = f32::from_bits(bits));
-        bits += 1;
-    }
-    if bits > f32::MAX.to_bits() {
-        return Err(FileError::Format {
-            path: frame.path.clone(),
-            problem: "has more distinct scores than f32 has: save the scores as f32".into(),
-        });
     }
     Ok(ranked)
 }

@@ -1,4 +1,4 @@
-//! What is written for other tools: scores as `.npy`, `.safetensors` or `.csv` with their names, figures of each label.
+//! Writes scores with their names as `.npy`, `.safetensors` or `.csv`, and the metrics of each label as CSV.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,18 +7,36 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
-use super::{FileError, Format, csv, names, npy};
+use super::error::FileError;
+use super::format::Format;
+use super::{csv, names, npy};
 use crate::evaluation::Evaluation;
 use crate::top_k::TopK;
 
-/// Writes scores, row-major `[images, labels]`, and their names: into the table itself if it is a `.csv`, otherwise into
-/// `NAME.images.txt` and `NAME.labels.txt` beside it. Every file is written beside its place and renamed.
+/// Writes scores, row-major `[images, labels]`, and their names as the file that the extension of `path` names. The names
+/// of a CSV file are in the file itself; those of a `.npy` or `.safetensors` file are written to `NAME.images.txt` and
+/// `NAME.labels.txt` in the same folder. Every file is written under a temporary name and renamed.
 ///
 /// # Errors
-/// An unknown extension; a name with a line break, which a list cannot hold; files that cannot be written.
+/// [`FileError::Extension`]; [`FileError::Format`] for a name with a line break or with white space at its ends;
+/// [`FileError::Write`].
 ///
 /// # Panics
-/// If `scores` has another length than images times labels.
+/// If the length of `scores` is not images times labels.
+///
+/// ```rust
+/// use epsilon_metrics::files::write_scores;
+///
+/// let folder = tempfile::tempdir()?;
+/// let (images, labels) = (["a.jpg"].map(String::from), ["cat", "dog"].map(String::from));
+/// let path = folder.path().join("scores.csv");
+/// write_scores(&path, &[0.25, 0.5], &images, &labels)?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "image,cat,dog\na.jpg,0.25,0.5\n");
+///
+/// write_scores(&folder.path().join("scores.npy"), &[0.25, 0.5], &images, &labels)?;
+/// assert_eq!(std::fs::read_to_string(folder.path().join("scores.labels.txt"))?, "cat\ndog\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_scores(
     path: &Path,
     scores: &[f32],
@@ -55,11 +73,35 @@ pub fn write_scores(
     })
 }
 
-/// Writes the figures of each label as CSV, one label a line: of every evaluation, which stands beside the name of its
-/// part. `label` names a column. What a protocol skips stays empty.
+/// Writes the metrics of each label as CSV: one line per label of every `(part, evaluation)`. `label` gives the name of a
+/// column. AP, precision, recall and F1 are fractions; the AP of a skipped label and the metrics at a K that an evaluation
+/// does not have are empty. The file is written under a temporary name and renamed.
 ///
 /// # Errors
-/// A file that cannot be written.
+/// [`FileError::Write`].
+///
+/// ```rust
+/// use epsilon_metrics::files::write_per_label;
+/// use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
+///
+/// // The positive of the only label ranks second of two images.
+/// let scores = Scores::new(&[0.9, 0.8], 2, 1)?;
+/// let labels = Labels::new(&[-1, 1], 2, 1)?;
+/// let evaluation = evaluate(scores, labels, &[0], &Protocol::lesa_nus(), &[1])?;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("labels.csv");
+/// write_per_label(&path, &[("ZSL", &evaluation)], |_| "cat".to_string())?;
+/// let text = std::fs::read_to_string(&path)?;
+/// assert_eq!(
+///     text.lines().collect::<Vec<_>>(),
+///     [
+///         "protocol,part,label,positives,annotated,AP,P@1,R@1,F1@1",
+///         "lesa-nus,ZSL,cat,1,2,0.5,0.5,1,0.6666666666666666",
+///     ]
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn write_per_label(
     path: &Path,
     evaluations: &[(&str, &Evaluation)],
@@ -119,7 +161,7 @@ fn safetensors(
     file.write_all(&whole)
 }
 
-/// Writes a file beside its place and renames it; on failure what was there stays.
+/// Writes a file under a temporary name and renames it; on failure an existing file stays as it was.
 fn replace(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -134,12 +176,12 @@ fn replace(
     });
     written
         .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|source| {
-            // The first error is the one to tell.
+        .map_err(|reason| {
+            // Only the first error is returned.
             let _ = std::fs::remove_file(&beside);
             FileError::Write {
                 path: path.into(),
-                source,
+                reason,
             }
         })
 }

@@ -9,10 +9,12 @@ use serde_json::json;
 use tokenizers::Tokenizer;
 
 use super::BackboneError;
-use super::engine::{Arithmetic, Input, Map, stride};
 use super::families::{TextParts, read_text};
-use super::vit::{Scratch, Transformer, norm};
-use epsilon_kernels::packed::{After, Norm, Rows, layer_norm};
+use super::vit::{Scratch, Transformer, map, norm};
+use epsilon_kernels::finish::After;
+use epsilon_kernels::linear::{Arithmetic, LinearMap, stride};
+use epsilon_kernels::packed::Rows;
+use epsilon_kernels::rows::{Norm, layer_norm};
 
 const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -38,7 +40,7 @@ pub struct TextTower {
 struct Parts {
     transformer: Transformer,
     norm: Norm,
-    projection: Map,
+    projection: LinearMap,
     config: super::BlockConfig,
 }
 
@@ -98,7 +100,7 @@ impl TextTower {
             parts: Parts {
                 transformer: Transformer::new(blocks, &config, Arithmetic::F32),
                 norm: norm(last, config.layer_norm_eps),
-                projection: Map::new(&projection, Arithmetic::F32),
+                projection: map(&projection, Arithmetic::F32),
                 config,
             },
             path,
@@ -158,10 +160,9 @@ impl TextTower {
             count: 1,
         };
         let width = self.width();
-        let rows = Input::F32(rows);
         self.parts
             .projection
-            .apply(rows, After::Store, &mut out, width);
+            .apply(rows.into(), After::Store, &mut out, width);
         Ok(out)
     }
 }

@@ -2,10 +2,10 @@
 //! folder or a model hub; their family is told by the tensors' names.
 
 mod clip_text;
-mod engine;
 mod families;
 mod hub;
 mod info;
+mod precision;
 mod settings;
 mod tensors;
 mod vgg;
@@ -18,10 +18,10 @@ use serde::Serialize;
 use thiserror::Error;
 
 pub use self::clip_text::TextTower;
-pub use self::engine::Precision;
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::info::{BackboneInfo, Difference, DifferenceKind, Options, Tokens};
+pub use self::precision::Precision;
 pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{

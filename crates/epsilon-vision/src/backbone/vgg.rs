@@ -6,12 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::engine::{Arithmetic, Encoded, Map as Affine, Precision};
+use super::precision::Precision;
 use super::tensors::Reader;
 use super::weights::Linear;
 use super::{Backbone, BackboneError, BackboneInfo, Features};
 use crate::image::Preprocess;
-use epsilon_kernels::packed::{After, Rows};
+use epsilon_kernels::finish::After;
+use epsilon_kernels::linear::{Arithmetic, Encoded, LinearMap};
+use epsilon_kernels::packed::Rows;
 
 /// Side of the map that the fully connected layers read.
 const POOLED: usize = 7;
@@ -179,7 +181,7 @@ struct Scratch {
 struct Layer {
     arithmetic: Arithmetic,
     /// The first adds the bias.
-    places: Vec<Affine>,
+    places: Vec<LinearMap>,
     inputs: usize,
     pooled: bool,
 }
@@ -187,7 +189,7 @@ struct Layer {
 /// A fully connected layer in slices of its outputs.
 struct Wide {
     arithmetic: Arithmetic,
-    slices: Vec<Affine>,
+    slices: Vec<LinearMap>,
     inputs: usize,
 }
 
@@ -256,17 +258,15 @@ impl Layer {
                     .iter()
                     .flat_map(move |place| place[part.clone()].to_vec())
             });
-            let weight = rows.collect();
-            let bias = map.bias;
-            vec![Affine::new(&Linear { weight, bias }, arithmetic)]
+            let weight: Vec<f32> = rows.collect();
+            vec![LinearMap::new(&weight, &map.bias, arithmetic)]
         } else {
             let place = |place: usize| {
                 let bias = match place {
                     0 => map.bias.clone(),
                     _ => vec![0.0; outputs],
                 };
-                let weight = at(place);
-                Affine::new(&Linear { weight, bias }, arithmetic)
+                LinearMap::new(&at(place), &bias, arithmetic)
             };
             (0..9).map(place).collect()
         };
@@ -389,7 +389,7 @@ impl Wide {
             .step_by(SLICE)
             .map(|first| {
                 let part = first..outputs.min(first + SLICE);
-                Affine::part(linear, part, 0..inputs, arithmetic)
+                LinearMap::part(&linear.weight, &linear.bias, part, 0..inputs, arithmetic)
             })
             .collect();
         Self {
@@ -436,7 +436,7 @@ impl Vgg {
     ///
     /// [`BackboneError::Precision`] when the CPU lacks the instructions.
     pub fn new(weights: VggWeights, precision: Precision) -> Result<Self, BackboneError> {
-        let arithmetic = Arithmetic::new(precision)?;
+        let arithmetic = precision.arithmetic()?;
         let mut info = weights.info();
         info.precision = precision;
         let Parts {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::BackboneInfo;
-use super::engine::Precision;
+use super::precision::Precision;
 use crate::image::Preprocess;
 
 /// What stands between the two linear maps of a block's MLP.

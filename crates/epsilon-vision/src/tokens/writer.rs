@@ -43,7 +43,6 @@ impl Default for StoreSettings {
 }
 
 /// What an extraction has come to.
-#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtractReport {
     /// Images with tokens.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
 use epsilon::labels::LabelVectors;
+use epsilon::methods::Method;
 use epsilon::methods::epsilon::Epsilon;
-use epsilon::methods::{Batch, Dims, Draws, Method, Precision, Targets};
+use epsilon::optimiser::Optimiser;
 use epsilon::parameters::Weights;
-use epsilon::training::{Optimiser, TrainingSettings, part, step};
+use epsilon::training::{TrainingSettings, part, step};
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -66,8 +68,8 @@ impl Step {
         let device = Device::flex();
         let weights = Weights::draw(method.specs(&dims)?, &mut rng, &device);
         let precision = match arguments.get("precision", String::from("f32"))?.as_str() {
-            "f32" => Precision::F32,
-            "bf16" => Precision::Bf16,
+            "f32" => TrainingPrecision::F32,
+            "bf16" => TrainingPrecision::Bf16,
             other => return Err(format!("--precision {other}: f32 or bf16").into()),
         };
         let optimiser = Optimiser::new(settings.optimiser, &weights);
@@ -110,7 +112,7 @@ impl Step {
 
 /// Random label vectors.
 pub struct Labels {
-    precision: Precision,
+    precision: TrainingPrecision,
     host: Arc<LabelVectors>,
     tensor: Tensor<2>,
 }
@@ -119,7 +121,7 @@ impl Labels {
     pub fn draw(
         count: usize,
         dim: usize,
-        precision: Precision,
+        precision: TrainingPrecision,
         rng: &mut ChaCha8Rng,
     ) -> Outcome<Self> {
         let names = (0..count).map(|index| index.to_string()).collect();

@@ -1,58 +1,35 @@
 //! A depth-wise 3 x 3 convolution over a grid of tokens, channels last, as one operation with its own backward pass on the
 //! CPU device. (The framework's backward pass takes a channel at a time.)
 
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Device, Tensor};
-use burn_autodiff::checkpoint::base::Checkpointer;
-use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_flex::FlexTensor;
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::device;
-use crate::profile::fused;
-use epsilon_kernels::vector::fma;
-use epsilon_kernels::vectorised;
+use super::operation::{Operation, run, runs_on};
+use epsilon_kernels::vector::{add, add_product};
 
 /// Taps of the window, row-major.
 pub(crate) const TAPS: usize = 9;
 
 /// `y[b, (i, j), c] = sum_{u, v in -1..=1} w[(u, v), c] x[b, (i + u, j + v), c]` with zeros outside the grid, for tokens
-/// `x [B, H W, C]` row-major over a grid of `[H, W]`, and `w [9, C]`. Either both carry gradients or none.
+/// `x [B, H W, C]` row-major over a grid of `[H, W]`, and `w [9, C]`.
 pub(crate) fn depthwise(x: Tensor<3>, weight: Tensor<2>, [height, width]: [usize; 2]) -> Tensor<3> {
     let [images, tokens, channels] = x.dims();
     assert_eq!(tokens, height * width);
-    let sizes = Sizes {
+    let sizes = Depthwise {
         height,
         width,
         channels,
     };
-    if !fused() || x.device().inner() != Device::flex() {
+    if !runs_on(&x) {
         return by_the_framework(x, weight, &sizes);
     }
     let shape = [images, tokens, channels];
-    if !x.is_autodiff() {
-        let out = run_forward(&sizes, &device::flex(x), &device::flex(weight));
-        return Tensor::from_primitive::<Flex>(device::flex_from(out, &shape));
-    }
-    let (x, x_node) = device::flex_parts(x);
-    let (weight, weight_node) = device::flex_parts(weight);
-    let output = device::flex_from(run_forward(&sizes, &x, &weight), &shape);
-    let result = match Step
-        .prepare::<NoCheckpointing>([x_node, weight_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(step) => step.finish(State { sizes, x, weight }, output),
-        OpsKind::UnTracked(step) => step.finish(output),
-    };
-    Tensor::from_primitive::<Autodiff<Flex>>(result)
+    run(sizes, [x.into(), weight.into()], shape).0
 }
 
-/// The same with the framework's operations: nine shifted copies of the padded grid.
-fn by_the_framework(x: Tensor<3>, weight: Tensor<2>, sizes: &Sizes) -> Tensor<3> {
-    let &Sizes {
+/// [`depthwise`] by the framework's operations: nine shifted copies of the padded grid.
+fn by_the_framework(x: Tensor<3>, weight: Tensor<2>, sizes: &Depthwise) -> Tensor<3> {
+    let &Depthwise {
         height,
         width,
         channels,
@@ -78,14 +55,14 @@ fn by_the_framework(x: Tensor<3>, weight: Tensor<2>, sizes: &Sizes) -> Tensor<3>
     sum.reshape([images, tokens, channels])
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
+#[derive(Debug, Clone)]
+struct Depthwise {
     height: usize,
     width: usize,
     channels: usize,
 }
 
-impl Sizes {
+impl Depthwise {
     fn image(&self) -> usize {
         self.height * self.width * self.channels
     }
@@ -111,24 +88,6 @@ impl Sizes {
     }
 }
 
-fn run_forward(sizes: &Sizes, x: &FlexTensor, weight: &FlexTensor) -> Vec<f32> {
-    let (x, weight) = (device::values(x), device::values(weight));
-    let channels = sizes.channels;
-    let mut out = vec![0.0; x.len()];
-    out.par_chunks_mut(sizes.image())
-        .zip(x.par_chunks(sizes.image()))
-        .for_each(|(out, x)| {
-            sizes.moves(|tap, from, to| {
-                add_product(
-                    row(weight, tap, channels),
-                    row(x, from, channels),
-                    row_mut(out, to, channels),
-                );
-            });
-        });
-    out
-}
-
 fn row(values: &[f32], place: usize, width: usize) -> &[f32] {
     &values[place * width..(place + 1) * width]
 }
@@ -137,82 +96,95 @@ fn row_mut(values: &mut [f32], place: usize, width: usize) -> &mut [f32] {
     &mut values[place * width..(place + 1) * width]
 }
 
-vectorised! {
-    /// `sum += a b`, element-wise.
-    pub(crate) fn add_product(a: &[f32], b: &[f32], sum: &mut [f32]) {
-        for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {
-            *sum = fma::<FMA>(a, b, *sum);
-        }
+impl Operation<2> for Depthwise {
+    type Kept = ();
+
+    fn forward(&self, [x, weight]: [&[f32]; 2], _: bool) -> (Vec<f32>, ()) {
+        let channels = self.channels;
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_mut(self.image())
+            .zip(x.par_chunks(self.image()))
+            .for_each(|(out, x)| {
+                self.moves(|tap, from, to| {
+                    add_product(
+                        row(weight, tap, channels),
+                        row(x, from, channels),
+                        row_mut(out, to, channels),
+                    );
+                });
+            });
+        (out, ())
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [&[f32]; 2],
+        (): &(),
+        upstream: &[f32],
+        [x_wanted, weight_wanted]: [bool; 2],
+    ) -> [Vec<f32>; 2] {
+        let x_gradient = if x_wanted {
+            self.input_gradient(weight, upstream)
+        } else {
+            Vec::new()
+        };
+        let weight_gradient = if weight_wanted {
+            self.weight_gradient(x, upstream)
+        } else {
+            Vec::new()
+        };
+        [x_gradient, weight_gradient]
     }
 }
 
-#[derive(Debug, Clone)]
-struct State {
-    sizes: Sizes,
-    x: FlexTensor,
-    weight: FlexTensor,
-}
-
-#[derive(Debug)]
-struct Step;
-
-impl Backward<Flex, 2> for Step {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let State { sizes, x, weight } = ops.state;
-        let channels = sizes.channels;
-        let pull = device::values(&upstream);
-        let [x_parent, weight_parent] = ops.parents;
-        if let Some(parent) = x_parent {
-            let weight = device::values(&weight);
-            let mut out = vec![0.0; pull.len()];
-            out.par_chunks_mut(sizes.image())
-                .zip(pull.par_chunks(sizes.image()))
-                .for_each(|(out, pull)| {
-                    sizes.moves(|tap, from, to| {
-                        add_product(
-                            row(weight, tap, channels),
-                            row(pull, to, channels),
-                            row_mut(out, from, channels),
-                        );
-                    });
+impl Depthwise {
+    fn input_gradient(&self, weight: &[f32], upstream: &[f32]) -> Vec<f32> {
+        let channels = self.channels;
+        let mut out = vec![0.0; upstream.len()];
+        out.par_chunks_mut(self.image())
+            .zip(upstream.par_chunks(self.image()))
+            .for_each(|(out, upstream)| {
+                self.moves(|tap, from, to| {
+                    add_product(
+                        row(weight, tap, channels),
+                        row(upstream, to, channels),
+                        row_mut(out, from, channels),
+                    );
                 });
-            gradients.register::<Flex>(parent.id, device::flex_from(out, x.layout().shape()));
+            });
+        out
+    }
+
+    fn weight_gradient(&self, x: &[f32], upstream: &[f32]) -> Vec<f32> {
+        let channels = self.channels;
+        let parts: Vec<Vec<f32>> = upstream
+            .par_chunks(self.image())
+            .zip(x.par_chunks(self.image()))
+            .map(|(upstream, x)| {
+                let mut part = vec![0.0; TAPS * channels];
+                self.moves(|tap, from, to| {
+                    add_product(
+                        row(x, from, channels),
+                        row(upstream, to, channels),
+                        row_mut(&mut part, tap, channels),
+                    );
+                });
+                part
+            })
+            .collect();
+        // In the order of the images, whatever thread had them.
+        let mut sum = vec![0.0; TAPS * channels];
+        for part in parts {
+            add(&part, &mut sum);
         }
-        if let Some(parent) = weight_parent {
-            let parts: Vec<Vec<f32>> = pull
-                .par_chunks(sizes.image())
-                .zip(device::values(&x).par_chunks(sizes.image()))
-                .map(|(pull, x)| {
-                    let mut part = vec![0.0; TAPS * channels];
-                    sizes.moves(|tap, from, to| {
-                        add_product(
-                            row(x, from, channels),
-                            row(pull, to, channels),
-                            row_mut(&mut part, tap, channels),
-                        );
-                    });
-                    part
-                })
-                .collect();
-            // In the order of the images, whatever thread had them.
-            let mut sum = vec![0.0; TAPS * channels];
-            for part in parts {
-                sum.iter_mut()
-                    .zip(part)
-                    .for_each(|(sum, part)| *sum += part);
-            }
-            gradients.register::<Flex>(parent.id, device::flex_from(sum, &[TAPS, channels]));
-        }
+        sum
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Distribution, TensorData};
+    use burn::tensor::{Device, Distribution, TensorData};
 
     #[test]
     fn a_shift_by_hand() {
@@ -227,14 +199,14 @@ mod tests {
             Tensor::from_data(weight, &device),
             [2, 3],
         );
-        assert_eq!(device::host(&y), [0.0, 0.0, 0.0, 0.0, 2.0, 4.0]);
+        assert_eq!(crate::device::host(&y), [0.0, 0.0, 0.0, 0.0, 2.0, 4.0]);
     }
 
     #[test]
     fn equals_the_frameworks_with_its_gradients() {
         let device = Device::flex();
         device.seed(5);
-        let sizes = Sizes {
+        let sizes = Depthwise {
             height: 3,
             width: 4,
             channels: 5,

@@ -1,16 +1,9 @@
 //! A linear map with bias as one operation with its own backward pass, on the CPU device; the framework's own elsewhere.
 //! The framework's products clear and copy their result, which costs more than the product where the rows are few.
 
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Device, Tensor};
-use burn_autodiff::checkpoint::base::Checkpointer;
-use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_flex::FlexTensor;
+use burn::tensor::Tensor;
 
-use crate::device;
-use crate::profile::fused;
+use super::operation::{Operation, run, runs_on};
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::vector;
 
@@ -18,107 +11,71 @@ use epsilon_kernels::vector;
 pub(crate) fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
     let [outer, rows, inputs] = x.dims();
     let [_, outputs] = weight.dims();
-    let sizes = Sizes {
-        rows: outer * rows,
+    let shape = [outer, rows, outputs];
+    let rows = outer * rows;
+    if !runs_on(&x) {
+        let product = x.reshape([rows, inputs]).matmul(weight);
+        return (product + bias.unsqueeze()).reshape(shape);
+    }
+    let sizes = Linear {
+        rows,
         inputs,
         outputs,
     };
-    let shape = [outer, rows, outputs];
-    let tracked = [x.is_autodiff(), weight.is_autodiff(), bias.is_autodiff()];
-    if !fused() || x.device().inner() != Device::flex() || tracked != [tracked[0]; 3] {
-        let product = x.reshape([sizes.rows, inputs]).matmul(weight);
-        return (product + bias.unsqueeze()).reshape(shape);
-    }
-    if !tracked[0] {
-        let parts = [device::flex(x), device::flex(weight), device::flex(bias)];
-        let out = run_forward(&sizes, &parts);
-        return Tensor::from_primitive::<Flex>(device::flex_from(out, &shape));
-    }
-    let (x, x_node) = device::flex_parts(x);
-    let (weight, weight_node) = device::flex_parts(weight);
-    let (bias, bias_node) = device::flex_parts(bias);
-    let parts = [x, weight, bias];
-    let output = device::flex_from(run_forward(&sizes, &parts), &shape);
-    let result = match Step
-        .prepare::<NoCheckpointing>([x_node, weight_node, bias_node])
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(step) => {
-            let [x, weight, _] = parts;
-            step.finish(State { sizes, x, weight }, output)
-        }
-        OpsKind::UnTracked(step) => step.finish(output),
-    };
-    Tensor::from_primitive::<Autodiff<Flex>>(result)
+    run(sizes, [x.into(), weight.into(), bias.into()], shape).0
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
+#[derive(Debug, Clone)]
+struct Linear {
     rows: usize,
     inputs: usize,
     outputs: usize,
 }
 
-fn run_forward(sizes: &Sizes, parts: &[FlexTensor; 3]) -> Vec<f32> {
-    let [x, weight, bias] = parts.each_ref().map(device::values);
-    let mut out = vec![0.0; sizes.rows * sizes.outputs];
-    let x = Matrix::new(x, sizes.rows, sizes.inputs);
-    let weight = Matrix::new(weight, sizes.inputs, sizes.outputs);
-    let threads = rayon::current_num_threads();
-    product(&mut out, Into::Replace, x, weight, threads);
-    vector::add_row(&mut out, bias);
-    out
-}
+impl Operation<3> for Linear {
+    type Kept = ();
 
-#[derive(Debug, Clone)]
-struct State {
-    sizes: Sizes,
-    x: FlexTensor,
-    weight: FlexTensor,
-}
-
-#[derive(Debug)]
-struct Step;
-
-impl Backward<Flex, 3> for Step {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let State { sizes, x, weight } = ops.state;
-        let Sizes {
-            rows,
-            inputs,
-            outputs,
-        } = sizes;
+    fn forward(&self, [x, weight, bias]: [&[f32]; 3], _: bool) -> (Vec<f32>, ()) {
+        let mut out = vec![0.0; self.rows * self.outputs];
+        let x = Matrix::new(x, self.rows, self.inputs);
+        let weight = Matrix::new(weight, self.inputs, self.outputs);
         let threads = rayon::current_num_threads();
-        let pull = Matrix::new(device::values(&upstream), rows, outputs);
-        let [x_parent, weight_parent, bias_parent] = ops.parents;
-        if let Some(parent) = x_parent {
-            let mut out = vec![0.0; rows * inputs];
-            let weight = Matrix::new(device::values(&weight), inputs, outputs).transposed();
-            product(&mut out, Into::Replace, pull, weight, threads);
-            gradients.register::<Flex>(parent.id, device::flex_from(out, x.layout().shape()));
+        product(&mut out, Into::Replace, x, weight, threads);
+        vector::add_row(&mut out, bias);
+        (out, ())
+    }
+
+    fn backward(
+        &self,
+        [x, weight, _]: [&[f32]; 3],
+        (): &(),
+        upstream: &[f32],
+        wanted: [bool; 3],
+    ) -> [Vec<f32>; 3] {
+        let threads = rayon::current_num_threads();
+        let lengths = [x.len(), weight.len(), self.outputs];
+        let x = Matrix::new(x, self.rows, self.inputs).transposed();
+        let weight = Matrix::new(weight, self.inputs, self.outputs).transposed();
+        let gradient = Matrix::new(upstream, self.rows, self.outputs);
+        let mut out =
+            [0, 1, 2].map(|input| vec![0.0; if wanted[input] { lengths[input] } else { 0 }]);
+        if wanted[0] {
+            product(&mut out[0], Into::Replace, gradient, weight, threads);
         }
-        if let Some(parent) = weight_parent {
-            let mut out = vec![0.0; inputs * outputs];
-            let x = Matrix::new(device::values(&x), rows, inputs).transposed();
-            product(&mut out, Into::Replace, x, pull, threads);
-            gradients.register::<Flex>(parent.id, device::flex_from(out, &[inputs, outputs]));
+        if wanted[1] {
+            product(&mut out[1], Into::Replace, x, gradient, threads);
         }
-        if let Some(parent) = bias_parent {
-            let mut out = vec![0.0; outputs];
-            vector::add_column_sums(device::values(&upstream), &mut out);
-            gradients.register::<Flex>(parent.id, device::flex_from(out, &[outputs]));
+        if wanted[2] {
+            vector::add_column_sums(upstream, &mut out[2]);
         }
+        out
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Device, Distribution};
 
     #[test]
     fn equals_the_frameworks_with_its_gradients() {

@@ -4,21 +4,14 @@
 
 use std::ops::Range;
 
-use burn::backend::{Autodiff, Flex};
+use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor};
-use burn_autodiff::checkpoint::base::Checkpointer;
-use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::device;
-use crate::profile::fused;
+use super::operation::{Operation, run, runs_on};
 use epsilon_kernels::matrix::{Into, Matrix, product};
-use epsilon_kernels::vector::{exp, fma};
-use epsilon_kernels::vectorised;
+use epsilon_kernels::rows::{softmax_sum, softmax_sum_backward_in_place};
+use epsilon_kernels::vector::add;
 
 /// Labels that a thread works on at once.
 const LABELS: usize = 128;
@@ -29,33 +22,31 @@ pub(crate) struct Pair {
     pub labels: Tensor<2>,
 }
 
-/// `s_c = sum_i softmax_i(logit_ic) value_ic`: scores `[B, C]`, both matches of the same tokens and labels. Either all four
-/// tensors carry gradients or none.
+/// `s_c = sum_i softmax_i(logit_ic) value_ic`: scores `[B, C]`, both matches of the same tokens and labels.
 pub(crate) fn attended(value: Pair, logit: Pair) -> Tensor<2> {
-    if !runs_on(&value) {
+    if !runs_on(&value.tokens) {
         return attended_by_the_framework(value, logit);
     }
-    let Pair { tokens, labels } = value;
+    let sizes = Pooled::new(Pool::Attention, &[&value, &logit]);
+    let shape = [sizes.images, sizes.labels];
     let inputs = [
-        tokens.into_flat(),
-        labels.into_flat(),
-        logit.tokens.into_flat(),
-        logit.labels.into_flat(),
+        value.tokens.into(),
+        value.labels.into(),
+        logit.tokens.into(),
+        logit.labels.into(),
     ];
-    run(Pool::Attention, inputs)
+    run(sizes, inputs, shape).0
 }
 
 /// `s_c`, the mean of the `count` largest `value_ic` over the tokens (of all where there are fewer): scores `[B, C]`.
 pub(crate) fn mean_of_largest(value: Pair, count: usize) -> Tensor<2> {
     let count = count.min(value.tokens.dims()[1]);
-    if !runs_on(&value) {
+    if !runs_on(&value.tokens) {
         return mean_by_the_framework(value, count);
     }
-    let Pair { tokens, labels } = value;
-    run(
-        Pool::Largest(count),
-        [tokens.into_flat(), labels.into_flat()],
-    )
+    let sizes = Pooled::new(Pool::Largest(count), &[&value]);
+    let shape = [sizes.images, sizes.labels];
+    run(sizes, [value.tokens.into(), value.labels.into()], shape).0
 }
 
 fn attended_by_the_framework(value: Pair, logit: Pair) -> Tensor<2> {
@@ -77,84 +68,14 @@ fn matches(pair: Pair) -> Tensor<3> {
         .reshape([images, tokens, labels])
 }
 
-fn runs_on(pair: &Pair) -> bool {
-    fused() && pair.tokens.device().inner() == Device::flex()
-}
-
-/// A tensor of any rank with its shape apart, so that tokens and labels stand in one array.
-struct Flat {
-    tensor: Tensor<1>,
-    shape: Vec<usize>,
-}
-
-trait IntoFlat {
-    fn into_flat(self) -> Flat;
-}
-
-impl<const R: usize> IntoFlat for Tensor<R> {
-    fn into_flat(self) -> Flat {
-        let shape = self.dims();
-        Flat {
-            tensor: self.reshape([shape.iter().product::<usize>()]),
-            shape: shape.to_vec(),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Pool {
     Attention,
     Largest(usize),
 }
 
-/// Runs on the values of one or two pairs, tokens and labels of each in turn.
-fn run<const INPUTS: usize>(pool: Pool, inputs: [Flat; INPUTS]) -> Tensor<2> {
-    let shapes = inputs.each_ref().map(|input| input.shape.clone());
-    let sizes = Sizes {
-        images: shapes[0][0],
-        tokens: shapes[0][1],
-        labels: shapes[1][0],
-        widths: shapes
-            .iter()
-            .skip(1)
-            .step_by(2)
-            .map(|shape| shape[1])
-            .collect(),
-        pool,
-    };
-    let shape = [sizes.images, sizes.labels];
-    let tracked = inputs[0].tensor.is_autodiff();
-    if !tracked {
-        let values = inputs.map(|input| device::flex(input.tensor));
-        let scores = sizes.forward(&values.each_ref().map(device::values));
-        return Tensor::from_primitive::<Flex>(device::flex_from(scores, &shape));
-    }
-    let parts = inputs.map(|input| {
-        // Frozen inputs, such as label vectors, get a place in the graph that nobody asks for.
-        let tensor = match input.tensor.is_autodiff() {
-            true => input.tensor,
-            false => input.tensor.autodiff(),
-        };
-        device::flex_parts(tensor)
-    });
-    let values = parts.each_ref().map(|(value, _)| value.clone());
-    let nodes = parts.map(|(_, node)| node);
-    let output = device::flex_from(
-        sizes.forward(&values.each_ref().map(device::values)),
-        &shape,
-    );
-    let step = Step::<INPUTS>
-        .prepare::<NoCheckpointing>(nodes)
-        .compute_bound();
-    let result = match step.stateful() {
-        OpsKind::Tracked(step) => step.finish(State { sizes, values }, output),
-        OpsKind::UnTracked(step) => step.finish(output),
-    };
-    Tensor::from_primitive::<Autodiff<Flex>>(result)
-}
-
 #[derive(Debug, Clone)]
-struct Sizes {
+struct Pooled {
     images: usize,
     tokens: usize,
     labels: usize,
@@ -163,7 +84,18 @@ struct Sizes {
     pool: Pool,
 }
 
-impl Sizes {
+impl Pooled {
+    fn new(pool: Pool, pairs: &[&Pair]) -> Self {
+        let [images, tokens, _] = pairs[0].tokens.dims();
+        Self {
+            images,
+            tokens,
+            labels: pairs[0].labels.dims()[0],
+            widths: pairs.iter().map(|pair| pair.labels.dims()[1]).collect(),
+            pool,
+        }
+    }
+
     /// The matches of one image and some labels of each pair, `[N, columns]`.
     fn block(&self, inputs: &[&[f32]], image: usize, labels: &Range<usize>) -> Vec<Vec<f32>> {
         let pairs = inputs.chunks_exact(2).zip(&self.widths);
@@ -199,47 +131,13 @@ impl Sizes {
             .map(move |from| from..count.min(from + LABELS))
     }
 
-    fn forward(&self, inputs: &[&[f32]]) -> Vec<f32> {
-        let mut scores = vec![0.0; self.images * self.labels];
-        scores
-            .par_chunks_mut(self.labels)
-            .enumerate()
-            .for_each(|(image, scores)| {
-                for labels in self.label_blocks() {
-                    let mut block = self.block(inputs, image, &labels);
-                    self.pool.forward(&mut block, &mut scores[labels]);
-                }
-            });
-        scores
-    }
-
-    /// Gradients of the inputs, from those of the scores. Images are shared out among the threads once, so that each sums
-    /// the labels' gradients for itself; the sums are added up in order.
-    fn backward(&self, inputs: &[&[f32]], pull: &[f32]) -> Vec<Vec<f32>> {
-        let share = self.images.div_ceil(rayon::current_num_threads()).max(1);
-        let parts: Vec<Vec<Vec<f32>>> = (0..self.images)
-            .into_par_iter()
-            .step_by(share)
-            .map(|first| self.backward_of(inputs, pull, first..self.images.min(first + share)))
-            .collect();
-        let mut parts = parts.into_iter();
-        let mut sums = parts.next().unwrap_or_default();
-        for part in parts {
-            for (place, (sum, part)) in sums.iter_mut().zip(part).enumerate() {
-                match place % 2 {
-                    0 => sum.extend(part),
-                    _ => sum
-                        .iter_mut()
-                        .zip(part)
-                        .for_each(|(sum, part)| *sum += part),
-                }
-            }
-        }
-        sums
-    }
-
     /// Of some images: the gradients of their tokens, and their share of those of the labels.
-    fn backward_of(&self, inputs: &[&[f32]], pull: &[f32], images: Range<usize>) -> Vec<Vec<f32>> {
+    fn backward_of(
+        &self,
+        inputs: &[&[f32]],
+        upstream: &[f32],
+        images: Range<usize>,
+    ) -> Vec<Vec<f32>> {
         let first = images.start;
         let mut out: Vec<Vec<f32>> = Vec::new();
         for &width in &self.widths {
@@ -249,8 +147,8 @@ impl Sizes {
         for image in images {
             for labels in self.label_blocks() {
                 let mut block = self.block(inputs, image, &labels);
-                let pull = &pull[image * self.labels..][labels.clone()];
-                self.pool.backward(&mut block, pull);
+                let upstream = &upstream[image * self.labels..][labels.clone()];
+                self.pool.backward(&mut block, upstream);
                 let pairs = inputs.chunks_exact(2).zip(out.chunks_exact_mut(2));
                 for (((pair, out), &width), slopes) in pairs.zip(&self.widths).zip(&block) {
                     let (tokens, of_labels) = self.sides(pair, width, image, &labels);
@@ -267,17 +165,63 @@ impl Sizes {
     }
 }
 
+/// On the values of one or two pairs, tokens and labels of each in turn.
+impl<const N: usize> Operation<N> for Pooled {
+    type Kept = ();
+
+    fn forward(&self, inputs: [&[f32]; N], _: bool) -> (Vec<f32>, ()) {
+        let mut scores = vec![0.0; self.images * self.labels];
+        scores
+            .par_chunks_mut(self.labels)
+            .enumerate()
+            .for_each(|(image, scores)| {
+                for labels in self.label_blocks() {
+                    let mut block = self.block(&inputs, image, &labels);
+                    self.pool.forward(&mut block, &mut scores[labels]);
+                }
+            });
+        (scores, ())
+    }
+
+    /// Images are shared out among the threads once, so that each sums
+    /// the labels' gradients for itself; the sums are added up in order.
+    fn backward(
+        &self,
+        inputs: [&[f32]; N],
+        (): &(),
+        upstream: &[f32],
+        _: [bool; N],
+    ) -> [Vec<f32>; N] {
+        let share = self.images.div_ceil(rayon::current_num_threads()).max(1);
+        let parts: Vec<Vec<Vec<f32>>> = (0..self.images)
+            .into_par_iter()
+            .step_by(share)
+            .map(|first| self.backward_of(&inputs, upstream, first..self.images.min(first + share)))
+            .collect();
+        let mut parts = parts.into_iter();
+        let first = parts
+            .next()
+            .unwrap_or_else(|| self.backward_of(&inputs, upstream, 0..0));
+        let mut sums: [Vec<f32>; N] = first.try_into().expect("a gradient an input");
+        for part in parts {
+            for (place, (sum, part)) in sums.iter_mut().zip(part).enumerate() {
+                match place % 2 {
+                    0 => sum.extend(part),
+                    _ => add(&part, sum),
+                }
+            }
+        }
+        sums
+    }
+}
+
 impl Pool {
     /// Scores of a block of matches `[N, columns]`: values, and for an attention its logits.
     fn forward(self, block: &mut [Vec<f32>], scores: &mut [f32]) {
         let columns = scores.len();
         let (values, logits) = block.split_at_mut(1);
         match self {
-            Self::Attention => {
-                let weights = &mut logits[0];
-                softmax_columns(weights, columns);
-                weighted_sums(&values[0], weights, scores);
-            }
+            Self::Attention => softmax_sum(&values[0], &mut logits[0], scores),
             Self::Largest(count) => {
                 for (column, score) in scores.iter_mut().enumerate() {
                     let chosen = largest(&values[0], column, columns, count);
@@ -287,27 +231,26 @@ impl Pool {
         }
     }
 
-    /// Replaces a block of matches by the gradients of theirs, from those of the scores.
-    fn backward(self, block: &mut [Vec<f32>], pull: &[f32]) {
-        let columns = pull.len();
+    /// Replaces a block of matches by their gradients, from those of the scores.
+    fn backward(self, block: &mut [Vec<f32>], upstream: &[f32]) {
+        let columns = upstream.len();
         let (values, logits) = block.split_at_mut(1);
         let values = &mut values[0];
         match self {
             Self::Attention => {
                 let weights = &mut logits[0];
-                softmax_columns(weights, columns);
                 let mut scores = vec![0.0; columns];
-                weighted_sums(values, weights, &mut scores);
-                attention_slopes(values, weights, &scores, pull);
+                softmax_sum(values, weights, &mut scores);
+                softmax_sum_backward_in_place(weights, values, &scores, upstream);
             }
             Self::Largest(count) => {
-                let mut slopes = vec![0.0; values.len()];
-                for (column, &pull) in pull.iter().enumerate() {
+                let mut gradient = vec![0.0; values.len()];
+                for (column, &upstream) in upstream.iter().enumerate() {
                     for (_, token) in largest(values, column, columns, count) {
-                        slopes[token * columns + column] = pull / count as f32;
+                        gradient[token * columns + column] = upstream / count as f32;
                     }
                 }
-                *values = slopes;
+                *values = gradient;
             }
         }
     }
@@ -330,93 +273,10 @@ fn largest(values: &[f32], column: usize, columns: usize, count: usize) -> Vec<(
     all
 }
 
-vectorised! {
-    /// The softmax over the rows of every column of `[N, columns]`, in place.
-    pub(crate) fn softmax_columns(logits: &mut [f32], columns: usize) {
-        let mut top = vec![f32::NEG_INFINITY; columns];
-        for row in logits.chunks_exact(columns) {
-            for (top, &logit) in top.iter_mut().zip(row) {
-                *top = if logit > *top { logit } else { *top };
-            }
-        }
-        let mut sum = vec![0.0f32; columns];
-        for row in logits.chunks_exact_mut(columns) {
-            for ((logit, &top), sum) in row.iter_mut().zip(&top).zip(&mut sum) {
-                *logit = exp::<FMA>(*logit - top);
-                *sum += *logit;
-            }
-        }
-        for row in logits.chunks_exact_mut(columns) {
-            for (weight, &sum) in row.iter_mut().zip(&sum) {
-                *weight /= sum;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// `s_c = sum_i weight_ic value_ic`.
-    pub(crate) fn weighted_sums(values: &[f32], weights: &[f32], sums: &mut [f32]) {
-        let columns = sums.len();
-        sums.fill(0.0);
-        for (values, weights) in values.chunks_exact(columns).zip(weights.chunks_exact(columns)) {
-            for ((sum, &value), &weight) in sums.iter_mut().zip(values).zip(weights) {
-                *sum = fma::<FMA>(weight, value, *sum);
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Turns values into `g_c weight_ic` and weights into `g_c weight_ic (value_ic - s_c)`, the slopes of values and logits.
-    pub(crate) fn attention_slopes(values: &mut [f32], weights: &mut [f32], scores: &[f32], pull: &[f32]) {
-        let columns = pull.len();
-        for (values, weights) in values.chunks_exact_mut(columns).zip(weights.chunks_exact_mut(columns)) {
-            let columns = scores.iter().zip(pull);
-            for ((value, weight), (&score, &pull)) in values.iter_mut().zip(weights).zip(columns) {
-                let slope = pull * *weight;
-                *weight = slope * (*value - score);
-                *value = slope;
-            }
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-struct State<const INPUTS: usize> {
-    sizes: Sizes,
-    values: [FlexTensor; INPUTS],
-}
-
-#[derive(Debug)]
-struct Step<const INPUTS: usize>;
-
-impl<const INPUTS: usize> Backward<Flex, INPUTS> for Step<INPUTS> {
-    type State = State<INPUTS>;
-
-    fn backward(
-        self,
-        ops: Ops<State<INPUTS>, INPUTS>,
-        gradients: &mut Gradients,
-        _: &mut Checkpointer,
-    ) {
-        let upstream = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let State { sizes, values } = ops.state;
-        let inputs = values.each_ref().map(device::values);
-        let slopes = sizes.backward(&inputs, device::values(&upstream));
-        for (parent, slope) in ops.parents.into_iter().zip(slopes) {
-            if let Some(parent) = parent {
-                let length = slope.len();
-                gradients.register::<Flex>(parent.id, device::flex_from(slope, &[length]));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Distribution;
+    use burn::tensor::{Device, Distribution};
 
     const IMAGES: usize = 3;
     const TOKENS: usize = 7;
@@ -427,7 +287,7 @@ mod tests {
     type Score = fn([Pair; 2]) -> Tensor<2>;
 
     /// Scores and the gradients of all inputs that have one.
-    fn run(inputs: &[Tensor<1>], pull: &Tensor<2>, score: Score) -> Vec<Tensor<1>> {
+    fn run(inputs: &[Tensor<1>], upstream: &Tensor<2>, score: Score) -> Vec<Tensor<1>> {
         let leaves: Vec<Tensor<1>> = inputs
             .iter()
             .map(|x| x.clone().autodiff().require_grad())
@@ -441,7 +301,7 @@ mod tests {
                 .reshape([COUNT, WIDTHS[place]]),
         };
         let out = score([pair(0), pair(1)]);
-        let mut gradients = (out.clone() * pull.clone()).sum().backward();
+        let mut gradients = (out.clone() * upstream.clone()).sum().backward();
         let mut results = vec![out.inner().flatten::<1>(0, 1)];
         results.extend(
             leaves
@@ -461,9 +321,9 @@ mod tests {
             .iter()
             .flat_map(|width| [draw(IMAGES * TOKENS * width), draw(COUNT * width)])
             .collect();
-        let pull = draw(IMAGES * COUNT).reshape([IMAGES, COUNT]);
-        let ours = run(&inputs, &pull, ours);
-        let theirs = run(&inputs, &pull, theirs);
+        let upstream = draw(IMAGES * COUNT).reshape([IMAGES, COUNT]);
+        let ours = run(&inputs, &upstream, ours);
+        let theirs = run(&inputs, &upstream, theirs);
         assert_eq!((ours.len(), theirs.len()), (results, results));
         for (ours, theirs) in ours.into_iter().zip(theirs) {
             let worst: f32 = (ours - theirs).abs().max().into_scalar();

@@ -3,13 +3,24 @@
 use burn::tensor::Tensor;
 
 use super::{Negatives, ScoreLoss, by_image};
-use crate::methods::Targets;
+use crate::batch::Targets;
 
 /// Keeps an image without a violated pair from dividing by 0.
 const EPSILON: f64 = 1e-8;
 
 /// `sum_b sum_{p, n} [1 + s_n - s_p]+ / (violated pairs of b + 1e-8)` of scores `[B, C]`; the count is held constant in the
 /// gradient, as in the public code.
+///
+/// ```
+/// use epsilon::batch::Targets;
+/// use epsilon::burn::tensor::{Device, Tensor};
+/// use epsilon::loss::{Negatives, hinge};
+///
+/// // The first negative is half a margin too near, the second far enough away.
+/// let scores = Tensor::<2>::from_data([[2.0, 1.5, 0.5]], &Device::flex());
+/// let loss = hinge(scores, &Targets::new(vec![1, -1, -1], 3), Negatives::Annotated);
+/// assert!((loss.value - 0.5).abs() < 1e-6);
+/// ```
 pub fn hinge(scores: Tensor<2>, targets: &Targets, negatives: Negatives) -> ScoreLoss {
     by_image(scores, targets, |_, scores, targets, gradient| {
         image_loss(scores, targets, negatives, gradient)
@@ -55,7 +66,7 @@ mod tests {
             &Targets::new(targets.to_vec(), labels),
             negatives,
         );
-        let gradients = loss.slope.backward();
+        let gradients = loss.scalar.backward();
         (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
     }
 

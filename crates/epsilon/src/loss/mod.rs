@@ -1,7 +1,7 @@
 //! Losses that the methods share.
 //!
 //! A ranking loss is computed on the host, value and gradient together, from scores `[B, C]`; the gradient then enters
-//! the graph as that of a scalar with exactly this slope. It is small beside the network, and one form serves every
+//! the graph as that of a scalar with exactly this gradient. It is small beside the network, and one form serves every
 //! device.
 
 mod cross_entropy;
@@ -14,24 +14,25 @@ use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
 
 pub use cross_entropy::cross_entropy;
+pub(crate) use cross_entropy::soft_cross_entropy;
 pub use hinge::hinge;
 pub use rank_net::{Negatives, PairWeight, rank_net};
 pub use variance::{group_variance, omega};
 pub use warp::warp;
 
+use crate::batch::Targets;
 use crate::device;
-use crate::methods::Targets;
 
 /// A loss over scores: its value, and a scalar tensor whose gradient with respect to the scores is the loss's.
 pub struct ScoreLoss {
     /// The value.
     pub value: f64,
-    /// The scalar to differentiate; its own value means nothing.
-    pub slope: Tensor<1>,
+    /// The scalar whose backward pass gives the gradient; its own value means nothing.
+    pub scalar: Tensor<1>,
 }
 
 /// A loss that is a sum over images, worked out in parallel: `of` gives the value of an image from its number, scores and
-/// targets, and adds its slope to a gradient of zeros.
+/// targets, and adds its gradient to a row of zeros.
 fn by_image(
     scores: Tensor<2>,
     targets: &Targets,
@@ -57,6 +58,6 @@ fn with_gradient(scores: Tensor<2>, value: f64, gradient: Vec<f32>) -> ScoreLoss
     let gradient = Tensor::from_data(TensorData::new(gradient, shape), &scores.device().inner());
     ScoreLoss {
         value,
-        slope: (scores * gradient).sum(),
+        scalar: (scores * gradient).sum(),
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{ScoreLoss, by_image};
-use crate::methods::Targets;
+use crate::batch::Targets;
 use crate::profile::{Part, timed};
 use epsilon_kernels::vector;
 
@@ -41,6 +41,17 @@ impl Negatives {
 /// `sum_b weight_b alpha_b sum_{p in P_b} sum_{n in n_b} log(1 + exp(s_n - s_p))` of scores `[B, C]`.
 ///
 /// An image without a positive or without a negative adds nothing. `weight` has one value an image.
+///
+/// ```
+/// use epsilon::batch::Targets;
+/// use epsilon::burn::tensor::{Device, Tensor};
+/// use epsilon::loss::{Negatives, PairWeight, rank_net};
+///
+/// let scores = Tensor::<2>::from_data([[1.0, 1.0]], &Device::flex());
+/// let targets = Targets::new(vec![1, -1], 2);
+/// let loss = rank_net(scores, &targets, Negatives::Annotated, PairWeight::Positives, &[1.0]);
+/// assert!((loss.value - 2f64.ln()).abs() < 1e-6);
+/// ```
 pub fn rank_net(
     scores: Tensor<2>,
     targets: &Targets,
@@ -109,7 +120,7 @@ mod tests {
             .require_grad();
         let targets = Targets::new(targets.to_vec(), labels);
         let loss = rank_net(leaf.clone(), &targets, negatives, alpha, &[1.0]);
-        let gradients = loss.slope.backward();
+        let gradients = loss.scalar.backward();
         (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
     }
 

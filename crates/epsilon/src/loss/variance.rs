@@ -2,11 +2,22 @@
 
 use burn::tensor::Tensor;
 
-use crate::methods::Targets;
+use crate::batch::Targets;
 use epsilon_data::labels::LabelVectors;
 
 /// `omega = 1 + sum over d_w of the unbiased variance of the positive labels' vectors`, 1 when there is one; one value
 /// an image.
+///
+/// ```
+/// use epsilon::batch::Targets;
+/// use epsilon::labels::LabelVectors;
+/// use epsilon::loss::omega;
+///
+/// let names = vec!["sea".to_string(), "sky".to_string()];
+/// let labels = LabelVectors::new(names, 2, vec![1.0, 0.0, 0.0, 1.0]).unwrap();
+/// let targets = Targets::new(vec![1, -1, 1, 1], 2);
+/// assert_eq!(omega(&targets, &labels), [1.0, 2.0]);
+/// ```
 pub fn omega(targets: &Targets, labels: &LabelVectors) -> Vec<f32> {
     targets
         .rows()

@@ -5,12 +5,23 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Negatives, ScoreLoss, with_gradient};
+use crate::batch::Targets;
 use crate::device;
-use crate::methods::Targets;
 
 /// For every positive label p, negatives are drawn, with replacement, until one is within the margin, `1 + s_n - s_p > 0`, at
 /// most as often as there are negatives. Found at try t it adds `L(r) (1 + s_n - s_p)`, with the rank estimated as
 /// `r = floor((C - 1) / t)` and `L(r) = sum_{j <= r} 1 / j`. Scores are `[B, C]`; the sum is over their images.
+///
+/// ```
+/// use epsilon::batch::{Draws, Targets};
+/// use epsilon::burn::tensor::{Device, Tensor};
+/// use epsilon::loss::{Negatives, warp};
+///
+/// let scores = Tensor::<2>::from_data([[0.5, 1.0]], &Device::flex());
+/// let mut rng = Draws::of(1, 0, 0).rng();
+/// let loss = warp(scores, &Targets::new(vec![1, -1], 2), Negatives::NotPositive, &mut rng);
+/// assert_eq!(loss.value, 1.5); // one negative, found at the first try: L(1) (1 + 1.0 - 0.5)
+/// ```
 pub fn warp(
     scores: Tensor<2>,
     targets: &Targets,
@@ -70,7 +81,7 @@ mod tests {
         let targets = Targets::new(targets.to_vec(), labels);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let loss = warp(leaf.clone(), &targets, Negatives::NotPositive, &mut rng);
-        let gradients = loss.slope.backward();
+        let gradients = loss.scalar.backward();
         (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
     }
 

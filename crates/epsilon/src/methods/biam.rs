@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::dropout;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::pooled::{Pair, mean_of_largest};
 use crate::fused::scores;
@@ -187,6 +188,21 @@ impl Method for Biam {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        mean_of_largest(self.pair(weights, batch, None), self.best)
+    }
+
+    /// It has no attention for a label: how far the label's matches with the tokens exceed their mean.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let Pair { tokens, labels } = self.pair(weights, batch, None);
+        let matches = scores::matches(tokens, &labels.narrow(0, label, 1)).narrow(0, 0, 1);
+        let above = relu(matches.clone() - matches.mean_dim(1));
+        let map = LabelMap::new("matches", None, device::host(&above));
+        map.into_iter().collect()
+    }
+}
+
+impl GradientMethod for Biam {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let mut step = Step {
             kept: Vec::new(),
@@ -207,18 +223,5 @@ impl Method for Biam {
     fn live_values(&self, dims: &Dims) -> usize {
         let windows = 9 * (dims.width + self.channels);
         dims.tokens * (windows + 30 * self.channels + 2 * self.heads * dims.tokens)
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        mean_of_largest(self.pair(weights, batch, None), self.best)
-    }
-
-    /// It has no attention for a label: how far the label's matches with the tokens exceed their mean.
-    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        let Pair { tokens, labels } = self.pair(weights, batch, None);
-        let matches = scores::matches(tokens, &labels.narrow(0, label, 1)).narrow(0, 0, 1);
-        let above = relu(matches.clone() - matches.mean_dim(1));
-        let map = LabelMap::new("matches", None, device::host(&above));
-        map.into_iter().collect()
     }
 }

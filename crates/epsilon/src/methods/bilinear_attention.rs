@@ -11,7 +11,8 @@ use burn::tensor::activation::{relu, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{product, product_spec};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::pooled::{Pair, attended};
 use crate::fused::scores;
@@ -50,15 +51,6 @@ impl Method for BilinearAttention {
         ])
     }
 
-    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let scores = self.scores(weights, batch);
-        Loss::ranking(loss::hinge(scores, &batch.targets, self.negatives), images)
-    }
-
-    fn live_values(&self, dims: &Dims) -> usize {
-        dims.tokens * (4 * self.rank + 3 * dims.label_width) + 3 * dims.labels
-    }
-
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
         let value = Pair {
             tokens: product(weights, "score", batch.tokens.clone()),
@@ -74,6 +66,17 @@ impl Method for BilinearAttention {
         let shares = softmax(logits.narrow(0, 0, 1), 1);
         let map = LabelMap::new("attention", None, device::host(&shares));
         map.into_iter().collect()
+    }
+}
+
+impl GradientMethod for BilinearAttention {
+    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
+        let scores = self.scores(weights, batch);
+        Loss::ranking(loss::hinge(scores, &batch.targets, self.negatives), images)
+    }
+
+    fn live_values(&self, dims: &Dims) -> usize {
+        dims.tokens * (4 * self.rank + 3 * dims.label_width) + 3 * dims.labels
     }
 }
 

@@ -17,7 +17,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, columns, numbers};
-use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels};
+use super::{GradientMethod, Loss, Method, MethodError, TrainedLabels, Vocabulary};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::parameters::{self, Spec, Start, Weights};
 
@@ -199,6 +200,10 @@ impl CnnRnn {
 }
 
 impl Method for CnnRnn {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Seen
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         let counts = [
             (self.embedding, "embedding"),
@@ -232,6 +237,19 @@ impl Method for CnnRnn {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let network = Network::new(weights, self.input, batch);
+        let labels = network.labels.dims()[0] - 1;
+        let [images, _] = network.image.dims();
+        let scores: Vec<f32> = (0..images)
+            .flat_map(|image| self.best_paths(&network, image, labels))
+            .collect();
+        let scores = TensorData::new(scores, [images, labels]);
+        columns(Tensor::from_data(scores, &network.device()), batch)
+    }
+}
+
+impl GradientMethod for CnnRnn {
     /// The place of each label by falling frequency among the training images.
     fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
         let mut order: Vec<usize> = (0..labels.positives.len()).collect();
@@ -280,16 +298,5 @@ impl Method for CnnRnn {
 
     fn live_values(&self, dims: &Dims) -> usize {
         (self.longest + 1) * (10 * self.hidden + 4 * (dims.labels + 1) + 3 * self.embedding)
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let network = Network::new(weights, self.input, batch);
-        let labels = network.labels.dims()[0] - 1;
-        let [images, _] = network.image.dims();
-        let scores: Vec<f32> = (0..images)
-            .flat_map(|image| self.best_paths(&network, image, labels))
-            .collect();
-        let scores = TensorData::new(scores, [images, labels]);
-        columns(Tensor::from_data(scores, &network.device()), batch)
     }
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use super::perceptron::Perceptron;
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{GradientMethod, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Weights};
 
@@ -70,6 +71,17 @@ impl Method for Fast0Tag {
             .specs(self.input.width(dims), dims.label_width)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        self.directions(weights, batch, None)
+            .matmul(batch.label_vectors.clone().transpose())
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch, None).unsqueeze_dim(1))
+    }
+}
+
+impl GradientMethod for Fast0Tag {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let directions = self.directions(weights, batch, Some(&mut batch.draws.rng()));
         let scores = directions.matmul(batch.label_vectors.clone().transpose());
@@ -80,14 +92,5 @@ impl Method for Fast0Tag {
 
     fn live_values(&self, dims: &Dims) -> usize {
         self.perceptron().live_values() + dims.label_width + 2 * dims.labels
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        self.directions(weights, batch, None)
-            .matmul(batch.label_vectors.clone().transpose())
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(self.directions(weights, batch, None).unsqueeze_dim(1))
     }
 }

@@ -5,7 +5,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, Dims};
+use crate::batch::{Batch, Dims};
 
 /// The one vector of an image. The papers take a CNN's fully connected vector; what it is for a transformer is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::{Dims, MethodError};
+use super::MethodError;
+use crate::batch::Dims;
 use crate::fused::linear;
 use crate::parameters::{Spec, Start, Weights};
 

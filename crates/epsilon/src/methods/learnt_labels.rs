@@ -11,7 +11,10 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::input::numbers;
-use super::{Batch, Dims, Fit, Kind, LabelMap, Loss, Method, MethodError, TrainedLabels};
+use super::{
+    Fitting, GradientMethod, Kind, LabelMap, Loss, Method, MethodError, TrainedLabels, Vocabulary,
+};
+use crate::batch::{Batch, Dims};
 use crate::parameters::{Spec, Start, Weights};
 
 /// The learnt vectors, `[C, d_w]`.
@@ -27,15 +30,16 @@ pub struct LearntLabels {
 
 impl LearntLabels {
     /// The method; `None` where it has no use for learnt vectors.
-    fn inner(&self) -> Option<&dyn Method> {
-        match (&*self.of, self.of.fit()) {
-            (Kind::Conse(_) | Kind::LearntLabels(_), _) | (_, Fit::Closed(_)) => None,
-            (Kind::Logistic(_) | Kind::Warp(_) | Kind::Wsabie(_) | Kind::CnnRnn(_), _) => None,
-            (_, Fit::Gradient(method)) => Some(method),
+    fn inner(&self) -> Option<&dyn GradientMethod> {
+        match (&*self.of, self.of.fitting()) {
+            // Its classifier is trained without them.
+            (Kind::Conse(_), _) => None,
+            (of, Fitting::Gradient(method)) if of.vocabulary() == Vocabulary::Open => Some(method),
+            _ => None,
         }
     }
 
-    fn method(&self) -> &dyn Method {
+    fn method(&self) -> &dyn GradientMethod {
         self.inner()
             .expect("`specs`, which comes before anything else, refuses it")
     }
@@ -52,6 +56,10 @@ impl LearntLabels {
 }
 
 impl Method for LearntLabels {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Seen
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         let Some(method) = self.inner() else {
             return Err(MethodError::Setting(format!(
@@ -65,6 +73,17 @@ impl Method for LearntLabels {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        self.method().scores(weights, &Self::learnt(weights, batch))
+    }
+
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let learnt = Self::learnt(weights, batch);
+        self.method().maps(weights, &learnt, label)
+    }
+}
+
+impl GradientMethod for LearntLabels {
     fn first_values(&self, dims: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
         let mut values = self.method().first_values(dims, labels);
         values.insert(VECTORS.to_string(), labels.vectors.values().to_vec());
@@ -90,14 +109,5 @@ impl Method for LearntLabels {
 
     fn live_values(&self, dims: &Dims) -> usize {
         self.method().live_values(dims) + 2 * dims.labels
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        self.method().scores(weights, &Self::learnt(weights, batch))
-    }
-
-    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        let learnt = Self::learnt(weights, batch);
-        self.method().maps(weights, &learnt, label)
     }
 }

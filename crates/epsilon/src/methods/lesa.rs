@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::input::largest;
 use super::layers::{batch_norm, grid, map, norm_specs, windows};
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
+use super::{GradientMethod, LabelMap, Loss, Method, MethodError, TrainedLabels, clusters};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::scores;
 use crate::loss::{self, Negatives};
@@ -210,6 +211,28 @@ impl Method for Lesa {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let seen = attend(weights, self.tokens(weights, batch, None));
+        scores::best_match(seen.features, &batch.label_vectors)
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(attend(weights, self.tokens(weights, batch, None)).features)
+    }
+
+    /// The attention whose feature matches the label best; each window of the convolution over the tokens it covers.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let seen = attend(weights, self.tokens(weights, batch, None));
+        let matches = scores::matches(seen.features.clone(), &batch.label_vectors);
+        let matches = device::host(&matches.narrow(2, label, 1));
+        let attention = largest(&matches);
+        let shares = over_tokens(&seen.shares(attention));
+        let map = LabelMap::new("attention", Some(attention), shares);
+        map.into_iter().collect()
+    }
+}
+
+impl GradientMethod for Lesa {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let mut kept = Vec::new();
         let tokens = self.tokens(weights, batch, Some(&mut kept));
@@ -239,26 +262,6 @@ impl Method for Lesa {
     fn live_values(&self, dims: &Dims) -> usize {
         dims.tokens * (2 * WINDOW * WINDOW + 12) * dims.width + 8 * self.attentions * dims.labels
     }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let seen = attend(weights, self.tokens(weights, batch, None));
-        scores::best_match(seen.features, &batch.label_vectors)
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(attend(weights, self.tokens(weights, batch, None)).features)
-    }
-
-    /// The attention whose feature matches the label best; each window of the convolution over the tokens it covers.
-    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        let seen = attend(weights, self.tokens(weights, batch, None));
-        let matches = scores::matches(seen.features.clone(), &batch.label_vectors);
-        let matches = device::host(&matches.narrow(2, label, 1));
-        let attention = largest(&matches);
-        let shares = over_tokens(&seen.shares(attention));
-        let map = LabelMap::new("attention", Some(attention), shares);
-        map.into_iter().collect()
-    }
 }
 
 impl Method for LesaPerCluster {
@@ -273,20 +276,6 @@ impl Method for LesaPerCluster {
         let shape = [self.clusters, dims.label_width];
         specs.push(Spec::new("clusters.centres", &shape, parameters::Start::Constant(0.0)).kept());
         Ok(specs)
-    }
-
-    fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
-        let centres = clusters::centres(labels.vectors, self.clusters);
-        [("clusters.centres".to_string(), centres)].into()
-    }
-
-    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let scores = self.scores(weights, batch);
-        Loss::ranking(loss::hinge(scores, &batch.targets, self.negatives), images)
-    }
-
-    fn live_values(&self, dims: &Dims) -> usize {
-        8 * dims.tokens * dims.width + 6 * self.clusters * dims.labels
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
@@ -307,6 +296,22 @@ impl Method for LesaPerCluster {
         let attention = largest(&device::host(&chosen));
         let map = LabelMap::new("attention", Some(attention), seen.shares(attention));
         map.into_iter().collect()
+    }
+}
+
+impl GradientMethod for LesaPerCluster {
+    fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
+        let centres = clusters::centres(labels.vectors, self.clusters);
+        [("clusters.centres".to_string(), centres)].into()
+    }
+
+    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
+        let scores = self.scores(weights, batch);
+        Loss::ranking(loss::hinge(scores, &batch.targets, self.negatives), images)
+    }
+
+    fn live_values(&self, dims: &Dims) -> usize {
+        8 * dims.tokens * dims.width + 6 * self.clusters * dims.labels
     }
 }
 

@@ -18,7 +18,8 @@ use burn::tensor::activation::{gelu, sigmoid, softmax};
 use serde::{Deserialize, Serialize};
 
 use super::layers::{grid, map};
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{GradientMethod, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::fused::depthwise::{TAPS, depthwise};
 use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
@@ -181,6 +182,16 @@ impl Method for Ml2pEncoder {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        scores::best_match(self.semantics(weights, batch), &batch.label_vectors)
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.semantics(weights, batch))
+    }
+}
+
+impl GradientMethod for Ml2pEncoder {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let semantics = self.semantics(weights, batch);
         let scores = scores::best_match(semantics.clone(), &batch.label_vectors);
@@ -194,13 +205,5 @@ impl Method for Ml2pEncoder {
         // Some twenty values a token and channel from the first map to the pooling, and the channels' attention.
         let channels = self.groups * dims.label_width;
         channels * (24 * dims.tokens + 4 * dims.label_width)
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        scores::best_match(self.semantics(weights, batch), &batch.label_vectors)
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(self.semantics(weights, batch))
     }
 }

@@ -1,52 +1,46 @@
 //! Methods: from tokens and label vectors to scores. A method knows no data set, no backbone and no file.
 //!
-//! A new method is one file here and one line in [`Kind`].
+//! A new method is one file here (with its `mod` line) and one line in the table at the end of this file.
 
 mod biam;
 mod bilinear_attention;
-mod classifiers;
+mod cholesky;
+mod classifier;
 mod clip;
+mod clip_projection;
+mod clip_zero_shot;
 mod clusters;
 mod cnn_rnn;
+mod conse;
 pub mod epsilon;
 mod fast0tag;
 mod gen_mlzsl;
 mod input;
+mod label_em;
 mod layers;
 mod learnt_labels;
 mod lesa;
-mod linear;
+mod logistic;
 mod ml2p;
 mod perceptron;
 mod random;
 mod ridge;
 mod sdl;
+mod warp;
+mod wsabie;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Deref;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use biam::Biam;
-pub use bilinear_attention::BilinearAttention;
-pub use classifiers::{Logistic, Warp, Wsabie};
-pub use clip::{ClipProjection, ClipZeroShot};
-pub use cnn_rnn::CnnRnn;
-pub use fast0tag::Fast0Tag;
-pub use gen_mlzsl::{Fusion, GenMlzsl};
+pub use classifier::Classifier;
+pub use gen_mlzsl::Fusion;
 pub use input::Input;
-pub use learnt_labels::LearntLabels;
-pub use lesa::{Lesa, LesaPerCluster};
-pub use linear::{Conse, LabelEm};
-pub use ml2p::Ml2pEncoder;
-pub use random::Random;
-pub use ridge::Ridge;
-pub use sdl::Sdl;
 
-use crate::loss::ScoreLoss;
+use crate::batch::{Batch, Dims, Targets};
+use crate::loss::{self, Negatives, ScoreLoss};
 use crate::parameters::{Spec, WeightError, Weights};
 use epsilon_data::labels::LabelVectors;
 
@@ -74,88 +68,6 @@ pub enum MethodError {
     },
 }
 
-/// Sizes a method is built for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dims {
-    /// N, patch tokens of an image.
-    pub tokens: usize,
-    /// D, the tokens' width.
-    pub width: usize,
-    /// d_w, the label vectors' width.
-    pub label_width: usize,
-    /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
-    #[serde(default)]
-    pub labels: usize,
-    /// Unseen labels known at training; only a method that learns something of each of them asks.
-    #[serde(default)]
-    pub unseen: usize,
-    /// The global vector's width where it is not D.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub global: Option<usize>,
-}
-
-impl Dims {
-    /// The global vector's width.
-    pub fn global_width(&self) -> usize {
-        self.global.unwrap_or(self.width)
-    }
-}
-
-/// What large products of frozen tokens are computed in while training.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// Single precision.
-    #[default]
-    F32,
-    /// bf16 values, f32 sums; weights and their updates stay f32. It needs a CPU with AVX-512's bf16 instructions.
-    Bf16,
-}
-
-/// Tokens and labels of some images, as a method sees them.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// Patch tokens `[B, N, D]`.
-    pub tokens: Tensor<3>,
-    /// Global vectors `[B, D]`, or [`Dims::global_width`] wide.
-    pub global: Tensor<2>,
-    /// Vectors `[C, d_w]`, unit length, of the labels to score.
-    pub label_vectors: Tensor<2>,
-    /// The same on the host.
-    pub label_vectors_host: Arc<LabelVectors>,
-    /// Labels of the images; empty where only scores are wanted.
-    pub targets: Targets,
-    /// For a method that knows but the labels of its training ([`Vocabulary::Closed`]): the number, among those, of each
-    /// label to score.
-    pub columns: Arc<[usize]>,
-    /// For a method that can choose.
-    pub precision: Precision,
-    /// Where a loss takes its random numbers from.
-    pub draws: Draws,
-}
-
-/// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
-/// draws what an unbroken one would have drawn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Draws(u64);
-
-impl Draws {
-    /// Those of a part of a step of a training with this seed.
-    pub fn of(seed: u64, step: usize, part: usize) -> Self {
-        let mix = |state: u64, value: u64| {
-            (state ^ value)
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .rotate_left(29)
-        };
-        Self(mix(mix(mix(1, seed), step as u64), part as u64))
-    }
-
-    /// A generator at the first of them.
-    pub fn rng(self) -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(self.0)
-    }
-}
-
 /// Which labels a method can score.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vocabulary {
@@ -166,46 +78,6 @@ pub enum Vocabulary {
     /// Those it was trained on, and the unseen ones whose vectors it had at training. Unseen labels that are asked for alone
     /// may be scored otherwise than among all labels.
     Closed,
-}
-
-/// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
-#[derive(Debug, Clone, Default)]
-pub struct Targets {
-    values: Vec<i8>,
-    labels: usize,
-}
-
-impl Targets {
-    /// Labels from row-major values; `values.len()` is a multiple of `labels`.
-    ///
-    /// # Panics
-    /// When it is not.
-    pub fn new(values: Vec<i8>, labels: usize) -> Self {
-        assert!(labels > 0 && values.len().is_multiple_of(labels));
-        Self { values, labels }
-    }
-
-    /// Number of labels C.
-    pub fn labels(&self) -> usize {
-        self.labels
-    }
-
-    /// The values as numbers, `[B, C]`.
-    pub fn tensor(&self, device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
-        let shape = [values.len() / self.labels, self.labels];
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
-
-    /// The C values of an image.
-    pub fn row(&self, image: usize) -> &[i8] {
-        &self.values[image * self.labels..][..self.labels]
-    }
-
-    /// One row of C values an image.
-    pub fn rows(&self) -> std::slice::ChunksExact<'_, i8> {
-        self.values.chunks_exact(self.labels)
-    }
 }
 
 /// The loss of some images: what is minimised, and its parts as they are reported.
@@ -227,9 +99,16 @@ impl Loss {
         Self {
             ranking: pairs.value * mean,
             regularisation: 0.0,
-            total: pairs.slope * mean,
+            total: pairs.scalar * mean,
             kept: Vec::new(),
         }
+    }
+
+    /// The sampled ranking loss [`loss::warp`] of some of a batch's `images`.
+    fn sampled(scores: Tensor<2>, batch: &Batch, negatives: Negatives, images: usize) -> Self {
+        let mut rng = batch.draws.rng();
+        let pairs = loss::warp(scores, &batch.targets, negatives, &mut rng);
+        Self::ranking(pairs, images)
     }
 
     /// That of a ranking loss and a regularisation `[1]`, both summed over some of a batch's `images`.
@@ -239,7 +118,7 @@ impl Loss {
         Self {
             ranking: pairs.value * mean,
             regularisation: f64::from(value) * mean,
-            total: (pairs.slope + regularisation) * mean,
+            total: (pairs.scalar + regularisation) * mean,
             kept: Vec::new(),
         }
     }
@@ -286,14 +165,37 @@ impl LabelMap {
     }
 }
 
-/// A method that is trained by gradient descent on a ranking loss.
+/// A method as a model uses it: its weights' names, and scores from them.
 pub trait Method: Send + Sync {
+    /// Which labels it can score.
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Open
+    }
+
     /// Names, shapes and starts of its weights.
     ///
     /// # Errors
     /// [`MethodError::Setting`] when a setting is out of range or does not fit the sizes.
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
 
+    /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] where the vocabulary is not open.
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
+
+    /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
+    /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
+    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
+        None
+    }
+
+    /// Where it attended in the one image of a batch to score one of the batch's labels; empty where it does not attend to
+    /// places.
+    fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
+        Vec::new()
+    }
+}
+
+/// A method whose weights are trained by gradient descent.
+pub trait GradientMethod: Method {
     /// First values, by name, of weights that are not drawn but follow from the labels that are trained on, such as the
     /// centres of clusters of them.
     fn first_values(&self, _: &Dims, _: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
@@ -304,7 +206,7 @@ pub trait Method: Send + Sync {
     /// and gradients of the parts of a batch of `images` add up to the batch's mean.
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss;
 
-    /// Whether it can train in [`Precision::Bf16`] with these settings and sizes.
+    /// Whether it can train in bf16 with these settings and sizes.
     fn trains_in_bf16(&self, _: &Dims) -> bool {
         false
     }
@@ -319,21 +221,6 @@ pub trait Method: Send + Sync {
 
     /// Values that one image keeps alive until its backward pass, roughly; a batch is worked through in parts by it.
     fn live_values(&self, dims: &Dims) -> usize;
-
-    /// Scores `[B, C]` of the labels of [`Batch::label_vectors`], or of [`Batch::columns`] with a closed vocabulary.
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
-
-    /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
-    /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
-    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
-        None
-    }
-
-    /// Where it looked in the one image of a batch to score one of the batch's labels; nothing where it does not look at
-    /// places.
-    fn maps(&self, _: &Weights, _: &Batch, _label: usize) -> Vec<LabelMap> {
-        Vec::new()
-    }
 }
 
 /// All training images at once, for a method that is solved in one go.
@@ -350,8 +237,8 @@ pub struct Whole<'a> {
     pub seed: u64,
 }
 
-/// A method that is solved in one go from all global vectors.
-pub trait ClosedForm: Send + Sync {
+/// A method whose weights are solved for in one go from all global vectors.
+pub trait SolvedMethod: Method {
     /// Solves for the weights.
     ///
     /// # Errors
@@ -362,211 +249,92 @@ pub trait ClosedForm: Send + Sync {
         whole: &Whole<'_>,
         device: &Device,
     ) -> Result<Weights, MethodError>;
-
-    /// Names and shapes of its weights.
-    ///
-    /// # Errors
-    /// As [`Method::specs`].
-    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError>;
-
-    /// Scores `[B, C]`, as [`Method::scores`].
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2>;
-
-    /// As [`Method::semantic_vectors`].
-    fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
-        None
-    }
-}
-
-/// Every method by its name in recipes and model files, with its settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Kind {
-    /// [`epsilon::Epsilon`].
-    Epsilon(epsilon::Epsilon),
-    /// [`Ridge`].
-    Ridge(Ridge),
-    /// [`Random`].
-    Random(Random),
-    /// [`Fast0Tag`].
-    Fast0tag(Fast0Tag),
-    /// [`Sdl`].
-    Sdl(Sdl),
-    /// [`Ml2pEncoder`].
-    Ml2pEncoder(Ml2pEncoder),
-    /// [`Conse`].
-    Conse(Conse),
-    /// [`LabelEm`].
-    LabelEm(LabelEm),
-    /// [`BilinearAttention`].
-    BilinearAttention(BilinearAttention),
-    /// [`LesaPerCluster`].
-    LesaPerCluster(LesaPerCluster),
-    /// [`Lesa`].
-    Lesa(Lesa),
-    /// [`Biam`].
-    Biam(Biam),
-    /// [`ClipZeroShot`].
-    ClipZeroShot(ClipZeroShot),
-    /// [`ClipProjection`].
-    ClipProjection(ClipProjection),
-    /// [`GenMlzsl`].
-    GenMlzsl(GenMlzsl),
-    /// [`Logistic`].
-    Logistic(Logistic),
-    /// [`Warp`].
-    Warp(Warp),
-    /// [`Wsabie`].
-    Wsabie(Wsabie),
-    /// [`CnnRnn`].
-    CnnRnn(CnnRnn),
-    /// [`LearntLabels`].
-    LearntLabels(LearntLabels),
 }
 
 /// The two ways a method comes to its weights.
-pub enum Fit<'a> {
+pub enum Fitting<'a> {
     /// By gradient descent.
-    Gradient(&'a dyn Method),
+    Gradient(&'a dyn GradientMethod),
     /// In one go.
-    Closed(&'a dyn ClosedForm),
+    Solved(&'a dyn SolvedMethod),
 }
 
-impl Kind {
-    /// The name of every method.
-    pub const NAMES: [&str; 20] = [
-        "epsilon",
-        "ridge",
-        "random",
-        "fast0tag",
-        "sdl",
-        "ml2p-encoder",
-        "conse",
-        "label-em",
-        "bilinear-attention",
-        "lesa-per-cluster",
-        "lesa",
-        "biam",
-        "clip-zero-shot",
-        "clip-projection",
-        "gen-mlzsl",
-        "logistic",
-        "warp",
-        "wsabie",
-        "cnn-rnn",
-        "learnt-labels",
-    ];
+/// The table of methods: name in recipes and model files, settings, and the trait that says how it is fitted.
+macro_rules! methods {
+    ($($name:literal => $file:ident::$method:ident, $fitting:ident;)*) => {
+        $(pub use self::$file::$method;)*
 
-    /// How the method is fitted.
-    pub fn fit(&self) -> Fit<'_> {
-        match self {
-            Kind::Epsilon(method) => Fit::Gradient(method),
-            Kind::Ridge(method) => Fit::Closed(method),
-            Kind::Random(method) => Fit::Closed(method),
-            Kind::Fast0tag(method) => Fit::Gradient(method),
-            Kind::Sdl(method) => Fit::Gradient(method),
-            Kind::Ml2pEncoder(method) => Fit::Gradient(method),
-            Kind::Conse(method) => Fit::Gradient(method),
-            Kind::LabelEm(method) => Fit::Gradient(method),
-            Kind::BilinearAttention(method) => Fit::Gradient(method),
-            Kind::LesaPerCluster(method) => Fit::Gradient(method),
-            Kind::Lesa(method) => Fit::Gradient(method),
-            Kind::Biam(method) => Fit::Gradient(method),
-            Kind::ClipZeroShot(method) => Fit::Closed(method),
-            Kind::ClipProjection(method) => Fit::Gradient(method),
-            Kind::GenMlzsl(method) => Fit::Closed(method),
-            Kind::Logistic(method) => Fit::Gradient(method),
-            Kind::Warp(method) => Fit::Gradient(method),
-            Kind::Wsabie(method) => Fit::Gradient(method),
-            Kind::CnnRnn(method) => Fit::Gradient(method),
-            Kind::LearntLabels(method) => Fit::Gradient(method),
+        /// Every method by its name in recipes and model files, with its settings; it is used as the [`Method`] it holds.
+        ///
+        /// ```
+        /// use epsilon::methods::{Kind, Vocabulary};
+        ///
+        /// let method: Kind = serde_json::from_str(r#"{ "kind": "ridge", "penalty": 0.5 }"#)?;
+        /// assert_eq!(method.name(), "ridge");
+        /// assert_eq!(method.vocabulary(), Vocabulary::Open);
+        /// assert!(serde_json::from_str::<Kind>(r#"{ "kind": "ridge", "penalties": 1 }"#).is_err());
+        /// # Ok::<(), serde_json::Error>(())
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum Kind {
+            $(
+                #[doc = concat!("`", $name, "`, [`", stringify!($method), "`].")]
+                #[serde(rename = $name)]
+                $method($method),
+            )*
         }
-    }
 
-    /// The name in recipes and tables.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::Epsilon(_) => "epsilon",
-            Kind::Ridge(_) => "ridge",
-            Kind::Random(_) => "random",
-            Kind::Fast0tag(_) => "fast0tag",
-            Kind::Sdl(_) => "sdl",
-            Kind::Ml2pEncoder(_) => "ml2p-encoder",
-            Kind::Conse(_) => "conse",
-            Kind::LabelEm(_) => "label-em",
-            Kind::BilinearAttention(_) => "bilinear-attention",
-            Kind::LesaPerCluster(_) => "lesa-per-cluster",
-            Kind::Lesa(_) => "lesa",
-            Kind::Biam(_) => "biam",
-            Kind::ClipZeroShot(_) => "clip-zero-shot",
-            Kind::ClipProjection(_) => "clip-projection",
-            Kind::GenMlzsl(_) => "gen-mlzsl",
-            Kind::Logistic(_) => "logistic",
-            Kind::Warp(_) => "warp",
-            Kind::Wsabie(_) => "wsabie",
-            Kind::CnnRnn(_) => "cnn-rnn",
-            Kind::LearntLabels(_) => "learnt-labels",
-        }
-    }
+        impl Kind {
+            /// The name of every method.
+            pub const NAMES: [&'static str; [$($name),*].len()] = [$($name),*];
 
-    /// Which labels it can score.
-    pub fn vocabulary(&self) -> Vocabulary {
-        match self {
-            Kind::Epsilon(_)
-            | Kind::Ridge(_)
-            | Kind::Random(_)
-            | Kind::Fast0tag(_)
-            | Kind::Sdl(_)
-            | Kind::Ml2pEncoder(_)
-            | Kind::Conse(_)
-            | Kind::LabelEm(_)
-            | Kind::BilinearAttention(_)
-            | Kind::LesaPerCluster(_)
-            | Kind::Lesa(_)
-            | Kind::Biam(_)
-            | Kind::ClipZeroShot(_)
-            | Kind::ClipProjection(_) => Vocabulary::Open,
-            Kind::Logistic(_)
-            | Kind::Warp(_)
-            | Kind::Wsabie(_)
-            | Kind::CnnRnn(_)
-            | Kind::LearntLabels(_) => Vocabulary::Seen,
-            Kind::GenMlzsl(_) => Vocabulary::Closed,
-        }
-    }
+            /// The name in recipes and tables.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Kind::$method(_) => $name,)*
+                }
+            }
 
-    /// Names, shapes and starts of the weights.
-    ///
-    /// # Errors
-    /// As [`Method::specs`].
-    pub fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
-        match self.fit() {
-            Fit::Gradient(method) => method.specs(dims),
-            Fit::Closed(method) => method.specs(dims),
+            /// How the method is fitted.
+            pub fn fitting(&self) -> Fitting<'_> {
+                match self {
+                    $(Kind::$method(method) => Fitting::$fitting(method),)*
+                }
+            }
         }
-    }
 
-    /// Semantic vectors, as [`Method::semantic_vectors`].
-    pub fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        match self.fit() {
-            Fit::Gradient(method) => method.semantic_vectors(weights, batch),
-            Fit::Closed(method) => method.semantic_vectors(weights, batch),
-        }
-    }
+        impl Deref for Kind {
+            type Target = dyn Method;
 
-    /// Where it looked, as [`Method::maps`].
-    pub fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        match self.fit() {
-            Fit::Gradient(method) => method.maps(weights, batch, label),
-            Fit::Closed(_) => Vec::new(),
+            fn deref(&self) -> &Self::Target {
+                match self {
+                    $(Kind::$method(method) => method,)*
+                }
+            }
         }
-    }
+    };
+}
 
-    /// Scores `[B, C]` of a batch.
-    pub fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        match self.fit() {
-            Fit::Gradient(method) => method.scores(weights, batch),
-            Fit::Closed(method) => method.scores(weights, batch),
-        }
-    }
+methods! {
+    "epsilon" => epsilon::Epsilon, Gradient;
+    "ridge" => ridge::Ridge, Solved;
+    "random" => random::Random, Solved;
+    "fast0tag" => fast0tag::Fast0Tag, Gradient;
+    "sdl" => sdl::Sdl, Gradient;
+    "ml2p-encoder" => ml2p::Ml2pEncoder, Gradient;
+    "conse" => conse::Conse, Gradient;
+    "label-em" => label_em::LabelEm, Gradient;
+    "bilinear-attention" => bilinear_attention::BilinearAttention, Gradient;
+    "lesa-per-cluster" => lesa::LesaPerCluster, Gradient;
+    "lesa" => lesa::Lesa, Gradient;
+    "biam" => biam::Biam, Gradient;
+    "clip-zero-shot" => clip_zero_shot::ClipZeroShot, Solved;
+    "clip-projection" => clip_projection::ClipProjection, Gradient;
+    "gen-mlzsl" => gen_mlzsl::GenMlzsl, Solved;
+    "logistic" => logistic::Logistic, Gradient;
+    "warp" => warp::Warp, Gradient;
+    "wsabie" => wsabie::Wsabie, Gradient;
+    "cnn-rnn" => cnn_rnn::CnnRnn, Gradient;
+    "learnt-labels" => learnt_labels::LearntLabels, Gradient;
 }

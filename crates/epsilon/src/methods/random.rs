@@ -5,7 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Whole};
+use super::{Method, MethodError, SolvedMethod, Whole};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::parameters::{Spec, Weights};
 
@@ -18,15 +19,7 @@ pub struct Random {
     pub seed: u64,
 }
 
-impl ClosedForm for Random {
-    fn solve(&self, _: &Dims, _: &Whole<'_>, device: &Device) -> Result<Weights, MethodError> {
-        Ok(Weights::from_values(
-            Vec::new(),
-            Default::default(),
-            device,
-        )?)
-    }
-
+impl Method for Random {
     fn specs(&self, _: &Dims) -> Result<Vec<Spec>, MethodError> {
         Ok(Vec::new())
     }
@@ -44,6 +37,16 @@ impl ClosedForm for Random {
             TensorData::new(scores, [images, labels]),
             &batch.global.device(),
         )
+    }
+}
+
+impl SolvedMethod for Random {
+    fn solve(&self, _: &Dims, _: &Whole<'_>, device: &Device) -> Result<Weights, MethodError> {
+        Ok(Weights::from_values(
+            Vec::new(),
+            Default::default(),
+            device,
+        )?)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Ridge regression, the linear control: from an image's global vector to the mean vector of its positive labels.
 
 use burn::tensor::{Device, Tensor};
-use nalgebra::{Cholesky, DMatrix};
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Targets, Whole};
+use super::cholesky::{products, solve};
+use super::{Method, MethodError, SolvedMethod, Whole};
+use crate::batch::{Batch, Dims, Targets};
 use crate::parameters::{self, Spec, Start, Weights};
 use epsilon_data::labels::LabelVectors;
 
@@ -23,7 +24,7 @@ impl Default for Ridge {
     }
 }
 
-impl ClosedForm for Ridge {
+impl Method for Ridge {
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         let specs = parameters::linear("ridge", dims.global_width(), dims.label_width);
         let zero = |spec| Spec {
@@ -31,57 +32,6 @@ impl ClosedForm for Ridge {
             ..spec
         };
         Ok(specs.map(zero).to_vec())
-    }
-
-    fn solve(
-        &self,
-        dims: &Dims,
-        whole: &Whole<'_>,
-        device: &Device,
-    ) -> Result<Weights, MethodError> {
-        let targets = whole.targets;
-        let images = targets.rows().len();
-        let mut x = DMatrix::from_row_iterator(
-            images,
-            dims.global_width(),
-            whole.global.iter().map(|&v| f64::from(v)),
-        );
-        let mut y = mean_positives(targets, whole.labels);
-        let x_mean = x.row_mean();
-        let y_mean = y.row_mean();
-        x.row_iter_mut().for_each(|mut row| row -= &x_mean);
-        y.row_iter_mut().for_each(|mut row| row -= &y_mean);
-        let deviation = x.row_variance().map(|v| v.sqrt().max(1e-12));
-        x.row_iter_mut()
-            .for_each(|mut row| row.component_div_assign(&deviation));
-
-        let mut gram = x.tr_mul(&x);
-        let penalty = self.penalty * images as f64;
-        for i in 0..dims.global_width() {
-            gram[(i, i)] += penalty;
-        }
-        let factor = Cholesky::new(gram).ok_or_else(|| {
-            MethodError::Ridge(format!(
-                "the features are degenerate at penalty {}: raise it",
-                self.penalty
-            ))
-        })?;
-        let mut weight = factor.solve(&x.tr_mul(&y));
-        for (mut row, deviation) in weight.row_iter_mut().zip(deviation.iter()) {
-            row /= *deviation;
-        }
-        let bias = y_mean - x_mean * &weight;
-        let weight = weight.transpose().iter().map(|&v| v as f32).collect();
-        let bias = bias.iter().map(|&v| v as f32).collect();
-        let values = [
-            ("ridge.weight".to_string(), weight),
-            ("ridge.bias".to_string(), bias),
-        ];
-        Ok(Weights::from_values(
-            self.specs(dims)?,
-            values.into(),
-            device,
-        )?)
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
@@ -94,16 +44,97 @@ impl ClosedForm for Ridge {
     }
 }
 
+impl SolvedMethod for Ridge {
+    fn solve(
+        &self,
+        dims: &Dims,
+        whole: &Whole<'_>,
+        device: &Device,
+    ) -> Result<Weights, MethodError> {
+        let (inputs, outputs) = (dims.global_width(), dims.label_width);
+        let mut x: Vec<f64> = whole.global.iter().map(|&v| f64::from(v)).collect();
+        let mut y = mean_positives(whole.targets, whole.labels);
+        let images = x.len() / inputs;
+        let x_mean = centre(&mut x, inputs);
+        let y_mean = centre(&mut y, outputs);
+        let deviation = standardise(&mut x, inputs);
+
+        let mut gram = products(&x, inputs, &x, inputs);
+        let penalty = self.penalty * images as f64;
+        gram.iter_mut()
+            .step_by(inputs + 1)
+            .for_each(|v| *v += penalty);
+        let moments = products(&x, inputs, &y, outputs);
+        let mut weight = solve(gram, inputs, moments, outputs).ok_or_else(|| {
+            MethodError::Ridge(format!(
+                "the features are degenerate at penalty {}: raise it",
+                self.penalty
+            ))
+        })?;
+        let mut bias = y_mean;
+        for (channel, row) in weight.chunks_exact_mut(outputs).enumerate() {
+            for (value, bias) in row.iter_mut().zip(&mut bias) {
+                *value /= deviation[channel];
+                *bias -= x_mean[channel] * *value;
+            }
+        }
+        let weight = weight.iter().map(|&v| v as f32).collect();
+        let bias = bias.iter().map(|&v| v as f32).collect();
+        let values = [
+            ("ridge.weight".to_string(), weight),
+            ("ridge.bias".to_string(), bias),
+        ];
+        Ok(Weights::from_values(
+            self.specs(dims)?,
+            values.into(),
+            device,
+        )?)
+    }
+}
+
 /// What the map makes of the images, `[B, d_w]`.
 fn directions(weights: &Weights, batch: &Batch) -> Tensor<2> {
     let (weight, bias) = weights.linear("ridge");
     batch.global.clone().matmul(weight) + bias.unsqueeze()
 }
 
-/// Mean vector of the positive labels of every image, `[images, d_w]`.
-fn mean_positives(targets: &Targets, labels: &LabelVectors) -> DMatrix<f64> {
-    let mut means = DMatrix::zeros(targets.rows().len(), labels.dim());
-    for (mut mean, row) in means.row_iter_mut().zip(targets.rows()) {
+/// Takes the mean of every column off the rows; returns the means.
+fn centre(rows: &mut [f64], width: usize) -> Vec<f64> {
+    let count = (rows.len() / width) as f64;
+    let mut mean = vec![0.0; width];
+    for row in rows.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v);
+    }
+    mean.iter_mut().for_each(|mean| *mean /= count);
+    for row in rows.chunks_exact_mut(width) {
+        row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
+    }
+    mean
+}
+
+/// Divides centred columns by their standard deviations (over the number of rows); returns these.
+fn standardise(rows: &mut [f64], width: usize) -> Vec<f64> {
+    let count = (rows.len() / width) as f64;
+    let mut squares = vec![0.0; width];
+    for row in rows.chunks_exact(width) {
+        squares
+            .iter_mut()
+            .zip(row)
+            .for_each(|(sum, v)| *sum += v * v);
+    }
+    let deviation = squares.iter().map(|sum| (sum / count).sqrt().max(1e-12));
+    let deviation: Vec<f64> = deviation.collect();
+    for row in rows.chunks_exact_mut(width) {
+        row.iter_mut().zip(&deviation).for_each(|(v, d)| *v /= d);
+    }
+    deviation
+}
+
+/// Mean vector of the positive labels of every image, row-major `[images, d_w]`.
+fn mean_positives(targets: &Targets, labels: &LabelVectors) -> Vec<f64> {
+    let width = labels.dim();
+    let mut means = vec![0.0; targets.rows().len() * width];
+    for (mean, row) in means.chunks_exact_mut(width).zip(targets.rows()) {
         let positives: Vec<_> = (0..row.len()).filter(|&c| row[c] > 0).collect();
         for &label in &positives {
             for (value, &v) in mean.iter_mut().zip(labels.row(label)) {
@@ -148,5 +179,29 @@ mod tests {
         let bias = crate::device::host(&weights.get::<1>("ridge.bias"));
         assert!((weight[0] - 0.25).abs() < 1e-6, "{weight:?}");
         assert!((bias[0] + 1.0).abs() < 1e-6, "{bias:?}");
+    }
+    /// Both channels say the same, so that without a penalty their weights are not determined.
+    #[test]
+    fn degenerate_features_are_an_error() {
+        let dims = Dims {
+            tokens: 1,
+            width: 2,
+            label_width: 1,
+            labels: 2,
+            unseen: 0,
+            global: None,
+        };
+        let names = vec!["left".to_string(), "right".to_string()];
+        let labels = LabelVectors::new(names, 1, vec![-1.0, 1.0]).unwrap();
+        let whole = Whole {
+            global: &[2.0, 2.0, 6.0, 6.0],
+            targets: &Targets::new(vec![1, -1, -1, 1], 2),
+            labels: &labels,
+            unseen: &labels,
+            seed: 0,
+        };
+        let solve = |penalty| Ridge { penalty }.solve(&dims, &whole, &Device::flex());
+        assert!(solve(0.0).unwrap_err().to_string().contains("penalty 0"));
+        assert!(solve(0.1).is_ok());
     }
 }

@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::input::Input;
-use super::{Batch, Dims, Loss, Method, MethodError};
+use super::{GradientMethod, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{Spec, Start, Weights};
@@ -72,6 +73,16 @@ impl Method for Sdl {
         )])
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        scores::best_match(self.semantics(weights, batch), &batch.label_vectors)
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.semantics(weights, batch))
+    }
+}
+
+impl GradientMethod for Sdl {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let semantics = self.semantics(weights, batch);
         let scores = scores::best_match(semantics.clone(), &batch.label_vectors);
@@ -85,13 +96,5 @@ impl Method for Sdl {
 
     fn live_values(&self, dims: &Dims) -> usize {
         4 * self.rows * dims.label_width + 2 * dims.labels
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        scores::best_match(self.semantics(weights, batch), &batch.label_vectors)
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(self.semantics(weights, batch))
     }
 }

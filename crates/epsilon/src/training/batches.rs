@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::methods::{Batch, Dims, Draws, Precision, Targets};
+use crate::batch::{Batch, Dims, LabelsOn, Targets, read};
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenStore;
@@ -175,69 +174,4 @@ impl HostBatch {
     pub fn onto(self, dims: &Dims, labels: &LabelsOn) -> Batch {
         labels.batch(dims, self.images, self.tokens, self.global, self.targets)
     }
-}
-
-/// Label vectors on a device, made once.
-pub(crate) struct LabelsOn {
-    device: Device,
-    tensor: Tensor<2>,
-    host: Arc<LabelVectors>,
-    columns: Arc<[usize]>,
-}
-
-impl LabelsOn {
-    /// The labels that are trained on.
-    pub fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
-        let columns = (0..host.len()).collect();
-        Self::known_as(host, columns, device)
-    }
-
-    /// Labels of which the method knows each as the label of this number, where it knows but these.
-    pub fn known_as(host: Arc<LabelVectors>, columns: Arc<[usize]>, device: &Device) -> Self {
-        let shape = [host.len(), host.dim()];
-        let data = TensorData::new(host.values().to_vec(), shape);
-        Self {
-            device: device.clone(),
-            tensor: Tensor::from_data(data, device),
-            host,
-            columns,
-        }
-    }
-
-    pub fn batch(
-        &self,
-        dims: &Dims,
-        images: usize,
-        tokens: Vec<f32>,
-        global: Vec<f32>,
-        targets: Targets,
-    ) -> Batch {
-        let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
-        let global = TensorData::new(global, [images, dims.global_width()]);
-        Batch {
-            tokens: Tensor::from_data(tokens, &self.device),
-            global: Tensor::from_data(global, &self.device),
-            label_vectors: self.tensor.clone(),
-            label_vectors_host: self.host.clone(),
-            targets,
-            columns: self.columns.clone(),
-            precision: Precision::F32,
-            draws: Draws::default(),
-        }
-    }
-}
-
-/// Tokens and global vectors of some rows of a store.
-pub(crate) fn read(store: &TokenStore, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
-    let (size, width) = (store.tokens_per_image() * store.dim(), store.global_dim());
-    let mut tokens = vec![0.0; rows.len() * size];
-    let mut global = vec![0.0; rows.len() * width];
-    let out = tokens
-        .chunks_exact_mut(size)
-        .zip(global.chunks_exact_mut(width));
-    for (&row, (tokens, global)) in rows.iter().zip(out) {
-        store.read_tokens(row, tokens);
-        store.read_global(row, global);
-    }
-    (tokens, global)
 }

@@ -7,9 +7,10 @@ use burn::tensor::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use super::TrainingError;
 use super::schedule::Plateaus;
-use super::{Optimiser, TrainingError};
 use crate::device;
+use crate::optimiser::Optimiser;
 use crate::parameters::{Spec, Weights};
 
 const STATE: &str = "epsilon.checkpoint";

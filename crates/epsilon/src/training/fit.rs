@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{Epoch, HostBatch};
 use super::checkpoint::{Course, State};
-use super::{Examples, LabelsOn, Optimiser, Progress, TrainingError, TrainingSettings, optimiser};
+use super::{Examples, Progress, TrainingError, TrainingSettings};
+use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
-use crate::methods::{Batch, Dims, Draws, Method, Precision, TrainedLabels};
+use crate::methods::{GradientMethod, TrainedLabels};
+use crate::optimiser::{self, Optimiser};
 use crate::parameters::Weights;
 use epsilon_data::files;
 use epsilon_kernels::vector;
@@ -164,9 +166,9 @@ impl Sums {
 }
 
 /// Everything a training is given.
-pub struct Fit<'a> {
+pub struct Trainer<'a> {
     /// The method.
-    pub method: &'a dyn Method,
+    pub method: &'a dyn GradientMethod,
     /// How to train.
     pub settings: &'a TrainingSettings,
     /// Seed of the weights' first values and of the order of images.
@@ -185,7 +187,7 @@ pub struct Fit<'a> {
     pub validate: Option<&'a dyn Fn(&Weights) -> f64>,
 }
 
-impl Fit<'_> {
+impl Trainer<'_> {
     /// Trains to the last epoch and returns its weights. The same inputs, machine and number of threads give the same
     /// weights bit for bit, stopped and resumed or not.
     ///
@@ -198,7 +200,8 @@ impl Fit<'_> {
         }
         let dims = self.examples.dims();
         self.settings.check_device(self.device)?;
-        if self.settings.precision == Precision::Bf16 && !self.method.trains_in_bf16(&dims) {
+        if self.settings.precision == TrainingPrecision::Bf16 && !self.method.trains_in_bf16(&dims)
+        {
             let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
             return Err(TrainingError::Setting(what.into()));
         }
@@ -285,7 +288,7 @@ impl Fit<'_> {
 }
 
 struct RunningEpoch<'a> {
-    fit: &'a Fit<'a>,
+    fit: &'a Trainer<'a>,
     dims: &'a Dims,
     labels: &'a LabelsOn,
     steps: usize,
@@ -426,7 +429,7 @@ impl RunningEpoch<'_> {
 }
 
 /// Images of a batch of this size that a step works on at once: as few parts as memory allows, of equal size.
-pub fn part(method: &dyn Method, dims: &Dims, batch: usize) -> usize {
+pub fn part(method: &dyn GradientMethod, dims: &Dims, batch: usize) -> usize {
     if method.needs_whole_batches() {
         return batch;
     }
@@ -434,10 +437,10 @@ pub fn part(method: &dyn Method, dims: &Dims, batch: usize) -> usize {
     batch.div_ceil(batch.div_ceil(most).max(1))
 }
 
-/// One step down the mean loss of a batch that comes in parts of at most [`part`] images; [`Fit::run`] repeats it.
+/// One step down the mean loss of a batch that comes in parts of at most [`part`] images; [`Trainer::run`] repeats it.
 /// Gradients longer than `clip` are shortened to it. Returns the loss before the step.
 pub fn step(
-    method: &dyn Method,
+    method: &dyn GradientMethod,
     weights: &mut Weights,
     optimiser: &mut Optimiser,
     parts: Vec<Batch>,

@@ -3,7 +3,6 @@
 mod batches;
 mod checkpoint;
 mod fit;
-mod optimiser;
 mod schedule;
 
 use std::path::PathBuf;
@@ -12,14 +11,12 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Example, Examples};
-pub(crate) use batches::{LabelsOn, read};
-pub use fit::{EpochRecord, Event, Fit, RunFolder, Sums, part, step};
-pub use optimiser::{
-    AdamSettings, Optimiser, OptimiserSettings, RmsPropSettings, SgdSettings, clip,
-};
+pub use fit::{EpochRecord, Event, RunFolder, Sums, Trainer, part, step};
 pub use schedule::{Progress, Schedule};
 
-use crate::methods::{MethodError, Precision};
+use crate::batch::TrainingPrecision;
+use crate::methods::MethodError;
+use crate::optimiser::OptimiserSettings;
 use epsilon_kernels::bf16;
 
 /// What can go wrong in training.
@@ -69,6 +66,16 @@ pub enum TrainingError {
 }
 
 /// How to train; the defaults are the paper's.
+///
+/// ```
+/// use epsilon::training::TrainingSettings;
+///
+/// let settings: TrainingSettings = toml::from_str("epochs = 20\nvalidation = 0.1\npatience = 3")?;
+/// assert!(settings.check().is_ok());
+/// let wrong = TrainingSettings { validation: 0.0, ..settings };
+/// assert!(wrong.check().unwrap_err().to_string().contains("patience"));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct TrainingSettings {
@@ -87,7 +94,7 @@ pub struct TrainingSettings {
     /// Greatest length of a step's gradient.
     pub clip: Option<f64>,
     /// What the method's large products are computed in; scores are always computed in f32.
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     /// Share of the training images that is kept for validation.
     pub validation: f64,
     /// Early stopping: training ends after so many epochs without a better mAP on the validation images, and the epoch
@@ -112,7 +119,7 @@ impl Default for TrainingSettings {
             warm_up: 0.0,
             optimiser: OptimiserSettings::default(),
             clip: None,
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
             validation: 0.0,
             patience: None,
             average: None,
@@ -127,7 +134,9 @@ impl TrainingSettings {
     /// # Errors
     /// [`TrainingError::Setting`] when the precision is bf16 and the device is no CPU with instructions for it.
     pub fn check_device(&self, device: &Device) -> Result<(), TrainingError> {
-        if self.precision == Precision::Bf16 && (*device != Device::flex() || !bf16::available()) {
+        if self.precision == TrainingPrecision::Bf16
+            && (*device != Device::flex() || !bf16::available())
+        {
             let what = "precision = \"bf16\": needs `--device cpu` on a CPU with AVX-512 bf16 instructions; \
                         give \"f32\" here";
             return Err(TrainingError::Setting(what.into()));

@@ -3,6 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate changes over the epochs, after the warm-up.
+///
+/// ```
+/// use epsilon::training::{Progress, Schedule};
+///
+/// let schedule: Schedule = toml::from_str("kind = 'step'\nepochs = [4]\nfactor = 0.5")?;
+/// let at = |step| Progress { step, steps_per_epoch: 10, epochs: 7, warm_up: 0.0, plateaus: 0 };
+/// assert_eq!(schedule.factor(at(29)), 1.0);
+/// assert_eq!(schedule.factor(at(30)), 0.5);
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {

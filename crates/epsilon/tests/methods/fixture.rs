@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
 use epsilon::burn::tensor::{Tensor, TensorData};
 use epsilon::labels::LabelVectors;
-use epsilon::methods::{Batch, Dims, Draws, Kind, Precision, Targets};
+use epsilon::methods::Kind;
 use epsilon::parameters::Weights;
 use safetensors::{Dtype, SafeTensors};
 
@@ -125,7 +126,7 @@ impl Fixture {
             label_vectors_host: Arc::new(host),
             targets: Targets::new(self.labels.clone(), self.labels()),
             columns: (0..self.labels()).collect(),
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
             draws: Draws::default(),
         }
     }

@@ -6,8 +6,9 @@ mod scenes;
 
 use std::collections::BTreeSet;
 
+use epsilon::batch::Batch;
 use epsilon::burn::tensor::{Device, Tensor};
-use epsilon::methods::{Batch, Fit, Kind, Whole};
+use epsilon::methods::{Fitting, Kind, Whole};
 use fixture::{Fixture, assert_close};
 
 #[test]
@@ -27,7 +28,7 @@ fn scores_equal_the_twins_within_1e_5() {
 #[test]
 fn losses_equal_the_twins_within_1e_5_and_their_gradients_within_1e_4() {
     for fixture in Fixture::all() {
-        let Fit::Gradient(method) = fixture.kind.fit() else {
+        let Fitting::Gradient(method) = fixture.kind.fitting() else {
             continue;
         };
         let batch = fixture.batch();
@@ -66,7 +67,7 @@ fn losses_equal_the_twins_within_1e_5_and_their_gradients_within_1e_4() {
 fn gradients_equal_finite_differences() {
     const RISE: f64 = 5e-4;
     for fixture in Fixture::all() {
-        let Fit::Gradient(method) = fixture.kind.fit() else {
+        let Fitting::Gradient(method) = fixture.kind.fitting() else {
             continue;
         };
         let batch = fixture.batch();
@@ -102,7 +103,7 @@ fn gradients_equal_finite_differences() {
 fn the_closed_form_solves_to_the_twins_weights() {
     let all = Fixture::all();
     let fixture = all.iter().find(|fixture| fixture.name == "ridge").unwrap();
-    let Fit::Closed(method) = fixture.kind.fit() else {
+    let Fitting::Solved(method) = fixture.kind.fitting() else {
         panic!("ridge is solved in one go");
     };
     let batch = fixture.batch();

@@ -1,4 +1,4 @@
-//! `epsilon bench`: many methods on the same features, tuned alike, in one table.
+//! `epsilon bench`: compares methods on the same features, tuned the same way, in one table.
 
 mod table;
 
@@ -8,39 +8,40 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row};
-use epsilon::experiment::{self, Figures, Layout, Prepared};
+use epsilon::experiment::{Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
-use epsilon::tokens::TokenStore;
+use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::train::OneSeed;
+use super::train::View;
 use crate::memory::{self, Peak};
 use crate::{Outcome, console};
 use table::{Line, Table};
 
-/// Train and measure the methods of a comparison, and write their table.
+/// Train and evaluate the methods of a comparison, and write the table.
 ///
-/// Each method is tuned over the comparison's grid by the mAP of the seen labels on its validation images, with the first
-/// seed, and the best setting is trained with every seed. What is finished is kept: run it again to go on.
+/// Each method is tuned over its grid by the seen-label mAP on the validation images, with the first seed; the best setting is
+/// then trained with every seed. Finished trainings are reused: run it again to resume.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The comparison, such as recipes/tables/corel5k.toml.
+    /// Comparison file (TOML), such as recipes/tables/corel5k.toml.
     comparison: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Only these methods, by their names in the comparison.
+    /// Run only these methods, by their names in the comparison.
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
     only: Vec<String>,
-    /// Print JSON.
+    /// Print the result as JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// What came of one training.
+/// The result of one training, kept in `result.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Trained {
     seed: u64,
@@ -49,11 +50,11 @@ struct Trained {
     /// mAP of the seen labels on the validation images, as a fraction.
     validation_map: Option<f64>,
     figures: Figures,
-    /// Trained values.
+    /// Number of trained parameters.
     parameters: usize,
-    /// Of training, without reading and measuring.
+    /// Training time, without extraction and evaluation.
     seconds: f64,
-    /// Largest resident memory while training, in 10^6 bytes.
+    /// Peak resident memory while training, in 10^6 bytes.
     peak_mb: Option<f64>,
 }
 
@@ -81,31 +82,31 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     .run()
 }
 
-/// A comparison to be made.
+/// A comparison to run.
 pub struct Job<'a> {
     pub comparison: &'a Comparison,
     pub place: &'a Place,
-    /// Where the tokens are kept.
+    /// Folder of the tokens.
     pub folder: &'a Path,
-    /// Where trainings and tables go.
+    /// Folder of the trainings and tables.
     pub results: &'a Path,
-    /// The most rows at once.
+    /// Maximum number of rows trained at the same time.
     pub jobs: usize,
     pub json: bool,
 }
 
 impl Job<'_> {
-    /// Trains what is missing, and writes and prints the table.
+    /// Trains what is missing, then writes and prints the table.
     pub fn run(&self) -> anyhow::Result<Outcome> {
         let rows = &self.comparison.rows;
-        let device = self.place.device()?;
-        let shared = self.comparison.shared().clone();
-        let prepared = experiment::prepare_in(&shared, self.folder)?;
-        prepared.check(&shared.evaluation)?;
+        let shared = self.comparison.shared();
+        let mut experiment = self.place.open(shared.clone(), self.folder)?;
+        experiment.check()?;
         for row in rows {
-            check(row, &shared, &device)?;
+            check(row, shared, experiment.device())?;
         }
-        let (store, failed) = super::tokens(&shared, &prepared, self.place, self.folder, None)?;
+        let failed = super::extract(&mut experiment)?;
+        let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
         let dims = prepared.dims(&store.manifest().header.backbone);
         for row in rows {
             for point in &row.points {
@@ -114,9 +115,7 @@ impl Job<'_> {
             }
         }
         let bench = Bench {
-            prepared: &prepared,
-            store: &store,
-            device: &device,
+            experiment: &experiment,
             folder: self.results,
             alone: self.jobs == 1,
         };
@@ -138,7 +137,7 @@ impl Job<'_> {
     }
 }
 
-/// Everything that can be known to fail before anything long starts.
+/// Checks everything that can be checked before a long computation starts.
 fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
     for Point { recipe, .. } in &row.points {
         recipe.training.check_device(device)?;
@@ -161,17 +160,16 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
 }
 
 struct Bench<'a> {
-    prepared: &'a Prepared,
-    store: &'a TokenStore,
-    device: &'a Device,
+    /// The data and tokens that all rows share.
+    experiment: &'a Experiment,
     folder: &'a Path,
-    /// Whether one row is made at a time, so that the memory is its own.
+    /// Whether rows are trained one at a time, so that peak memory can be attributed to a row.
     alone: bool,
 }
 
 impl Bench<'_> {
-    /// All rows, at most `jobs` at once and no more than memory allows by what the first one took. The table is written anew
-    /// with each.
+    /// Trains all rows, at most `jobs` at once and no more than fit in memory, judged by the first one. The table is rewritten
+    /// after each.
     fn lines(&self, rows: &[Row], jobs: usize) -> anyhow::Result<Vec<Line>> {
         let made = Mutex::new(vec![None; rows.len()]);
         let make = |place: usize| -> anyhow::Result<()> {
@@ -213,7 +211,7 @@ impl Bench<'_> {
         Ok(made.into_iter().flatten().collect())
     }
 
-    /// Tunes a row with the first seed, and trains what is best with the others.
+    /// Tunes a row with the first seed, and trains the best setting with the others.
     fn line(&self, row: &Row) -> anyhow::Result<Line> {
         let folder = self.folder.join(row.folder());
         let place = |point: &Point| match point.label.is_empty() {
@@ -253,7 +251,7 @@ impl Bench<'_> {
         })
     }
 
-    /// One training, or what is kept of it.
+    /// The result of one training, read from its folder if it is there already.
     fn train(
         &self,
         point: &Point,
@@ -269,62 +267,53 @@ impl Bench<'_> {
             return Ok(kept.clone());
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
+        // A checkpoint of another recipe cannot be resumed.
+        let mut experiment = self
+            .experiment
+            .variant(recipe.clone(), folder)?
+            .with_resume(kept.is_none());
         let same = |kept: &&Trained| same_training(recipe, &kept.recipe, &identity);
         if let Some(kept) = kept.as_ref().filter(same) {
             let model = Layout(folder).model(seed);
             if model.exists() {
-                let model = Model::load(&model, self.device)?;
+                let model = Model::load(&model, experiment.device())?;
                 let cost = (kept.seconds, kept.peak_mb);
-                return self.result(recipe, seed, &model, cost, &path);
+                return result(&mut experiment, &model, cost, &path);
             }
         }
-        let one = self.one(recipe, seed);
         let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
-        // What is kept of another recipe is no start for this one.
-        let model = one.train(folder, kept.is_none())?;
+        let mut view = View::new(&experiment, seed);
+        let model = experiment.train(seed, &mut |event| view.show(&RunEvent::Training(event)))?;
+        view.finish();
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
-        self.result(recipe, seed, &model, (seconds, peak_mb), &path)
-    }
-
-    fn one<'a>(&'a self, recipe: &'a Recipe, seed: u64) -> OneSeed<'a> {
-        OneSeed {
-            recipe,
-            prepared: self.prepared,
-            store: self.store,
-            device: self.device,
-            seed,
-            tensorboard: false,
-        }
-    }
-
-    /// Measures a trained model, and keeps what came of it in a file.
-    fn result(
-        &self,
-        recipe: &Recipe,
-        seed: u64,
-        model: &Model,
-        (seconds, peak_mb): (f64, Option<f64>),
-        path: &Path,
-    ) -> anyhow::Result<Trained> {
-        let one = self.one(recipe, seed);
-        let trained = Trained {
-            seed,
-            recipe: serde_json::to_value(recipe)?,
-            validation_map: one.training(None, false).validate(model)?,
-            figures: one.measure(model)?,
-            parameters: model.weights.count(),
-            seconds,
-            peak_mb,
-        };
-        std::fs::write(path, serde_json::to_vec_pretty(&trained)?)
-            .with_context(|| path.display().to_string())?;
-        Ok(trained)
+        result(&mut experiment, &model, (seconds, peak_mb), &path)
     }
 }
 
-/// Whether two recipes differ at most in how results are measured, and that changes nothing in the training.
+/// Evaluates a trained model, and writes the result to `path`.
+fn result(
+    experiment: &mut Experiment,
+    model: &Model,
+    (seconds, peak_mb): (f64, Option<f64>),
+    path: &Path,
+) -> anyhow::Result<Trained> {
+    let trained = Trained {
+        seed: model.card.seed,
+        recipe: serde_json::to_value(experiment.recipe())?,
+        validation_map: experiment.validate(model)?,
+        figures: super::measuring(|progress| experiment.measure(model, progress))?,
+        parameters: model.weights.count(),
+        seconds,
+        peak_mb,
+    };
+    files::write(path, &serde_json::to_vec_pretty(&trained)?)
+        .with_context(|| path.display().to_string())?;
+    Ok(trained)
+}
+
+/// Whether two recipes differ at most in the evaluation settings, and these do not affect training.
 fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
     let trained = |of: &serde_json::Value| {
         let mut of = of.clone();
@@ -334,7 +323,7 @@ fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Va
     recipe.training.patience.is_none() && trained(kept) == trained(now)
 }
 
-/// The result in this file, if it was written whole by this version.
+/// The result in this file, if this version can read it.
 fn kept(path: &Path) -> anyhow::Result<Option<Trained>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -1,26 +1,28 @@
-//! The table of a comparison: Markdown to read, CSV to compute with, LaTeX to print.
+//! The table of a comparison as Markdown, CSV and LaTeX.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Context;
 use epsilon::comparison::Published;
-use epsilon_metrics::{Evaluation, TopK};
+use epsilon::experiment::LabelSet;
+use epsilon_data::files;
+use epsilon_metrics::TopK;
 use serde::Serialize;
 
 use super::Trained;
-use crate::commands::train::mean_and_deviation;
+use crate::commands::mean_and_deviation;
 
-/// A method with everything that was trained of it.
+/// A method with all its trainings.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line {
     pub name: String,
     pub published: Option<Published>,
-    /// The grid's values that were best on the validation images; empty where nothing was tuned.
+    /// The grid point that was best on the validation images; empty if nothing was tuned.
     pub chosen: String,
-    /// Every point of the grid with its mAP on the validation images.
+    /// Every grid point with its mAP on the validation images.
     pub tuned: Vec<(String, Option<f64>)>,
-    /// One training a seed.
+    /// One training per seed.
     pub trained: Vec<Trained>,
 }
 
@@ -38,13 +40,13 @@ impl Line {
         Some(Figure { mean, deviation })
     }
 
-    /// The name and value of everything measured of a part, at each of `ks`; nothing where the part was not measured.
-    fn part(&self, part: Part, ks: &[usize]) -> Vec<(String, Option<Figure>)> {
-        let map = self.figure(|t| Some(100.0 * part.of(t)?.map));
-        let mut all = vec![(format!("{} mAP", part.name()), map)];
+    /// The name and value of every figure of a label set, at each of `ks`; no value where the set was not measured.
+    fn figures_of(&self, set: LabelSet, ks: &[usize]) -> Vec<(String, Option<Figure>)> {
+        let map = self.figure(|t| Some(100.0 * t.figures.part(set)?.map));
+        let mut all = vec![(format!("{} mAP", set.name()), map)];
         for &k in ks {
             let at = |t: &Trained, value: fn(&TopK) -> f64| {
-                let top = part.of(t)?.top_k.iter().find(|top| top.k == k)?;
+                let top = t.figures.part(set)?.top_k.iter().find(|top| top.k == k)?;
                 Some(100.0 * value(top))
             };
             all.push((
@@ -67,36 +69,8 @@ impl Line {
     }
 }
 
-/// The parts of the figures of a training.
-#[derive(Clone, Copy, PartialEq)]
-enum Part {
-    Zsl,
-    Seen,
-    Gzsl,
-}
-
-impl Part {
-    const ALL: [Self; 3] = [Self::Zsl, Self::Seen, Self::Gzsl];
-
-    fn of(self, trained: &Trained) -> Option<&Evaluation> {
-        match self {
-            Self::Zsl => trained.figures.zsl(),
-            Self::Seen => Some(trained.figures.seen()),
-            Self::Gzsl => trained.figures.gzsl(),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Zsl => "ZSL",
-            Self::Seen => "seen",
-            Self::Gzsl => "GZSL",
-        }
-    }
-}
-
-/// What was published for the labels of a part: mAP, and F1 at the two K.
-type PublishedPart = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
+/// The published figures of a label set: mAP, and F1 at the two K.
+type PublishedFigures = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
 
 /// All lines of a comparison.
 pub struct Table<'a>(pub &'a [Line]);
@@ -111,7 +85,7 @@ impl Table<'_> {
         ];
         for (name, bytes) in files {
             let path = folder.join(name);
-            std::fs::write(&path, bytes).with_context(|| path.display().to_string())?;
+            files::write(&path, &bytes).with_context(|| path.display().to_string())?;
         }
         Ok(())
     }
@@ -139,15 +113,17 @@ impl Table<'_> {
                 " Bootstrap over test images: the standard error of one mAP is about {errors}."
             );
         }
-        let unseen = self.measured(Part::Zsl);
+        let unseen = self.measured(LabelSet::Unseen);
         if unseen {
             text.push_str("\n\n## Unseen labels\n\n");
-            text.push_str(&self.figures(&[Part::Zsl], |p| (p.map, p.f1)));
+            text.push_str(&self.figures(&[LabelSet::Unseen], |p| (p.map, p.f1)));
             text.push_str("\n## Seen labels, and all labels\n\n");
-            text.push_str(&self.figures(&[Part::Seen, Part::Gzsl], |p| (p.gzsl_map, p.gzsl_f1)));
+            text.push_str(&self.figures(&[LabelSet::Seen, LabelSet::All], |p| {
+                (p.gzsl_map, p.gzsl_f1)
+            }));
         } else {
             text.push_str("\n\n## Labels\n\n");
-            text.push_str(&self.figures(&[Part::Seen], |p| (p.map, p.f1)));
+            text.push_str(&self.figures(&[LabelSet::Seen], |p| (p.map, p.f1)));
         }
         text.push_str("\n## What it took\n\n");
         text.push_str(&self.cost());
@@ -158,50 +134,51 @@ impl Table<'_> {
         text
     }
 
-    /// Whether any line has figures of a part.
-    fn measured(&self, part: Part) -> bool {
+    /// Whether any line has figures of a label set.
+    fn measured(&self, set: LabelSet) -> bool {
         self.0
             .iter()
-            .any(|line| part.of(&line.trained[0]).is_some())
+            .any(|line| line.trained[0].figures.part(set).is_some())
     }
 
-    /// The K of a part's figures.
-    fn ks(&self, part: Part) -> Vec<usize> {
-        let figures = self.0.iter().find_map(|line| part.of(&line.trained[0]));
+    /// The K of a label set's figures.
+    fn ks(&self, set: LabelSet) -> Vec<usize> {
+        let mut lines = self.0.iter();
+        let figures = lines.find_map(|line| line.trained[0].figures.part(set));
         figures.map_or_else(Vec::new, |figures| {
             figures.top_k.iter().map(|top| top.k).collect()
         })
     }
 
-    /// The standard error of one training's mAP for lack of test images, part by part, from the last line with all.
+    /// The standard error of one training's mAP for lack of test images, by label set, from the last line with all.
     fn bootstrap_errors(&self) -> Option<String> {
-        let parts: Vec<Part> = Part::ALL
+        let sets: Vec<LabelSet> = LabelSet::ALL
             .into_iter()
             .filter(|&p| self.measured(p))
             .collect();
         let of = |line: &Line| -> Option<String> {
-            let error = |part: &Part| {
-                let bootstrap = part.of(&line.trained[0])?.bootstrap.as_ref()?;
+            let error = |set: &LabelSet| {
+                let bootstrap = line.trained[0].figures.part(*set)?.bootstrap.as_ref()?;
                 let error = 100.0 * bootstrap.standard_error;
-                Some(format!("{error:.1} ({})", part.name()))
+                Some(format!("{error:.1} ({})", set.name()))
             };
-            let errors: Option<Vec<String>> = parts.iter().map(error).collect();
+            let errors: Option<Vec<String>> = sets.iter().map(error).collect();
             Some(errors?.join(", "))
         };
         self.0.iter().rev().find_map(of)
     }
 
-    fn figures(&self, parts: &[Part], published: PublishedPart) -> String {
+    fn figures(&self, sets: &[LabelSet], published: PublishedFigures) -> String {
         let any_published = self.0.iter().any(|line| line.published.is_some());
         let rows = self.0.iter().map(|line| {
             let mut row = vec![("method".to_string(), line.name.clone())];
-            for &part in parts {
+            for &set in sets {
                 // Beside those of all labels, of the seen ones only the mAP: the published tables have no more.
-                let ks = match part {
-                    Part::Seen if parts.len() > 1 => Vec::new(),
-                    part => self.ks(part),
+                let ks = match set {
+                    LabelSet::Seen if sets.len() > 1 => Vec::new(),
+                    set => self.ks(set),
                 };
-                let cells = line.part(part, &ks).into_iter().enumerate();
+                let cells = line.figures_of(set, &ks).into_iter().enumerate();
                 row.extend(cells.map(|(place, (name, figure))| {
                     let figure = figure.map_or("-".into(), |figure| figure.print(place == 0));
                     (name, figure)
@@ -264,12 +241,12 @@ impl Table<'_> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for (number, line) in self.0.iter().enumerate() {
             let mut row = vec![("method".to_string(), line.name.clone())];
-            for part in Part::ALL.into_iter().filter(|&part| self.measured(part)) {
-                let figures = line.part(part, &self.ks(part)).into_iter();
+            for set in LabelSet::ALL.into_iter().filter(|&set| self.measured(set)) {
+                let figures = line.figures_of(set, &self.ks(set)).into_iter();
                 for (place, (name, figure)) in figures.enumerate() {
                     let name = match place {
                         0 => name,
-                        _ => format!("{} {name}", part.name()),
+                        _ => format!("{} {name}", set.name()),
                     };
                     let deviation = format!("{name} s.d.");
                     let print = |value: fn(&Figure) -> f64| {
@@ -300,12 +277,12 @@ impl Table<'_> {
         let Some(first) = self.0.first() else {
             return String::new();
         };
-        let parts: &[Part] = match self.measured(Part::Zsl) {
-            true => &[Part::Zsl, Part::Gzsl],
-            false => &[Part::Seen],
+        let sets: &[LabelSet] = match self.measured(LabelSet::Unseen) {
+            true => &[LabelSet::Unseen, LabelSet::All],
+            false => &[LabelSet::Seen],
         };
         let shown = |line: &Line| {
-            let figures = parts.iter().map(|&part| line.part(part, &self.ks(part)));
+            let figures = sets.iter().map(|&set| line.figures_of(set, &self.ks(set)));
             figures.collect::<Vec<_>>().concat()
         };
         let columns = shown(first);
@@ -336,7 +313,7 @@ impl Figure {
     }
 }
 
-/// A table whose head are the names of its first row; names on the left, the rest flush right.
+/// A Markdown table; its header is the names in the first row, its first column is left-aligned, the others right-aligned.
 fn markdown(rows: Vec<Vec<(String, String)>>) -> String {
     let Some(first) = rows.first() else {
         return String::new();

@@ -1,9 +1,9 @@
-//! Line charts as SVG, in colours that the colour-blind tell apart.
+//! Line charts as SVG, in a colour-blind safe palette.
 
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-/// Okabe and Ito's colours, those that stand out on white.
+/// The colours of Okabe and Ito's palette with enough contrast on white.
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -19,7 +19,7 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-/// A chart of lines over the same axes, and what it shows in words, for those who do not see it.
+/// A chart of lines over the same axes, with a text alternative for screen readers.
 pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> anyhow::Result<String> {
     let points = || series.iter().flat_map(|series| &series.points);
     let range = |of: fn(&(f64, f64)) -> f64| {
@@ -84,7 +84,7 @@ fn draw(
                 PathElement::new(vec![(x, y), (x + 16, y)], colour.stroke_width(2))
             });
     }
-    // Where the lines are not: they fall from the left, or rise to the right.
+    // The legend goes to the corner that the lines leave free: falling lines start at the left, rising ones end at the right.
     let rises = |series: &Series| {
         series
             .points

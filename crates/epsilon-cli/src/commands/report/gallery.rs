@@ -1,4 +1,4 @@
-//! Test photographs with their best labels and where the model looked for the first of them, within the page.
+//! The gallery: test photographs with their best labels and the map of the best one, embedded in the page.
 
 use std::fmt::Write as _;
 
@@ -17,14 +17,14 @@ use image::imageops::{FilterType, thumbnail};
 use super::page::escape;
 use crate::console;
 
-/// Longest side of a picture within the page.
+/// Longest side of an embedded picture, in pixels.
 const SIDE: u32 = 192;
-/// Of the JPEG files, 1 to 100.
+/// JPEG quality, 1 to 100.
 const QUALITY: u8 = 70;
-/// Labels of a photograph.
+/// Number of labels listed per photograph.
 const SHOWN: usize = 10;
 
-/// A list of the first `count` test photographs that have tokens, and how many of them could not be opened.
+/// The first `count` test photographs that have tokens as HTML, and the number that could not be opened.
 pub fn gallery(
     model: &Model,
     prepared: &Prepared,
@@ -127,7 +127,7 @@ fn small(photo: &RgbImage) -> RgbImage {
     let side =
         |length: u32| (u64::from(length) * u64::from(SIDE) / u64::from(longest)).max(1) as u32;
     let (width, height) = (side(width), side(height));
-    // A fast reduction first, so that large photographs take no time.
+    // A fast coarse reduction first: a good filter is slow on large photographs.
     let near = thumbnail(photo, 2 * width, 2 * height);
     image::imageops::resize(&near, width, height, FilterType::Triangle)
 }

@@ -1,8 +1,8 @@
-//! The page: one HTML file that needs nothing else, in light and dark, on a phone, with a keyboard and read aloud.
+//! The page: one self-contained HTML file with light and dark themes, responsive and accessible.
 
 use std::fmt::Write as _;
 
-/// Text as it stands in HTML, also within an attribute.
+/// Escapes text for HTML content and attribute values.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -18,7 +18,7 @@ pub fn escape(text: &str) -> String {
     escaped
 }
 
-/// A page that is written from top to bottom.
+/// A page under construction, written from top to bottom.
 pub struct Page {
     title: String,
     /// Anchor and heading of every section.
@@ -35,7 +35,7 @@ impl Page {
         }
     }
 
-    /// Begins a section of this heading.
+    /// Starts a section with this heading.
     pub fn section(&mut self, heading: &str) {
         let anchor = format!("s{}", self.sections.len() + 1);
         let _ = write!(
@@ -46,7 +46,7 @@ impl Page {
         self.sections.push((anchor, heading.into()));
     }
 
-    /// Adds HTML as it is.
+    /// Adds HTML verbatim.
     pub fn html(&mut self, html: &str) {
         self.body.push_str(html);
         self.body.push('\n');
@@ -56,7 +56,7 @@ impl Page {
         self.html(&format!("<p>{}</p>", escape(text)));
     }
 
-    /// A chart in its frame.
+    /// Adds a chart with a caption.
     pub fn figure(&mut self, caption: &str, svg: &str) {
         self.html(&format!(
             "<figure>{svg}<figcaption>{}</figcaption></figure>",
@@ -64,7 +64,7 @@ impl Page {
         ));
     }
 
-    /// What few want to see, behind a line that opens it.
+    /// Adds a collapsible element.
     pub fn details(&mut self, summary: &str, html: &str) {
         self.html(&format!(
             "<details><summary>{}</summary>{html}</details>",
@@ -72,7 +72,7 @@ impl Page {
         ));
     }
 
-    /// A table with names on the left; it scrolls by itself where it is wider than the screen.
+    /// Adds a table whose first column is a header; it scrolls if it is wider than the screen.
     pub fn table(&mut self, caption: &str, head: &[String], rows: &[Vec<String>]) {
         let table = table(caption, head, rows);
         self.html(&table);
@@ -97,7 +97,7 @@ impl Page {
     }
 }
 
-/// A table in a frame that can be scrolled with a keyboard.
+/// A table in a frame that can be scrolled with the keyboard.
 pub fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> String {
     let caption = escape(caption);
     let mut html = format!(

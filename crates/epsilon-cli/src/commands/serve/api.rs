@@ -1,100 +1,27 @@
-//! Routes, requests and replies.
+//! Routes, handlers and replies of the HTTP API.
 
-use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State as Given};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{DefaultBodyLimit, Request, State as Given};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use epsilon::explain::{heat, overlay};
-use epsilon::image::{self, Limits, Preprocess, RgbImage};
-use epsilon::labels::LabelVectors;
+use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
-use epsilon::model::{Model, Ranked};
-use http_body_util::BodyExt;
-use serde::{Deserialize, Serialize};
+use epsilon::model::Ranked;
+use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use super::engine::{Engine, Seen};
+use super::engine::Seen;
 use super::guard;
-use super::metrics::{Metrics, Refused};
-use super::words::Words;
+use super::refusal::{Refusal, failed};
+use super::state::State;
 use crate::commands::keep::Keep;
-use crate::console;
-
-/// Photographs of a request.
-const PHOTOS: usize = 32;
-/// Bytes of a label.
-const LONGEST: usize = 200;
-/// Longest side of the pictures that show maps.
-const SIDE: u32 = 640;
-
-/// What all requests share.
-pub struct State {
-    pub engine: Engine,
-    pub words: Words,
-    pub about: About,
-    pub keep: Keep,
-    pub preprocess: Preprocess,
-    pub metrics: Metrics,
-    pub token: Option<String>,
-    /// Where it listens, if on this machine alone.
-    pub loopback: Option<IpAddr>,
-    /// One for every request that may be worked on or wait.
-    pub requests: Arc<Semaphore>,
-    /// One for every photograph that may be decoded or wait for the engine.
-    pub photos: Arc<Semaphore>,
-    /// One for every picture that may be decoded at once.
-    pub decoders: Arc<Semaphore>,
-    pub max_body: usize,
-    pub max_pixels: u64,
-    pub max_labels: usize,
-    pub timeout: Duration,
-}
-
-/// What the server tells of its model.
-#[derive(Debug, Clone, Serialize)]
-pub struct About {
-    method: &'static str,
-    backbone: String,
-    protocol: String,
-    calibrated: bool,
-    labels: Vec<Label>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Label {
-    name: String,
-    seen: bool,
-}
-
-/// What there is to tell of a model.
-pub fn about(model: &Model) -> About {
-    let labels = model.own_labels();
-    let names = labels.names().iter().enumerate();
-    About {
-        method: model.card.method.name(),
-        backbone: model.card.backbone.name.clone(),
-        protocol: model.card.protocol.clone(),
-        calibrated: model.card.calibration.is_some(),
-        labels: names
-            .map(|(place, name)| Label {
-                name: name.clone(),
-                seen: place < model.card.seen,
-            })
-            .collect(),
-    }
-}
 
 /// All routes.
 pub fn routes(state: Arc<State>) -> Router {
@@ -147,71 +74,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-/// A request that is not answered as it was meant.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
-    }
-
-    fn unusable(code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
-    }
-
-    fn json(&self) -> serde_json::Value {
-        json!({"code": self.code, "message": self.message})
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(json!({"error": self.json()}))).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-            .extensions_mut()
-            .insert(Refused { code: self.code });
-        response
-    }
-}
-
-/// What a request asks for.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Asked {
-    #[serde(skip)]
-    photos: Vec<Photo>,
-    /// Words, between commas or line ends.
-    labels: Option<String>,
-    top: Option<usize>,
-    /// The one word of an explanation.
-    label: Option<String>,
-}
-
-struct Photo {
-    name: String,
-    bytes: Bytes,
-}
-
-/// A photograph of a reply.
+/// One photograph in a reply.
 #[derive(Serialize)]
 struct Ranking {
     name: String,
@@ -237,7 +100,7 @@ struct Explained {
 struct Map {
     #[serde(flatten)]
     map: LabelMap,
-    /// The photograph under the map, the address of a PNG.
+    /// The map over the photograph, as a data URL of a PNG.
     picture: String,
 }
 
@@ -275,61 +138,7 @@ async fn explain(
     begun.within(state.timeout, state.explain(request)).await
 }
 
-/// A request's place among those that may be worked on.
-struct Begun<'a> {
-    metrics: &'a Metrics,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Begun<'_> {
-    async fn within<T>(
-        &self,
-        timeout: Duration,
-        work: impl Future<Output = Result<T, Refusal>>,
-    ) -> Result<T, Refusal> {
-        let late = |_| {
-            let seconds = timeout.as_secs();
-            let message = format!("not done within {seconds} seconds");
-            Refusal::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
-        };
-        tokio::time::timeout(timeout, work).await.map_err(late)?
-    }
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        self.metrics.in_work.dec();
-    }
-}
-
 impl State {
-    /// Takes a place, before the body is read: what waits is bounded.
-    fn begin(&self) -> Result<Begun<'_>, Refusal> {
-        let place = self.requests.clone().try_acquire_owned();
-        let full = |_| {
-            let message = "as many requests as the server takes are being worked on: try again";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "queue", message)
-        };
-        let place = place.map_err(full)?;
-        self.metrics.in_work.inc();
-        Ok(Begun {
-            metrics: &self.metrics,
-            _place: place,
-        })
-    }
-
-    /// Reads a request, in a third of its time.
-    async fn read(&self, request: Request) -> Result<Asked, Refusal> {
-        let read = Asked::read(request, self.max_body);
-        let slow = |_| {
-            let message = "the request was sent too slowly";
-            Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", message)
-        };
-        tokio::time::timeout(self.timeout / 3, read)
-            .await
-            .map_err(slow)?
-    }
-
     async fn predict(self: &Arc<Self>, request: Request) -> Result<Json<Predicted>, Refusal> {
         let asked = self.read(request).await?;
         let keep = match asked.top {
@@ -339,7 +148,7 @@ impl State {
         };
         let labels = self.labels(asked.labels.as_deref()).await?;
         let single = asked.photos.len() == 1;
-        // All go into the queue at once. A set ends its tasks when it is dropped, as it is when the client goes away.
+        // All photographs are queued at once. Dropping the set, as when the client disconnects, cancels its tasks.
         let mut looks = JoinSet::new();
         for (place, photo) in asked.photos.into_iter().enumerate() {
             let (state, labels) = (self.clone(), labels.clone());
@@ -412,7 +221,7 @@ impl State {
         }))
     }
 
-    /// The photograph under a map, as the address of a PNG.
+    /// Draws a map over a photograph; returns a data URL of the PNG.
     fn picture(&self, photo: &RgbImage, map: &LabelMap) -> Result<String, ::image::ImageError> {
         let (width, height) = photo.dimensions();
         let heat = heat(map, &self.preprocess, width, height);
@@ -422,205 +231,5 @@ impl State {
             "data:image/png;base64,{}",
             STANDARD.encode(bytes.into_inner())
         ))
-    }
-
-    /// The vectors of the words that are asked for, or of the model's own labels.
-    async fn labels(self: &Arc<Self>, words: Option<&str>) -> Result<Arc<LabelVectors>, Refusal> {
-        let words = words.unwrap_or_default().split([',', '\n']).map(str::trim);
-        let words = words.filter(|word| !word.is_empty());
-        // One more than it takes is enough to see that there are too many.
-        let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
-        match words.len() {
-            0 => Ok(self.words.own().clone()),
-            count if count > self.max_labels => {
-                let message = format!("more labels than this server takes, {}", self.max_labels);
-                Err(Refusal::unusable("labels", message))
-            }
-            _ => self.vectors(words).await,
-        }
-    }
-
-    async fn vectors(self: &Arc<Self>, words: Vec<String>) -> Result<Arc<LabelVectors>, Refusal> {
-        if words.iter().any(|word| word.len() > LONGEST) {
-            let message = format!("a label longer than {LONGEST} bytes");
-            return Err(Refusal::unusable("labels", message));
-        }
-        let state = self.clone();
-        let found = tokio::task::spawn_blocking(move || state.words.vectors(&words));
-        let found = found.await.map_err(failed)?;
-        let found = found.map_err(|error| Refusal::unusable("labels", console::explain(&error)))?;
-        Ok(Arc::new(found))
-    }
-
-    /// What the model sees in a photograph; the photograph comes back, small enough to draw on, where maps are wanted.
-    async fn look(
-        self: &Arc<Self>,
-        photo: &Photo,
-        labels: Arc<LabelVectors>,
-        maps: bool,
-    ) -> Result<(RgbImage, Seen), Refusal> {
-        // Held until it is answered, or thrown away unanswered: what waits for the engine is bounded, whoever goes away.
-        let waits = self.photos.clone().acquire_owned().await.map_err(failed)?;
-        let place = self
-            .decoders
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(failed)?;
-        let (state, name, bytes) = (self.clone(), photo.name.clone(), photo.bytes.clone());
-        let decoded = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            let limits = Limits {
-                max_pixels: state.max_pixels,
-                ..Limits::default()
-            };
-            let picture = image::decode(Path::new(&name), &bytes, &limits);
-            let picture = picture.map_err(|error| error.to_string())?;
-            let mut pixels = vec![0.0; state.preprocess.len()];
-            state.preprocess.apply(&picture, &mut pixels);
-            let shown = if maps {
-                small(&picture)
-            } else {
-                RgbImage::new(0, 0)
-            };
-            Ok::<_, String>((shown, pixels))
-        });
-        // A panic in a decoder costs its photograph, not the server.
-        let broken = |_| Refusal::unusable("photo", format!("{}: the decoder failed", photo.name));
-        let decoded = decoded.await.map_err(broken)?;
-        let (shown, pixels) = decoded.map_err(|reason| Refusal::unusable("photo", reason))?;
-        let seen = self
-            .engine
-            .look(pixels, labels, maps, waits)
-            .await
-            .map_err(failed)?;
-        Ok((shown, seen))
-    }
-}
-
-/// A failure that is ours.
-fn failed(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "server",
-        error.to_string(),
-    )
-}
-
-fn small(picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let longest = width.max(height);
-    if longest <= SIDE {
-        return picture.clone();
-    }
-    let side =
-        |length: u32| (u64::from(length) * u64::from(SIDE) / u64::from(longest)).max(1) as u32;
-    ::image::imageops::thumbnail(picture, side(width), side(height))
-}
-
-impl Asked {
-    /// Reads a form of several parts, or a picture as it is.
-    async fn read(request: Request, max_body: usize) -> Result<Self, Refusal> {
-        let length = request.headers().get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-        if length.is_some_and(|length| length > max_body as u64) {
-            // Read to its end, so that its sender sees the answer; unless it is far too large.
-            let mut sent = request.into_body();
-            while length.is_some_and(|length| length <= 4 * max_body as u64)
-                && let Some(Ok(_)) = sent.frame().await
-            {}
-            return Err(body(StatusCode::PAYLOAD_TOO_LARGE, "", max_body));
-        }
-        let kind = request.headers().get(CONTENT_TYPE);
-        let kind = kind
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default()
-            .to_string();
-        let asked = if kind.starts_with("multipart/form-data") {
-            Self::form(request, max_body).await?
-        } else if kind.starts_with("image/") || kind == "application/octet-stream" {
-            let query = Query::<Self>::try_from_uri(request.uri());
-            let Query(mut asked) = query.map_err(|error| {
-                Refusal::new(StatusCode::BAD_REQUEST, "query", error.body_text())
-            })?;
-            let bytes = Bytes::from_request(request, &()).await;
-            let bytes =
-                bytes.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
-            asked.photos.push(Photo {
-                name: "photo".into(),
-                bytes,
-            });
-            asked
-        } else {
-            let message = "send a form (multipart/form-data) with `photo`, or a picture as image/jpeg, image/png or image/webp";
-            return Err(Refusal::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "type",
-                message,
-            ));
-        };
-        match asked.photos.len() {
-            0 => Err(Refusal::unusable(
-                "photo",
-                "no photograph: send at least one as `photo`",
-            )),
-            count if count > PHOTOS => {
-                let message = format!("{count} photographs; this server takes {PHOTOS} at once");
-                Err(Refusal::unusable("photos", message))
-            }
-            _ => Ok(asked),
-        }
-    }
-
-    async fn form(request: Request, max_body: usize) -> Result<Self, Refusal> {
-        // All of the body is read first: a connection that is closed with something unread loses its answer.
-        let (head, sent) = request.into_parts();
-        let whole = Bytes::from_request(Request::from_parts(head.clone(), sent), &()).await;
-        let whole = whole.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
-        let request = Request::from_parts(head, whole.into());
-        let form = Multipart::from_request(request, &()).await;
-        let mut form = form.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
-        let mut asked = Self::default();
-        let broken = |error: axum::extract::multipart::MultipartError| {
-            body(error.status(), &error.body_text(), max_body)
-        };
-        while let Some(field) = form.next_field().await.map_err(broken)? {
-            let name = field.name().unwrap_or_default().to_string();
-            if name == "photo" {
-                let file = field.file_name().unwrap_or("photo").to_string();
-                let bytes = field.bytes().await.map_err(broken)?;
-                asked.photos.push(Photo { name: file, bytes });
-                continue;
-            }
-            let text = field.text().await.map_err(broken)?;
-            match name.as_str() {
-                "labels" => asked.labels = Some(text),
-                "label" => asked.label = Some(text),
-                "top" => {
-                    let top = text.trim().parse();
-                    let wrong =
-                        |_| Refusal::unusable("top", format!("top = {text:?}: give a number"));
-                    asked.top = Some(top.map_err(wrong)?);
-                }
-                _ => {
-                    let message = format!(
-                        "the form has a part {name:?}; it may have photo, labels, label and top"
-                    );
-                    return Err(Refusal::unusable("form", message));
-                }
-            }
-        }
-        Ok(asked)
-    }
-}
-
-/// A body that could not be read.
-fn body(status: StatusCode, message: &str, max_body: usize) -> Refusal {
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let message = format!("the body is larger than {} MB", max_body >> 20);
-            Refusal::new(status, "body", message)
-        }
-        _ => Refusal::new(status, "body", message),
     }
 }

@@ -1,9 +1,9 @@
-//! Who may ask: bearers of the token, and no page of another site.
+//! Middleware: metrics, security headers, the bearer token, and protection against requests of other sites.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State as Given};
 use axum::http::header::{
     AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
@@ -12,16 +12,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
-use super::api::{self, Refusal};
 use super::metrics::{Ended, Refused};
+use super::refusal::Refusal;
+use super::state::State;
 
-/// What the page may do: nothing that does not come from this server.
+/// Content security policy of the page: only what comes from this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Counts requests, and marks answers as what browsers are to make of them.
+/// Counts requests, refuses those of other sites, and sets security headers.
 pub async fn count(
-    State(state): State<Arc<api::State>>,
+    Given(state): Given<Arc<State>>,
     path: Option<MatchedPath>,
     request: Request,
     next: Next,
@@ -49,9 +50,9 @@ pub async fn count(
     response
 }
 
-/// Lets through who bears the token, if there is one.
+/// Requires the bearer token, if one is configured.
 pub async fn token(
-    State(state): State<Arc<api::State>>,
+    Given(state): Given<Arc<State>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
@@ -60,7 +61,7 @@ pub async fn token(
     };
     let given = request.headers().get(AUTHORIZATION);
     let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    // In the same time whatever is wrong, so that nobody finds the token out letter by letter.
+    // Compared in constant time, so that timing does not reveal the token.
     match given.is_some_and(|given| given.ct_eq(token.as_bytes()).into()) {
         true => Ok(next.run(request).await),
         false => Err(Refusal::new(
@@ -71,8 +72,8 @@ pub async fn token(
     }
 }
 
-/// Refuses what a page of another site sends: its origin is another than this server, or, where the server listens on this
-/// machine alone, the name that it was reached by is none of this machine's.
+/// Refuses requests from pages of other sites: those whose origin is another host, and, if the server listens on a loopback
+/// address, those whose host is not a loopback name (DNS rebinding).
 fn same_site(headers: &HeaderMap, loopback: Option<IpAddr>) -> Result<(), Refusal> {
     let forbidden = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "site", message);
     let text = |name| {

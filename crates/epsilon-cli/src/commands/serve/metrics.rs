@@ -1,4 +1,4 @@
-//! What the server counts, in Prometheus' text format.
+//! Metrics of the server in Prometheus' text format.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -11,20 +11,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-/// A request by its route and how it ended.
+/// Labels of a request: route and status.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ended {
     pub route: String,
     pub status: u16,
 }
 
-/// Why something was refused.
+/// Label of a refusal: its code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Refused {
     pub code: &'static str,
 }
 
-/// The counters; clones count together.
+/// The metrics; clones share their counters.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -34,7 +34,7 @@ pub struct Metrics {
     pub in_work: Gauge<i64>,
     pub seconds: Histogram,
     pub batch: Histogram,
-    /// Seconds that the network and the method have computed.
+    /// Seconds spent in the backbone and the method.
     pub computing: Counter<f64, AtomicU64>,
 }
 
@@ -88,7 +88,7 @@ impl Metrics {
         self.refused.get_or_create(&Refused { code }).inc();
     }
 
-    /// All of them as text.
+    /// All metrics as text.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -1,9 +1,12 @@
-//! `epsilon serve`: a model behind HTTP, for other programs and for a page in the browser.
+//! `epsilon serve`: an HTTP API and a web page for a model.
 
 mod api;
 mod engine;
 mod guard;
 mod metrics;
+mod refusal;
+mod request;
+mod state;
 mod words;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,46 +24,47 @@ use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 use engine::Engine;
 use metrics::Metrics;
+use state::{About, State};
 use words::Words;
 
-/// How long a stop waits for requests that have begun.
+/// How long a shutdown waits for running requests.
 const STOP: Duration = Duration::from_secs(10);
-/// Photographs that are decoded or wait for the engine at once: enough for two batches of it.
+/// Maximum number of photographs decoded or queued at once: enough for two batches.
 const PHOTOS: usize = 64;
-/// Labels that are shown of a model without thresholds.
+/// Labels returned for a model without thresholds.
 const USUAL: usize = 10;
 
-/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /metrics, /openapi.json, and a page at /.
+/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /metrics, /openapi.json, and a web page at /.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
-    /// A file with a token that requests must bear (`Authorization: Bearer TOKEN`).
+    /// File with a token that requests must send (`Authorization: Bearer TOKEN`).
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     #[command(flatten)]
     keep: KeepArgs,
-    /// The largest body of a request, in megabytes.
+    /// Maximum size of a request body, in megabytes.
     #[arg(long, default_value_t = 20, value_name = "MB", value_parser = range(1..=4000))]
     max_body: u32,
-    /// The largest picture, in millions of pixels.
+    /// Maximum size of a picture, in millions of pixels.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = range(1..=4000))]
     max_megapixels: u32,
-    /// The most labels of a request.
+    /// Maximum number of labels in a request.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = range(1..=100_000))]
     max_labels: u32,
-    /// Requests that are worked on or wait at once; more are refused.
+    /// Maximum number of running and queued requests; further ones are refused.
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = range(1..=10_000))]
     queue: u32,
-    /// Seconds that a request may take, a third of them to be sent.
+    /// Time limit of a request in seconds; it must be sent within a third of it.
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = range(1..=3600))]
     timeout: u32,
 }
 
-/// Whole numbers that an option takes.
+/// Parses an integer in this range.
 fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(range)
 }
@@ -85,11 +89,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let trained = args.trained.load()?;
     let keep = args.keep.of(&trained.model, Some(USUAL))?;
     let metrics = Metrics::new();
-    let about = api::about(&trained.model);
+    let about = About::of(&trained.model);
     let words = Words::new(&trained);
     let preprocess = trained.backbone.info().preprocess.clone();
     let (engine, worker) = Engine::start(trained, metrics.clone());
-    let state = Arc::new(api::State {
+    let state = Arc::new(State {
         engine,
         words,
         about,
@@ -119,8 +123,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Serves until the process is told to stop; then finishes what has begun.
-async fn serve(state: Arc<api::State>, address: SocketAddr) -> anyhow::Result<()> {
+/// Serves until the process receives a signal to stop, then finishes running requests.
+async fn serve(state: Arc<State>, address: SocketAddr) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("{address} cannot be listened on"))?;
@@ -145,7 +149,7 @@ async fn serve(state: Arc<api::State>, address: SocketAddr) -> anyhow::Result<()
     }
 }
 
-/// Waits for an interrupt (Ctrl-C), or for a request to terminate.
+/// Waits for an interrupt (Ctrl-C) or termination signal.
 async fn told_to_stop() -> anyhow::Result<()> {
     #[cfg(unix)]
     {

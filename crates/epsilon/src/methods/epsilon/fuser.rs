@@ -3,8 +3,8 @@
 use burn::tensor::Tensor;
 
 use super::Modules;
+use crate::batch::Dims;
 use crate::fused::linear::linear;
-use crate::methods::Dims;
 use crate::parameters::{self, Spec, Weights};
 
 pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {

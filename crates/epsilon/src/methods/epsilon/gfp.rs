@@ -3,8 +3,8 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, GlobalSource};
+use crate::batch::TrainingPrecision;
 use crate::fused::gfp::{self, Gfp};
-use crate::methods::Precision;
 use crate::parameters::{Spec, Start, Weights};
 
 pub(super) fn specs(settings: &Epsilon, width: usize) -> Vec<Spec> {
@@ -39,7 +39,7 @@ pub(super) fn forward(
     settings: &Epsilon,
     weights: &Weights,
     tokens: &Tensor<3>,
-    precision: Precision,
+    precision: TrainingPrecision,
 ) -> Tensor<3> {
     let fc1: Tensor<3> = weights.get("gfp.fc1.weight");
     let bias1: Tensor<2> = weights.get("gfp.fc1.bias");
@@ -137,7 +137,7 @@ mod tests {
     #[derive(Clone, Copy, PartialEq)]
     enum Form {
         Composed,
-        Fused(Precision),
+        Fused(TrainingPrecision),
     }
 
     /// Tokens, weights (flat) and the gradient of the result.
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn fused_equals_composed() {
         let case = Case::new();
-        let fused = case.run(Form::Fused(Precision::F32));
+        let fused = case.run(Form::Fused(TrainingPrecision::F32));
         assert_close(&fused, &case.run(Form::Composed), 2e-5);
     }
 
@@ -233,11 +233,15 @@ mod tests {
             return;
         }
         let case = Case::new();
-        let rounded = case.run(Form::Fused(Precision::Bf16));
-        assert_close(&rounded, &case.run(Form::Fused(Precision::F32)), 0.03);
+        let rounded = case.run(Form::Fused(TrainingPrecision::Bf16));
+        assert_close(
+            &rounded,
+            &case.run(Form::Fused(TrainingPrecision::F32)),
+            0.03,
+        );
         // Scores are always computed in f32.
-        let plain = case.forward(case.leaves.clone(), Form::Fused(Precision::Bf16));
-        let exact = case.forward(case.leaves.clone(), Form::Fused(Precision::F32));
+        let plain = case.forward(case.leaves.clone(), Form::Fused(TrainingPrecision::Bf16));
+        let exact = case.forward(case.leaves.clone(), Form::Fused(TrainingPrecision::F32));
         let apart: f32 = (plain - exact).abs().max().into_scalar();
         assert_eq!(apart, 0.0);
     }
@@ -246,13 +250,13 @@ mod tests {
     #[test]
     fn gradients_by_finite_differences() {
         let case = Case::new();
-        let gradients = case.run(Form::Fused(Precision::F32)).split_off(1);
+        let gradients = case.run(Form::Fused(TrainingPrecision::F32)).split_off(1);
         for (which, gradient) in gradients.iter().enumerate() {
             let direction = case.leaves[which].random_like(Distribution::Normal(0.0, 1.0));
             let value = |by: f64| -> f64 {
                 let mut leaves = case.leaves.clone();
                 leaves[which] = leaves[which].clone() + direction.clone() * by;
-                let out = case.forward(leaves, Form::Fused(Precision::F32));
+                let out = case.forward(leaves, Form::Fused(TrainingPrecision::F32));
                 let data: TensorData = (out * case.upstream.clone()).into_data();
                 data.iter::<f32>().map(f64::from).sum()
             };

@@ -8,9 +8,9 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, RefinementScale, RefinementSoftmax};
+use crate::fused::cross_attention::{self, Encoder, Refinement};
 use crate::fused::gelu::gelu;
 use crate::fused::linear::linear;
-use crate::fused::reading::{self, Encoder, Refinement};
 use crate::parameters::{self, Spec, Start, Weights};
 
 /// LayerNorm's epsilon inside the encoder.
@@ -138,7 +138,7 @@ impl Block<'_> {
         let [images, _, width] = tokens.dims();
         let [_, groups, _] = prompts.dims();
         let own = self.normalise("norm1", prompts.clone());
-        let mixed = if reading::runs_on(tokens) {
+        let mixed = if cross_attention::runs_on(tokens) {
             self.read(own, tokens)
         } else {
             self.attend(own, standardise(tokens.clone()))
@@ -149,7 +149,7 @@ impl Block<'_> {
 
     /// [`Self::attend`] over tokens that are not standardised yet, as one operation.
     fn read(&self, own: Tensor<3>, tokens: &Tensor<3>) -> Tensor<3> {
-        let tokens = reading::standardise(tokens, NORM_EPSILON as f32);
+        let tokens = cross_attention::standardise(tokens, NORM_EPSILON as f32);
         let (weight, bias) = self.linear("qkv");
         let (gamma, beta) = self.norm("norm1");
         let maps = Encoder {
@@ -159,11 +159,11 @@ impl Block<'_> {
             beta,
         };
         let head = tokens.dims()[2] / self.heads;
-        maps.read(own, &tokens, self.heads, (head as f64).sqrt().recip())
+        maps.attend(own, &tokens, self.heads, (head as f64).sqrt().recip())
     }
 
     /// Attention of the prompts `own [B or 1, M, D]` (normalised) over themselves and the standardised tokens
-    /// `[B, N, D]`, heads joined: `[B, M, D]`. The straight form of [`Encoder::read`].
+    /// `[B, N, D]`, heads joined: `[B, M, D]`. The straight form of [`Encoder::attend`].
     fn attend(&self, own: Tensor<3>, tokens: Tensor<3>) -> Tensor<3> {
         let [images, count, width] = tokens.dims();
         let [copies, groups, _] = own.dims();
@@ -244,17 +244,17 @@ pub fn refine(
         RefinementScale::None => 1.0,
     };
     let softmax = settings.refinement_softmax;
-    let (semantics, attention) = if softmax == RefinementSoftmax::Tokens && reading::runs_on(tokens)
-    {
-        let maps = Refinement {
-            query: weights.linear("gpa.query"),
-            key: weights.linear("gpa.key").0,
-            value: weights.linear("gpa.value"),
+    let (semantics, attention) =
+        if softmax == RefinementSoftmax::Tokens && cross_attention::runs_on(tokens) {
+            let maps = Refinement {
+                query: weights.linear("gpa.query"),
+                key: weights.linear("gpa.key").0,
+                value: weights.linear("gpa.value"),
+            };
+            maps.attend(prompts.clone(), tokens, scale)
+        } else {
+            composed_refinement(softmax, scale, weights, prompts.clone(), tokens)
         };
-        maps.read(prompts.clone(), tokens, scale)
-    } else {
-        composed_refinement(softmax, scale, weights, prompts.clone(), tokens)
-    };
     Refined {
         prompts,
         semantics,
@@ -425,7 +425,7 @@ mod tests {
                     key: weights.linear("gpa.key").0,
                     value: weights.linear("gpa.value"),
                 };
-                maps.read(prompts, tokens, 0.3).0
+                maps.attend(prompts, tokens, 0.3).0
             };
             let straight = |weights: &Weights, prompts, tokens: &Tensor<3>| {
                 composed_refinement(RefinementSoftmax::Tokens, 0.3, weights, prompts, tokens).0

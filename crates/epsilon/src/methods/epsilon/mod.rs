@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::input::{Input, dropout, largest, numbers};
 use super::layers::{batch_norm, norm_specs};
 use super::perceptron::Perceptron;
-use super::{Batch, Dims, LabelMap, Loss, Method, MethodError};
+use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
+use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::scores;
 use crate::loss::{self, Negatives, PairWeight};
@@ -334,6 +335,42 @@ impl Method for Epsilon {
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let vectors = self.semantics(weights, batch).vectors;
+        self.match_labels(&vectors, &batch.label_vectors)
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        (self.score == GroupScore::Max).then(|| self.semantics(weights, batch).vectors)
+    }
+
+    /// Of the group that wins the label: its attention over the tokens (eq. 3), and the mean over the channels of its weights
+    /// in GFP, as far as the modules are there. Patch tokens alone: the class token stands at no place.
+    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
+        let Semantics {
+            vectors, refined, ..
+        } = self.semantics(weights, batch);
+        let matches = scores::matches(vectors.narrow(0, 0, 1), &batch.label_vectors);
+        let group = largest(&device::host(&matches.narrow(2, label, 1)));
+        let attention = refined.map(|refined| {
+            let row = refined.attention.narrow(0, 0, 1).narrow(1, group, 1);
+            ("attention", device::host(&row))
+        });
+        let global = self.modules.gfp().then(|| {
+            let tokens = self.tokens(batch).narrow(0, 0, 1);
+            let shares = gfp::shares(self, weights, &tokens, group);
+            ("global weights", device::host(&shares))
+        });
+        let without_class = usize::from(self.with_cls);
+        let maps = [attention, global].into_iter().flatten();
+        maps.filter_map(|(what, values)| {
+            LabelMap::new(what, Some(group), values[without_class..].to_vec())
+        })
+        .collect()
+    }
+}
+
+impl GradientMethod for Epsilon {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let mut step = Step {
             rng: batch.draws.rng(),
@@ -381,40 +418,6 @@ impl Method for Epsilon {
         let branch = branch.map_or(0, |branch| branch.perceptron().live_values());
         let encoder = whole + dims.width + 2 * queries;
         dims.tokens * (blocks + encoder) + 4 * queries * dims.width + branch
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let vectors = self.semantics(weights, batch).vectors;
-        self.match_labels(&vectors, &batch.label_vectors)
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        (self.score == GroupScore::Max).then(|| self.semantics(weights, batch).vectors)
-    }
-
-    /// Of the group that wins the label: its attention over the tokens (eq. 3), and the mean over the channels of its weights
-    /// in GFP, as far as the modules are there. Patch tokens alone: the class token stands at no place.
-    fn maps(&self, weights: &Weights, batch: &Batch, label: usize) -> Vec<LabelMap> {
-        let Semantics {
-            vectors, refined, ..
-        } = self.semantics(weights, batch);
-        let matches = scores::matches(vectors.narrow(0, 0, 1), &batch.label_vectors);
-        let group = largest(&device::host(&matches.narrow(2, label, 1)));
-        let attention = refined.map(|refined| {
-            let row = refined.attention.narrow(0, 0, 1).narrow(1, group, 1);
-            ("attention", device::host(&row))
-        });
-        let global = self.modules.gfp().then(|| {
-            let tokens = self.tokens(batch).narrow(0, 0, 1);
-            let shares = gfp::shares(self, weights, &tokens, group);
-            ("global weights", device::host(&shares))
-        });
-        let without_class = usize::from(self.with_cls);
-        let maps = [attention, global].into_iter().flatten();
-        maps.filter_map(|(what, values)| {
-            LabelMap::new(what, Some(group), values[without_class..].to_vec())
-        })
-        .collect()
     }
 }
 

@@ -5,12 +5,12 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::networks::{Conditions, Networks, cross_entropy};
+use super::networks::{Conditions, Networks};
 use super::{GenMlzsl, Images, Learner, normal};
 use crate::device;
-use crate::loss::Negatives;
+use crate::loss::{Negatives, soft_cross_entropy};
+use crate::optimiser::AdamSettings;
 use crate::parameters::{Spec, Start, Weights};
-use crate::training::AdamSettings;
 
 /// Drawn images.
 pub(super) struct Drawn {
@@ -197,7 +197,7 @@ fn loss(weights: &Weights, [images, there, counts]: [Tensor<2>; 3]) -> Tensor<1>
     let (weight, bias) = weights.linear("head");
     let count = images.dims()[0];
     let logits = images.matmul(weight) + bias.unsqueeze();
-    (cross_entropy(logits, &there) * counts).sum() / count as f64
+    (soft_cross_entropy(logits, &there) * counts).sum() / count as f64
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!    residual; then a network of two layers, residual) and averaged. A sigmoid ends all three.
 //! 2. VAE: an encoder reads `[x, a]` and gives mean and variance of z; loss: the cross-entropy between x and `G(z, A)`, and
 //!    the divergence of z from a standard normal.
-//! 3. WGAN-GP: a critic D reads `[x, a]`; it takes several steps down `D(G) - D(x) + penalty (|dD/dx| - 1)^2`, the slope
+//! 3. WGAN-GP: a critic D reads `[x, a]`; it takes several steps down `D(G) - D(x) + penalty (|dD/dx| - 1)^2`, the gradient
 //!    taken between a drawn and a real image, for each step of generator and encoder down `VAE - adversarial D(G)`.
 //! 4. Label sets are drawn for every unseen label, and images for them. One linear map with binary cross-entropy over the
 //!    unseen labels is trained on these (ZSL), another over all labels on these and the real ones (GZSL).
@@ -27,10 +27,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Batch, ClosedForm, Dims, MethodError, Whole};
+use super::{Method, MethodError, SolvedMethod, Vocabulary, Whole};
+use crate::batch::{Batch, Dims};
 use crate::loss::Negatives;
+use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{Spec, Start, Weights, standard_normal};
-use crate::training::{AdamSettings, Optimiser, OptimiserSettings};
 use classifiers::{Drawn, Head};
 use networks::{Conditions, Networks};
 
@@ -240,7 +241,11 @@ impl GenMlzsl {
     }
 }
 
-impl ClosedForm for GenMlzsl {
+impl Method for GenMlzsl {
+    fn vocabulary(&self) -> Vocabulary {
+        Vocabulary::Closed
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         self.check(dims)?;
         let all = dims.labels + dims.unseen;
@@ -259,6 +264,23 @@ impl ClosedForm for GenMlzsl {
         Ok(specs.collect())
     }
 
+    /// Scores of the head of unseen labels where only such are asked for, otherwise of the head of all labels.
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        let labels = |head: &str| weights.get_flat(&format!("{head}.bias")).dims()[0];
+        let seen = labels("gzsl") - labels("zsl");
+        let (head, first) = match batch.columns.iter().all(|&column| column >= seen) {
+            true => ("zsl", seen),
+            false => ("gzsl", 0),
+        };
+        let (weight, bias) = weights.linear(head);
+        let scores = batch.global.clone().matmul(weight) + bias.unsqueeze();
+        let columns: Vec<usize> = batch.columns.iter().map(|&c| c - first).collect();
+        let columns = super::input::numbers(&columns, &scores.device());
+        scores.select(1, columns)
+    }
+}
+
+impl SolvedMethod for GenMlzsl {
     fn solve(
         &self,
         dims: &Dims,
@@ -285,21 +307,6 @@ impl ClosedForm for GenMlzsl {
         }
         let values = values.into_iter().collect();
         Ok(Weights::from_values(specs, values, device)?)
-    }
-
-    /// Scores of the head of unseen labels where only such are asked for, otherwise of the head of all labels.
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let labels = |head: &str| weights.get_flat(&format!("{head}.bias")).dims()[0];
-        let seen = labels("gzsl") - labels("zsl");
-        let (head, first) = match batch.columns.iter().all(|&column| column >= seen) {
-            true => ("zsl", seen),
-            false => ("gzsl", 0),
-        };
-        let (weight, bias) = weights.linear(head);
-        let scores = batch.global.clone().matmul(weight) + bias.unsqueeze();
-        let columns: Vec<usize> = batch.columns.iter().map(|&c| c - first).collect();
-        let columns = super::input::numbers(&columns, &scores.device());
-        scores.select(1, columns)
     }
 }
 

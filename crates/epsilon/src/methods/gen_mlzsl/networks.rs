@@ -1,9 +1,10 @@
 //! Generator, encoder and critic, and their two losses.
 
-use burn::tensor::activation::{leaky_relu, relu, sigmoid, softmax};
+use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Fusion;
+use crate::loss::soft_cross_entropy;
 use crate::parameters::{self, Spec, Weights};
 use epsilon_data::labels::LabelVectors;
 
@@ -173,7 +174,7 @@ impl Networks {
         let log_variance = linear(weights, "encoder.log-variance", hidden);
         let variance = log_variance.clone().exp();
         let code = mean.clone() + variance.clone().sqrt() * encoders.clone();
-        let rebuilt = cross_entropy(self.logits(weights, code, on), real).sum();
+        let rebuilt = soft_cross_entropy(self.logits(weights, code, on), real).sum();
         let divergence = (mean.clone() * mean + variance - log_variance - 1.0).sum() * 0.5;
         let drawn = self.draw(weights, generators.clone(), on);
         let judgement = judge(critic, drawn, &on.pooled).sum() * adversarial;
@@ -181,7 +182,7 @@ impl Networks {
     }
 }
 
-/// `D(drawn) - D(real) + penalty (|dD/dx| - 1)^2`, averaged over the images; the slope is taken at `share` of the way from
+/// `D(drawn) - D(real) + penalty (|dD/dx| - 1)^2`, averaged over the images; the gradient is taken at `share` of the way from
 /// drawn to real.
 pub(super) fn critic_loss(
     weights: &Weights,
@@ -192,9 +193,9 @@ pub(super) fn critic_loss(
     penalty: f64,
 ) -> Tensor<1> {
     let between = real.clone() * share.clone() + drawn.clone() * (1.0 - share.clone());
-    let slope = slope(weights, between, &on.pooled);
-    // The square root has no slope at 0.
-    let length = ((slope.clone() * slope).sum_dim(1) + 1e-12).sqrt();
+    let gradient = gradient(weights, between, &on.pooled);
+    // The square root has no gradient at 0.
+    let length = ((gradient.clone() * gradient).sum_dim(1) + 1e-12).sqrt();
     let excess = length - 1.0;
     let apart = judge(weights, drawn.clone(), &on.pooled).mean()
         - judge(weights, real.clone(), &on.pooled).mean();
@@ -207,9 +208,9 @@ fn judge(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
     mlp(weights, "critic", input)
 }
 
-/// Its slope along the images' values, `[B, G]`, as an expression in the weights that can be differentiated once more:
-/// `W1 (gate * w2)`, where the gate is the rectifier's slope, constant between its kinks.
-fn slope(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
+/// Its gradient along the images' values, `[B, G]`, as an expression in the weights that can be differentiated once more:
+/// `W1 (gate * w2)`, where the gate is the rectifier's gradient, constant between its kinks.
+fn gradient(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
     let [_, features] = x.dims();
     let input = Tensor::cat(vec![x, pooled.clone()], 1);
     let hidden = linear(weights, "critic.fc1", input);
@@ -217,12 +218,6 @@ fn slope(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
     let first: Tensor<2> = weights.get("critic.fc1.weight");
     let second: Tensor<2> = weights.get("critic.fc2.weight");
     (second.transpose() * gate).matmul(first.narrow(0, 0, features).transpose())
-}
-
-/// Binary cross-entropy of targets in 0..1 with logits, value by value.
-pub(super) fn cross_entropy(logits: Tensor<2>, targets: &Tensor<2>) -> Tensor<2> {
-    let tail = logits.clone().abs().neg().exp().log1p();
-    relu(logits.clone()) - logits * targets.clone() + tail
 }
 
 /// Two layers with a leaky rectifier between.

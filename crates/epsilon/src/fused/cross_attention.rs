@@ -1,32 +1,26 @@
-//! Prompts read the frozen tokens of their images, as one operation with a hand-written backward pass, on the CPU device:
-//! attention whose key and value maps are folded into the few queries.
+//! Cross attention of prompts to the frozen tokens of their images, as one operation with a hand-written backward pass, on
+//! the CPU device. The key and value maps are folded into the few queries.
 //!
 //! With O the prompts, X the tokens (or `X g + b`, LayerNorm's scale and shift over standardised ones), for each head:
-//! `q = s (O W_q + b_q)`, `f = q W_k'`, `A = softmax(f [O; X]')`, `c = A [O; X]`, `out = c W_v + b_v`. The prompts are
-//! among what is read in an encoder block and not in eq. 3. The key bias adds the same to every logit of a query, so
+//! `q = s (O W_q + b_q)`, `f = q W_k'`, `A = softmax(f [O; X]')`, `c = A [O; X]`, `out = c W_v + b_v`. The prompts
+//! attend to themselves too in an encoder block, and not in eq. 3. The key bias adds the same to every logit of a query, so
 //! the softmax does not see it. Images are worked on one a thread; the result does not depend on their number.
 
-use std::sync::Arc;
-
-use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Device, Tensor};
-use burn_autodiff::checkpoint::base::Checkpointer;
-use burn_autodiff::checkpoint::strategy::NoCheckpointing;
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::Flex;
+use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::operation::{self, Input, Operation, run};
 use crate::device;
-use crate::profile::fused;
 use epsilon_kernels::matrix::{Into, Matrix, product, product_strided};
 use epsilon_kernels::rows::{
-    add, add_products, affine_rows, dot_rows, scale_rows, softmax_rows, softmax_rows_backward,
+    affine_rows, affine_rows_backward, dot_rows, scale_rows, softmax_rows, softmax_rows_backward,
     standardise_rows,
 };
-use epsilon_kernels::vector;
+use epsilon_kernels::vector::{self, add};
 
-/// An encoder block's attention: the prompts are among what is read, all of it scaled and shifted.
+/// An encoder block's attention: prompts attend to the prompts and the tokens, all of them scaled and shifted.
 pub(crate) struct Encoder {
     /// Queries, keys and values side by side, `[D, 3 D]`.
     pub weight: Tensor<2>,
@@ -38,11 +32,11 @@ pub(crate) struct Encoder {
     pub beta: Tensor<1>,
 }
 
-/// Eq. 3: tokens alone, as they are.
+/// The attention of eq. 3: to the tokens alone, as they are.
 pub(crate) struct Refinement {
     /// `[D, D]` and `[D]`.
     pub query: (Tensor<2>, Tensor<1>),
-    /// `[D, D]`; its bias is not seen.
+    /// `[D, D]`; its bias cancels in the softmax.
     pub key: Tensor<2>,
     /// `[D, D]` and `[D]`.
     pub value: (Tensor<2>, Tensor<1>),
@@ -50,13 +44,13 @@ pub(crate) struct Refinement {
 
 /// Whether the operation runs where these tokens live, and they need no gradient.
 pub(crate) fn runs_on(tokens: &Tensor<3>) -> bool {
-    fused() && tokens.device().inner() == Device::flex() && !tokens.is_tracked()
+    operation::runs_on(tokens) && !tokens.is_tracked()
 }
 
 impl Encoder {
-    /// What normalised prompts `[B or 1, M, D]` read in standardised tokens `[B, N, D]` with this many heads,
+    /// The attention of normalised prompts `[B or 1, M, D]` to standardised tokens `[B, N, D]` with this many heads:
     /// `[B, M, D]`. Logits are scaled by `scale`.
-    pub fn read(
+    pub fn attend(
         self,
         prompts: Tensor<3>,
         tokens: &Tensor<3>,
@@ -72,14 +66,14 @@ impl Encoder {
             self.gamma,
             self.beta,
         ];
-        run(sizes, tokens, inputs).0
+        attend_tokens(sizes, tokens, inputs).0
     }
 }
 
 impl Refinement {
-    /// What prompts `[B or 1, M, D]` read in tokens `[B, N, D]`, `[B, M, D]`, and their attention `[B, M, N]`, which has
+    /// The attention of prompts `[B or 1, M, D]` to tokens `[B, N, D]`: `[B, M, D]`, and its weights `[B, M, N]`, which have
     /// no gradient. Logits are scaled by `scale`.
-    pub fn read(
+    pub fn attend(
         self,
         prompts: Tensor<3>,
         tokens: &Tensor<3>,
@@ -94,55 +88,52 @@ impl Refinement {
             self.value.0.flatten(0, 1),
             self.value.1,
         ];
-        run(sizes, tokens, inputs)
+        attend_tokens(sizes, tokens, inputs)
     }
 }
 
-/// What is read and the attention `[B, M heads, J]`; prompts and weights are in the order in which [`Views`] takes them.
-fn run<const P: usize>(
+/// The result and the attention `[B, M heads, J]`; prompts and weights are in the order in which [`Views`] takes them.
+fn attend_tokens<const P: usize>(
     sizes: Sizes,
     tokens: &Tensor<3>,
     inputs: [Tensor<1>; P],
 ) -> (Tensor<3>, Tensor<3>) {
     let tokens = device::flex(tokens.clone().inner());
     let shape = [sizes.images, sizes.groups, sizes.width];
-    let attention = |kept: &Kept| {
-        let shape = [sizes.images, sizes.rows(), sizes.columns()];
-        Tensor::from_primitive::<Flex>(device::flex_from(kept.attention.clone(), &shape))
-    };
-    if !inputs[0].is_autodiff() {
-        let inputs = inputs.map(device::flex);
-        let (out, kept) = run_forward(&sizes, device::values(&tokens), &inputs);
-        let out = Tensor::from_primitive::<Flex>(device::flex_from(out, &shape));
-        return (out, attention(&kept));
+    let operation = CrossAttention { sizes, tokens };
+    let (out, kept) = run(operation, inputs.map(Input::from), shape);
+    let shape = [sizes.images, sizes.rows(), sizes.columns()];
+    let attention = device::flex_from(kept.attention.clone(), &shape);
+    (out, Tensor::from_primitive::<Flex>(attention))
+}
+
+/// The operation with its frozen tokens.
+#[derive(Debug, Clone)]
+struct CrossAttention {
+    sizes: Sizes,
+    tokens: FlexTensor,
+}
+
+impl<const P: usize> Operation<P> for CrossAttention {
+    type Kept = Kept;
+
+    fn forward(&self, inputs: [&[f32]; P], _: bool) -> (Vec<f32>, Kept) {
+        let views = Views::new(&self.sizes, &inputs);
+        run_forward(&self.sizes, device::values(&self.tokens), &views)
     }
-    let mut values = Vec::with_capacity(P);
-    let nodes = inputs.map(|input| {
-        let (value, node) = device::flex_parts(input);
-        values.push(value);
-        node
-    });
-    let inputs = values;
-    let (out, kept) = run_forward(&sizes, device::values(&tokens), &inputs);
-    let attention = attention(&kept);
-    let output = device::flex_from(out, &shape);
-    let result = match Step
-        .prepare::<NoCheckpointing>(nodes)
-        .compute_bound()
-        .stateful()
-    {
-        OpsKind::Tracked(step) => step.finish(
-            State {
-                sizes,
-                tokens,
-                inputs,
-                kept: Arc::new(kept),
-            },
-            output,
-        ),
-        OpsKind::UnTracked(step) => step.finish(output),
-    };
-    (Tensor::from_primitive::<Autodiff<Flex>>(result), attention)
+
+    fn backward(
+        &self,
+        inputs: [&[f32]; P],
+        kept: &Kept,
+        upstream: &[f32],
+        _: [bool; P],
+    ) -> [Vec<f32>; P] {
+        let views = Views::new(&self.sizes, &inputs);
+        let tokens = device::values(&self.tokens);
+        let gradients = run_backward(&self.sizes, tokens, &views, kept, upstream);
+        gradients.try_into().expect("a gradient an input")
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -155,7 +146,7 @@ struct Sizes {
     /// Tokens of an image.
     count: usize,
     width: usize,
-    /// Prompts among what is read.
+    /// Prompts that prompts attend to.
     own: usize,
     scale: f32,
 }
@@ -181,7 +172,7 @@ impl Sizes {
         self.groups * self.heads
     }
 
-    /// What a query looks at.
+    /// Keys of a query.
     fn columns(&self) -> usize {
         self.own + self.count
     }
@@ -246,10 +237,9 @@ struct Views<'a> {
 }
 
 impl<'a> Views<'a> {
-    fn new(sizes: &Sizes, inputs: &'a [FlexTensor]) -> Self {
+    fn new(sizes: &Sizes, inputs: &[&'a [f32]]) -> Self {
         let width = sizes.width;
-        let inputs: Vec<&[f32]> = inputs.iter().map(device::values).collect();
-        match inputs[..] {
+        match *inputs {
             [prompts, weight, bias, gamma, beta] => {
                 let map = |index: usize| Map {
                     values: &weight[index * width..],
@@ -300,47 +290,8 @@ struct Kept {
     context: Vec<f32>,
 }
 
-#[derive(Debug, Clone)]
-struct State {
-    sizes: Sizes,
-    tokens: FlexTensor,
-    inputs: Vec<FlexTensor>,
-    kept: Arc<Kept>,
-}
-
-#[derive(Debug)]
-struct Step;
-
-impl<const P: usize> Backward<Flex, P> for Step {
-    type State = State;
-
-    fn backward(self, ops: Ops<State, P>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let upstream = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let State {
-            sizes,
-            tokens,
-            inputs,
-            kept,
-        } = ops.state;
-        let results = run_backward(
-            &sizes,
-            device::values(&tokens),
-            &Views::new(&sizes, &inputs),
-            &kept,
-            device::values(&upstream),
-        );
-        for (parent, result) in ops.parents.into_iter().zip(results) {
-            if let Some(parent) = parent {
-                let length = result.len();
-                gradients.register::<Flex>(parent.id, device::flex_from(result, &[length]));
-            }
-        }
-    }
-}
-
 /// `out [B, M, D]`, and what the backward pass needs.
-fn run_forward(sizes: &Sizes, tokens: &[f32], inputs: &[FlexTensor]) -> (Vec<f32>, Kept) {
-    let views = Views::new(sizes, inputs);
+fn run_forward(sizes: &Sizes, tokens: &[f32], views: &Views) -> (Vec<f32>, Kept) {
     let Sizes {
         images,
         copies,
@@ -521,21 +472,21 @@ fn run_backward(
     } = *sizes;
     let (rows, columns) = (sizes.rows(), sizes.columns());
     let threads = rayon::current_num_threads();
-    let mut out = WeightPulls::new(sizes);
+    let mut out = WeightGradients::new(sizes);
 
     vector::add_column_sums(upstream, out.bias(VALUE));
     let mut contexts = vec![0.0; images * rows * width];
     for head in 0..heads {
-        let pull = sizes.head_columns(upstream, images, head);
+        let gradient = sizes.head_columns(upstream, images, head);
         let map = views.value.head(sizes, head).transposed();
         let into = &mut contexts[head * width..];
-        product_strided(into, heads * width, Into::Replace, pull, map, threads);
+        product_strided(into, heads * width, Into::Replace, gradient, map, threads);
         let context = sizes.of_head(&kept.context, images, head).transposed();
         let (into, stride) = out.map(VALUE, head);
-        product_strided(into, stride, Into::Replace, context, pull, threads);
+        product_strided(into, stride, Into::Replace, context, gradient, threads);
     }
 
-    let per_image: Vec<Pulls> = contexts
+    let per_image: Vec<ImageGradients> = contexts
         .par_chunks(rows * width)
         .zip(kept.attention.par_chunks(rows * columns))
         .zip(tokens.par_chunks(count * width))
@@ -543,64 +494,64 @@ fn run_backward(
         .with_max_len(1)
         .map(
             |(image, ((context, attention), tokens))| match views.affine {
-                None => look_back(sizes, context, attention, tokens),
+                None => attend_backward(sizes, context, attention, tokens),
                 Some(affine) => {
-                    let seen = Seen {
+                    let forward = Forward {
                         folded: of_copy(&kept.folded, copies, image),
                         prompts: of_copy(views.prompts, copies, image),
                         plain: &kept.plain[image * rows * width..][..rows * width],
                         attention,
                         tokens,
                     };
-                    look_back_normed(sizes, context, &seen, affine)
+                    attend_normed_backward(sizes, context, &forward, affine)
                 }
             },
         )
         .collect();
-    let Pulls {
+    let ImageGradients {
         folded,
         mut prompts,
         affine,
-    } = Pulls::gather(per_image, copies);
+    } = ImageGradients::gather(per_image, copies);
     prompts.resize(copies * groups * width, 0.0);
 
     let mut queries = vec![0.0; copies * groups * width];
     for head in 0..heads {
-        let pull = sizes.of_head(&folded, copies, head);
+        let gradient = sizes.of_head(&folded, copies, head);
         let map = views.key.head(sizes, head);
         let into = &mut queries[head * sizes.head()..];
-        product_strided(into, width, Into::Replace, pull, map, threads);
+        product_strided(into, width, Into::Replace, gradient, map, threads);
         let query = sizes.head_columns(&kept.queries, copies, head);
         let (into, stride) = out.map(KEY, head);
         product_strided(
             into,
             stride,
             Into::Replace,
-            pull.transposed(),
+            gradient.transposed(),
             query,
             threads,
         );
     }
     queries.iter_mut().for_each(|q| *q *= sizes.scale);
     vector::add_column_sums(&queries, out.bias(QUERY));
-    let pull = Matrix::new(&queries, copies * groups, width);
+    let gradient = Matrix::new(&queries, copies * groups, width);
     let map = views.query.columns(sizes, 0, width).transposed();
-    product(&mut prompts, Into::Add, pull, map, threads);
+    product(&mut prompts, Into::Add, gradient, map, threads);
     let own = Matrix::new(views.prompts, copies * groups, width).transposed();
     let (into, stride) = out.map(QUERY, 0);
-    product_strided(into, stride, Into::Replace, own, pull, threads);
+    product_strided(into, stride, Into::Replace, own, gradient, threads);
     out.finish(prompts, affine)
 }
 
-/// Gradients that the images give: of the folded queries, of the prompts that are read, of scale and shift (one after
+/// Gradients that the images give: of the folded queries, of the prompts as keys, of scale and shift (one after
 /// the other); empty where there is no such input.
-struct Pulls {
+struct ImageGradients {
     folded: Vec<f32>,
     prompts: Vec<f32>,
     affine: Vec<f32>,
 }
 
-impl Pulls {
+impl ImageGradients {
     /// Adds the images' up, in their order; of queries and prompts only where all images share them.
     fn gather(images: Vec<Self>, copies: usize) -> Self {
         let mut images = images.into_iter();
@@ -628,7 +579,7 @@ const KEY: usize = 1;
 const VALUE: usize = 2;
 
 /// Gradients of the weights, laid out as the weights are.
-struct WeightPulls {
+struct WeightGradients {
     width: usize,
     head: usize,
     /// One `[D, 3 D]`, or three `[D, D]`.
@@ -637,7 +588,7 @@ struct WeightPulls {
     biases: Vec<Vec<f32>>,
 }
 
-impl WeightPulls {
+impl WeightGradients {
     fn new(sizes: &Sizes) -> Self {
         let width = sizes.width;
         let (count, joined) = if sizes.own > 0 { (1, 3) } else { (3, 1) };
@@ -684,25 +635,30 @@ impl WeightPulls {
 }
 
 /// The backward pass of [`attend`] and [`weigh`] for one image, from the gradient of its context.
-fn look_back(sizes: &Sizes, context: &[f32], attention: &[f32], tokens: &[f32]) -> Pulls {
+fn attend_backward(
+    sizes: &Sizes,
+    context: &[f32],
+    attention: &[f32],
+    tokens: &[f32],
+) -> ImageGradients {
     let Sizes { count, width, .. } = *sizes;
     let rows = sizes.rows();
     let mut logits = vec![0.0; rows * count];
-    let pull = Matrix::new(context, rows, width);
-    let seen = Matrix::new(tokens, count, width).transposed();
-    product(&mut logits, Into::Replace, pull, seen, 1);
+    let gradient = Matrix::new(context, rows, width);
+    let keys = Matrix::new(tokens, count, width).transposed();
+    product(&mut logits, Into::Replace, gradient, keys, 1);
     softmax_rows_backward(attention, &mut logits, count);
     let mut folded = vec![0.0; rows * width];
     weigh(sizes, &logits, tokens, &mut folded);
-    Pulls {
+    ImageGradients {
         folded,
         prompts: Vec::new(),
         affine: Vec::new(),
     }
 }
 
-/// What an image's pass forward left.
-struct Seen<'a> {
+/// What the forward pass of one image used and left.
+struct Forward<'a> {
     folded: &'a [f32],
     prompts: &'a [f32],
     plain: &'a [f32],
@@ -711,30 +667,30 @@ struct Seen<'a> {
 }
 
 /// The backward pass of [`attend_normed`], [`weigh`] and [`spread`] for one image.
-fn look_back_normed(
+fn attend_normed_backward(
     sizes: &Sizes,
     context: &[f32],
-    seen: &Seen,
+    forward: &Forward,
     [gamma, beta]: [&[f32]; 2],
-) -> Pulls {
+) -> ImageGradients {
     let Sizes {
         own, count, width, ..
     } = *sizes;
     let (rows, columns) = (sizes.rows(), sizes.columns());
     let mut affine = vec![0.0; 2 * width];
-    let (gamma_pull, beta_pull) = affine.split_at_mut(width);
-    let sums = token_sums(sizes, seen.attention);
-    add_products(context, seen.plain, &sums, gamma_pull, beta_pull);
+    let (gamma_gradient, beta_gradient) = affine.split_at_mut(width);
+    let sums = token_sums(sizes, forward.attention);
+    affine_rows_backward(context, forward.plain, &sums, gamma_gradient, beta_gradient);
 
     // Of the weights, then of the logits.
     let mut logits = vec![0.0; rows * columns];
-    let pull = Matrix::new(context, rows, width);
-    let prompts = Matrix::new(seen.prompts, own, width);
+    let gradient = Matrix::new(context, rows, width);
+    let prompts = Matrix::new(forward.prompts, own, width);
     product_strided(
         &mut logits,
         columns,
         Into::Replace,
-        pull,
+        gradient,
         prompts.transposed(),
         1,
     );
@@ -742,7 +698,7 @@ fn look_back_normed(
     let mut offsets = vec![0.0; rows];
     scale_rows(context, gamma, &mut scaled);
     dot_rows(context, beta, &mut offsets);
-    let tokens = Matrix::new(seen.tokens, count, width).transposed();
+    let tokens = Matrix::new(forward.tokens, count, width).transposed();
     let into = &mut logits[own..];
     product_strided(
         into,
@@ -755,16 +711,16 @@ fn look_back_normed(
     for (row, offset) in logits.chunks_exact_mut(columns).zip(offsets) {
         row[own..].iter_mut().for_each(|x| *x += offset);
     }
-    softmax_rows_backward(seen.attention, &mut logits, columns);
+    softmax_rows_backward(forward.attention, &mut logits, columns);
 
     let plain = &mut scaled;
-    weigh(sizes, &logits, seen.tokens, plain);
-    add_products(
-        seen.folded,
+    weigh(sizes, &logits, forward.tokens, plain);
+    affine_rows_backward(
+        forward.folded,
         plain,
         &token_sums(sizes, &logits),
-        gamma_pull,
-        beta_pull,
+        gamma_gradient,
+        beta_gradient,
     );
     let mut folded = vec![0.0; rows * width];
     spread(
@@ -772,16 +728,22 @@ fn look_back_normed(
         &logits,
         plain,
         [gamma, beta],
-        seen.prompts,
+        forward.prompts,
         &mut folded,
     );
 
     let mut prompts = vec![0.0; own * width];
     let of_own = |weights| Matrix::strided(weights, rows, own, columns).transposed();
-    product(&mut prompts, Into::Replace, of_own(seen.attention), pull, 1);
-    let queries = Matrix::new(seen.folded, rows, width);
+    product(
+        &mut prompts,
+        Into::Replace,
+        of_own(forward.attention),
+        gradient,
+        1,
+    );
+    let queries = Matrix::new(forward.folded, rows, width);
     product(&mut prompts, Into::Add, of_own(&logits), queries, 1);
-    Pulls {
+    ImageGradients {
         folded,
         prompts,
         affine,

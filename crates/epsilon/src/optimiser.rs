@@ -85,6 +85,15 @@ impl Default for RmsPropSettings {
 }
 
 /// An optimiser with its constants.
+///
+/// ```
+/// use epsilon::optimiser::{OptimiserSettings, SgdSettings};
+///
+/// let settings: OptimiserSettings = toml::from_str("kind = 'sgd'\nmomentum = 0.5")?;
+/// let expected = SgdSettings { momentum: 0.5, ..SgdSettings::default() };
+/// assert_eq!(settings, OptimiserSettings::Sgd(expected));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum OptimiserSettings {
@@ -104,7 +113,7 @@ impl Default for OptimiserSettings {
 
 impl OptimiserSettings {
     /// Names the first constant that is out of its range, and the range.
-    pub(super) fn wrong(&self) -> Option<String> {
+    pub(crate) fn wrong(&self) -> Option<String> {
         let unit = "give a value from 0 to below 1";
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let decay = |value: f64| (value >= 0.0 && value.is_finite(), "weight-decay", value);
@@ -158,9 +167,9 @@ impl OptimiserSettings {
 pub struct Optimiser {
     settings: OptimiserSettings,
     /// Steps taken.
-    pub(super) steps: u64,
+    pub(crate) steps: u64,
     /// What the optimiser remembers of each trained weight, in the order of the weights: moments or last steps.
-    pub(super) slots: Vec<Vec<Tensor<1>>>,
+    pub(crate) slots: Vec<Vec<Tensor<1>>>,
 }
 
 impl Optimiser {

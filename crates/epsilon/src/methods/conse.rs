@@ -1,10 +1,5 @@
-//! Methods that are one matrix over the global vector: CONSE and LabelEM.
-//!
 //! CONSE: "Zero-Shot Learning by Convex Combination of Semantic Embeddings", ICLR 2014. A logistic classifier of the seen
 //! labels; `f = sum of its T largest probabilities times those labels' vectors / their sum`, `s_c = cos(f, v_c)`.
-//!
-//! LabelEM, also ALE: "Label-Embedding for Image Classification", TPAMI 2016. `s_c = theta' W v_c` with theta the global vector at
-//! unit length, trained with the sampled ranking loss WARP; W starts normal with variance 1 / (width of theta).
 
 use std::collections::BTreeMap;
 
@@ -12,16 +7,17 @@ use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::input::{Input, unit};
-use super::{Batch, Dims, Loss, Method, MethodError, TrainedLabels};
+use super::{Classifier, GradientMethod, Loss, Method, MethodError, TrainedLabels};
+use crate::batch::{Batch, Dims};
 use crate::device;
-use crate::loss::{self, Negatives};
-use crate::parameters::{self, Spec, Start, Weights};
+use crate::loss::Negatives;
+use crate::parameters::{Spec, Start, Weights};
 
 /// CONSE's settings; the defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Conse {
-    /// The vector of an image that it reads.
+    /// The vector of an image that is classified.
     pub input: Input,
     /// T, how many of the most probable seen labels are combined.
     pub top: usize,
@@ -40,9 +36,11 @@ impl Default for Conse {
 }
 
 impl Conse {
-    fn logits(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let (weight, bias) = weights.linear("classifier");
-        self.input.of(batch).matmul(weight) + bias.unsqueeze()
+    fn classifier(&self) -> Classifier {
+        Classifier {
+            input: self.input,
+            negatives: self.negatives,
+        }
     }
 
     /// `f` of one image from its logits and the seen labels' vectors.
@@ -66,7 +64,7 @@ impl Conse {
     fn directions(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
         let vectors: Tensor<2> = weights.get("seen.vectors");
         let [labels, width] = vectors.dims();
-        let logits = device::host(&self.logits(weights, batch));
+        let logits = device::host(&self.classifier().logits(weights, batch));
         let vectors = device::host(&vectors);
         let images = logits.len() / labels.max(1);
         let mut combined = vec![0.0; images * width];
@@ -85,96 +83,33 @@ impl Method for Conse {
         if self.top == 0 {
             return Err(MethodError::Setting("top = 0: give at least 1".into()));
         }
-        let inputs = self.input.width(dims);
-        let mut specs = parameters::linear("classifier", inputs, dims.labels).to_vec();
+        let mut specs = self.classifier().specs(dims);
         let shape = [dims.labels, dims.label_width];
         specs.push(Spec::new("seen.vectors", &shape, Start::Constant(0.0)).kept());
         Ok(specs)
     }
 
+    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
+        self.directions(weights, batch)
+            .matmul(batch.label_vectors.clone().transpose())
+    }
+
+    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
+        Some(self.directions(weights, batch).unsqueeze_dim(1))
+    }
+}
+
+impl GradientMethod for Conse {
     fn first_values(&self, _: &Dims, labels: &TrainedLabels<'_>) -> BTreeMap<String, Vec<f32>> {
         [("seen.vectors".to_string(), labels.vectors.values().to_vec())].into()
     }
 
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let logits = self.logits(weights, batch);
-        Loss::ranking(
-            loss::cross_entropy(logits, &batch.targets, self.negatives),
-            images,
-        )
+        self.classifier().cross_entropy(weights, batch, images)
     }
 
     fn live_values(&self, dims: &Dims) -> usize {
-        self.input.width(dims) + 3 * dims.labels
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        self.directions(weights, batch)
-            .matmul(batch.label_vectors.clone().transpose())
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(self.directions(weights, batch).unsqueeze_dim(1))
-    }
-}
-
-/// LabelEM's settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct LabelEm {
-    /// The vector of an image that it reads.
-    pub input: Input,
-    /// Which labels count as negatives.
-    pub negatives: Negatives,
-}
-
-impl Default for LabelEm {
-    fn default() -> Self {
-        Self {
-            input: Input::Global,
-            negatives: Negatives::NotPositive,
-        }
-    }
-}
-
-impl LabelEm {
-    /// `theta' W` of the images, `[B, d_w]`.
-    fn directions(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        unit(self.input.of(batch)).matmul(weights.get("compatibility.weight"))
-    }
-}
-
-impl Method for LabelEm {
-    fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
-        let inputs = self.input.width(dims);
-        let start = Start::Normal(1.0 / (inputs as f32).sqrt());
-        Ok(vec![Spec::new(
-            "compatibility.weight",
-            &[inputs, dims.label_width],
-            start,
-        )])
-    }
-
-    fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let scores = self.scores(weights, batch);
-        let mut rng = batch.draws.rng();
-        Loss::ranking(
-            loss::warp(scores, &batch.targets, self.negatives, &mut rng),
-            images,
-        )
-    }
-
-    fn live_values(&self, dims: &Dims) -> usize {
-        2 * (self.input.width(dims) + dims.label_width + dims.labels)
-    }
-
-    fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        self.directions(weights, batch)
-            .matmul(batch.label_vectors.clone().transpose())
-    }
-
-    fn semantic_vectors(&self, weights: &Weights, batch: &Batch) -> Option<Tensor<3>> {
-        Some(self.directions(weights, batch).unsqueeze_dim(1))
+        self.classifier().live_values(dims)
     }
 }
 

@@ -1,11 +1,11 @@
 //! GFP's blocks of rows in bf16: what is kept and multiplied is bf16, sums and element-wise work are f32.
 
-use super::gfp::{Block, GroupGradients, GroupWeights, Scratch, Sizes, softmax_sums};
+use super::common::{Block, GroupGradients, GroupWeights, Scratch, Sizes, softmax_sums};
 use crate::profile::{Part, timed};
 use epsilon_kernels::bf16::{self, Left, Panels, product};
 use epsilon_kernels::matrix::Into;
-use epsilon_kernels::vector::{self};
-use epsilon_kernels::vectorised;
+use epsilon_kernels::rows::softmax_sum_backward_in_place;
+use epsilon_kernels::vector;
 use rayon::prelude::*;
 
 /// The tokens of all images in the two layouts that the products read, made once for all groups.
@@ -88,7 +88,7 @@ impl Operands {
     }
 }
 
-/// As `gfp::forward_block`.
+/// As `f32::forward_block`.
 pub(super) fn forward_block(
     sizes: &Sizes,
     tokens: &[u32],
@@ -121,7 +121,7 @@ pub(super) fn forward_block(
     bf16::encode(logits, kept_attention);
 }
 
-/// As `gfp::backward_block`.
+/// As `f32::backward_block`.
 pub(super) fn backward_block(
     sizes: &Sizes,
     tokens: &Panels,
@@ -186,23 +186,4 @@ pub(super) fn backward_block(
         let tokens = Left::Transposed(tokens);
         product(out.split, into, tokens, &operands.value_gradient);
     });
-}
-
-vectorised! {
-    /// As `gfp::softmax_sum_backward`: weights become their logits' gradient, values their own.
-    pub(crate) fn softmax_sum_backward_in_place(
-        weights: &mut [f32],
-        values: &mut [f32],
-        sum: &[f32],
-        upstream: &[f32],
-    ) {
-        let width = sum.len();
-        for (weights, values) in weights.chunks_exact_mut(width).zip(values.chunks_exact_mut(width)) {
-            for i in 0..width {
-                let direct = weights[i] * upstream[i];
-                weights[i] = direct * (values[i] - sum[i]);
-                values[i] = direct;
-            }
-        }
-    }
 }

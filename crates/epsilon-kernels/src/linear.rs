@@ -1,0 +1,395 @@
+//! Linear maps over packed weights: in f32 on every CPU, in bf16 and int8 where it has the instructions. What goes in and
+//! comes out is f32.
+
+use std::ops::Range;
+
+use pulp::Simd;
+
+use crate::avx512::{self, Left, Output, Words, multiply};
+use crate::bf16;
+use crate::cpu::Instructions;
+use crate::finish::{After, Finish, Writer, load};
+use crate::packed::{Packed, Rows, product};
+use crate::panels::Panels;
+
+/// What products are computed in; only what this CPU has can be made.
+#[derive(Clone, Copy, Debug)]
+pub enum Arithmetic {
+    /// Single precision, on every CPU.
+    F32,
+    /// bf16 values with f32 sums.
+    Bf16(Instructions),
+    /// Bytes with whole sums: weights scaled by output, inputs by row. Attention is in bf16.
+    Int8(Instructions),
+}
+
+impl Arithmetic {
+    /// All that this CPU has.
+    pub fn all() -> Vec<Self> {
+        let short = Instructions::find();
+        let short = short.map(|cpu| [Self::Bf16(cpu), Self::Int8(cpu)]);
+        [Self::F32]
+            .into_iter()
+            .chain(short.into_iter().flatten())
+            .collect()
+    }
+}
+
+/// A linear map `y = W x + b` with its weight laid out for one [`Arithmetic`].
+///
+/// ```
+/// use epsilon_kernels::finish::After;
+/// use epsilon_kernels::linear::{Arithmetic, Encoded, LinearMap};
+/// use epsilon_kernels::packed::Rows;
+///
+/// let weight = [1.0, 2.0, -1.0, 0.0]; // two outputs of two inputs
+/// let x = Rows { data: &[0.25, 0.125], stride: 2, count: 1 };
+/// for arithmetic in Arithmetic::all() {
+///     let map = LinearMap::new(&weight, &[0.5, 0.0], arithmetic);
+///     let (mut encoded, mut out) = (Encoded::default(), [0.0; 2]);
+///     let input = encoded.encode(arithmetic, x, 2);
+///     map.apply(input, After::Store, &mut out, 2);
+///     assert!((out[0] - 1.0).abs() < 1e-2 && (out[1] + 0.25).abs() < 1e-2);
+/// }
+/// ```
+#[derive(Debug)]
+pub struct LinearMap {
+    outputs: usize,
+    weight: Weight,
+    bias: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Weight {
+    F32(Packed),
+    Bf16(Instructions, bf16::Panels),
+    Int8(Instructions, Int8),
+}
+
+/// Room for a map's input in another precision; one serves all maps of a thread.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    pub(crate) words: Vec<u32>,
+    /// Step and smallest value of each row of bytes.
+    ranges: Vec<[f32; 2]>,
+}
+
+impl LinearMap {
+    /// A whole map: `weight [outputs, inputs]`, row by row, and `bias [outputs]`.
+    ///
+    /// # Panics
+    /// When `bias` is empty or `weight` is no matrix of so many rows.
+    pub fn new(weight: &[f32], bias: &[f32], arithmetic: Arithmetic) -> Self {
+        let inputs = weight.len() / bias.len();
+        Self::part(weight, bias, 0..bias.len(), 0..inputs, arithmetic)
+    }
+
+    /// A part of a map: some of its outputs, from some of its inputs. The part with the first input has the bias.
+    ///
+    /// # Panics
+    /// As [`LinearMap::new`], and when the part is empty or not one.
+    pub fn part(
+        weight: &[f32],
+        bias: &[f32],
+        outputs: Range<usize>,
+        inputs: Range<usize>,
+        arithmetic: Arithmetic,
+    ) -> Self {
+        let (columns, depth) = (outputs.len(), inputs.len());
+        let stride = weight.len() / bias.len();
+        assert!(weight.len() == stride * bias.len() && inputs.end <= stride);
+        let weight = &weight[outputs.start * stride + inputs.start..];
+        let weight = &weight[..(columns - 1) * stride + depth];
+        Self {
+            outputs: columns,
+            weight: match arithmetic {
+                Arithmetic::F32 => Weight::F32(Packed::transposed(weight, depth, stride)),
+                Arithmetic::Bf16(cpu) => {
+                    let mut panels = bf16::Panels::default();
+                    panels.fill_transposed(weight, depth, stride);
+                    Weight::Bf16(cpu, panels)
+                }
+                Arithmetic::Int8(cpu) => Weight::Int8(cpu, Int8::new(weight, depth, stride)),
+            },
+            bias: match inputs.start {
+                0 => bias[outputs].to_vec(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// Number of values of a result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `out = after(W x + b)` for every row `x`; rows of the output lie `stride` values apart.
+    ///
+    /// # Panics
+    /// When the input is encoded for other arithmetic than the map's.
+    pub fn apply(&self, x: Input, after: After, out: &mut [f32], stride: usize) {
+        let finish = Finish {
+            bias: &self.bias,
+            after,
+        };
+        match (&self.weight, x.0) {
+            (Weight::F32(packed), Form::F32(x)) => product(x, packed, finish, out, stride),
+            (Weight::Bf16(cpu, panels), Form::Bf16 { words, rows }) => {
+                let mut writer = Writer {
+                    finish,
+                    out,
+                    stride,
+                };
+                multiply(*cpu, Words::Bf16, words, rows, &panels.0, &mut writer);
+            }
+            (Weight::Int8(cpu, weight), Form::Int8 { words, ranges }) => {
+                let writer = Writer {
+                    finish,
+                    out,
+                    stride,
+                };
+                let mut scale = Scale {
+                    weight,
+                    ranges,
+                    writer,
+                };
+                let rows = ranges.len();
+                multiply(*cpu, Words::Int8, words, rows, &weight.panels, &mut scale);
+            }
+            _ => panic!("a map needs an input encoded for its arithmetic"),
+        }
+    }
+}
+
+/// Rows in the form that the products of some arithmetic read; f32 rows are one as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a>(Form<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Form<'a> {
+    F32(Rows<'a>),
+    Bf16 {
+        words: Left<'a>,
+        rows: usize,
+    },
+    Int8 {
+        words: Left<'a>,
+        ranges: &'a [[f32; 2]],
+    },
+}
+
+impl<'a> From<Rows<'a>> for Input<'a> {
+    fn from(rows: Rows<'a>) -> Self {
+        Self(Form::F32(rows))
+    }
+}
+
+impl Encoded {
+    /// The first `depth` values of each row, for maps of this arithmetic.
+    pub fn encode<'a>(
+        &'a mut self,
+        arithmetic: Arithmetic,
+        x: Rows<'a>,
+        depth: usize,
+    ) -> Input<'a> {
+        Input(match arithmetic {
+            Arithmetic::F32 => Form::F32(x),
+            Arithmetic::Bf16(cpu) => Form::Bf16 {
+                words: self.bf16(cpu, x, depth),
+                rows: x.count,
+            },
+            Arithmetic::Int8(cpu) => {
+                let (words, stride) = (depth.div_ceil(4), stride(depth.div_ceil(4)));
+                self.words.resize(x.count * stride, 0);
+                self.ranges.clear();
+                for (row, out) in x.iter(depth).zip(self.words.chunks_exact_mut(stride)) {
+                    self.ranges
+                        .push(avx512::encode_bytes(cpu, row, &mut out[..words]));
+                }
+                Form::Int8 {
+                    words: Left::Rows {
+                        words: &self.words,
+                        stride,
+                    },
+                    ranges: &self.ranges,
+                }
+            }
+        })
+    }
+
+    pub(crate) fn bf16(&mut self, cpu: Instructions, x: Rows, depth: usize) -> Left<'_> {
+        let (words, stride) = (depth.div_ceil(2), stride(depth.div_ceil(2)));
+        self.words.resize(x.count * stride, 0);
+        for (row, out) in x.iter(depth).zip(self.words.chunks_exact_mut(stride)) {
+            avx512::encode_bf16(cpu, row, &mut out[..words]);
+        }
+        Left::Rows {
+            words: &self.words,
+            stride,
+        }
+    }
+}
+
+/// Distance between rows of `width` values: whole cache lines, but an odd number of them, because rows a power
+/// of two apart compete for the same few places of the cache.
+///
+/// ```
+/// assert_eq!(epsilon_kernels::linear::stride(192), 208);
+/// ```
+pub fn stride(width: usize) -> usize {
+    (width.div_ceil(16) | 1) * 16
+}
+
+/// A weight matrix in bytes: `W[j, k] = scales[j] q[j, k]`, each output scaled so that its largest weight is 127.
+#[derive(Debug)]
+struct Int8 {
+    panels: Panels<u32>,
+    scales: Vec<f32>,
+    /// `sum_k W[j, k]`, of the rounded weights.
+    sums: Vec<f32>,
+}
+
+impl Int8 {
+    /// Of `[columns, depth]`, rows `stride` values apart.
+    fn new(weight: &[f32], depth: usize, stride: usize) -> Self {
+        let rows = || weight.chunks(stride).map(|row| &row[..depth]);
+        let largest = |row: &[f32]| row.iter().fold(0f32, |most, x| most.max(x.abs()));
+        let largest: Vec<f32> = rows().map(largest).collect();
+        let byte = |x: f32, largest: f32| {
+            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+            (x * inverse).round() as i8
+        };
+        let mut panels = Panels::default();
+        panels.fill_columns(depth.div_ceil(4), largest.len(), |column, steps| {
+            let row = &weight[column * stride..][4 * steps.start..depth.min(4 * steps.end)];
+            let largest = largest[column];
+            row.chunks(4).map(move |four| {
+                let mut bytes = [0; 4];
+                for (to, x) in bytes.iter_mut().zip(four) {
+                    *to = byte(*x, largest) as u8;
+                }
+                u32::from_le_bytes(bytes)
+            })
+        });
+        let sum = |(row, &largest): (&[f32], &f32)| {
+            let sum: i32 = row.iter().map(|&x| i32::from(byte(x, largest))).sum();
+            largest / 127.0 * sum as f32
+        };
+        Self {
+            panels,
+            sums: rows().zip(&largest).map(sum).collect(),
+            scales: largest.iter().map(|largest| largest / 127.0).collect(),
+        }
+    }
+}
+
+/// Turns sums of bytes into what they stand for: with `x = low + step q`, the product of a row with an output's weights
+/// is `step scale sum + low sum_k W`.
+struct Scale<'a> {
+    weight: &'a Int8,
+    ranges: &'a [[f32; 2]],
+    writer: Writer<'a>,
+}
+
+impl Output for Scale<'_> {
+    #[inline(always)]
+    fn write<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &mut [S::f32s]) {
+        let [step, low] = self.ranges[row].map(|x| simd.splat_f32s(x));
+        let scales = self.weight.scales[columns.clone()].chunks(S::F32_LANES);
+        let offsets = self.weight.sums[columns.clone()].chunks(S::F32_LANES);
+        for ((sum, scale), offset) in sums.iter_mut().zip(scales).zip(offsets) {
+            let scale = simd.mul_f32s(step, load(simd, scale));
+            let offset = simd.mul_f32s(low, load(simd, offset));
+            *sum = simd.mul_add_e_f32s(*sum, scale, offset);
+        }
+        self.writer.write(simd, row, columns, sums);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn wave(count: usize, step: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    /// Everything this CPU has, with the largest error of a product of two values up to 1: two roundings.
+    fn all() -> Vec<(Arithmetic, f64)> {
+        let tolerances = [1e-6, 4e-3, 8e-3];
+        Arithmetic::all().into_iter().zip(tolerances).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+        #[test]
+        fn maps_and_their_parts(
+            rows in 1usize..30, depth in 1usize..60, columns in 1usize..80, cut in 0usize..60, seed in 0.1f32..3.0
+        ) {
+            let (x, bias) = (wave(rows * (depth + 3), seed), wave(columns, 0.9));
+            let weight = wave(columns * depth, 0.3);
+            let rows_of = |first: usize| Rows { data: &x[first..], stride: depth + 3, count: rows };
+            let exact = |at: usize| {
+                let (i, j) = (at / columns, at % columns);
+                let sum: f64 = (0..depth)
+                    .map(|k| f64::from(x[i * (depth + 3) + k]) * f64::from(weight[j * depth + k]))
+                    .sum();
+                sum + f64::from(bias[j])
+            };
+            for (arithmetic, tolerance) in all() {
+                let tolerance = tolerance * depth as f64;
+                let mut encoded = Encoded::default();
+                let mut out = vec![f32::NAN; rows * columns];
+                let input = encoded.encode(arithmetic, rows_of(0), depth);
+                LinearMap::new(&weight, &bias, arithmetic).apply(input, After::Store, &mut out, columns);
+                for (at, ours) in out.iter().enumerate() {
+                    prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
+                }
+                // The sum of two parts of the inputs, the outputs in two parts.
+                let (left, half) = (1 + cut % depth, columns.div_ceil(2));
+                let mut sum = vec![f32::NAN; rows * columns];
+                for outputs in [0..half, half..columns] {
+                    for (inputs, after) in [(0..left, After::Store), (left..depth, After::Add)] {
+                        if outputs.is_empty() || inputs.is_empty() {
+                            continue;
+                        }
+                        let input = encoded.encode(arithmetic, rows_of(inputs.start), inputs.len());
+                        let map = LinearMap::part(&weight, &bias, outputs.clone(), inputs, arithmetic);
+                        map.apply(input, after, &mut sum[outputs.start..], columns);
+                    }
+                }
+                for (at, ours) in sum.iter().enumerate() {
+                    prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gelu_and_addition_after_the_bias() {
+        // 2 inputs to 2 outputs: [1 2; -1 0] x + [0.5, 0].
+        let (weight, bias) = ([1.0, 2.0, -1.0, 0.0], [0.5, 0.0]);
+        let x = Rows {
+            data: &[0.25, 0.125],
+            stride: 2,
+            count: 1,
+        };
+        for (arithmetic, _) in all() {
+            let map = LinearMap::new(&weight, &bias, arithmetic);
+            let mut out = [10.0, 20.0];
+            let mut encoded = Encoded::default();
+            let x = encoded.encode(arithmetic, x, 2);
+            map.apply(x, After::Add, &mut out, 2);
+            for (ours, exact) in out.iter().zip([11.0, 19.75]) {
+                assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
+            }
+            // x Phi(x) at 1 and -0.25.
+            map.apply(x, After::Gelu, &mut out, 2);
+            for (ours, exact) in out.iter().zip([0.841_345, -0.100_323]) {
+                assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What a method is given of some images: tokens, global vectors, labels and their vectors, on a device.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use epsilon_data::labels::LabelVectors;
+use epsilon_vision::tokens::TokenStore;
+
+/// Sizes a method is built for.
+///
+/// ```
+/// use epsilon::batch::Dims;
+///
+/// // A ViT-B/16 at 224 pixels, word vectors of 300 values, 925 labels to train on and 81 unseen ones.
+/// let dims = Dims { tokens: 196, width: 768, label_width: 300, labels: 925, unseen: 81, global: None };
+/// assert_eq!(dims.global_width(), 768);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dims {
+    /// N, patch tokens of an image.
+    pub tokens: usize,
+    /// D, the tokens' width.
+    pub width: usize,
+    /// d_w, the label vectors' width.
+    pub label_width: usize,
+    /// Labels that it is trained on (the seen ones); only methods with weights for each of them ask.
+    #[serde(default)]
+    pub labels: usize,
+    /// Unseen labels known at training; only a method that learns something of each of them asks.
+    #[serde(default)]
+    pub unseen: usize,
+    /// The global vector's width where it is not D.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global: Option<usize>,
+}
+
+impl Dims {
+    /// The global vector's width.
+    pub fn global_width(&self) -> usize {
+        self.global.unwrap_or(self.width)
+    }
+}
+
+/// What large products of frozen tokens are computed in while training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainingPrecision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// bf16 values, f32 sums; weights and their updates stay f32. It needs a CPU with AVX-512's bf16 instructions.
+    Bf16,
+}
+
+/// Tokens and labels of some images, as a method sees them.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Patch tokens `[B, N, D]`.
+    pub tokens: Tensor<3>,
+    /// Global vectors `[B, D]`, or [`Dims::global_width`] wide.
+    pub global: Tensor<2>,
+    /// Vectors `[C, d_w]`, unit length, of the labels to score.
+    pub label_vectors: Tensor<2>,
+    /// The same on the host.
+    pub label_vectors_host: Arc<LabelVectors>,
+    /// Labels of the images; empty where only scores are wanted.
+    pub targets: Targets,
+    /// For a method that knows but the labels of its training ([`Vocabulary::Closed`](crate::methods::Vocabulary::Closed)): the number, among those, of each
+    /// label to score.
+    pub columns: Arc<[usize]>,
+    /// For a method that can choose.
+    pub precision: TrainingPrecision,
+    /// Where a loss takes its random numbers from.
+    pub draws: Draws,
+}
+
+/// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
+/// draws what an unbroken one would have drawn.
+///
+/// ```
+/// use epsilon::batch::Draws;
+/// use rand::RngExt;
+///
+/// let draw = |step| Draws::of(1, step, 0).rng().random::<u64>();
+/// assert_eq!(draw(7), draw(7));
+/// assert_ne!(draw(7), draw(8));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Draws(u64);
+
+impl Draws {
+    /// Those of a part of a step of a training with this seed.
+    pub fn of(seed: u64, step: usize, part: usize) -> Self {
+        let mix = |state: u64, value: u64| {
+            (state ^ value)
+                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                .rotate_left(29)
+        };
+        Self(mix(mix(mix(1, seed), step as u64), part as u64))
+    }
+
+    /// A generator at the first of them.
+    pub fn rng(self) -> ChaCha8Rng {
+        ChaCha8Rng::seed_from_u64(self.0)
+    }
+}
+
+/// Three-valued labels `[B, C]` of a batch: +1 positive, -1 negative, 0 unknown.
+///
+/// ```
+/// use epsilon::batch::Targets;
+///
+/// let targets = Targets::new(vec![1, -1, 0, 1, 1, -1], 3);
+/// assert_eq!(targets.labels(), 3);
+/// assert_eq!(targets.row(1), [1, 1, -1]);
+/// assert_eq!(targets.rows().len(), 2);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    values: Vec<i8>,
+    labels: usize,
+}
+
+impl Targets {
+    /// Labels from row-major values; `values.len()` is a multiple of `labels`.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn new(values: Vec<i8>, labels: usize) -> Self {
+        assert!(labels > 0 && values.len().is_multiple_of(labels));
+        Self { values, labels }
+    }
+
+    /// Number of labels C.
+    pub fn labels(&self) -> usize {
+        self.labels
+    }
+
+    /// The values as numbers, `[B, C]`.
+    pub fn tensor(&self, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = self.values.iter().map(|&v| f32::from(v)).collect();
+        let shape = [values.len() / self.labels, self.labels];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The C values of an image.
+    pub fn row(&self, image: usize) -> &[i8] {
+        &self.values[image * self.labels..][..self.labels]
+    }
+
+    /// One row of C values an image.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, i8> {
+        self.values.chunks_exact(self.labels)
+    }
+}
+
+/// Label vectors on a device, made once.
+pub(crate) struct LabelsOn {
+    device: Device,
+    tensor: Tensor<2>,
+    host: Arc<LabelVectors>,
+    columns: Arc<[usize]>,
+}
+
+impl LabelsOn {
+    /// The labels that are trained on.
+    pub fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
+        let columns = (0..host.len()).collect();
+        Self::known_as(host, columns, device)
+    }
+
+    /// Labels of which the method knows each as the label of this number, where it knows but these.
+    pub fn known_as(host: Arc<LabelVectors>, columns: Arc<[usize]>, device: &Device) -> Self {
+        let shape = [host.len(), host.dim()];
+        let data = TensorData::new(host.values().to_vec(), shape);
+        Self {
+            device: device.clone(),
+            tensor: Tensor::from_data(data, device),
+            host,
+            columns,
+        }
+    }
+
+    pub fn batch(
+        &self,
+        dims: &Dims,
+        images: usize,
+        tokens: Vec<f32>,
+        global: Vec<f32>,
+        targets: Targets,
+    ) -> Batch {
+        let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
+        let global = TensorData::new(global, [images, dims.global_width()]);
+        Batch {
+            tokens: Tensor::from_data(tokens, &self.device),
+            global: Tensor::from_data(global, &self.device),
+            label_vectors: self.tensor.clone(),
+            label_vectors_host: self.host.clone(),
+            targets,
+            columns: self.columns.clone(),
+            precision: TrainingPrecision::F32,
+            draws: Draws::default(),
+        }
+    }
+}
+
+/// Tokens and global vectors of some rows of a store.
+pub(crate) fn read(store: &TokenStore, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
+    let (size, width) = (store.tokens_per_image() * store.dim(), store.global_dim());
+    let mut tokens = vec![0.0; rows.len() * size];
+    let mut global = vec![0.0; rows.len() * width];
+    let out = tokens
+        .chunks_exact_mut(size)
+        .zip(global.chunks_exact_mut(width));
+    for (&row, (tokens, global)) in rows.iter().zip(out) {
+        store.read_tokens(row, tokens);
+        store.read_global(row, global);
+    }
+    (tokens, global)
+}

@@ -1,0 +1,71 @@
+//! Where an experiment keeps its files.
+
+use std::path::{Path, PathBuf};
+
+use epsilon_vision::tokens::Part;
+
+/// The files of an experiment in its folder.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use epsilon::experiment::Layout;
+///
+/// let layout = Layout(Path::new("runs/corel5k"));
+/// assert_eq!(layout.tokens(), Path::new("runs/corel5k/tokens"));
+/// assert_eq!(layout.model(3), Path::new("runs/corel5k/seed-3/model.safetensors"));
+/// ```
+pub struct Layout<'a>(pub &'a Path);
+
+impl Layout<'_> {
+    /// The folder where a recipe's experiment is kept unless another is given: `runs/` and the recipe's file name without its
+    /// extension.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::experiment::Layout;
+    ///
+    /// let folder = Layout::default_folder(Path::new("recipes/corel5k.toml"));
+    /// assert_eq!(folder, Path::new("runs/corel5k"));
+    /// ```
+    pub fn default_folder(recipe: &Path) -> PathBuf {
+        Path::new("runs").join(recipe.file_stem().unwrap_or_default())
+    }
+
+    /// The token store.
+    pub fn tokens(&self) -> PathBuf {
+        self.0.join("tokens")
+    }
+
+    /// The token store of one part of the images.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::experiment::Layout;
+    ///
+    /// let part = Layout(Path::new("run")).part("2/3".parse()?);
+    /// assert_eq!(part, Path::new("run/tokens-2-of-3"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn part(&self, part: Part) -> PathBuf {
+        let name = format!("tokens-{}-of-{}", part.index(), part.of());
+        self.0.join(name)
+    }
+
+    /// The index of the data set.
+    pub fn index(&self) -> PathBuf {
+        self.0.join("index.parquet")
+    }
+
+    /// The run folder of a seed.
+    pub fn seed(&self, seed: u64) -> PathBuf {
+        self.0.join(format!("seed-{seed}"))
+    }
+
+    /// The model of a seed.
+    pub fn model(&self, seed: u64) -> PathBuf {
+        self.seed(seed).join("model.safetensors")
+    }
+}

@@ -1,0 +1,459 @@
+//! An experiment from its recipe to its figures: prepare, extract, train, evaluate.
+//!
+//! [`Experiment`] takes a recipe through all steps and keeps its files in one folder. The steps also stand alone, for programs
+//! that change what lies between them: [`prepare`], [`extract`], [`Training`], [`score`], [`figures`](figures()).
+
+mod figures;
+mod layout;
+mod prepare;
+mod score;
+mod train;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use epsilon_data::dataset::DatasetError;
+use epsilon_data::labels::LabelError;
+use epsilon_metrics::MetricsError;
+use epsilon_vision::backbone::{self, BackboneError};
+use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
+
+pub use figures::{Figures, LabelSet, figures};
+pub use layout::Layout;
+pub use prepare::{Prepared, extract, prepare, prepare_in};
+pub use score::{Scored, Standardised, measure, score, standardised};
+pub use train::Training;
+
+use crate::methods::MethodError;
+use crate::model::{Model, ModelError};
+use crate::recipe::{Recipe, RecipeError};
+use crate::tensor_vit;
+use crate::training::{Event, RunFolder, TrainingError};
+
+/// What can go wrong in an experiment.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub enum ExperimentError {
+    /// In the recipe.
+    Recipe(#[from] RecipeError),
+    /// In the data set.
+    Dataset(#[from] DatasetError),
+    /// In the labels or their vectors.
+    Labels(#[from] LabelError),
+    /// In the backbone.
+    Backbone(#[from] BackboneError),
+    /// In the extraction.
+    Features(#[from] FeatureError),
+    /// In the token store.
+    Store(#[from] StoreError),
+    /// In the method.
+    Method(#[from] MethodError),
+    /// In the training.
+    Training(#[from] TrainingError),
+    /// In the model file.
+    Model(#[from] ModelError),
+    /// In the figures.
+    Metrics(#[from] MetricsError),
+    /// The data set has no test image.
+    #[error("the data set has no test image to measure on: check the table's split column")]
+    NoTestImages,
+    /// The test images cannot be measured as the recipe wants.
+    #[error("the test images cannot be measured: {0}")]
+    NotMeasurable(MetricsError),
+    /// No image of a split has tokens.
+    #[error(
+        "{store}: holds none of the data set's {split} images: extract them with this recipe first"
+    )]
+    NoImages {
+        /// The token store.
+        store: PathBuf,
+        /// Which part of the data set.
+        split: &'static str,
+    },
+    /// The recipe names no backbone to extract tokens with.
+    #[error("the recipe names no backbone")]
+    NoBackbone,
+    /// The recipe in a model file is none of this version.
+    #[error("{path}: its recipe: {reason}")]
+    ModelRecipe {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
+    /// The figures cannot be written as JSON.
+    #[error("the figures cannot be written as JSON: {0}")]
+    Json(serde_json::Error),
+}
+
+/// What the observer of [`Experiment::run`] is told.
+#[non_exhaustive]
+pub enum RunEvent<'a> {
+    /// The training goes on.
+    Training(Event<'a>),
+    /// Test images are scored with the trained model.
+    Measuring {
+        /// Images scored.
+        done: usize,
+        /// Images to score.
+        total: usize,
+    },
+}
+
+/// A recipe with a folder for its files: from photographs to a trained model and its figures, one training per seed.
+///
+/// Each step does those before it that are still missing, and keeps what it made in the folder (see [`Layout`]): an interrupted
+/// extraction goes on where it stopped, and so does a training with [`with_resume`](Self::with_resume).
+///
+/// ```
+/// use epsilon::Experiment;
+/// use epsilon::dataset::scenes::{SceneOptions, Scenes};
+/// use epsilon::recipe::Recipe;
+///
+/// // A small data set of drawn pictures, its label vectors, and the built-in backbone.
+/// let folder = tempfile::tempdir()?;
+/// Scenes::new(SceneOptions::default())?.write(&folder.path().join("data"), 24, 8)?;
+/// std::fs::write(folder.path().join("backbone.safetensors"), epsilon::backbone::BUILT_IN)?;
+/// let path = folder.path().join("recipe.toml");
+/// std::fs::write(&path, r#"
+///     [data]
+///     table = "data/labels.tsv"
+///     images = "data"
+///     seen = "data/seen.txt"
+///     unseen = "data/unseen.txt"
+///     vectors = "data/vectors.txt"
+///     [backbone]
+///     weights = "backbone.safetensors"
+///     [method]
+///     kind = "ridge"
+///     [evaluation]
+///     bootstrap = 0
+/// "#)?;
+///
+/// let run = folder.path().join("run");
+/// let mut experiment = Experiment::open(Recipe::read(&path)?, &run)?;
+/// assert_eq!(experiment.prepare()?.dataset.seen, 27);
+/// let report = experiment.extract(&mut |_| {})?;
+/// assert_eq!((report.images, report.failed.len()), (32, 0));
+/// for seed in experiment.recipe().seeds.clone() {
+///     let figures = experiment.run(seed, &mut |_| {})?;
+///     assert_eq!(figures.seen().images_total, 8);
+///     assert!(figures.parts().all(|(_, part)| (0.0..=1.0).contains(&part.map)));
+/// }
+/// assert!(run.join("seed-1/model.safetensors").exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Experiment {
+    recipe: Recipe,
+    folder: PathBuf,
+    device: Device,
+    resume: bool,
+    show_downloads: bool,
+    prepared: Option<Arc<Prepared>>,
+    store: Option<Arc<TokenStore>>,
+}
+
+impl Experiment {
+    /// An experiment on the CPU that keeps its files in `folder`, which is made when something is written. Nothing is read yet.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Recipe`] for a setting out of range, which only a recipe put together by a program can have.
+    pub fn open(recipe: Recipe, folder: impl Into<PathBuf>) -> Result<Self, ExperimentError> {
+        recipe.check(Path::new("recipe"))?;
+        Ok(Self {
+            recipe,
+            folder: folder.into(),
+            device: Device::flex(),
+            resume: false,
+            show_downloads: false,
+            prepared: None,
+            store: None,
+        })
+    }
+
+    /// The experiment of the recipe at `path` in its [default folder](Layout::default_folder).
+    ///
+    /// # Errors
+    /// [`ExperimentError::Recipe`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, ExperimentError> {
+        let path = path.as_ref();
+        Self::open(Recipe::read(path)?, Layout::default_folder(path))
+    }
+
+    /// The experiment that the model in the file at `path` was trained in, or with `other` that of another recipe, so that the
+    /// model can be measured on its test images. Tokens are those of `store`, of the recipe's `features.store`, or of the model's
+    /// run folder, whichever is given first.
+    ///
+    /// # Errors
+    /// [`ExperimentError::ModelRecipe`], [`ExperimentError::Store`] for tokens that are not where they are looked for, and those
+    /// of [`prepare`].
+    pub fn of_model(
+        model: &Model,
+        path: &Path,
+        other: Option<&Path>,
+        store: Option<&Path>,
+    ) -> Result<Self, ExperimentError> {
+        let recipe = match other {
+            Some(other) => Recipe::read(other)?,
+            None => recipe_of(model, path)?,
+        };
+        let run = path.parent().and_then(|seed| seed.parent());
+        let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
+        let own = recipe.features.store.clone().unwrap_or(beside);
+        let store = TokenStore::open(store.unwrap_or(&own))?;
+        let prepared = match run {
+            // The index in the run folder is that of the model's own data set.
+            Some(run) if other.is_none() => prepare_in(&recipe, run)?,
+            _ => prepare(&recipe)?,
+        };
+        let mut experiment = Self::open(recipe, run.unwrap_or(Path::new("")))?;
+        experiment.prepared = Some(Arc::new(prepared));
+        experiment.store = Some(Arc::new(store));
+        Ok(experiment)
+    }
+
+    /// Computes on this device instead of the CPU.
+    #[must_use]
+    pub fn with_device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Whether trainings go on from the checkpoint in their seed's folder, if there is one.
+    #[must_use]
+    pub fn with_resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// These seeds instead of the recipe's.
+    #[must_use]
+    pub fn with_seeds(mut self, seeds: Vec<u64>) -> Self {
+        self.recipe.seeds = seeds;
+        self
+    }
+
+    /// Whether the download of a backbone shows a progress bar on stderr.
+    #[must_use]
+    pub fn with_download_bar(mut self, show: bool) -> Self {
+        self.show_downloads = show;
+        self
+    }
+
+    /// Another recipe on the same data and tokens, such as another method, with its files in a folder of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn variant(
+        &self,
+        recipe: Recipe,
+        folder: impl Into<PathBuf>,
+    ) -> Result<Self, ExperimentError> {
+        recipe.check(Path::new("recipe"))?;
+        Ok(Self {
+            recipe,
+            folder: folder.into(),
+            ..self.clone()
+        })
+    }
+
+    /// The recipe.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Its files.
+    pub fn layout(&self) -> Layout<'_> {
+        Layout(&self.folder)
+    }
+
+    /// The data set with its labels' vectors, read on the first call. A published data set is indexed in the folder.
+    ///
+    /// # Errors
+    /// As [`prepare_in`].
+    pub fn prepare(&mut self) -> Result<Arc<Prepared>, ExperimentError> {
+        let prepared = match self.prepared.take() {
+            Some(prepared) => prepared,
+            None => Arc::new(prepare_in(&self.recipe, &self.folder)?),
+        };
+        Ok(self.prepared.insert(prepared).clone())
+    }
+
+    /// Whether the device can train the recipe, and there are images to train on and to measure: what would otherwise be found
+    /// after hours of extraction.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Training`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
+    pub fn check(&mut self) -> Result<(), ExperimentError> {
+        self.recipe.training.check_device(&self.device)?;
+        self.prepare()?.check(&self.recipe.evaluation)
+    }
+
+    /// Extracts the tokens of all images that have none yet. With `features.store` in the recipe that store is opened and nothing
+    /// is extracted. Images that cannot be read are no error: the report names them.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare), and [`ExperimentError::NoBackbone`], [`ExperimentError::Backbone`],
+    /// [`ExperimentError::Method`] for a method that cannot be built for such tokens, [`ExperimentError::Features`],
+    /// [`ExperimentError::Store`].
+    pub fn extract(
+        &mut self,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ExtractReport, ExperimentError> {
+        let (store, report) = match &self.recipe.features.store {
+            Some(dir) => {
+                let store = TokenStore::open(dir)?;
+                let images = store.len();
+                let report = ExtractReport {
+                    images,
+                    resumed: images,
+                    failed: Vec::new(),
+                };
+                (store, report)
+            }
+            None => self.extract_into(&self.layout().tokens(), None, progress)?,
+        };
+        self.store = Some(Arc::new(store));
+        Ok(report)
+    }
+
+    /// Extracts the tokens of one part of the images into a store of its own, to be [merged](epsilon_vision::tokens::merge) with
+    /// those of the other parts, which other machines may make.
+    ///
+    /// # Errors
+    /// As [`extract`](Self::extract).
+    pub fn extract_part(
+        &mut self,
+        part: Part,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
+        self.extract_into(&self.layout().part(part), Some(part), progress)
+    }
+
+    fn extract_into(
+        &mut self,
+        dir: &Path,
+        part: Option<Part>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
+        let prepared = self.prepare()?;
+        let settings = self.recipe.backbone.as_ref();
+        let settings = settings.ok_or(ExperimentError::NoBackbone)?;
+        let path = backbone::locate(&settings.weights, self.show_downloads)?;
+        let network = tensor_vit::load_on(&path, &settings.options(), &self.device)?;
+        let report = extract(&self.recipe, &prepared, &*network, dir, part, progress)?;
+        Ok((TokenStore::open(dir)?, report))
+    }
+
+    /// The token store, after what is missing in it was extracted.
+    ///
+    /// # Errors
+    /// As [`extract`](Self::extract).
+    pub fn tokens(&mut self) -> Result<Arc<TokenStore>, ExperimentError> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => {
+                self.extract(&mut |_| {})?;
+                return self.tokens();
+            }
+        };
+        Ok(self.store.insert(store).clone())
+    }
+
+    /// Trains with a seed and measures the model; writes the recipe, metrics, checkpoints, `model.safetensors` and
+    /// `figures.json` into the seed's folder.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train) and [`measure`](Self::measure).
+    pub fn run(
+        &mut self,
+        seed: u64,
+        observe: &mut dyn FnMut(RunEvent),
+    ) -> Result<Figures, ExperimentError> {
+        let model = self.train(seed, &mut |event| observe(RunEvent::Training(event)))?;
+        let figures = self.measure(&model, &mut |done, total| {
+            observe(RunEvent::Measuring { done, total });
+        })?;
+        let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
+        RunFolder::create(&self.layout().seed(seed))?.write("figures.json", text.as_bytes())?;
+        Ok(figures)
+    }
+
+    /// Trains with a seed on the seen labels of the training images, and writes all files of [`run`](Self::run) but the figures.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`Training::run`], and [`ExperimentError::Model`] for a model that cannot be written.
+    pub fn train(
+        &mut self,
+        seed: u64,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Model, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let folder = RunFolder::create(&self.layout().seed(seed))?;
+        folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
+        let model = Training {
+            recipe: &self.recipe,
+            prepared: &prepared,
+            store: &store,
+            seed,
+            device: &self.device,
+            folder: Some(&folder),
+            resume: self.resume,
+        }
+        .run(observe)?;
+        model.save(&self.layout().model(seed))?;
+        Ok(model)
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where the recipe keeps none.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens); no training image with tokens.
+    pub fn validate(&mut self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let training = Training {
+            recipe: &self.recipe,
+            prepared: &prepared,
+            store: &store,
+            seed: model.card.seed,
+            device: &self.device,
+            folder: None,
+            resume: false,
+        };
+        training.validate(model)
+    }
+
+    /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`measure`].
+    pub fn measure(
+        &mut self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Figures, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let settings = &self.recipe.evaluation;
+        measure(model, &prepared, &store, settings, &self.device, progress)
+    }
+}
+
+/// The recipe that a model was trained with; `path` is for messages.
+///
+/// # Errors
+/// [`ExperimentError::ModelRecipe`].
+pub fn recipe_of(model: &Model, path: &Path) -> Result<Recipe, ExperimentError> {
+    serde_json::from_value(model.card.recipe.clone()).map_err(|reason| {
+        ExperimentError::ModelRecipe {
+            path: path.into(),
+            reason,
+        }
+    })
+}

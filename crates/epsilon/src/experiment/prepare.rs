@@ -1,0 +1,177 @@
+//! The data set of a recipe with the vectors of its labels, and the tokens of its images.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use epsilon_data::dataset::{Dataset, Split, Summary};
+use epsilon_data::labels::{LabelVectors, Resolution, resolve_words};
+use epsilon_metrics::{InMemory, Labels, Protocol, Scores};
+use epsilon_vision::backbone::{Backbone, BackboneInfo};
+use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
+
+use super::{ExperimentError, Layout, figures};
+use crate::batch::Dims;
+use crate::recipe::{EvaluationSettings, Recipe};
+use crate::training::{Example, TrainingError};
+
+/// A data set with the vectors of its labels.
+pub struct Prepared {
+    /// Images and labels.
+    pub dataset: Dataset,
+    /// Statistics after every filter.
+    pub summary: Summary,
+    /// The labels' vectors as read (not unit length), in the data set's order.
+    pub vectors: LabelVectors,
+    /// How the vector of each label was found.
+    pub report: Vec<Resolution>,
+}
+
+/// Reads the data set of a recipe and looks up its labels' vectors.
+///
+/// # Errors
+/// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
+pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
+    with_vectors(recipe, recipe.data.source.read()?)
+}
+
+/// [`prepare`] with a cache of the data set in the run folder, which is written if it is missing or out of date.
+///
+/// # Errors
+/// As [`prepare`], and an index that cannot be written.
+pub fn prepare_in(recipe: &Recipe, folder: &Path) -> Result<Prepared, ExperimentError> {
+    with_vectors(
+        recipe,
+        recipe.data.source.read_cached(&Layout(folder).index())?,
+    )
+}
+
+fn with_vectors(
+    recipe: &Recipe,
+    (dataset, mut summary): (Dataset, Summary),
+) -> Result<Prepared, ExperimentError> {
+    if let Some(dir) = &recipe.features.store {
+        // With a finished store an image counts as missing if its tokens are.
+        let store = TokenStore::open(dir)?;
+        summary.set_missing(&dataset, |_, record| store.row_of(&record.id).is_none());
+    }
+    let resolved = resolve_words(&recipe.data.vector_file(), &dataset.names, &dataset.words)?;
+    Ok(Prepared {
+        dataset,
+        summary,
+        vectors: resolved.vectors,
+        report: resolved.report,
+    })
+}
+
+impl Prepared {
+    /// Checks that there are images to train and evaluate on, before a long computation starts.
+    ///
+    /// # Errors
+    /// [`TrainingError::NoImages`], [`ExperimentError::NoTestImages`], [`ExperimentError::NotMeasurable`].
+    pub fn check(&self, settings: &EvaluationSettings) -> Result<(), ExperimentError> {
+        if self.summary.train.with_seen == 0 {
+            return Err(TrainingError::NoImages.into());
+        }
+        let rows = self.dataset.rows(Split::Test).into_iter();
+        let images: Vec<Example> = rows
+            .map(|row| Example {
+                store_row: row,
+                label_row: row,
+            })
+            .collect();
+        if images.is_empty() {
+            return Err(ExperimentError::NoTestImages);
+        }
+        let count = self.dataset.names.len();
+        let scores = vec![0.0; images.len() * count];
+        let figures = || {
+            let protocol: Protocol = settings.protocol.parse()?;
+            let scores = Scores::new(&scores, images.len(), count)?;
+            let targets = dense(&self.dataset, &images, count);
+            let table = InMemory::new(scores, Labels::new(&targets, images.len(), count)?)?;
+            let settings = EvaluationSettings {
+                bootstrap: 0,
+                ..settings.clone()
+            };
+            figures(&table, self.dataset.seen, &[protocol], &settings)
+        };
+        figures().map(drop).map_err(ExperimentError::NotMeasurable)
+    }
+
+    /// Id and file of every image in the data set's order, for extraction.
+    pub(super) fn items(&self) -> Vec<(String, PathBuf)> {
+        self.dataset
+            .records
+            .iter()
+            .map(|r| (r.id.clone(), r.path()))
+            .collect()
+    }
+
+    /// The images of a split that have tokens in the store.
+    pub(super) fn examples(&self, store: &TokenStore, split: Split) -> Vec<Example> {
+        let rows = self.dataset.rows(split).into_iter();
+        rows.filter_map(|label_row| {
+            let store_row = store.row_of(&self.dataset.records[label_row].id)?;
+            Some(Example {
+                store_row,
+                label_row,
+            })
+        })
+        .collect()
+    }
+
+    /// The dimensions of a method on tokens of this backbone.
+    pub fn dims(&self, backbone: &BackboneInfo) -> Dims {
+        Dims {
+            tokens: backbone.tokens,
+            width: backbone.dim,
+            label_width: self.vectors.dim(),
+            labels: self.dataset.seen,
+            unseen: self.dataset.names.len() - self.dataset.seen,
+            global: backbone.global,
+        }
+    }
+
+    /// Unit vectors of the seen labels.
+    pub(super) fn seen_vectors(&self) -> Arc<LabelVectors> {
+        Arc::new(self.vectors.first(self.dataset.seen).unit())
+    }
+}
+
+/// Extracts the tokens of a data set's images, or of one part of them, into the store at `dir`; an interrupted extraction is
+/// resumed.
+///
+/// # Errors
+/// [`ExperimentError::Features`], and [`ExperimentError::Method`] if the method cannot be built for such tokens, which
+/// is checked before anything is extracted.
+pub fn extract(
+    recipe: &Recipe,
+    prepared: &Prepared,
+    backbone: &dyn Backbone,
+    dir: &Path,
+    part: Option<Part>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, ExperimentError> {
+    recipe.method.specs(&prepared.dims(backbone.info()))?;
+    Ok(tokens::extract(
+        &prepared.items(),
+        backbone,
+        dir,
+        &ExtractOptions {
+            part,
+            ..recipe.extract_options()
+        },
+        progress,
+    )?)
+}
+
+/// The ground truth of the first `labels` labels, row-major `[images, labels]`.
+pub(super) fn dense(dataset: &Dataset, images: &[Example], labels: usize) -> Vec<i8> {
+    let mut row = vec![0; dataset.names.len()];
+    let mut values = Vec::with_capacity(images.len() * labels);
+    for image in images {
+        dataset.labels.dense_row(image.label_row, &mut row);
+        values.extend_from_slice(&row[..labels]);
+    }
+    values
+}

@@ -1,0 +1,238 @@
+//! Scores of the test images, and their figures.
+
+use burn::tensor::Device;
+use epsilon_data::dataset::Split;
+use epsilon_data::labels::LabelVectors;
+use epsilon_metrics::{
+    InMemory, Labels, MetricsError, Protocol, Scores, SplitEvaluation, standardise,
+};
+use epsilon_vision::tokens::TokenStore;
+
+use super::prepare::dense;
+use super::{ExperimentError, Figures, Prepared, figures};
+use crate::calibration::Judged;
+use crate::methods::Vocabulary;
+use crate::model::{self, Model};
+use crate::recipe::EvaluationSettings;
+use crate::training::Example;
+
+/// Evaluates a model on the test images with a recipe's protocol, top-K sizes and bootstrap. `progress` is called with the
+/// number of scored images and of all.
+///
+/// # Errors
+/// As [`score`]; [`ExperimentError::Metrics`].
+pub fn measure(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    settings: &EvaluationSettings,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Figures, ExperimentError> {
+    let scored = score(model, prepared, store, device, progress)?;
+    let protocol = [settings.protocol.parse()?];
+    let mut figures = scored.measure(&protocol, settings)?;
+    Ok(figures.remove(0))
+}
+
+/// Scores of the test images with their ground truth.
+pub struct Scored {
+    /// Ids of the images.
+    pub images: Vec<String>,
+    /// Names of the labels, the seen ones first.
+    pub labels: Vec<String>,
+    /// Number of seen labels.
+    pub seen: usize,
+    /// Scores, row-major `[images, labels]`.
+    pub scores: Vec<f32>,
+    /// Scores `[images, unseen labels]` of the unseen labels scored on their own, if the method scores them differently then.
+    unseen_alone: Option<Vec<f32>>,
+    /// +1, -1 or 0 (unknown), likewise.
+    targets: Vec<i8>,
+}
+
+/// Scores the test images that have tokens.
+///
+/// # Errors
+/// [`ExperimentError::NoImages`], and [`ExperimentError::Model`] for tokens of another backbone.
+pub fn score(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Scored, ExperimentError> {
+    let images = test_images(model, prepared, store)?;
+    let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+    let dataset = &prepared.dataset;
+    let vocabulary = model.card.method.vocabulary();
+    let vectors = scored_labels(model, prepared);
+    let labels = vectors.len();
+    let scorer = model.scorer(&vectors, device)?;
+    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let unseen_alone = match vocabulary {
+        Vocabulary::Open | Vocabulary::Seen => None,
+        Vocabulary::Closed => {
+            let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+            let scorer = model.scorer(&prepared.vectors.select(&unseen)?, device)?;
+            Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))
+        }
+    };
+    let id = |item: &Example| dataset.records[item.label_row].id.clone();
+    Ok(Scored {
+        images: images.iter().map(id).collect(),
+        labels: dataset.names[..labels].to_vec(),
+        seen: dataset.seen,
+        scores,
+        unseen_alone,
+        targets: dense(dataset, &images, labels),
+    })
+}
+
+/// The test images that have tokens.
+fn test_images(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+) -> Result<Vec<Example>, ExperimentError> {
+    model.check_backbone(&store.manifest().header.backbone)?;
+    let images = prepared.examples(store, Split::Test);
+    if images.is_empty() {
+        return Err(ExperimentError::NoImages {
+            store: store.dir().into(),
+            split: "test",
+        });
+    }
+    Ok(images)
+}
+
+/// The labels of a data set that the method can score.
+fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
+    let dataset = &prepared.dataset;
+    let labels = match model.card.method.vocabulary() {
+        Vocabulary::Seen => dataset.seen,
+        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
+    };
+    prepared.vectors.first(labels)
+}
+
+/// Standardised scores of the test images, for calibration.
+pub struct Standardised {
+    scores: Vec<f32>,
+    truths: Vec<i8>,
+    labels: Vec<String>,
+    seen: Vec<bool>,
+}
+
+impl Standardised {
+    /// Scores, truths and labels.
+    pub fn judged(&self) -> Judged<'_> {
+        Judged {
+            scores: &self.scores,
+            truths: &self.truths,
+            labels: &self.labels,
+            seen: &self.seen,
+        }
+    }
+
+    /// Number of images.
+    pub fn images(&self) -> usize {
+        self.truths.len() / self.labels.len()
+    }
+}
+
+/// Scores the test images that have tokens, and standardises each image's scores by the mean and standard deviation of its scores
+/// of the model's own labels.
+///
+/// # Errors
+/// As [`score`].
+pub fn standardised(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Standardised, ExperimentError> {
+    let images = test_images(model, prepared, store)?;
+    let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+    let vectors = scored_labels(model, prepared);
+    let own = model.own_labels();
+    let scorer = model.scorer(&vectors.followed_by(&own)?, device)?;
+    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let known = &model.card.labels[..model.card.seen];
+    let labels = vectors.names();
+    Ok(Standardised {
+        scores: model::standardised(&scores, labels.len(), own.len()),
+        truths: dense(&prepared.dataset, &images, labels.len()),
+        seen: labels.iter().map(|label| known.contains(label)).collect(),
+        labels: labels.to_vec(),
+    })
+}
+
+impl Scored {
+    /// +1, -1 or 0 (unknown) for each image and label, row-major `[images, labels]`.
+    pub fn targets(&self) -> &[i8] {
+        &self.targets
+    }
+
+    /// ZSL, seen and GZSL figures, or those of the seen labels if there are no others, for each of these protocols, with the
+    /// top-K sizes and the bootstrap of `settings`.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Metrics`].
+    pub fn measure(
+        &self,
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<Figures>, ExperimentError> {
+        let together = self.figures(self.scores.clone(), protocols, settings)?;
+        let Some(alone) = &self.unseen_alone else {
+            return Ok(together);
+        };
+        let apart = self.figures(self.with_unseen(alone), protocols, settings)?;
+        let both = together.into_iter().zip(apart);
+        Ok(both
+            .map(|(together, apart)| match (together, apart) {
+                // GZSL ranks all labels, so it takes the scores of all labels together.
+                (Figures::Split(together), Figures::Split(apart)) => {
+                    let gzsl = together.gzsl;
+                    Figures::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
+                }
+                (together, _) => together,
+            })
+            .collect())
+    }
+
+    fn figures(
+        &self,
+        mut scores: Vec<f32>,
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<Figures>, MetricsError> {
+        let (images, labels) = (self.images.len(), self.labels.len());
+        if settings.standardise {
+            standardise(&mut scores, labels);
+        }
+        let scores = Scores::new(&scores, images, labels)?;
+        let targets = Labels::new(&self.targets, images, labels)?;
+        let table = InMemory::new(scores, targets)?;
+        let figures = figures(&table, self.seen, protocols, settings)?.into_iter();
+        Ok(match settings.standardise {
+            true => figures.map(Figures::of_standardised).collect(),
+            false => figures.collect(),
+        })
+    }
+
+    /// The scores with those of the unseen labels replaced.
+    fn with_unseen(&self, unseen: &[f32]) -> Vec<f32> {
+        let mut scores = self.scores.clone();
+        let labels = self.labels.len();
+        let rows = scores
+            .chunks_exact_mut(labels)
+            .zip(unseen.chunks_exact(labels - self.seen));
+        for (row, unseen) in rows {
+            row[self.seen..].copy_from_slice(unseen);
+        }
+        scores
+    }
+}

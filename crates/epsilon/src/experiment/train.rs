@@ -1,0 +1,192 @@
+//! One training of a recipe with one seed.
+
+use burn::tensor::Device;
+use epsilon_data::dataset::Split;
+use epsilon_metrics::{Labels, MetricsError, Scores, evaluate, standardise};
+use epsilon_vision::tokens::TokenStore;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use super::prepare::dense;
+use super::{ExperimentError, Prepared};
+use crate::batch::Dims;
+use crate::methods::{Fitting, Whole};
+use crate::model::{Card, Model, Scorer};
+use crate::parameters::Weights;
+use crate::recipe::Recipe;
+use crate::training::{Event, Example, Examples, RunFolder, Trainer, TrainingError};
+
+/// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
+const VALIDATION_SEED: u64 = 0x5EED;
+
+/// One training of a recipe.
+pub struct Training<'a> {
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Its data.
+    pub prepared: &'a Prepared,
+    /// Its tokens.
+    pub store: &'a TokenStore,
+    /// Seed of this training.
+    pub seed: u64,
+    /// The device to compute on.
+    pub device: &'a Device,
+    /// Folder for metrics and checkpoints, if any.
+    pub folder: Option<&'a RunFolder>,
+    /// Whether to resume from the folder's checkpoint, if it has one.
+    pub resume: bool,
+}
+
+impl Training<'_> {
+    /// Trains on the seen labels of the training images without the validation images.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
+    pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
+        let (items, validation) = self.split()?;
+        let labels = &self.prepared.dataset.labels;
+        let vectors = self.prepared.seen_vectors();
+        let examples = Examples::new(self.store, labels, items, vectors);
+        let dims = examples.dims();
+        let weights = match self.recipe.method.fitting() {
+            Fitting::Solved(method) => {
+                let (targets, global) = examples.whole();
+                if examples.items().is_empty() {
+                    return Err(TrainingError::NoImages.into());
+                }
+                let dataset = &self.prepared.dataset;
+                let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+                let whole = Whole {
+                    global: &global,
+                    targets: &targets,
+                    labels: examples.vectors(),
+                    unseen: &self.prepared.vectors.select(&unseen)?.unit(),
+                    seed: self.seed,
+                };
+                method.solve(&dims, &whole, self.device)?
+            }
+            Fitting::Gradient(method) => {
+                let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+                let trainer = Trainer {
+                    method,
+                    settings: &self.recipe.training,
+                    seed: self.seed,
+                    examples: &examples,
+                    device: self.device,
+                    folder: self.folder,
+                    resume: self.resume,
+                    identity: self.identity(&examples),
+                    validate: (!validation.is_empty()).then_some(&validate),
+                };
+                trainer.run(observe)?
+            }
+        };
+        Ok(self.model(dims, weights))
+    }
+
+    /// The training and the validation images, the same for every seed.
+    fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
+        let mut items = self.prepared.examples(self.store, Split::Train);
+        if items.is_empty() {
+            return Err(self.no_images());
+        }
+        let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
+        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+        let validation = items.split_off(items.len() - kept);
+        items.sort_by_key(|item| item.store_row);
+        Ok((items, validation))
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images.
+    ///
+    /// # Errors
+    /// No image with tokens.
+    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+        let (_, validation) = self.split()?;
+        let map = || self.seen_map(&model.weights, model.card.dims, &validation);
+        Ok((!validation.is_empty()).then(map))
+    }
+
+    fn no_images(&self) -> ExperimentError {
+        ExperimentError::NoImages {
+            store: self.store.dir().into(),
+            split: "train",
+        }
+    }
+
+    /// Seen-label mAP on the validation images; 0 if they have no positive.
+    fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
+        let vectors = self.prepared.seen_vectors();
+        let labels = vectors.len();
+        let columns = (0..labels).collect();
+        let scorer = Scorer::new(
+            &self.recipe.method,
+            weights,
+            dims,
+            vectors,
+            columns,
+            self.device,
+        );
+        let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+        let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
+        if self.recipe.evaluation.standardise {
+            standardise(&mut scores, labels);
+        }
+        let targets = dense(&self.prepared.dataset, images, labels);
+        let figures = || -> Result<f64, MetricsError> {
+            let protocol = self.recipe.evaluation.protocol.parse()?;
+            let scores = Scores::new(&scores, rows.len(), labels)?;
+            let targets = Labels::new(&targets, rows.len(), labels)?;
+            let columns: Vec<usize> = (0..labels).collect();
+            Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
+        };
+        figures().unwrap_or_else(|error| {
+            log::warn!("no validation figure: {error}");
+            0.0
+        })
+    }
+
+    /// The settings that must match for a checkpoint to be resumed.
+    fn identity(&self, examples: &Examples) -> serde_json::Value {
+        let vectors: Vec<u8> = examples
+            .vectors()
+            .values()
+            .iter()
+            .flat_map(|v| v.to_le_bytes())
+            .collect();
+        serde_json::json!({
+            "method": self.recipe.method,
+            "training": self.recipe.training,
+            "seed": self.seed,
+            "backbone": self.store.manifest().header.backbone,
+            "images": examples.items().len(),
+            "label vectors": epsilon_data::files::sha256(&vectors),
+            "threads": rayon::current_num_threads(),
+        })
+    }
+
+    fn model(&self, dims: Dims, weights: Weights) -> Model {
+        let recipe = self.recipe;
+        let card = Card::new(
+            recipe.method.clone(),
+            dims,
+            self.prepared.dataset.names.clone(),
+            self.prepared.dataset.seen,
+            self.store.manifest().header.backbone.clone(),
+            recipe
+                .backbone
+                .as_ref()
+                .map(|b| b.weights.clone())
+                .unwrap_or_default(),
+            serde_json::json!(recipe),
+            recipe.evaluation.protocol.clone(),
+            self.seed,
+        );
+        Model {
+            card,
+            vectors: self.prepared.vectors.clone(),
+            weights,
+        }
+    }
+}
