@@ -105,10 +105,7 @@ pub fn run(
         seed: SCENES_SEED,
     })?;
     let device = Device::flex();
-    let labels = scenes
-        .vectors()?
-        .select(&(0..scenes.seen()).collect::<Vec<_>>())
-        .unit();
+    let labels = scenes.vectors()?.first(scenes.seen()).unit();
     let vectors = TensorData::new(labels.values().to_vec(), [labels.len(), labels.dim()]);
     let vectors: Tensor<2> = Tensor::from_data(vectors, &device);
 

@@ -17,10 +17,10 @@ use parquet::errors::ParquetError;
 
 use epsilon_data::dataset::{Split, table};
 use epsilon_data::files;
-use epsilon_vision::backbone::{Backbone, BackboneError, BackboneInfo, Features, Precision};
+use epsilon_vision::backbone::{BackboneInfo, Features, Precision};
 use epsilon_vision::image::{Filter, Fit, Preprocess};
 use epsilon_vision::tokens::{
-    ExtractOptions, ExtractReport, FeatureError, Progress, TokenType, extract_from,
+    self, ExtractOptions, ExtractReport, FeatureError, Progress, TokenType,
 };
 
 /// Why features cannot be imported.
@@ -50,12 +50,12 @@ pub enum ImportError {
     #[error(transparent)]
     Features(#[from] FeatureError),
     /// The table cannot be written.
-    #[error("{path}: cannot be written: {source}")]
+    #[error("{path}: cannot be written: {reason}")]
     Write {
         /// The table.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
 }
 
@@ -155,9 +155,9 @@ pub fn import(
         }
     }
     let table = dir.join("labels.parquet");
-    let failed = |source| ImportError::Write {
+    let failed = |reason| ImportError::Write {
         path: table.clone(),
-        source,
+        reason,
     };
     std::fs::create_dir_all(dir).map_err(failed)?;
     let negative = options.zeros == Zeros::Unknown && values[1] > 0;
@@ -184,14 +184,15 @@ pub fn import(
         dtype: options.dtype,
         ..ExtractOptions::default()
     };
-    let images = extract_from(
-        &pairs,
-        &read,
-        &Imported::new(shape),
-        &store,
-        &extract_options,
-        progress,
-    )?;
+    let mut source = tokens::Source {
+        info: &info(shape),
+        read: &read,
+        features: &mut |images, _, out| {
+            transpose(images, shape, out);
+            Ok(())
+        },
+    };
+    let images = tokens::write_store(&pairs, &mut source, &store, &extract_options, progress)?;
     Ok(ImportReport {
         store,
         table,
@@ -412,73 +413,49 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the HDF5 reader failed".into()))
 }
 
-/// Stands for the network that made the features: transposes them into tokens.
-struct Imported {
-    info: BackboneInfo,
-}
-
-impl Imported {
-    fn new((channels, positions): (usize, usize)) -> Self {
-        let side = positions.isqrt();
-        let grid = if side * side == positions {
-            (side, side)
-        } else {
-            (1, positions)
-        };
-        Self {
-            info: BackboneInfo {
-                name: "imported".into(),
-                // Nobody knows the weights: features of one shape are taken for those of one network.
-                weights_sha256: format!(
-                    "unknown (features imported from HDF5, {channels} x {positions})"
-                ),
-                // As LESA and BiAM prepared their images.
-                preprocess: Preprocess {
-                    size: 224,
-                    fit: Fit::Squash,
-                    filter: Filter::Bilinear,
-                    mean: [0.485, 0.456, 0.406],
-                    std: [0.229, 0.224, 0.225],
-                },
-                tokens: positions,
-                dim: channels,
-                grid,
-                global: None,
-                projected: false,
-                precision: Precision::F32,
-            },
-        }
+/// What is known of the network that made the features, from their channels and positions.
+fn info((channels, positions): (usize, usize)) -> BackboneInfo {
+    let side = positions.isqrt();
+    BackboneInfo {
+        name: "imported".into(),
+        // Nobody knows the weights: features of one shape are taken for those of one network.
+        weights_sha256: format!("unknown (features imported from HDF5, {channels} x {positions})"),
+        // As LESA and BiAM prepared their images.
+        preprocess: Preprocess {
+            size: 224,
+            fit: Fit::Squash,
+            filter: Filter::Bilinear,
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+        },
+        tokens: positions,
+        dim: channels,
+        grid: match side * side == positions {
+            true => (side, side),
+            false => (1, positions),
+        },
+        global: None,
+        projected: false,
+        precision: Precision::F32,
     }
 }
 
-impl Backbone for Imported {
-    fn info(&self) -> &BackboneInfo {
-        &self.info
-    }
-
-    fn forward(
-        &self,
-        images: &[f32],
-        count: usize,
-        out: &mut Features,
-    ) -> Result<(), BackboneError> {
-        let (tokens, dim) = (self.info.tokens, self.info.dim);
-        out.tokens.clear();
-        out.tokens.resize(count * tokens * dim, 0.0);
-        out.global.clear();
-        for (image, rows) in images
-            .chunks_exact(tokens * dim)
-            .zip(out.tokens.chunks_exact_mut(tokens * dim))
-        {
-            for (channel, values) in image.chunks_exact(tokens).enumerate() {
-                for (token, value) in values.iter().enumerate() {
-                    rows[token * dim + channel] = *value;
-                }
-                let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
-                out.global.push((sum / tokens as f64) as f32);
+/// Images `[n, channels, positions]` as tokens `[n, positions, channels]`; the global vector is the mean token.
+fn transpose(images: &[f32], (channels, positions): (usize, usize), out: &mut Features) {
+    out.tokens.clear();
+    out.tokens.resize(images.len(), 0.0);
+    out.global.clear();
+    for (image, rows) in images
+        .chunks_exact(channels * positions)
+        .zip(out.tokens.chunks_exact_mut(channels * positions))
+    {
+        for (channel, values) in image.chunks_exact(positions).enumerate() {
+            for (token, value) in values.iter().enumerate() {
+                rows[token * channels + channel] = *value;
             }
+            let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
+            out.global.push((sum / positions as f64) as f32);
         }
-        Ok(())
     }
 }
 

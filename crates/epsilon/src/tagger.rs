@@ -21,7 +21,7 @@ use crate::predictor::{PredictError, Predictor};
 use crate::semantic_index::{IndexError, IndexInfo, IndexWriter};
 use epsilon_data::files;
 use epsilon_data::labels::{LabelError, read_names};
-use epsilon_vision::tokens::{Failure, Looked, look};
+use epsilon_vision::tokens::{self, Failure, FeatureBatch};
 
 /// What can go wrong with a tagging as a whole. A photograph that fails is none of it: see [`TagEvent::Failed`].
 #[derive(Debug, thiserror::Error)]
@@ -399,8 +399,8 @@ impl<'a> Tagger<'a> {
         let mut ended = Ok(());
         let predictor = self.predictor;
         let (backbone, limits) = (predictor.backbone(), predictor.limits());
-        look(&items, backbone, limits, &mut |looked| {
-            ended = self.batch(looked, &by_id, round);
+        tokens::run(&items, backbone, limits, &mut |batch| {
+            ended = self.batch(batch, &by_id, round);
             match ended {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
@@ -412,15 +412,16 @@ impl<'a> Tagger<'a> {
 
     fn batch(
         &mut self,
-        looked: &Looked,
+        batch: &FeatureBatch,
         photos: &HashMap<&str, &Photo>,
         round: &mut Round<'_, '_>,
     ) -> Result<(), TagError> {
-        let Looked {
+        let FeatureBatch {
             ids,
             features,
             failed,
-        } = looked;
+            ..
+        } = batch;
         let mut entries = Vec::new();
         for Failure { id, reason } in failed {
             round.fail(reason)?;

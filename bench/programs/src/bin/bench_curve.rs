@@ -84,7 +84,7 @@ fn reversed(mut prepared: Prepared) -> Outcome<Prepared> {
     prepared.dataset.labels = SparseLabels::new(labels.columns(), labels.rest(), rows)?;
     prepared.dataset.names[..seen].reverse();
     let order: Vec<usize> = (0..prepared.dataset.names.len()).map(place).collect();
-    prepared.vectors = prepared.vectors.select(&order);
+    prepared.vectors = prepared.vectors.select(&order)?;
     Ok(prepared)
 }
 

@@ -383,9 +383,9 @@ type Labelled = (String, Vec<(u32, i8)>);
 
 impl Instances {
     fn read(path: &Path) -> Result<Self, DatasetError> {
-        serde_json::from_reader(lines::open_text(path)?).map_err(|source| DatasetError::Json {
+        serde_json::from_reader(lines::open_text(path)?).map_err(|reason| DatasetError::Json {
             path: path.into(),
-            source,
+            reason,
         })
     }
 

@@ -85,7 +85,7 @@ pub(super) fn about(path: &Path) -> Result<About, DatasetError> {
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, DatasetError> {
-    let file = File::open(path).map_err(|source| lines::read_error(path, source))?;
+    let file = File::open(path).map_err(|reason| lines::read_error(path, reason))?;
     SerializedFileReader::new(file).map_err(|error| damaged(path, error))
 }
 

@@ -51,7 +51,7 @@ struct Header {
 pub fn key(options: &impl Serialize, sources: &[PathBuf]) -> Result<String, DatasetError> {
     let mut facts = Vec::new();
     for path in sources {
-        let failed = |source| super::lines::read_error(path, source);
+        let failed = |reason| super::lines::read_error(path, reason);
         let about = std::fs::metadata(path).map_err(failed)?;
         let changed = about.modified().map_err(failed)?;
         let since = changed
@@ -180,9 +180,9 @@ fn save(path: &Path, key: &str, dataset: &Dataset, summary: &Summary) -> Result<
             ..summary.clone()
         },
     };
-    let failed = |source| DatasetError::Write {
+    let failed = |reason| DatasetError::Write {
         path: path.into(),
-        source,
+        reason,
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;

@@ -13,7 +13,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Opens a file with a buffer large enough that reading is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
-    let file = File::open(path).map_err(|source| read_error(path, source))?;
+    let file = File::open(path).map_err(|reason| read_error(path, reason))?;
     Ok(BufReader::with_capacity(1 << 18, file))
 }
 
@@ -22,17 +22,17 @@ pub(super) fn open_text(path: &Path) -> Result<BufReader<File>, DatasetError> {
     let mut reader = open(path)?;
     let start = reader
         .fill_buf()
-        .map_err(|source| read_error(path, source))?;
+        .map_err(|reason| read_error(path, reason))?;
     if start.starts_with(BYTE_ORDER_MARK) {
         reader.consume(BYTE_ORDER_MARK.len());
     }
     Ok(reader)
 }
 
-pub(super) fn read_error(path: &Path, source: std::io::Error) -> DatasetError {
+pub(super) fn read_error(path: &Path, reason: std::io::Error) -> DatasetError {
     DatasetError::Read {
         path: path.into(),
-        source,
+        reason,
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) fn for_each_raw(
         let length = (&mut reader)
             .take(LONGEST as u64 + 1)
             .read_until(b'\n', &mut buffer)
-            .map_err(|source| read_error(path, source))?;
+            .map_err(|reason| read_error(path, reason))?;
         if length == 0 {
             break;
         }

@@ -28,25 +28,26 @@ use std::sync::Arc;
 
 /// Everything that can go wrong when a data set is read or drawn.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DatasetError {
     /// A list of label names, or the label vectors, are unusable.
     #[error(transparent)]
     Labels(#[from] LabelError),
     /// A file could not be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file or folder could not be written.
-    #[error("{path}: cannot be written: {source}")]
+    #[error("{path}: cannot be written: {reason}")]
     Write {
         /// The file or folder.
         path: PathBuf,
         /// What the operating system or the encoder said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The kind of table cannot be told from its name.
     #[error(
@@ -131,12 +132,12 @@ pub enum DatasetError {
         tried: String,
     },
     /// A JSON file is damaged or of another form; the reason names line and column.
-    #[error("{path}: {source}")]
+    #[error("{path}: {reason}")]
     Json {
         /// The file.
         path: PathBuf,
         /// What is wrong, and where.
-        source: serde_json::Error,
+        reason: serde_json::Error,
     },
     /// A file does not hold what it should.
     #[error("{path}: {reason}")]
@@ -160,6 +161,7 @@ pub enum DatasetError {
 
 /// What can be wrong with one line of a table.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LineError {
     /// Not UTF-8 text.
     #[error("not UTF-8 text; convert the file to UTF-8")]

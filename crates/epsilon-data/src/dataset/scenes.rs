@@ -8,6 +8,7 @@ mod draw;
 
 use super::table::TableOptions;
 use super::{DatasetError, Split};
+use crate::files;
 use crate::labels::{LabelVectors, write_text_vectors};
 use draw::{Canvas, Object as Drawn, Shape, Texture};
 use image::{ExtendedColorType, ImageError, codecs::png::PngEncoder};
@@ -206,9 +207,9 @@ impl Scenes {
         let mut table = String::new();
         for (split, name, count) in [(Split::Train, "train", train), (Split::Test, "test", test)] {
             let dir = folder.join(name);
-            fs::create_dir_all(&dir).map_err(|source| DatasetError::Write {
+            fs::create_dir_all(&dir).map_err(|reason| DatasetError::Write {
                 path: dir.clone(),
-                source,
+                reason,
             })?;
             let write = |index: u32| {
                 self.write_picture(folder, &format!("{name}/{index:06}.png"), split, index)
@@ -247,7 +248,7 @@ impl Scenes {
         )
         .map_err(|error| DatasetError::Write {
             path: path.clone(),
-            source: into_io(error),
+            reason: into_io(error),
         })?;
         write_file(&path, &file)?;
         let labels: Vec<&str> = scene
@@ -268,9 +269,9 @@ impl Scenes {
 }
 
 fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), DatasetError> {
-    fs::write(path, content).map_err(|source| DatasetError::Write {
+    files::write(path, content.as_ref()).map_err(|reason| DatasetError::Write {
         path: path.into(),
-        source,
+        reason,
     })
 }
 

@@ -266,9 +266,9 @@ fn read_jsonl(path: &Path, reader: impl BufRead, sink: &mut Sink) -> Result<(), 
 }
 
 fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), DatasetError> {
-    let read_error = |source| DatasetError::Read {
+    let read_error = |reason| DatasetError::Read {
         path: path.into(),
-        source,
+        reason,
     };
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(read_error)?;

@@ -203,7 +203,7 @@ fn classes(objects: Vec<Object>) -> BTreeMap<String, bool> {
 }
 
 fn read_annotation(path: &Path) -> Result<Annotation, DatasetError> {
-    let bytes = std::fs::read(path).map_err(|source| lines::read_error(path, source))?;
+    let bytes = std::fs::read(path).map_err(|reason| lines::read_error(path, reason))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();

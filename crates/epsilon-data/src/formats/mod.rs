@@ -1,4 +1,6 @@
 //! Readers of file formats that know neither labels nor data sets.
 
+pub mod npy;
+pub mod numbers;
 pub mod pickle;
 pub mod safetensors;

@@ -4,7 +4,7 @@
 //!
 //! Protocols 2 to 5, written by Python 2 or 3. Texts and the bytes of arrays stay in the mapped file until they are asked for.
 
-use memmap2::Mmap;
+use crate::files::Mapped;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -149,7 +149,7 @@ enum Data {
 /// A pickle that has been read.
 pub struct Pickle {
     path: PathBuf,
-    map: Mmap,
+    map: Mapped,
     values: Vec<Value>,
     root: Id,
 }
@@ -178,10 +178,7 @@ impl Pickle {
             path: path.into(),
             reason,
         };
-        let file = File::open(path).map_err(failed)?;
-        // SAFETY: the map is only read. Nothing can keep another program from changing or shortening the file meanwhile;
-        // the documentation of `VectorFile` asks not to.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let map = Mapped::open(path).map_err(failed)?;
         let mut machine = Machine {
             file: &map,
             place: 0,

@@ -4,13 +4,15 @@
 
 mod names;
 mod resolve;
+mod rows;
 mod text_vectors;
 mod vector_file;
 
 pub use names::{read_names, read_seen_unseen};
 pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
+pub use rows::Place;
 pub use text_vectors::write_text_vectors;
-pub use vector_file::{Place, VectorFile};
+pub use vector_file::VectorFile;
 
 use crate::formats::pickle::PickleError;
 use std::collections::HashSet;
@@ -18,22 +20,23 @@ use std::path::{Path, PathBuf};
 
 /// Everything that can go wrong with label names and their vectors.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LabelError {
     /// A file could not be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {reason}")]
     Read {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A file could not be written.
-    #[error("{path}: cannot be written: {source}")]
+    #[error("{path}: cannot be written: {reason}")]
     Write {
         /// The file.
         path: PathBuf,
         /// What the operating system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A line is not UTF-8 text.
     #[error(
@@ -280,6 +283,22 @@ pub enum LabelError {
         /// The name.
         name: String,
     },
+    /// There is no label of that number.
+    #[error("label {index} was asked for, of {labels} labels counted from 0")]
+    NoSuchLabel {
+        /// The number asked for.
+        index: usize,
+        /// Number of labels.
+        labels: usize,
+    },
+    /// Labels of different widths cannot stand in one matrix.
+    #[error("label vectors of width {dim} cannot be joined with others of width {other}")]
+    OtherWidth {
+        /// Width of the first.
+        dim: usize,
+        /// Width of the others.
+        other: usize,
+    },
     /// Two names would be written as the same word of a vector file.
     #[error(
         "`{first}` and `{second}` would both be written as the word `{key}`; rename one of them"
@@ -321,7 +340,19 @@ fn width_error(path: &Path, place: Place, expected: usize, values: usize) -> Lab
 
 /// Names and one raw (not normalised) vector for each: a matrix of shape [len, dim].
 ///
-/// Every row is finite and not all zeros; names are unique.
+/// Every row is finite and not all zeros, and names are unique, but for a set joined by [`LabelVectors::followed_by`].
+/// [`LabelVectors::new`] asks for a label; a selection may hold none.
+///
+/// ```
+/// use epsilon_data::labels::LabelVectors;
+///
+/// let names = vec!["sun".into(), "red moon".into()];
+/// let vectors = LabelVectors::new(names, 2, vec![3.0, 4.0, 0.0, -2.0])?;
+/// assert_eq!((vectors.len(), vectors.dim()), (2, 2));
+/// assert_eq!(vectors.row(1), [0.0, -2.0]);
+/// assert_eq!(vectors.unit().row(0), [0.6, 0.8]);
+/// # Ok::<(), epsilon_data::labels::LabelError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelVectors {
     names: Vec<String>,
@@ -377,12 +408,12 @@ impl LabelVectors {
         self.dim
     }
 
-    /// Number of labels; at least one.
+    /// Number of labels.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// Always false: there is no set of label vectors without a label.
+    /// Whether it holds no label, as a selection of none does.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
@@ -420,29 +451,79 @@ impl LabelVectors {
         }
     }
 
-    /// These labels and then others of the same width, to be scored together; a name may stand in both.
+    /// The labels at `indices`, in that order; none where there is no index.
     ///
-    /// # Panics
-    /// If the widths differ.
-    pub fn followed_by(&self, others: &Self) -> Self {
-        assert_eq!(self.dim, others.dim);
-        Self {
-            names: [&self.names[..], &others.names].concat(),
-            dim: self.dim,
-            values: [&self.values[..], &others.values].concat(),
+    /// ```
+    /// use epsilon_data::labels::LabelVectors;
+    ///
+    /// let names = vec!["sun".into(), "moon".into()];
+    /// let vectors = LabelVectors::new(names, 2, vec![1.0, 2.0, 3.0, 4.0])?;
+    /// let moon = vectors.select(&[1])?;
+    /// assert_eq!(moon.names(), ["moon"]);
+    /// assert_eq!(moon.values(), [3.0, 4.0]);
+    /// assert!(vectors.select(&[1, 1]).is_err());
+    /// assert!(vectors.select(&[2]).is_err());
+    /// # Ok::<(), epsilon_data::labels::LabelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// An index that is not below [`LabelVectors::len`], and one that is there twice: names are unique.
+    pub fn select(&self, indices: &[usize]) -> Result<Self, LabelError> {
+        let mut known = HashSet::new();
+        for &index in indices {
+            let Some(name) = self.names.get(index) else {
+                return Err(LabelError::NoSuchLabel {
+                    index,
+                    labels: self.len(),
+                });
+            };
+            if !known.insert(index) {
+                return Err(LabelError::RepeatedName { name: name.clone() });
+            }
         }
-    }
-
-    /// The labels at `indices`, in that order.
-    ///
-    /// # Panics
-    /// If an index is not below [`LabelVectors::len`].
-    pub fn select(&self, indices: &[usize]) -> Self {
-        Self {
+        Ok(Self {
             names: indices.iter().map(|&i| self.names[i].clone()).collect(),
             dim: self.dim,
             values: indices.iter().flat_map(|&i| self.row(i)).copied().collect(),
+        })
+    }
+
+    /// The first `count` labels, or all of them where there are fewer.
+    ///
+    /// ```
+    /// use epsilon_data::labels::LabelVectors;
+    ///
+    /// let names = vec!["sun".into(), "moon".into()];
+    /// let vectors = LabelVectors::new(names, 1, vec![1.0, 2.0])?;
+    /// assert_eq!(vectors.first(1).names(), ["sun"]);
+    /// # Ok::<(), epsilon_data::labels::LabelError>(())
+    /// ```
+    pub fn first(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        Self {
+            names: self.names[..count].to_vec(),
+            dim: self.dim,
+            values: self.values[..count * self.dim].to_vec(),
         }
+    }
+
+    /// These labels and then others of the same width, to be scored together. Only here may a name stand twice: once
+    /// among these, once among the others.
+    ///
+    /// # Errors
+    /// [`LabelError::OtherWidth`] when the widths differ.
+    pub fn followed_by(&self, others: &Self) -> Result<Self, LabelError> {
+        if self.dim != others.dim {
+            return Err(LabelError::OtherWidth {
+                dim: self.dim,
+                other: others.dim,
+            });
+        }
+        Ok(Self {
+            names: [&self.names[..], &others.names].concat(),
+            dim: self.dim,
+            values: [&self.values[..], &others.values].concat(),
+        })
     }
 }
 
@@ -460,9 +541,34 @@ mod tests {
         assert_eq!(vectors.len(), 2);
         assert_eq!(vectors.row(1), [0.0, -2.0]);
         assert_eq!(vectors.unit().values(), [0.6, 0.8, 0.0, -1.0]);
-        let swapped = vectors.select(&[1, 0]);
+        let swapped = vectors.select(&[1, 0]).unwrap();
         assert_eq!(swapped.names(), ["b", "a"]);
         assert_eq!(swapped.values(), [0.0, -2.0, 3.0, 4.0]);
+        assert!(vectors.select(&[]).unwrap().is_empty());
+        assert_eq!(vectors.first(5), vectors);
+        let both = vectors.followed_by(&swapped).unwrap();
+        assert_eq!(both.names(), ["a", "b", "b", "a"]);
+    }
+
+    #[test]
+    fn selections_that_break_the_promises_are_refused() {
+        let vectors = LabelVectors::new(names(&["a", "b"]), 1, vec![3.0, 4.0]).unwrap();
+        assert!(matches!(
+            vectors.select(&[0, 1, 0]),
+            Err(LabelError::RepeatedName { name }) if name == "a"
+        ));
+        assert!(matches!(
+            vectors.select(&[2]),
+            Err(LabelError::NoSuchLabel {
+                index: 2,
+                labels: 2
+            })
+        ));
+        let wide = LabelVectors::new(names(&["c"]), 2, vec![1.0, 0.0]).unwrap();
+        assert!(matches!(
+            vectors.followed_by(&wide),
+            Err(LabelError::OtherWidth { dim: 1, other: 2 })
+        ));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! One pass over the vector file picks up every word some rule could use; only where a name stays without a
 //! vector does a second pass look for the nearest words.
 
-use super::vector_file::{Place, VectorFile};
+use super::rows::Place;
+use super::vector_file::VectorFile;
 use super::{LabelError, LabelVectors};
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -2,8 +2,9 @@
 //!
 //! The file is read as a stream, one line held at a time; numbers are parsed only where a caller asks.
 
-use super::vector_file::{Place, Row, Values};
+use super::rows::{Place, Row, Values, fields};
 use super::{LabelError, LabelVectors, width_error};
+use crate::files;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -15,9 +16,9 @@ const LONGEST_LINE: usize = 1 << 20;
 
 /// Opens `path` with a buffer large enough that reading a vector file is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
-    let file = File::open(path).map_err(|source| LabelError::Read {
+    let file = File::open(path).map_err(|reason| LabelError::Read {
         path: path.into(),
-        source,
+        reason,
     })?;
     Ok(BufReader::with_capacity(1 << 20, file))
 }
@@ -46,9 +47,9 @@ impl<'p, R: BufRead> Lines<'p, R> {
         let mut limited = (&mut self.reader).take(LONGEST_LINE as u64 + 1);
         let length = limited
             .read_until(b'\n', &mut self.buffer)
-            .map_err(|source| LabelError::Read {
+            .map_err(|reason| LabelError::Read {
                 path: self.path.into(),
-                source,
+                reason,
             })?;
         if length == 0 {
             return Ok(None);
@@ -141,11 +142,6 @@ pub(super) fn scan_text(
     }
 }
 
-/// The fields of a line: GloVe separates by one space, some tools by tabs or several spaces.
-pub(super) fn fields(text: &str) -> impl Iterator<Item = &str> {
-    text.split([' ', '\t']).filter(|field| !field.is_empty())
-}
-
 /// The word2vec header `count dim`: two whole numbers. (A vector of width 1 is told from it by its decimal point.)
 fn header(text: &str) -> Option<(u64, usize)> {
     let mut fields = fields(text);
@@ -182,8 +178,8 @@ fn split(text: &str, dim: usize) -> Option<(&str, &str)> {
 /// Two names that become the same word; a file that cannot be written.
 pub fn write_text_vectors(path: &Path, vectors: &LabelVectors) -> Result<(), LabelError> {
     let keys = keys(vectors)?;
-    let write = || -> std::io::Result<()> {
-        let mut file = BufWriter::new(File::create(path)?);
+    files::replace(path, |file| {
+        let mut file = BufWriter::new(file);
         for (i, key) in keys.iter().enumerate() {
             file.write_all(key.as_bytes())?;
             for value in vectors.row(i) {
@@ -193,10 +189,10 @@ pub fn write_text_vectors(path: &Path, vectors: &LabelVectors) -> Result<(), Lab
             file.write_all(b"\n")?;
         }
         file.flush()
-    };
-    write().map_err(|source| LabelError::Write {
+    })
+    .map_err(|reason| LabelError::Write {
         path: path.into(),
-        source,
+        reason,
     })
 }
 

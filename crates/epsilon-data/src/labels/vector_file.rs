@@ -5,20 +5,21 @@
 //! and safetensors hold numbers alone; the words stand in a list of one a line, and only the rows of words that somebody
 //! asks for are read. Pickles of label vectors: see [`crate::formats::pickle`].
 
+use super::LabelError;
+use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::{Lines, open, scan_text};
-use super::{LabelError, width_error};
+use crate::formats::npy;
+use crate::formats::numbers::Number;
 use crate::formats::pickle::{self, Pickle, Vectors};
-use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, Read, Seek, SeekFrom};
+use std::io::{BufRead, Read, Seek};
 use std::path::{Path, PathBuf};
 
 /// Bytes looked at to tell the kind of a file.
 const START: usize = 1 << 16;
-/// The longest header of an `.npy` or safetensors file read.
+/// The longest header of a safetensors file read.
 const LONGEST_HEADER: u64 = 100 << 20;
 /// The longest word of a binary file, in bytes.
 const LONGEST_WORD: u64 = 1 << 16;
@@ -49,160 +50,6 @@ enum Kind {
     Npy,
     Safetensors,
     Pickle,
-}
-
-/// Where a vector stands in its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// A line, counted from 1, of a text file or of the list of words.
-    Line(u64),
-    /// A vector, counted from 1, of a file without lines.
-    Vector(u64),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(line) => write!(f, "line {line}"),
-            Self::Vector(vector) => write!(f, "vector {vector}"),
-        }
-    }
-}
-
-/// One word of a vector file, its values not yet read.
-pub(super) struct Row<'a> {
-    /// The file that the word stands in.
-    pub(super) path: &'a Path,
-    pub(super) place: Place,
-    pub(super) key: &'a str,
-    pub(super) values: Values<'a>,
-    pub(super) dim: usize,
-}
-
-/// Where the values of a vector are.
-pub(super) enum Values<'a> {
-    /// Numbers as text.
-    Text(&'a str),
-    /// f32, the low byte first.
-    Bytes(&'a [u8]),
-    /// In a file of numbers.
-    File {
-        file: &'a File,
-        offset: u64,
-        number: Number,
-    },
-    /// In a pickle.
-    Pickle(&'a Pickle, pickle::Place),
-}
-
-/// How a file of numbers keeps one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Number {
-    F16,
-    Bf16,
-    F32,
-    F64,
-}
-
-impl Number {
-    fn bytes(self) -> usize {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-
-    fn read(self, bytes: &[u8]) -> Vec<f32> {
-        let cells = bytes.chunks_exact(self.bytes());
-        match self {
-            Self::F16 => cells
-                .map(|c| f16::from_le_bytes([c[0], c[1]]).to_f32())
-                .collect(),
-            Self::Bf16 => cells
-                .map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f32())
-                .collect(),
-            Self::F32 => cells
-                .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]]))
-                .collect(),
-            Self::F64 => cells
-                .map(|c| {
-                    f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32
-                })
-                .collect(),
-        }
-    }
-}
-
-impl Row<'_> {
-    /// The vector, of shape [dim].
-    ///
-    /// # Errors
-    /// Values that are no finite numbers, or another number of them; an unreadable file.
-    pub(super) fn parse(&self) -> Result<Vec<f32>, LabelError> {
-        let values = match &self.values {
-            Values::Text(text) => return self.parse_text(text),
-            Values::Bytes(bytes) => Number::F32.read(bytes),
-            Values::File {
-                file,
-                offset,
-                number,
-            } => {
-                let mut bytes = vec![0; self.dim * number.bytes()];
-                let mut file = *file;
-                file.seek(SeekFrom::Start(*offset))
-                    .and_then(|_| file.read_exact(&mut bytes))
-                    .map_err(|source| read_error(self.path, source))?;
-                number.read(&bytes)
-            }
-            Values::Pickle(pickle, place) => pickle.numbers(*place)?,
-        };
-        if values.len() != self.dim {
-            return Err(width_error(self.path, self.place, self.dim, values.len()));
-        }
-        match values.iter().find(|value| !value.is_finite()) {
-            Some(value) => Err(self.not_finite(&value.to_string())),
-            None => Ok(values),
-        }
-    }
-
-    fn parse_text(&self, text: &str) -> Result<Vec<f32>, LabelError> {
-        let mut values = Vec::new();
-        for text in super::text_vectors::fields(text) {
-            match text.parse::<f32>() {
-                Ok(value) if value.is_finite() => values.push(value),
-                Ok(_) => return Err(self.not_finite(text)),
-                Err(_) => {
-                    return Err(LabelError::Number {
-                        path: self.path.into(),
-                        place: self.place,
-                        key: self.key.into(),
-                        text: text.into(),
-                    });
-                }
-            }
-        }
-        match values.len() == self.dim {
-            true => Ok(values),
-            false => Err(width_error(self.path, self.place, self.dim, values.len())),
-        }
-    }
-
-    fn not_finite(&self, text: &str) -> LabelError {
-        LabelError::NotFinite {
-            path: self.path.into(),
-            place: self.place,
-            key: self.key.into(),
-            text: text.into(),
-        }
-    }
-}
-
-fn read_error(path: &Path, source: std::io::Error) -> LabelError {
-    LabelError::Read {
-        path: path.into(),
-        source,
-    }
 }
 
 impl VectorFile {
@@ -246,7 +93,7 @@ impl VectorFile {
 
     /// The kind of the file, by its first bytes.
     fn kind(&self) -> Result<Kind, LabelError> {
-        let failed = |source| read_error(&self.path, source);
+        let failed = |reason| read_error(&self.path, reason);
         let file = File::open(&self.path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         let mut start = Vec::new();
@@ -286,7 +133,8 @@ impl VectorFile {
         matrix: &Matrix,
         visit: &mut impl FnMut(Row<'_>) -> Result<(), LabelError>,
     ) -> Result<usize, LabelError> {
-        let width = (matrix.dim * matrix.number.bytes()) as u64;
+        // `Matrix::new` has checked that the whole matrix lies within the file.
+        let width = matrix.dim as u64 * matrix.number.bytes() as u64;
         self.scan_list(&self.names[0], matrix.rows, |list, line, key| {
             visit(Row {
                 path: list,
@@ -429,7 +277,7 @@ fn scan_word2vec(
     mut reader: impl BufRead,
     visit: &mut impl FnMut(Row<'_>) -> Result<(), LabelError>,
 ) -> Result<usize, LabelError> {
-    let failed = |source| read_error(path, source);
+    let failed = |reason| read_error(path, reason);
     let mut line = Vec::new();
     reader
         .by_ref()
@@ -523,7 +371,7 @@ impl Matrix {
         }
         let size = file
             .metadata()
-            .map_err(|source| read_error(path, source))?
+            .map_err(|reason| read_error(path, reason))?
             .len();
         let needed = (rows as u64)
             .checked_mul(dim as u64)
@@ -545,79 +393,14 @@ impl Matrix {
 
 /// Opens an `.npy` file: its matrix.
 fn npy(path: &Path) -> Result<Matrix, LabelError> {
-    let failed = |source| read_error(path, source);
-    let mut file = File::open(path).map_err(failed)?;
-    let mut start = [0; 12];
-    file.read_exact(&mut start)
-        .map_err(|_| form(path, "an .npy file that is cut off"))?;
-    let (length, from) = match start[6] {
-        1 => (u64::from(u16::from_le_bytes([start[8], start[9]])), 10),
-        _ => (
-            u64::from(u32::from_le_bytes([
-                start[8], start[9], start[10], start[11],
-            ])),
-            12,
-        ),
-    };
-    if length > LONGEST_HEADER {
-        return Err(form(path, "an .npy file with a damaged header"));
-    }
-    let mut text = Vec::new();
-    file.seek(SeekFrom::Start(from)).map_err(failed)?;
-    Read::take(&file, length)
-        .read_to_end(&mut text)
-        .map_err(failed)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let (descr, fortran, shape) = npy_header(&text).ok_or_else(|| {
-        form(
-            path,
-            format!("an .npy file with the header {:?}", text.trim()),
-        )
-    })?;
-    if fortran {
-        return Err(form(
-            path,
-            "an array in Fortran order; save it with numpy.ascontiguousarray",
-        ));
-    }
-    let number = match descr.as_str() {
-        "<f2" => Number::F16,
-        "<f4" => Number::F32,
-        "<f8" => Number::F64,
-        other => {
-            return Err(form(
-                path,
-                format!("values of type {other}; f2, f4 and f8, low byte first, are read"),
-            ));
-        }
-    };
-    Matrix::new(path, file, from + length, &shape, number)
-}
-
-/// Type, order and shape from `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), }`.
-fn npy_header(text: &str) -> Option<(String, bool, Vec<usize>)> {
-    let after = |key: &str| {
-        let (_, rest) = text.split_once(&format!("'{key}'"))?;
-        Some(rest.trim_start().strip_prefix(':')?.trim_start())
-    };
-    let descr = after("descr")?.strip_prefix('\'')?.split_once('\'')?.0;
-    let fortran = match after("fortran_order")? {
-        rest if rest.starts_with("True") => true,
-        rest if rest.starts_with("False") => false,
-        _ => return None,
-    };
-    let shape = after("shape")?.strip_prefix('(')?.split_once(')')?.0;
-    let sizes = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|size| !size.is_empty());
-    let shape = sizes.map(|size| size.parse().ok()).collect::<Option<_>>()?;
-    Some((descr.into(), fortran, shape))
+    let mut file = File::open(path).map_err(|reason| read_error(path, reason))?;
+    let header = npy::read_header(&mut file).map_err(|reason| form(path, reason))?;
+    Matrix::new(path, file, header.offset, &header.shape, header.number)
 }
 
 /// Opens a safetensors file: its only matrix.
 fn tensor(path: &Path) -> Result<Matrix, LabelError> {
-    let failed = |source| read_error(path, source);
+    let failed = |reason| read_error(path, reason);
     let mut file = File::open(path).map_err(failed)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(failed)?;
@@ -652,7 +435,7 @@ fn tensor(path: &Path) -> Result<Matrix, LabelError> {
             ));
         }
     };
-    let offset = 8 + length + info.data_offsets.0 as u64;
+    let offset = (8 + length).saturating_add(info.data_offsets.0 as u64);
     Matrix::new(path, file, offset, &info.shape, number)
 }
 

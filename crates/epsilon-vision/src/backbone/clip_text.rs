@@ -188,9 +188,9 @@ fn tokenizer(folder: &Path) -> Result<(PathBuf, Tokenizer), BackboneError> {
         ));
     }
     let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|source| BackboneError::Read {
+        std::fs::read_to_string(path).map_err(|reason| BackboneError::Read {
             path: path.into(),
-            source,
+            reason,
         })
     };
     let words: HashMap<String, u32> = serde_json::from_str(&read(&vocabulary)?)

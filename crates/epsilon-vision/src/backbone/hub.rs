@@ -26,6 +26,7 @@ const BESIDE: [&str; 6] = [
 
 /// Why weights could not be had from the hub.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum HubError {
     /// Not an id.
     #[error("{id}: not a hub id: write hf:OWNER/NAME or hf:OWNER/NAME@REVISION")]
@@ -222,9 +223,9 @@ fn get(
 
 /// Large files lie in the cache under the SHA-256 that the hub gave; whether they have it.
 fn check(path: &Path) -> Result<(), BackboneError> {
-    let blob = path.canonicalize().map_err(|source| BackboneError::Read {
+    let blob = path.canonicalize().map_err(|reason| BackboneError::Read {
         path: path.into(),
-        source,
+        reason,
     })?;
     let wanted = blob
         .file_name()

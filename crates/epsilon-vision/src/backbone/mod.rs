@@ -4,6 +4,7 @@
 mod clip_text;
 mod families;
 mod hub;
+mod info;
 mod precision;
 mod settings;
 mod tensors;
@@ -13,26 +14,26 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
 
 pub use self::clip_text::TextTower;
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
+pub use self::info::{BackboneInfo, Difference, DifferenceKind, Options, Tokens};
 pub use self::precision::Precision;
 pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
     Activation, BlockConfig, BlockWeights, Linear, NormWeights, Resampling, VitConfig, VitWeights,
 };
-use crate::image::Preprocess;
 
 /// A network with fixed weights that makes `N` tokens and one global vector of every image.
 pub trait Backbone: Send + Sync {
     /// What the network is and what it expects.
     fn info(&self) -> &BackboneInfo;
 
-    /// Runs `count` preprocessed images (`[count, 3, size, size]`, see [`Preprocess::apply`]) through the
+    /// Runs `count` preprocessed images (`[count, 3, size, size]`, see [`crate::image::Preprocess::apply`]) through the
     /// network. `out` is resized to fit; its memory is reused. The result of one image does not depend on
     /// the others in the batch.
     ///
@@ -47,89 +48,6 @@ pub trait Backbone: Send + Sync {
     ) -> Result<(), BackboneError>;
 }
 
-/// What identifies a backbone, and what goes in and comes out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BackboneInfo {
-    /// The weight file's name without its ending; for people, not for comparison.
-    pub name: String,
-    /// SHA-256 of the weight file, in hexadecimal.
-    pub weights_sha256: String,
-    /// What is done to an image first.
-    pub preprocess: Preprocess,
-    /// Tokens of an image, `N`.
-    pub tokens: usize,
-    /// Width of a token, `D`.
-    pub dim: usize,
-    /// Rows and columns of the grid the tokens come from, row by row; `rows * columns = tokens`.
-    pub grid: (usize, usize),
-    /// Width of the global vector where it is not `dim`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub global: Option<usize>,
-    /// Whether the tokens went through the network's projection ([`Tokens::Projected`]).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub projected: bool,
-    /// What the network computed in.
-    #[serde(default, skip_serializing_if = "Precision::is_f32")]
-    pub precision: Precision,
-}
-
-/// Which tokens a network with a projection (CLIP) gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tokens {
-    /// After the final layer normalisation.
-    #[default]
-    Plain,
-    /// After the projection, too, where the text vectors are.
-    Projected,
-}
-
-/// What is chosen about a backbone besides its weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Which tokens.
-    pub tokens: Tokens,
-    /// What its products are computed in.
-    pub precision: Precision,
-}
-
-impl BackboneInfo {
-    /// Width of the global vector.
-    pub fn global_dim(&self) -> usize {
-        self.global.unwrap_or(self.dim)
-    }
-
-    /// Checks that `images` are as long as `count` preprocessed images.
-    ///
-    /// # Errors
-    ///
-    /// [`BackboneError::Images`] when they are not.
-    pub fn check_images(&self, images: &[f32], count: usize) -> Result<(), BackboneError> {
-        let length = self.preprocess.len();
-        if count.checked_mul(length) == Some(images.len()) {
-            return Ok(());
-        }
-        Err(BackboneError::Images {
-            count,
-            expected: count.saturating_mul(length),
-            found: images.len(),
-        })
-    }
-
-    /// The choices that make a backbone with this description.
-    pub fn options(&self) -> Options {
-        let tokens = if self.projected {
-            Tokens::Projected
-        } else {
-            Tokens::Plain
-        };
-        Options {
-            tokens,
-            precision: self.precision,
-        }
-    }
-}
-
 /// What a backbone makes of `n` images.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
@@ -141,6 +59,7 @@ pub struct Features {
 
 /// Why a backbone could not be loaded or run.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum BackboneError {
     /// There is no file of that name.
     #[error("{}: no such weight file", path.display())]
@@ -149,12 +68,12 @@ pub enum BackboneError {
         path: PathBuf,
     },
     /// The file is there but cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     Read {
         /// The file asked for.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The file is not whole, or of no container that is read.
     #[error("{}: not a complete safetensors file: {reason}", path.display())]

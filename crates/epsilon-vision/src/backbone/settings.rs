@@ -10,6 +10,10 @@ use super::BackboneError;
 use super::weights::Activation;
 use crate::image::{Filter, Fit};
 
+/// Why DINOv2 giant is refused.
+pub(super) const SWIGLU: &str = "its MLPs are SwiGLU (DINOv2 giant), which this program does not have: \
+    take the small, base or large one";
+
 /// Settings of a network; what is not there is the family's.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,9 +104,9 @@ fn read_json(path: &Path) -> Result<Option<Value>, BackboneError> {
             .map(Some)
             .map_err(|error| bad(path, format!("not JSON: {error}"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(BackboneError::Read {
+        Err(reason) => Err(BackboneError::Read {
             path: path.into(),
-            source,
+            reason,
         }),
     }
 }
@@ -135,7 +139,7 @@ fn activation(name: &str, path: &Path) -> Result<Activation, BackboneError> {
 fn hugging_face_config(json: &Value, config: &mut Config) -> Result<(), BackboneError> {
     let path = config.path.clone();
     if get::<bool>(json, "use_swiglu_ffn", &path)? == Some(true) {
-        return Err(bad(&path, super::families::SWIGLU.into()));
+        return Err(bad(&path, SWIGLU.into()));
     }
     let settings = &mut config.settings;
     settings.heads = get(json, "num_attention_heads", &path)?;

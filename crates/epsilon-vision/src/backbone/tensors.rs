@@ -2,21 +2,19 @@
 //! pickles are interpreted as data and never run. [`Reader`] takes them one by one and names all that do not fit.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use memmap2::Mmap;
 use pytorch_reader::{DType, PickleValue, PytorchReader};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::BackboneError;
 use super::weights::{Linear, NormWeights};
-use epsilon_data::files::sha256;
+use epsilon_data::files::{Mapped, sha256};
 
 /// Key of a safetensors file's metadata that may hold settings.
 pub(super) const METADATA_KEY: &str = "epsilon.vit";
@@ -84,7 +82,7 @@ enum Float {
 }
 
 enum Data {
-    Mapped(Arc<Mmap>, Range<usize>),
+    Mapped(Arc<Mapped>, Range<usize>),
     Torch(pytorch_reader::Tensor),
 }
 
@@ -126,11 +124,11 @@ impl Tensors {
             self.add_safetensors(path, &map)?;
         }
         let hash = sha256(&map);
-        forget(&map);
+        map.release();
         Ok(hash)
     }
 
-    fn add_safetensors(&mut self, path: &Path, map: &Arc<Mmap>) -> Result<(), BackboneError> {
+    fn add_safetensors(&mut self, path: &Path, map: &Arc<Mapped>) -> Result<(), BackboneError> {
         let failed = |error: safetensors::SafeTensorError| BackboneError::Format {
             path: path.into(),
             reason: error.to_string(),
@@ -216,7 +214,12 @@ impl Tensors {
 
     /// Number of values of all tensors.
     pub(super) fn values(&self) -> u64 {
-        let count = |entry: &Entry| entry.shape.iter().map(|&size| size as u64).product::<u64>();
+        let count = |entry: &Entry| {
+            entry
+                .shape
+                .iter()
+                .fold(1u64, |all, &size| all.saturating_mul(size as u64))
+        };
         self.entries.values().map(count).sum()
     }
 }
@@ -250,31 +253,14 @@ fn is_pytorch(bytes: &[u8]) -> bool {
         || bytes.get(257..262) == Some(b"ustar")
 }
 
-/// Hands the memory of a mapped file back; what is read once more comes from the file again. Without it a file and its
-/// values would both be held while they are read.
-fn forget(map: &Mmap) {
-    #[cfg(unix)]
-    {
-        // SAFETY: the map is of a file and is only read, so that its pages come back with the same content; `map`
-        // says what is asked of the file. A failure costs memory only.
-        let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
-    }
-    #[cfg(not(unix))]
-    let _ = map;
-}
-
-pub(super) fn map(path: &Path) -> Result<Mmap, BackboneError> {
-    let failed = |source: io::Error| match source.kind() {
+pub(super) fn map(path: &Path) -> Result<Mapped, BackboneError> {
+    Mapped::open(path).map_err(|reason| match reason.kind() {
         ErrorKind::NotFound => BackboneError::Missing { path: path.into() },
         _ => BackboneError::Read {
             path: path.into(),
-            source,
+            reason,
         },
-    };
-    let file = File::open(path).map_err(failed)?;
-    // SAFETY: the map is only read. Nothing can keep another program from changing or shortening the file
-    // meanwhile; the doc comment of `load_weights` asks not to.
-    unsafe { Mmap::map(&file) }.map_err(failed)
+    })
 }
 
 /// The weight file of a folder.
@@ -283,9 +269,9 @@ fn in_folder(folder: &Path) -> Result<PathBuf, BackboneError> {
     if let Some(path) = usual.into_iter().find(|path| path.is_file()) {
         return Ok(path);
     }
-    let read = |source| BackboneError::Read {
+    let read = |reason| BackboneError::Read {
         path: folder.into(),
-        source,
+        reason,
     };
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
@@ -411,7 +397,7 @@ impl<'a> Reader<'a> {
         let values = match &entry.data {
             Data::Mapped(map, range) => {
                 let values = to_f32(kind, &map[range.clone()]);
-                forget(map);
+                map.release();
                 values
             }
             Data::Torch(tensor) => match tensor.read() {

@@ -30,6 +30,7 @@ impl Default for Limits {
 
 /// Why an image could not be read. Every message names the file.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// There is no file of that name.
     #[error("{}: no such file", path.display())]
@@ -38,12 +39,12 @@ pub enum ImageError {
         path: PathBuf,
     },
     /// The file is there but cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     Read {
         /// The file asked for.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The content is none of JPEG, PNG and WebP.
     #[error("{}: not a JPEG, PNG or WebP image", path.display())]
@@ -161,11 +162,11 @@ pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, Im
 
 /// The whole file, unless it is larger than `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
-    let failed = |source: std::io::Error| match source.kind() {
+    let failed = |reason: std::io::Error| match reason.kind() {
         ErrorKind::NotFound => ImageError::Missing { path: path.into() },
         _ => ImageError::Read {
             path: path.into(),
-            source,
+            reason,
         },
     };
     let file = File::open(path).map_err(failed)?;

@@ -1,75 +1,15 @@
-//! Extraction: decoding threads ahead of the backbone, shards written one by one, each recorded in a journal, so that
-//! a run killed at any moment goes on where it stopped and ends with the same bytes.
+//! Extraction: images through a backbone into a token store.
 
-use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Instant;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use safetensors::tensor::TensorView;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-use super::pipeline::{ReadItem, decode, decoded, usual_batch};
-use super::store::{
-    Failure, Header, JOURNAL, MANIFEST, Manifest, PartOf, Shard, StoreError, TokenType, VERSION,
-    read_manifest, shard_name,
-};
-use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
+use super::error::FeatureError;
+use super::part::Part;
+use super::pipeline::{Source, batches, decode, usual_batch};
+use super::store::TokenType;
+use super::writer::{ExtractReport, StoreSettings, StoreWriter};
+use crate::backbone::{Backbone, Features};
 use crate::image::Limits;
-use epsilon_data::files::{self, sha256};
-
-/// One of several equal parts of a list of images, so that several machines can share an extraction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    index: usize,
-    of: usize,
-}
-
-impl Part {
-    /// Which part, from 1.
-    pub fn index(self) -> usize {
-        self.index
-    }
-
-    /// Of how many.
-    pub fn of(self) -> usize {
-        self.of
-    }
-
-    /// Its own stretch of the list: the parts in their order are the whole.
-    fn cut<T>(self, items: &[T]) -> &[T] {
-        let border =
-            |index: usize| (items.len() as u128 * index as u128 / self.of as u128) as usize;
-        &items[border(self.index - 1)..border(self.index)]
-    }
-}
-
-/// A part that is not written as `2/4`.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "`{0}` is no part: write it as I/N, such as 2/4 for the second of four, with I from 1 to N"
-)]
-pub struct NoPart(String);
-
-impl FromStr for Part {
-    type Err = NoPart;
-
-    fn from_str(text: &str) -> Result<Self, NoPart> {
-        let wrong = || NoPart(text.into());
-        let (index, of) = text.split_once('/').ok_or_else(wrong)?;
-        let number = |digits: &str| digits.parse::<usize>().map_err(|_| wrong());
-        let (index, of) = (number(index)?, number(of)?);
-        if index == 0 || index > of {
-            return Err(wrong());
-        }
-        Ok(Self { index, of })
-    }
-}
 
 /// How images are turned into tokens.
 #[derive(Clone, Debug)]
@@ -104,6 +44,7 @@ impl Default for ExtractOptions {
 
 /// How far an extraction is.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Progress {
     /// Images with tokens, those of earlier runs included.
     pub done: usize,
@@ -113,60 +54,6 @@ pub struct Progress {
     pub total: usize,
     /// Images a second in this run.
     pub rate: f64,
-}
-
-/// What an extraction has come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExtractReport {
-    /// Images with tokens.
-    pub images: usize,
-    /// Of these, how many an earlier run had left.
-    pub resumed: usize,
-    /// Images that could not be read, and why.
-    pub failed: Vec<Failure>,
-}
-
-/// Why an extraction cannot start or go on. Images that cannot be read are no error: see
-/// [`ExtractReport::failed`].
-#[derive(Debug, Error)]
-pub enum FeatureError {
-    /// The folder holds a store that does not fit.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The backbone failed.
-    #[error(transparent)]
-    Backbone(#[from] BackboneError),
-    /// A file cannot be written, for instance because the disk is full.
-    #[error("{}: cannot be written: {source}; what is finished is kept, and the same command goes on from there", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Another process is extracting into the same folder.
-    #[error("{}: another process is extracting into this folder", dir.display())]
-    Busy {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Two images have the same id.
-    #[error("the image {id} is listed twice")]
-    Duplicate {
-        /// The id.
-        id: String,
-    },
-    /// A batch, a shard or the number of decoding threads is zero.
-    #[error("batch, shard_size and decoders must be at least 1")]
-    Options,
-    /// A token has no finite value in the store's type.
-    #[error("the tokens of {id} are not finite{hint}")]
-    NotFinite {
-        /// The image's id.
-        id: String,
-        /// What may help.
-        hint: &'static str,
-    },
 }
 
 /// Turns images into tokens with `backbone` and keeps them in the folder `dir` as a [`super::TokenStore`].
@@ -189,506 +76,59 @@ pub fn extract(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
-    let preprocess = &backbone.info().preprocess;
-    let read = |_: &str, path: &Path| decode(path, preprocess, &options.limits);
-    extract_from(items, &read, backbone, dir, options, progress)
+    let info = backbone.info();
+    let mut source = Source {
+        info,
+        read: &|_, path| decode(path, &info.preprocess, &options.limits),
+        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
+    };
+    write_store(items, &mut source, dir, options, progress)
 }
 
-/// [`extract`] with another way of reading an item than decoding an image: `read` makes of id and file what `backbone`
-/// takes as the pixels of one image, or says why it cannot.
+/// Writes a store of features from any source, as [`extract`] does for images and a backbone.
 ///
 /// # Errors
 ///
 /// See [`FeatureError`].
-pub fn extract_from(
+pub fn write_store(
     items: &[(String, PathBuf)],
-    read: &ReadItem,
-    backbone: &dyn Backbone,
+    source: &mut Source,
     dir: &Path,
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
-    if options.batch == Some(0) || options.shard_size == 0 || options.decoders == 0 {
+    if options.batch == Some(0) || options.decoders == 0 {
         return Err(FeatureError::Options);
     }
-    let whole_sha256 = digest(items)?;
-    let items = options.part.map_or(items, |part| part.cut(items));
-    let header = Header {
-        version: VERSION,
-        backbone: backbone.info().clone(),
+    let ids: Vec<&str> = items.iter().map(|(id, _)| id.as_str()).collect();
+    let settings = StoreSettings {
         dtype: options.dtype,
         shard_size: options.shard_size,
-        items_sha256: digest(items)?,
-        part: options.part.map(|Part { index, of }| PartOf {
-            index,
-            of,
-            whole_sha256,
-        }),
+        part: options.part,
     };
-    if dir.join(MANIFEST).exists() {
-        return finished(dir, &header);
-    }
-    let mut writer = Writer::begin(dir, header)?;
+    let mut writer = StoreWriter::open(dir, &ids, source.info, &settings)?;
+    let items = options.part.map_or(items, |part| part.cut(items));
+    let earlier = writer.consumed();
+    let rest = items.get(earlier..).unwrap_or_default();
     let start = Instant::now();
-    let resumed = writer.manifest.ids.len();
-    let earlier = writer.consumed;
-    let rest = &items[earlier.min(items.len())..];
-    let most = options
-        .batch
-        .unwrap_or_else(|| usual_batch(backbone.info()));
-    decoded(rest, read, options.decoders, |images| {
-        let mut batch = Batch::default();
-        for (offset, (id, _)) in rest.iter().enumerate() {
-            match images.next(offset) {
-                Ok(pixels) => batch.push(id, &pixels),
-                Err(reason) => writer.fail(id, reason),
-            }
-            let read = offset + 1;
-            // A batch never reaches into the next shard: a resumed run then forms the same batches.
-            let full = batch.ids.len() == most.min(writer.room());
-            if full || read == rest.len() {
-                writer.add(&mut batch, backbone, earlier + read)?;
-                progress(Progress {
-                    done: writer.done(),
-                    failed: writer.failed(),
-                    total: items.len(),
-                    rate: read as f64 / start.elapsed().as_secs_f64().max(1e-9),
-                });
-            }
+    let most = options.batch.unwrap_or_else(|| usual_batch(source.info));
+    // A batch never reaches into the next shard: a resumed run then forms the same batches.
+    let size = most.min(writer.room());
+    batches(rest, source, options.decoders, size, &mut |batch| {
+        for failure in &batch.failed {
+            writer.push_failed(&failure.id, &failure.reason);
         }
-        writer.finish(resumed)
-    })
-}
-
-/// SHA-256 of the ids, which must differ from each other.
-fn digest(items: &[(String, PathBuf)]) -> Result<String, FeatureError> {
-    let list: String = items
-        .iter()
-        .flat_map(|(id, _)| [id.as_str(), "\n"])
-        .collect();
-    let mut known = HashSet::new();
-    match items.iter().find(|(id, _)| !known.insert(id)) {
-        Some((id, _)) => Err(FeatureError::Duplicate { id: id.clone() }),
-        None => Ok(sha256(list.as_bytes())),
-    }
-}
-
-/// The report of a store that is complete already.
-fn finished(dir: &Path, header: &Header) -> Result<ExtractReport, FeatureError> {
-    let manifest = read_manifest(dir)?;
-    check_same(dir, &manifest.header, header)?;
-    // Left by a run that was killed between its last two steps.
-    let _ = std::fs::remove_file(dir.join(JOURNAL));
-    Ok(ExtractReport {
-        images: manifest.ids.len(),
-        resumed: manifest.ids.len(),
-        failed: manifest.failed,
-    })
-}
-
-/// Says what differs between the store that is there and the one asked for.
-pub(super) fn check_same(dir: &Path, found: &Header, wanted: &Header) -> Result<(), StoreError> {
-    let (a, b) = (&found.backbone, &wanted.backbone);
-    let backbone = |header: &Header| {
-        let info = &header.backbone;
-        format!("{}, weights {}", info.name, info.weights_sha256)
-    };
-    let shape = |info: &BackboneInfo| {
-        let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
-        format!("{tokens} tokens of {dim}, global vectors of {global}")
-    };
-    let pairs = [
-        (
-            "backbone",
-            a.weights_sha256 == b.weights_sha256,
-            backbone(found),
-            backbone(wanted),
-        ),
-        (
-            "preprocessing",
-            a.preprocess == b.preprocess,
-            format!("{:?}", a.preprocess),
-            format!("{:?}", b.preprocess),
-        ),
-        (
-            "token shape",
-            (a.tokens, a.dim, a.grid) == (b.tokens, b.dim, b.grid)
-                && (a.global_dim(), a.projected) == (b.global_dim(), b.projected),
-            shape(a),
-            shape(b),
-        ),
-        (
-            "precision",
-            a.precision == b.precision,
-            a.precision.to_string(),
-            b.precision.to_string(),
-        ),
-        (
-            "value type",
-            found.dtype == wanted.dtype,
-            format!("{:?}", found.dtype),
-            format!("{:?}", wanted.dtype),
-        ),
-        (
-            "shard size",
-            found.shard_size == wanted.shard_size,
-            found.shard_size.to_string(),
-            wanted.shard_size.to_string(),
-        ),
-        (
-            "part of the images",
-            found.part == wanted.part,
-            part_name(found),
-            part_name(wanted),
-        ),
-        (
-            "list of images",
-            found.items_sha256 == wanted.items_sha256,
-            format!("hash {}", found.items_sha256),
-            wanted.items_sha256.clone(),
-        ),
-    ];
-    match pairs.into_iter().find(|(_, same, _, _)| !same) {
-        None => Ok(()),
-        Some((what, _, found, wanted)) => Err(StoreError::Other {
-            dir: dir.into(),
-            what,
-            found,
-            wanted,
-        }),
-    }
-}
-
-fn part_name(header: &Header) -> String {
-    match &header.part {
-        Some(part) => format!("part {} of {}", part.index, part.of),
-        None => "all of them".into(),
-    }
-}
-
-/// Images that wait for the backbone.
-#[derive(Default)]
-struct Batch {
-    ids: Vec<String>,
-    pixels: Vec<f32>,
-}
-
-impl Batch {
-    fn push(&mut self, id: &str, pixels: &[f32]) {
-        self.ids.push(id.into());
-        self.pixels.extend_from_slice(pixels);
-    }
-}
-
-/// One line of the journal: a shard that is on disk.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    shard: Shard,
-    ids: Vec<String>,
-    /// Images that failed since the shard before.
-    failed: Vec<Failure>,
-    /// Images of the list, failed ones included, up to the end of this shard.
-    consumed: usize,
-}
-
-/// A store that is being written.
-struct Writer {
-    dir: PathBuf,
-    journal: File,
-    /// What is on disk and recorded.
-    manifest: Manifest,
-    /// Images of the list that the recorded shards account for.
-    consumed: usize,
-    /// The shard that is being filled.
-    ids: Vec<String>,
-    failed: Vec<Failure>,
-    tokens: Values,
-    global: Values,
-    features: Features,
-}
-
-impl Writer {
-    /// Opens the folder, with what an earlier run left of the same store.
-    fn begin(dir: &Path, header: Header) -> Result<Self, FeatureError> {
-        let path = dir.join(JOURNAL);
-        let failed = |source| FeatureError::Write {
-            path: path.clone(),
-            source,
-        };
-        std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut journal = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
-        journal.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => FeatureError::Busy { dir: dir.into() },
-            TryLockError::Error(source) => failed(source),
-        })?;
-        let mut text = Vec::new();
-        journal.read_to_end(&mut text).map_err(failed)?;
-        let (found, records, length) = parse_journal(dir, &text);
-        let mut writer = Self {
-            dir: dir.into(),
-            journal,
-            tokens: Values::new(header.dtype),
-            global: Values::new(header.dtype),
-            manifest: Manifest {
-                header,
-                shards: Vec::new(),
-                failed: Vec::new(),
-                ids: Vec::new(),
-            },
-            consumed: 0,
-            ids: Vec::new(),
-            failed: Vec::new(),
-            features: Features::default(),
-        };
-        writer.cut_journal(length)?;
-        match found {
-            Some(found) => check_same(dir, &found, &writer.manifest.header)?,
-            None => {
-                let line = line(&writer.manifest.header);
-                writer.append(&line)?;
-            }
-        }
-        for record in records {
-            writer.accept(record);
-        }
-        Ok(writer)
-    }
-
-    /// Takes over a recorded shard.
-    fn accept(&mut self, record: Record) {
-        self.manifest.shards.push(record.shard);
-        self.manifest.ids.extend(record.ids);
-        self.manifest.failed.extend(record.failed);
-        self.consumed = record.consumed;
-    }
-
-    fn fail(&mut self, id: &str, reason: String) {
-        self.failed.push(Failure {
-            id: id.into(),
-            reason,
+        writer.push(&batch.ids, &batch.features)?;
+        let read = writer.consumed() - earlier;
+        progress(Progress {
+            done: writer.done(),
+            failed: writer.failed(),
+            total: items.len(),
+            rate: read as f64 / start.elapsed().as_secs_f64().max(1e-9),
         });
-    }
-
-    /// Images the current shard still lacks.
-    fn room(&self) -> usize {
-        self.manifest.header.shard_size - self.ids.len()
-    }
-
-    fn done(&self) -> usize {
-        self.manifest.ids.len() + self.ids.len()
-    }
-
-    fn failed(&self) -> usize {
-        self.manifest.failed.len() + self.failed.len()
-    }
-
-    /// Adds a batch to the current shard and writes the shard when it is full. `consumed` images of the list are
-    /// accounted for then.
-    fn add(
-        &mut self,
-        batch: &mut Batch,
-        backbone: &dyn Backbone,
-        consumed: usize,
-    ) -> Result<(), FeatureError> {
-        backbone.forward(&batch.pixels, batch.ids.len(), &mut self.features)?;
-        let first = self.ids.len();
-        self.ids.append(&mut batch.ids);
-        batch.pixels.clear();
-        for (values, added) in [
-            (&mut self.tokens, &self.features.tokens),
-            (&mut self.global, &self.features.global),
-        ] {
-            let count = self.ids.len() - first;
-            if let Some(at) = values.extend(added) {
-                return Err(FeatureError::NotFinite {
-                    id: self.ids[first + at * count / added.len()].clone(),
-                    hint: match self.manifest.header.dtype {
-                        TokenType::F16 => " in half precision: keep them as f32",
-                        TokenType::F32 => "",
-                    },
-                });
-            }
-        }
-        if self.room() == 0 {
-            self.write_shard(consumed)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the current shard, then records it.
-    fn write_shard(&mut self, consumed: usize) -> Result<(), FeatureError> {
-        let file = shard_name(self.manifest.shards.len());
-        let path = self.dir.join(&file);
-        let bytes = self
-            .shard_bytes()
-            .map_err(|source| self.unwritten(&file, source))?;
-        files::write(&path, &bytes).map_err(|source| self.unwritten(&file, source))?;
-        let record = Record {
-            shard: Shard {
-                file,
-                rows: self.ids.len(),
-                sha256: sha256(&bytes),
-            },
-            ids: std::mem::take(&mut self.ids),
-            failed: std::mem::take(&mut self.failed),
-            consumed,
-        };
-        self.append(&line(&record))?;
-        self.accept(record);
-        self.tokens.clear();
-        self.global.clear();
-        Ok(())
-    }
-
-    /// The current shard as a safetensors file.
-    fn shard_bytes(&self) -> io::Result<Vec<u8>> {
-        let info = &self.manifest.header.backbone;
-        let rows = self.ids.len();
-        let tensors = [
-            ("global", self.global.view(vec![rows, info.global_dim()])?),
-            (
-                "tokens",
-                self.tokens.view(vec![rows, info.tokens, info.dim])?,
-            ),
-        ];
-        safetensors::serialize(tensors, None).map_err(io::Error::other)
-    }
-
-    /// Writes what is left and the manifest, which makes the store complete.
-    fn finish(mut self, resumed: usize) -> Result<ExtractReport, FeatureError> {
-        if !self.ids.is_empty() {
-            self.write_shard(self.consumed + self.ids.len() + self.failed.len())?;
-        }
-        self.manifest.failed.append(&mut self.failed);
-        let text = serde_json::to_vec_pretty(&self.manifest)
-            .map_err(|error| self.unwritten(MANIFEST, error.into()))?;
-        files::write(&self.dir.join(MANIFEST), &text)
-            .map_err(|source| self.unwritten(MANIFEST, source))?;
-        std::fs::remove_file(self.dir.join(JOURNAL))
-            .map_err(|source| self.unwritten(JOURNAL, source))?;
-        Ok(ExtractReport {
-            images: self.manifest.ids.len(),
-            resumed,
-            failed: self.manifest.failed,
-        })
-    }
-
-    /// Appends to the journal and syncs it. On failure the journal is what it was.
-    fn append(&mut self, line: &[u8]) -> Result<(), FeatureError> {
-        let failed = |source| self.unwritten(JOURNAL, source);
-        let before = self.journal.metadata().map_err(failed)?.len();
-        let mut journal = &self.journal;
-        let written = journal
-            .seek(SeekFrom::End(0))
-            .and_then(|_| journal.write_all(line))
-            .and_then(|()| journal.sync_all());
-        written.map_err(|source| {
-            // Half a line would be ignored by the next run anyway.
-            let _ = self.journal.set_len(before);
-            self.unwritten(JOURNAL, source)
-        })
-    }
-
-    /// Cuts off what an interrupted run left of a line.
-    fn cut_journal(&self, length: usize) -> Result<(), FeatureError> {
-        let cut = self.journal.set_len(length as u64);
-        cut.map_err(|source| self.unwritten(JOURNAL, source))
-    }
-
-    fn unwritten(&self, file: &str, source: io::Error) -> FeatureError {
-        FeatureError::Write {
-            path: self.dir.join(file),
-            source,
-        }
-    }
-}
-
-/// A line of the journal.
-fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).expect("strings and numbers are always JSON");
-    line.push(b'\n');
-    line
-}
-
-/// The header and the records of a journal whose shards are there, and the length of the text they take: an
-/// interrupted run may have left half a line.
-fn parse_journal(dir: &Path, text: &[u8]) -> (Option<Header>, Vec<Record>, usize) {
-    let mut lines = text
-        .split_inclusive(|byte| *byte == b'\n')
-        .filter(|line| line.ends_with(b"\n"));
-    let Some(first) = lines.next() else {
-        return (None, Vec::new(), 0);
-    };
-    let Ok(header) = serde_json::from_slice(first) else {
-        return (None, Vec::new(), 0);
-    };
-    let mut length = first.len();
-    let mut records: Vec<Record> = Vec::new();
-    for line in lines {
-        match serde_json::from_slice::<Record>(line) {
-            Ok(record)
-                if record.shard.file == shard_name(records.len())
-                    && dir.join(&record.shard.file).exists() =>
-            {
-                length += line.len();
-                records.push(record);
-            }
-            _ => break,
-        }
-    }
-    (Some(header), records, length)
-}
-
-/// Values in the store's type.
-enum Values {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
-}
-
-impl Values {
-    fn new(dtype: TokenType) -> Self {
-        match dtype {
-            TokenType::F16 => Self::F16(Vec::new()),
-            TokenType::F32 => Self::F32(Vec::new()),
-        }
-    }
-
-    /// Adds values; the index of the first that has no finite value in this type is an error.
-    fn extend(&mut self, added: &[f32]) -> Option<usize> {
-        match self {
-            Self::F16(values) => {
-                let from = values.len();
-                values.resize(from + added.len(), f16::ZERO);
-                values[from..].convert_from_f32_slice(added);
-                values[from..].iter().position(|value| !value.is_finite())
-            }
-            Self::F32(values) => {
-                values.extend_from_slice(added);
-                added.iter().position(|value| !value.is_finite())
-            }
-        }
-    }
-
-    fn view(&self, shape: Vec<usize>) -> io::Result<TensorView<'_>> {
-        let (dtype, bytes) = match self {
-            Self::F16(values) => (safetensors::Dtype::F16, bytemuck::cast_slice(values)),
-            Self::F32(values) => (safetensors::Dtype::F32, bytemuck::cast_slice(values)),
-        };
-        TensorView::new(dtype, shape, bytes).map_err(io::Error::other)
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Self::F16(values) => values.clear(),
-            Self::F32(values) => values.clear(),
-        }
-    }
+        Ok::<_, FeatureError>(Some(most.min(writer.room())))
+    })?;
+    writer.finish()
 }
 
 #[cfg(test)]
@@ -697,9 +137,13 @@ mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::TokenStore;
+    use std::fs::OpenOptions;
+    use std::io::Write;
+
+    use super::super::store::{JOURNAL, StoreError, shard_name};
+    use super::super::{Part, TokenStore};
     use super::*;
-    use crate::backbone::Precision;
+    use crate::backbone::{BackboneError, BackboneInfo, Precision};
     use crate::image::{Fit, Preprocess, RgbImage};
 
     /// Two tokens of width 3: the mean of each channel's upper and lower half. Fails after `limit` images.
@@ -742,6 +186,7 @@ mod tests {
             count: usize,
             out: &mut Features,
         ) -> Result<(), BackboneError> {
+            assert!(count > 0, "a batch of no image");
             if self.limit.fetch_sub(count, Ordering::Relaxed) < count {
                 return Err(BackboneError::Images {
                     count,
@@ -1060,6 +505,27 @@ mod tests {
             assert_eq!(run(list, &means(), &dir).unwrap().images, 0);
             assert!(TokenStore::open(&dir).unwrap().is_empty());
         }
+    }
+
+    /// A shard's worth of images that cannot be read never reaches the backbone, which refuses a batch of none.
+    #[test]
+    fn an_all_broken_batch_is_not_shown_to_the_backbone() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken: Vec<(String, PathBuf)> = (0..40)
+            .map(|index| (format!("{index}"), folder.path().join("none.png")))
+            .collect();
+        let dir = folder.path().join("store");
+        let mut calls = Vec::new();
+        let report = extract(&broken, &means(), &dir, &options(), &mut |p| calls.push(p)).unwrap();
+        assert_eq!((report.images, report.failed.len()), (0, 40));
+        assert_eq!((calls.len(), calls[0].failed), (1, 40));
+        assert!(
+            report
+                .failed
+                .iter()
+                .zip(&broken)
+                .all(|(f, (id, _))| f.id == *id)
+        );
     }
 
     #[test]

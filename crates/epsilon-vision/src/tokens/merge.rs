@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::extract::check_same;
 use super::store::{
     JOURNAL, MANIFEST, Manifest, PartOf, StoreError, TokenStore, read_manifest, shard_name,
 };
@@ -13,6 +12,7 @@ use epsilon_data::files;
 
 /// Why parts cannot be joined. Nothing is written before the parts are known to belong together.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum MergeError {
     /// A part, or what is in the way, is no store that can be used.
     #[error(transparent)]
@@ -62,12 +62,12 @@ pub enum MergeError {
         dir: PathBuf,
     },
     /// A file cannot be written.
-    #[error("{}: cannot be written: {source}; the parts are as they were", path.display())]
+    #[error("{}: cannot be written: {reason}; the parts are as they were", path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -91,11 +91,11 @@ pub fn merge(parts: &[PathBuf], dir: &Path) -> Result<Manifest, MergeError> {
     for (part, _) in &ordered {
         TokenStore::open(part)?.verify()?;
     }
-    let failed = |path: &Path, source| MergeError::Write {
+    let failed = |path: &Path, reason| MergeError::Write {
         path: path.into(),
-        source,
+        reason,
     };
-    std::fs::create_dir_all(dir).map_err(|source| failed(dir, source))?;
+    std::fs::create_dir_all(dir).map_err(|reason| failed(dir, reason))?;
     let mut whole: Option<Manifest> = None;
     for (part, manifest) in ordered {
         let first = whole.as_ref().map_or(0, |whole| whole.shards.len());
@@ -103,7 +103,7 @@ pub fn merge(parts: &[PathBuf], dir: &Path) -> Result<Manifest, MergeError> {
         for (index, shard) in manifest.shards.iter_mut().enumerate() {
             let name = shard_name(first + index);
             let to = dir.join(&name);
-            place(&part.join(&shard.file), &to).map_err(|source| failed(&to, source))?;
+            place(&part.join(&shard.file), &to).map_err(|reason| failed(&to, reason))?;
             shard.file = name;
         }
         match &mut whole {
@@ -121,7 +121,7 @@ pub fn merge(parts: &[PathBuf], dir: &Path) -> Result<Manifest, MergeError> {
     }
     let path = dir.join(MANIFEST);
     let text = serde_json::to_vec_pretty(&whole).map_err(|e| failed(&path, e.into()))?;
-    files::write(&path, &text).map_err(|source| failed(&path, source))?;
+    files::write(&path, &text).map_err(|reason| failed(&path, reason))?;
     Ok(whole)
 }
 
@@ -144,7 +144,7 @@ fn in_order(parts: &[PathBuf]) -> Result<Vec<(&Path, Manifest)>, MergeError> {
             let mut header = manifest.header.clone();
             header.part = first_manifest.header.part.clone();
             header.items_sha256 = first_manifest.header.items_sha256.clone();
-            check_same(dir, &header, &first_manifest.header)?;
+            header.check_same(dir, &first_manifest.header)?;
         }
         if let Some((_, other, _)) = found.iter().find(|(p, _, _)| p.index == part.index) {
             return Err(MergeError::Twice {

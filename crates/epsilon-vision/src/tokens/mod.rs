@@ -1,16 +1,19 @@
 //! Tokens of many images: extraction with a backbone, and the store that keeps them on disk.
 
+mod error;
 mod extract;
 mod merge;
+mod part;
 mod pipeline;
 mod store;
+mod writer;
 
-pub use self::extract::extract_from;
-pub use self::extract::{
-    ExtractOptions, ExtractReport, FeatureError, NoPart, Part, Progress, extract,
-};
+pub use self::error::FeatureError;
+pub use self::extract::{ExtractOptions, Progress, extract, write_store};
 pub use self::merge::{MergeError, merge};
-pub use self::pipeline::{Looked, look, usual_batch};
+pub use self::part::{NoPart, Part};
+pub use self::pipeline::{FeatureBatch, MakeFeatures, ReadResult, Source, run, usual_batch};
 pub use self::store::{
     Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,
 };
+pub use self::writer::{ExtractReport, StoreSettings, StoreWriter};

@@ -40,7 +40,8 @@ fn batch_for(info: &BackboneInfo, free: u64, threads: usize) -> usize {
 
 /// What a backbone made of some images.
 #[derive(Debug, Default)]
-pub struct Looked {
+#[non_exhaustive]
+pub struct FeatureBatch {
     /// Their ids.
     pub ids: Vec<String>,
     /// Their features, in the same order.
@@ -49,66 +50,99 @@ pub struct Looked {
     pub failed: Vec<Failure>,
 }
 
-/// Shows images, pairs of id and file, to a backbone in their order, as many at once as [`usual_batch`] says, and hands what
-/// it makes of them to `take`, until that breaks.
+/// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says, and
+/// hands every batch of features to `take`, until that breaks.
 ///
 /// # Errors
-/// When the backbone fails. Images that cannot be read are no error: see [`Looked::failed`].
-pub fn look(
+/// When the backbone fails. Images that cannot be read are no error: see [`FeatureBatch::failed`].
+pub fn run(
     items: &[(String, PathBuf)],
     backbone: &dyn Backbone,
     limits: &Limits,
-    take: &mut dyn FnMut(&Looked) -> ControlFlow<()>,
+    take: &mut dyn FnMut(&FeatureBatch) -> ControlFlow<()>,
 ) -> Result<(), BackboneError> {
-    let preprocess = &backbone.info().preprocess;
-    let read = |_: &str, path: &Path| decode(path, preprocess, limits);
-    let most = usual_batch(backbone.info());
-    decoded(items, &read, rayon::current_num_threads(), |images| {
-        let (mut looked, mut pixels) = (Looked::default(), Vec::new());
+    let info = backbone.info();
+    let mut source = Source {
+        info,
+        read: &|_, path| decode(path, &info.preprocess, limits),
+        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
+    };
+    let (threads, size) = (rayon::current_num_threads(), usual_batch(info));
+    batches(items, &mut source, threads, size, &mut |batch| {
+        Ok(match take(batch) {
+            ControlFlow::Continue(()) => Some(size),
+            ControlFlow::Break(()) => None,
+        })
+    })
+}
+
+/// What was read of one item, or why it could not be.
+pub type ReadResult = Result<Vec<f32>, String>;
+
+/// Makes features of what was read of some items, one after the other, and of their number, which is never 0.
+pub type MakeFeatures<'a> =
+    dyn FnMut(&[f32], usize, &mut Features) -> Result<(), BackboneError> + 'a;
+
+/// Where features come from.
+pub struct Source<'a> {
+    /// What the store says made them.
+    pub info: &'a BackboneInfo,
+    /// Reads one item, by its id and file; called on several threads.
+    pub read: &'a (dyn Fn(&str, &Path) -> ReadResult + Sync),
+    /// Makes features of a batch.
+    pub features: &'a mut MakeFeatures<'a>,
+}
+
+/// The loop of every extraction: threads read ahead, and `take` gets batch after batch of features, of at most `size`
+/// items. It answers how large the next batch may be, at least 1, or that it wants no more. A batch none of whose items
+/// can be read has no features.
+pub(super) fn batches<E: From<BackboneError>>(
+    items: &[(String, PathBuf)],
+    source: &mut Source,
+    threads: usize,
+    mut size: usize,
+    take: &mut dyn FnMut(&FeatureBatch) -> Result<Option<usize>, E>,
+) -> Result<(), E> {
+    let Source { read, features, .. } = source;
+    read_ahead(items, *read, threads, |results| {
+        let (mut batch, mut values) = (FeatureBatch::default(), Vec::new());
         for (index, (id, _)) in items.iter().enumerate() {
-            match images.next(index) {
-                Ok(image) => {
-                    looked.ids.push(id.clone());
-                    pixels.extend(image);
+            match results.next(index) {
+                Ok(item) => {
+                    batch.ids.push(id.clone());
+                    values.extend(item);
                 }
-                Err(reason) => looked.failed.push(Failure {
+                Err(reason) => batch.failed.push(Failure {
                     id: id.clone(),
                     reason,
                 }),
             }
-            if looked.ids.len() < most && index + 1 < items.len() {
+            if batch.ids.len() < size && index + 1 < items.len() {
                 continue;
             }
-            let Looked { ids, features, .. } = &mut looked;
-            match ids.len() {
-                // All of them failed: there is nothing that a backbone could look at.
-                0 => *features = Features::default(),
-                count => backbone.forward(&pixels, count, features)?,
+            match batch.ids.len() {
+                0 => batch.features = Features::default(),
+                count => features(&values, count, &mut batch.features)?,
             }
-            if take(&looked).is_break() {
+            let Some(next) = take(&batch)? else {
                 break;
-            }
-            looked.ids.clear();
-            looked.failed.clear();
-            pixels.clear();
+            };
+            size = next;
+            batch.ids.clear();
+            batch.failed.clear();
+            values.clear();
         }
         Ok(())
     })
 }
 
-/// A preprocessed image, or why it could not be read.
-pub type Decoded = Result<Vec<f32>, String>;
-
-/// Reads one item, by its id and file.
-pub type ReadItem<'a> = dyn Fn(&str, &Path) -> Decoded + Sync + 'a;
-
-/// Decoded images, in order: image `i` comes from thread `i % threads`.
-pub(super) struct Images {
-    channels: Vec<Receiver<Decoded>>,
+/// What threads have read, in order: item `i` comes from thread `i % threads`.
+struct Results {
+    channels: Vec<Receiver<ReadResult>>,
 }
 
-impl Images {
-    pub(super) fn next(&self, index: usize) -> Decoded {
+impl Results {
+    fn next(&self, index: usize) -> ReadResult {
         let channel = &self.channels[index % self.channels.len()];
         channel
             .recv()
@@ -116,19 +150,19 @@ impl Images {
     }
 }
 
-/// Runs `consume` while threads decode `items` ahead of it.
-pub(super) fn decoded<T>(
+/// Runs `consume` while threads read `items` ahead of it.
+fn read_ahead<T>(
     items: &[(String, PathBuf)],
-    read: &ReadItem,
-    decoders: usize,
-    consume: impl FnOnce(Images) -> T,
+    read: &(dyn Fn(&str, &Path) -> ReadResult + Sync),
+    threads: usize,
+    consume: impl FnOnce(Results) -> T,
 ) -> T {
     thread::scope(|scope| {
-        let channels = (0..decoders)
+        let channels = (0..threads)
             .map(|first| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 scope.spawn(move || {
-                    for (id, path) in items.iter().skip(first).step_by(decoders) {
+                    for (id, path) in items.iter().skip(first).step_by(threads) {
                         // The receiver is gone when the run has failed.
                         if sender.send(read(id, path)).is_err() {
                             break;
@@ -138,11 +172,11 @@ pub(super) fn decoded<T>(
                 receiver
             })
             .collect();
-        consume(Images { channels })
+        consume(Results { channels })
     })
 }
 
-pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> Decoded {
+pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
         let image = image::open(path, limits).map_err(|error| error.to_string())?;
@@ -224,11 +258,11 @@ mod tests {
             })
             .collect();
         let (mut seen, mut failed, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-        look(&items, &Counts(info()), &Limits::default(), &mut |looked| {
-            assert_eq!(looked.features.global.len(), 3 * looked.ids.len());
-            counts.push(looked.ids.len());
-            seen.extend(looked.ids.clone());
-            failed.extend(looked.failed.iter().map(|failure| failure.id.clone()));
+        run(&items, &Counts(info()), &Limits::default(), &mut |batch| {
+            assert_eq!(batch.features.global.len(), 3 * batch.ids.len());
+            counts.push(batch.ids.len());
+            seen.extend(batch.ids.clone());
+            failed.extend(batch.failed.iter().map(|failure| failure.id.clone()));
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -238,7 +272,7 @@ mod tests {
         assert_eq!(seen, all(false).map(|i| i.to_string()).collect::<Vec<_>>());
         assert_eq!(failed, all(true).map(|i| i.to_string()).collect::<Vec<_>>());
         let mut batches = 0;
-        look(&items, &Counts(info()), &Limits::default(), &mut |_| {
+        run(&items, &Counts(info()), &Limits::default(), &mut |_| {
             batches += 1;
             ControlFlow::Break(())
         })

@@ -2,19 +2,17 @@
 //! through memory maps, and a `manifest.json` that says what made them. Python's safetensors reads the shards.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use epsilon_data::files::sha256;
+use epsilon_data::files::{Mapped, sha256};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::backbone::BackboneInfo;
+use crate::backbone::{BackboneInfo, DifferenceKind};
 
 /// Version of the folder's layout; another one is refused.
 pub(super) const VERSION: u32 = 1;
@@ -66,6 +64,47 @@ pub struct Header {
     pub part: Option<PartOf>,
 }
 
+impl Header {
+    /// Whether a store in `dir` with this header may go on as one with the header `wanted`.
+    pub(super) fn check_same(&self, dir: &Path, wanted: &Self) -> Result<(), StoreError> {
+        let other = |what, found, wanted| {
+            Err(StoreError::Other {
+                dir: dir.into(),
+                what,
+                found,
+                wanted,
+            })
+        };
+        if let Some(difference) = self.backbone.difference(&wanted.backbone) {
+            let what = match difference.kind {
+                DifferenceKind::Weights => "backbone",
+                DifferenceKind::Preprocess => "preprocessing",
+                DifferenceKind::Precision => "precision",
+                DifferenceKind::Shape => "token shape",
+            };
+            return other(what, difference.found, difference.wanted);
+        }
+        let part = |header: &Self| match &header.part {
+            Some(part) => format!("part {} of {}", part.index, part.of),
+            None => "all of them".into(),
+        };
+        if self.dtype != wanted.dtype {
+            let [found, wanted] = [self, wanted].map(|header| format!("{:?}", header.dtype));
+            other("value type", found, wanted)
+        } else if self.shard_size != wanted.shard_size {
+            let [found, wanted] = [self, wanted].map(|header| header.shard_size.to_string());
+            other("shard size", found, wanted)
+        } else if self.part != wanted.part {
+            other("part of the images", part(self), part(wanted))
+        } else if self.items_sha256 != wanted.items_sha256 {
+            let found = format!("hash {}", self.items_sha256);
+            other("list of images", found, wanted.items_sha256.clone())
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// Which part of a list of images a store holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartOf {
@@ -113,6 +152,7 @@ pub struct Manifest {
 
 /// Why a token store cannot be used.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// There is no store in the folder.
     #[error("{}: no token store there (manifest.json is missing)", dir.display())]
@@ -127,12 +167,12 @@ pub enum StoreError {
         dir: PathBuf,
     },
     /// A file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file that the manifest lists is missing.
     #[error("{}: this shard of the token store is missing: extract into an empty folder again", path.display())]
@@ -162,7 +202,12 @@ pub enum StoreError {
     },
 }
 
-/// A finished token store, memory-mapped. Its files must not be changed while it is open.
+/// A finished token store, memory-mapped. Its files must not be changed while it is open: see
+/// [`Mapped`](epsilon_data::files::Mapped).
+///
+/// ```
+#[doc = include_str!("example.rs")]
+/// ```
 #[derive(Debug)]
 pub struct TokenStore {
     dir: PathBuf,
@@ -174,7 +219,7 @@ pub struct TokenStore {
 /// A shard in memory, its first row, and where its tensors lie.
 #[derive(Debug)]
 struct MappedShard {
-    map: Mmap,
+    map: Mapped,
     first: usize,
     tokens: usize,
     global: usize,
@@ -338,14 +383,14 @@ pub(super) fn shard_name(index: usize) -> String {
 
 pub(super) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
     let path = dir.join(MANIFEST);
-    let text = std::fs::read(&path).map_err(|source| match source.kind() {
+    let text = std::fs::read(&path).map_err(|reason| match reason.kind() {
         ErrorKind::NotFound if dir.join(JOURNAL).exists() => {
             StoreError::Unfinished { dir: dir.into() }
         }
         ErrorKind::NotFound => StoreError::Missing { dir: dir.into() },
         _ => StoreError::Read {
             path: path.clone(),
-            source,
+            reason,
         },
     })?;
     check_version(&path, &text)?;
@@ -403,7 +448,10 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
             ));
         }
     }
-    let held: usize = shards.iter().map(|shard| shard.rows).sum();
+    let held = shards
+        .iter()
+        .try_fold(0usize, |sum, shard| sum.checked_add(shard.rows))
+        .ok_or("the shards hold more images than fit in memory")?;
     if held != ids.len() {
         return Err(format!(
             "{} shards hold {held} images, {} are listed",
@@ -427,17 +475,14 @@ fn open_shard(
     first: usize,
 ) -> Result<MappedShard, StoreError> {
     let path = dir.join(&shard.file);
-    let failed = |source: io::Error| match source.kind() {
+    let failed = |reason: io::Error| match reason.kind() {
         ErrorKind::NotFound => StoreError::MissingShard { path: path.clone() },
         _ => StoreError::Read {
             path: path.clone(),
-            source,
+            reason,
         },
     };
-    let file = File::open(&path).map_err(failed)?;
-    // SAFETY: the map is only read. Nothing can keep another program from changing or shortening the file
-    // meanwhile; the doc comment of `TokenStore` asks not to.
-    let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+    let map = Mapped::open(&path).map_err(failed)?;
     let BackboneInfo { tokens, dim, .. } = header.backbone;
     let place = |name: &str, shape: &[usize]| {
         find_tensor(&map, name, header.dtype, shape).map_err(|reason| StoreError::Damaged {

@@ -134,11 +134,7 @@ impl Prepared {
 
     /// Unit vectors of the seen labels.
     pub(super) fn seen_vectors(&self) -> Arc<LabelVectors> {
-        Arc::new(
-            self.vectors
-                .select(&(0..self.dataset.seen).collect::<Vec<_>>())
-                .unit(),
-        )
+        Arc::new(self.vectors.first(self.dataset.seen).unit())
     }
 }
 

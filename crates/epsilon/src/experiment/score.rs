@@ -74,7 +74,7 @@ pub fn score(
         Vocabulary::Open | Vocabulary::Seen => None,
         Vocabulary::Closed => {
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
-            let scorer = model.scorer(&prepared.vectors.select(&unseen), device)?;
+            let scorer = model.scorer(&prepared.vectors.select(&unseen)?, device)?;
             Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))
         }
     };
@@ -113,7 +113,7 @@ fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
         Vocabulary::Seen => dataset.seen,
         Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
     };
-    prepared.vectors.select(&(0..labels).collect::<Vec<_>>())
+    prepared.vectors.first(labels)
 }
 
 /// Standardised scores of the test images, for calibration.
@@ -157,7 +157,7 @@ pub fn standardised(
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let vectors = scored_labels(model, prepared);
     let own = model.own_labels();
-    let scorer = model.scorer(&vectors.followed_by(&own), device)?;
+    let scorer = model.scorer(&vectors.followed_by(&own)?, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
     let known = model.card().seen_labels();
     let labels = vectors.names();

@@ -54,7 +54,10 @@ impl Training<'_> {
         let unseen = || {
             let dataset = &self.prepared.dataset;
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
-            self.prepared.vectors.select(&unseen).unit()
+            self.prepared
+                .vectors
+                .select(&unseen)
+                .map(|labels| labels.unit())
         };
         let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
         let mut trainer = Trainer {
@@ -77,7 +80,7 @@ impl Training<'_> {
                     global: &global,
                     targets: &targets,
                     labels: examples.vectors(),
-                    unseen: &unseen(),
+                    unseen: &unseen()?,
                     seed: self.seed,
                 };
                 method.solve(&dims, &whole, self.device)?
@@ -88,7 +91,7 @@ impl Training<'_> {
                     ..TrainingSettings::default()
                 };
                 trainer.settings = &settings;
-                trainer.run_stages(method, &unseen(), observe)?
+                trainer.run_stages(method, &unseen()?, observe)?
             }
             Fitting::Gradient(method) => {
                 if !validation.is_empty() {

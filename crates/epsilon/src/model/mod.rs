@@ -20,7 +20,7 @@ use crate::methods::{MethodError, Vocabulary};
 use crate::parameters::Weights;
 use epsilon_data::files;
 use epsilon_data::labels::{LabelError, LabelVectors};
-use epsilon_vision::backbone::BackboneInfo;
+use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
@@ -180,9 +180,7 @@ impl Model {
     pub fn own_labels(&self) -> LabelVectors {
         match self.card.method().vocabulary() {
             Vocabulary::Open | Vocabulary::Closed => self.vectors.clone(),
-            Vocabulary::Seen => self
-                .vectors
-                .select(&(0..self.card.seen_labels().len()).collect::<Vec<_>>()),
+            Vocabulary::Seen => self.vectors.first(self.card.seen_labels().len()),
         }
     }
 
@@ -206,35 +204,28 @@ impl Model {
     /// [`ModelError::Mismatch`] when they were made with other weights or another preprocessing, or have another shape.
     pub fn check_backbone(&self, backbone: &BackboneInfo) -> Result<(), ModelError> {
         let mine = self.card.backbone();
-        if backbone.weights_sha256 != mine.weights_sha256 {
+        if let Some(difference) = backbone.difference(mine) {
+            let again = "extract the tokens again with the model's recipe";
+            let (what, remedy) = match difference.kind {
+                DifferenceKind::Weights => (
+                    "the backbone's weights",
+                    "give the weights the tokens were extracted with",
+                ),
+                DifferenceKind::Preprocess => ("the preprocessing settings", again),
+                DifferenceKind::Precision => ("the backbone's precision", again),
+                DifferenceKind::Shape => ("the tokens", again),
+            };
             return Err(ModelError::Mismatch {
-                what: "the backbone's weights",
-                found: format!("{} ({:.12}...)", backbone.name, backbone.weights_sha256),
-                expected: format!("{} ({:.12}...)", mine.name, mine.weights_sha256),
-                remedy: "give the weights the tokens were extracted with",
-            });
-        }
-        if backbone.preprocess != mine.preprocess {
-            return Err(ModelError::Mismatch {
-                what: "the preprocessing settings",
-                found: format!("{:?}", backbone.preprocess),
-                expected: format!("{:?}", mine.preprocess),
-                remedy: "extract the tokens again with the model's recipe",
-            });
-        }
-        if backbone.precision != mine.precision {
-            return Err(ModelError::Mismatch {
-                what: "the backbone's precision",
-                found: backbone.precision.to_string(),
-                expected: mine.precision.to_string(),
-                remedy: "extract the tokens in the model's precision",
+                what,
+                found: difference.found,
+                expected: difference.wanted,
+                remedy,
             });
         }
         // Never so with a file that `save` wrote.
         let Dims { tokens, width, .. } = self.card.dims;
-        let same = backbone.global_dim() == self.card.dims.global_width()
-            && backbone.projected == mine.projected;
-        if (backbone.tokens, backbone.dim) != (tokens, width) || !same {
+        let global = self.card.dims.global_width();
+        if (backbone.tokens, backbone.dim, backbone.global_dim()) != (tokens, width, global) {
             return Err(ModelError::Mismatch {
                 what: "the tokens",
                 found: format!("{} of {} values", backbone.tokens, backbone.dim),

@@ -170,7 +170,11 @@ impl<'a> Ranker<'a> {
         let calibration = model.card().calibration();
         let scorer = match calibration {
             // Behind them the model's own labels, over whose scores those of an image are standardised.
-            Some(_) => model.scorer(&labels.followed_by(&model.own_labels()), device)?,
+            Some(_) => match labels.followed_by(&model.own_labels()) {
+                Ok(both) => model.scorer(&both, device)?,
+                // Of another width: the scorer's error says which is needed.
+                Err(_) => model.scorer(&labels, device)?,
+            },
             None => model.scorer(&labels, device)?,
         };
         let known: HashSet<&String> = model.card().seen_labels().iter().collect();

@@ -220,7 +220,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
     }
     let map = |first: usize, asked: usize, last: usize| {
         let labels: Vec<usize> = (asked..all).collect();
-        let vectors = prepared.vectors.select(&labels);
+        let vectors = prepared.vectors.select(&labels).unwrap();
         let scorer = model.scorer(&vectors, &device()).unwrap();
         let stored = rows.iter();
         let stored = stored.map(|&row| store.row_of(&dataset.records[row].id).unwrap());
@@ -325,7 +325,7 @@ fn extract(folder: &Path, recipe: &Recipe, prepared: &Prepared) -> TokenStore {
 fn scores(model: &Model, prepared: &Prepared, store: &TokenStore) -> Vec<f32> {
     let seen: Vec<usize> = (0..prepared.dataset.seen).collect();
     let scorer = model
-        .scorer(&prepared.vectors.select(&seen), &device())
+        .scorer(&prepared.vectors.select(&seen).unwrap(), &device())
         .unwrap();
     let rows = prepared.dataset.rows(Split::Train).into_iter();
     let rows = rows.map(|row| store.row_of(&prepared.dataset.records[row].id).unwrap());
@@ -352,7 +352,7 @@ fn wrong_pairs(scores: &[f32], prepared: &Prepared) -> f64 {
 fn scores_new_labels(model: &Model, prepared: &Prepared) {
     let dataset = &prepared.dataset;
     let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
-    let vectors = prepared.vectors.select(&unseen);
+    let vectors = prepared.vectors.select(&unseen).unwrap();
     let scorer = model.scorer(&vectors, &device());
     match model.card().method().vocabulary() {
         Vocabulary::Open => assert!(scorer.is_ok()),

@@ -1,0 +1,130 @@
+//! CLIP's text tower with transformers' and with open_clip's names.
+
+use std::path::Path;
+
+use super::super::settings::{Config, Tower, read_folder};
+use super::super::tensors::{Reader, Tensors};
+use super::super::weights::{Activation, BlockConfig, BlockWeights, Linear, NormWeights};
+use super::super::{BackboneError, Options};
+use super::source::Source;
+use super::vision_transformer::{blocks, transposed};
+use super::{clip, name, open_clip};
+
+/// What a CLIP text tower is made of.
+pub(in crate::backbone) struct TextParts {
+    pub(in crate::backbone) config: BlockConfig,
+    /// `[words, dim]`.
+    pub(in crate::backbone) embedding: Vec<f32>,
+    /// `[length, dim]`.
+    pub(in crate::backbone) positions: Vec<f32>,
+    pub(in crate::backbone) blocks: Vec<BlockWeights>,
+    pub(in crate::backbone) norm: NormWeights,
+    pub(in crate::backbone) projection: Linear,
+}
+
+/// Reads CLIP's text tower from a file or a folder with transformers' or open_clip's names.
+pub(in crate::backbone) fn read_text(path: &Path) -> Result<(TextParts, String), BackboneError> {
+    let tensors = Tensors::open(path)?;
+    let config = if path.is_dir() {
+        read_folder(path, Tower::Text)?
+    } else {
+        Config::default()
+    };
+    let options = Options::default();
+    let source = Source {
+        tensors: &tensors,
+        settings: config.settings.clone(),
+        config: &config,
+        name: name(path),
+        family: "clip-text",
+        options: &options,
+    };
+    let mut reader = Reader::new(&tensors, "");
+    let hugging_face = reader.has("text_model.embeddings.token_embedding.weight");
+    let parts = if hugging_face {
+        from_hugging_face(&mut reader)
+    } else if reader.has("token_embedding.weight") && reader.has("ln_final.weight") {
+        from_open_clip(&mut reader)
+    } else {
+        return Err(BackboneError::Unknown {
+            path: tensors.path.clone(),
+            tried: vec!["clip-huggingface (text)", "clip-openclip (text)"],
+            nearest: "clip-huggingface (text)",
+            missing: vec!["text_model.embeddings.token_embedding.weight".into()],
+        });
+    };
+    reader.finish("CLIP's text tower", |name| {
+        name.starts_with("vision_model.")
+            || name.starts_with("visual")
+            || matches!(name, "logit_scale" | "logit_bias")
+            || name.ends_with("position_ids")
+            || name == "attn_mask"
+    })?;
+    let (mut parts, activation) = parts;
+    let dim = parts.config.dim;
+    let heads = source.heads(dim)?;
+    parts.config.heads = heads;
+    parts.config.layer_norm_eps = source.epsilon(clip::CLIP)?;
+    parts.config.activation = source.activation(activation)?;
+    source.check_claims(&[
+        ("hidden_size", dim),
+        ("num_hidden_layers", parts.config.depth),
+        ("intermediate_size", parts.config.hidden),
+    ])?;
+    Ok((parts, tensors.sha256.clone()))
+}
+
+fn from_hugging_face(reader: &mut Reader) -> (TextParts, Option<Activation>) {
+    let word = "text_model.embeddings.token_embedding.weight";
+    let place = "text_model.embeddings.position_embedding.weight";
+    let start = "text_model.encoder.layers.";
+    let (words, dim) = (reader.size(word, 0), reader.size(word, 1));
+    let hidden = reader.size(&format!("{start}0.mlp.fc1.weight"), 0);
+    let (length, width) = (
+        reader.size(place, 0),
+        reader.size("text_projection.weight", 0),
+    );
+    let blocks = blocks(reader, start, &clip::NAMES, dim, hidden);
+    let parts = TextParts {
+        config: text_config(dim, hidden, blocks.len()),
+        embedding: reader.tensor(word, &[words, dim]),
+        positions: reader.tensor(place, &[length, dim]),
+        blocks,
+        norm: reader.norm("text_model.final_layer_norm", dim),
+        projection: reader.linear("text_projection", width, dim),
+    };
+    (parts, Some(Activation::QuickGelu))
+}
+
+fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
+    let (words, dim) = (
+        reader.size("token_embedding.weight", 0),
+        reader.size("token_embedding.weight", 1),
+    );
+    let start = "transformer.resblocks.";
+    let hidden = reader.size(&format!("{start}0.mlp.c_fc.weight"), 0);
+    let length = reader.size("positional_embedding", 0);
+    let width = reader.size("text_projection", 1);
+    let blocks = blocks(reader, start, &open_clip::NAMES, dim, hidden);
+    let parts = TextParts {
+        config: text_config(dim, hidden, blocks.len()),
+        embedding: reader.tensor("token_embedding.weight", &[words, dim]),
+        positions: reader.tensor("positional_embedding", &[length, dim]),
+        blocks,
+        norm: reader.norm("ln_final", dim),
+        projection: transposed(&reader.tensor("text_projection", &[dim, width]), width),
+    };
+    (parts, None)
+}
+
+fn text_config(dim: usize, hidden: usize, depth: usize) -> BlockConfig {
+    BlockConfig {
+        dim,
+        depth,
+        heads: 0,
+        hidden,
+        layer_norm_eps: 0.0,
+        activation: Activation::Gelu,
+        causal: true,
+    }
+}
