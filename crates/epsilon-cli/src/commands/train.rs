@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use epsilon::Experiment;
 use epsilon::experiment::{Figures, LabelSet, RunEvent};
+use epsilon::methods::Fitting;
 use epsilon::training::{EpochRecord, Event};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -97,7 +98,8 @@ pub fn one_seed(
 pub struct View {
     bar: ProgressBar,
     folder: PathBuf,
-    epochs: usize,
+    /// Where the recipe says how many there are.
+    epochs: Option<usize>,
     best: Option<f64>,
 }
 
@@ -107,7 +109,11 @@ impl View {
         Self {
             bar: console::bar(0, &format!("seed {seed}")),
             folder: experiment.layout().seed(seed),
-            epochs: experiment.recipe().training.epochs,
+            epochs: match experiment.recipe().method.fitting() {
+                // Its own settings say how it trains.
+                Fitting::Staged(_) => None,
+                _ => Some(experiment.recipe().training.epochs),
+            },
             best: None,
         }
     }
@@ -159,7 +165,8 @@ impl View {
 }
 
 /// The line of an epoch: loss, validation mAP, speed.
-fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
+fn epoch_line(record: &EpochRecord, epochs: Option<usize>) -> String {
+    let of = epochs.map_or(String::new(), |epochs| format!(" of {epochs}"));
     let map = record.validation_map;
     let map = map.map_or(String::new(), |map| {
         format!(", validation mAP {:.2}", 100.0 * map)
@@ -170,7 +177,7 @@ fn epoch_line(record: &EpochRecord, epochs: usize) -> String {
         images_per_second,
         ..
     } = record;
-    format!("epoch {epoch} of {epochs}: loss {loss:.4}{map}, {images_per_second:.0} images/s")
+    format!("epoch {epoch}{of}: loss {loss:.4}{map}, {images_per_second:.0} images/s")
 }
 
 fn print_rows(rows: &[Row]) -> anyhow::Result<()> {

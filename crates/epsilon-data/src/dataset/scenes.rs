@@ -8,7 +8,6 @@ mod draw;
 
 use super::table::TableOptions;
 use super::{DatasetError, Split};
-use crate::files;
 use crate::labels::{LabelVectors, write_text_vectors};
 use draw::{Canvas, Object as Drawn, Shape, Texture};
 use image::{ExtendedColorType, ImageError, codecs::png::PngEncoder};
@@ -269,7 +268,9 @@ impl Scenes {
 }
 
 fn write_file(path: &Path, content: impl AsRef<[u8]>) -> Result<(), DatasetError> {
-    files::write(path, content.as_ref()).map_err(|reason| DatasetError::Write {
+    // In place: thousands of small pictures, drawn again from the start by every run; a sync each would take longer than
+    // drawing them.
+    std::fs::write(path, content.as_ref()).map_err(|reason| DatasetError::Write {
         path: path.into(),
         reason,
     })

@@ -11,6 +11,7 @@ use super::{Model, ModelError, Scorer, SemanticVectors};
 use crate::calibration::Judge;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
+use epsilon_metrics::Standard;
 use epsilon_vision::tokens::TokenStore;
 
 /// A label with its score for an image.
@@ -270,29 +271,4 @@ pub(crate) fn standardised(scores: &[f32], labels: usize, own: usize) -> Vec<f32
         asked.iter().map(move |&score| standard.score(score) as f32)
     });
     rows.collect()
-}
-
-/// Mean and standard deviation of an image's scores of the model's own labels.
-#[derive(Clone, Copy)]
-struct Standard {
-    mean: f64,
-    deviation: f64,
-}
-
-impl Standard {
-    fn of(scores: &[f32]) -> Self {
-        let count = scores.len() as f64;
-        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
-        let squares = scores.iter().map(|&s| (f64::from(s) - mean).powi(2));
-        let deviation = (squares.sum::<f64>() / count).sqrt();
-        Self { mean, deviation }
-    }
-
-    /// 0 where all scores are equal.
-    fn score(self, score: f32) -> f64 {
-        match self.deviation > 0.0 {
-            true => (f64::from(score) - self.mean) / self.deviation,
-            false => 0.0,
-        }
-    }
 }
