@@ -3,7 +3,8 @@
 //! A trained model is one file. [`Predictor`] loads it with its backbone and ranks any words for a photograph:
 //!
 //! ```
-//! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+//! # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+//! # use drawn::*;
 //! # let folder = drawn_model("ridge")?;
 //! # std::env::set_current_dir(folder.path())?;
 //! # std::fs::copy("data/test/000000.png", "photo.png")?;

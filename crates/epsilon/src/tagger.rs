@@ -193,7 +193,8 @@ struct Settings<'a> {
 /// Tags the photographs of a folder and of the folders in it.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+/// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+/// # use drawn::*;
 /// # let made = drawn_model("epsilon")?;
 /// # let (model, photos) = (made.path().join("model.safetensors"), made.path().join("data/test"));
 /// use epsilon::model::Keep;

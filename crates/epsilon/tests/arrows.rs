@@ -106,6 +106,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "training",
             "data::dataset",
             "data::labels",
+            "metrics",
             "vision::backbone",
             "vision::tokens",
         ],

@@ -459,10 +459,10 @@ fn a_model_whose_sizes_are_not_its_backbones() {
     world.write("lie.safetensors", bytes);
     world
         .run("predict lie.safetensors test-0025.png")
-        .refused(&["16 of 64", "17 of 64"]);
+        .refused(&["16 of 64", "17 tokens of 64"]);
     world
         .run("eval lie.safetensors --store out/tokens")
-        .refused(&["16 of 64", "17 of 64"]);
+        .refused(&["16 of 64", "17 tokens of 64"]);
 }
 
 #[test]

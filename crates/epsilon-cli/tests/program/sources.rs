@@ -32,10 +32,9 @@ fn files_are_written_whole_or_not_at_all() {
     let in_place = sources.iter().filter(|path| {
         let text = fs::read_to_string(path).unwrap();
         // Tests stand at the end of a file, or in files of their own.
-        let code = text
-            .split("#[cfg(test)]\nmod tests {")
-            .next()
-            .unwrap_or_default();
+        let tests = ["mod tests {", "pub(super) mod tests {"];
+        let tests = tests.map(|module| text.find(&format!("#[cfg(test)]\n{module}")));
+        let code = &text[..tests.into_iter().flatten().min().unwrap_or(text.len())];
         let lines = code
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));

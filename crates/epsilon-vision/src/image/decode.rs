@@ -14,15 +14,19 @@ use thiserror::Error;
 pub struct Limits {
     /// Largest width times height; checked from the header, before any pixel is decoded.
     pub max_pixels: u64,
+    /// Longest side, in pixels; checked from the header as well. The memory and the work of resizing grow with each side by
+    /// itself, so a bound on their product alone bounds neither.
+    pub max_side: u32,
     /// Largest file, in bytes.
     pub max_file_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 100 million pixels, 256 MiB.
+    /// 100 million pixels, 65,535 pixels a side (the longest that a JPEG can have), 256 MiB.
     fn default() -> Self {
         Self {
             max_pixels: 100_000_000,
+            max_side: 65_535,
             max_file_bytes: 256 << 20,
         }
     }
@@ -79,6 +83,18 @@ pub enum ImageError {
         height: u32,
         /// The limit, in pixels.
         limit: u64,
+    },
+    /// A side longer than [`Limits::max_side`].
+    #[error("{}: {width} x {height} pixels, a side above the limit of {limit}", path.display())]
+    TooLong {
+        /// The file asked for.
+        path: PathBuf,
+        /// Width from the header.
+        width: u32,
+        /// Height from the header.
+        height: u32,
+        /// The limit, in pixels.
+        limit: u32,
     },
     /// The content is damaged or uses a feature the decoder does not know.
     #[error("{}: broken {format} image: {reason}", path.display())]
@@ -152,6 +168,14 @@ pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, Im
             width,
             height,
             limit: limits.max_pixels,
+        });
+    }
+    if width.max(height) > limits.max_side {
+        return Err(ImageError::TooLong {
+            path: path.into(),
+            width,
+            height,
+            limit: limits.max_side,
         });
     }
     let orientation = decoder.orientation().map_err(failed)?;

@@ -87,7 +87,7 @@ fn a_model_round_trips_and_scores_labels_it_never_saw() {
     let new = LabelVectors::new(vec!["z".into()], 3, vec![0.0, 0.0, 4.0]).unwrap();
     let scorer = read.scorer(&new, &device).unwrap();
     assert_eq!(scorer.score(1, vec![0.0, 0.0], vec![1.0, 1.0]), vec![0.5]);
-    let own = read.scorer(&read.vectors(), &device).unwrap();
+    let own = read.scorer(read.vectors(), &device).unwrap();
     assert_eq!(own.score(1, vec![0.0, 0.0], vec![1.0, 1.0]), vec![1.0, 2.0]);
     let wide = LabelVectors::new(vec!["z".into()], 2, vec![1.0, 0.0]).unwrap();
     assert!(read.scorer(&wide, &device).is_err());
@@ -187,19 +187,16 @@ fn refused(model: &Model, card: &Value, path: &std::path::Path) -> Option<String
 fn hostile_cards_are_refused_or_work() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let mut others = vec![
-        json!(null),
-        json!("text"),
-        json!([]),
-        json!({}),
-        json!(true),
-        json!(0.5),
-    ];
-    others.extend([0_u64, 1, 2, 3, 7, 1 << 24, 1 << 40, u64::MAX].map(|n| json!(n)));
+    let mut others = vec![json!(null), json!("text"), json!({}), json!(0.5)];
+    others.extend([0_u64, 1, 3, 7, 1 << 40, u64::MAX].map(|n| json!(n)));
     others.extend([json!(-1), json!(1e300)]);
     for name in Kind::NAMES {
         let width = if name.starts_with("clip") { 3 } else { 2 };
-        let method = serde_json::from_value(json!({"kind": name})).unwrap();
+        let mut settings = json!({"kind": name});
+        if name == "lesa-per-cluster" {
+            settings["clusters"] = json!(1);
+        }
+        let method = serde_json::from_value(settings).unwrap();
         let model = model_of(method, width, None);
         let card = serde_json::to_value(model.card()).unwrap();
         assert_eq!(refused(&model, &card, &path), None, "{name}");
@@ -211,7 +208,6 @@ fn hostile_cards_are_refused_or_work() {
             for other in &others {
                 let mut changed = card.clone();
                 *changed.pointer_mut(&at).unwrap() = other.clone();
-                eprintln!("{name}: {at} = {other}");
                 refused(&model, &changed, &path);
             }
         }
@@ -236,7 +232,7 @@ fn counts_of_labels_that_do_not_fit_are_refused() {
             ("/dims/tokens", json!(9), "9 tokens of 2 values"),
             ("/backbone/grid", json!([1, 7]), "on a grid of 1 x 7"),
             ("/backbone/grid", json!([u64::MAX, 2]), "on a grid"),
-            ("/labels", json!(["x", "x"]), "twice"),
+            ("/labels", json!(["x", "x"]), "two labels are named `x`"),
         ];
         for (at, value, reason) in changes {
             let mut changed = card.clone();

@@ -164,7 +164,8 @@ impl PredictorOptions {
 /// Ranks labels for photographs.
 ///
 /// ```
-/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+/// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+/// # use drawn::*;
 /// # let folder = drawn_model("ridge")?;
 /// # let (model, photo) = (folder.path().join("model.safetensors"), folder.path().join("data/test/000000.png"));
 /// let predictor = epsilon::Predictor::load(model)?;
@@ -355,7 +356,8 @@ impl Predictor {
     /// [`Predictor::draw`] lays one over the picture.
     ///
     /// ```
-    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs"));
+    /// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+    /// # use drawn::*;
     /// # let folder = drawn_model("epsilon")?;
     /// # let (model, photo) = (folder.path().join("model.safetensors"), folder.path().join("data/test/000000.png"));
     /// let predictor = epsilon::Predictor::load(model)?;

@@ -3,7 +3,7 @@
 /// Draws pictures into `data` of a new folder, extracts their tokens into `tokens`, and trains a method on them:
 /// `model.safetensors`. The recipe is in `recipe.toml`.
 #[allow(dead_code)]
-fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
+pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
     use epsilon::experiment::{Training, extract, prepare};
     let folder = drawn_recipe(method)?;
     let recipe = epsilon::recipe::Recipe::read(&folder.path().join("recipe.toml"))?;
@@ -28,7 +28,7 @@ fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Er
 
 /// Draws 60 pictures to train on and 8 to test into `data` of a new folder, with a recipe for them, `recipe.toml`.
 #[allow(dead_code)]
-fn drawn_recipe(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
+pub fn drawn_recipe(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
     use epsilon::dataset::scenes::{SceneOptions, Scenes};
     let folder = tempfile::tempdir()?;
     Scenes::new(SceneOptions::default())?.write(&folder.path().join("data"), 60, 8)?;
