@@ -182,6 +182,20 @@ fn refused(model: &Model, card: &Value, path: &std::path::Path) -> Option<String
     None
 }
 
+/// Methods of every kind of fitting and vocabulary whose weights are few at the sizes of these tests.
+const SMALL: [&str; 10] = [
+    "epsilon",
+    "ridge",
+    "random",
+    "sdl",
+    "conse",
+    "label-em",
+    "clip-zero-shot",
+    "clip-projection",
+    "logistic",
+    "warp",
+];
+
 /// Whatever a field of the card is changed into, the file is refused or works.
 #[test]
 fn hostile_cards_are_refused_or_work() {
@@ -190,13 +204,9 @@ fn hostile_cards_are_refused_or_work() {
     let mut others = vec![json!(null), json!("text"), json!({}), json!(0.5)];
     others.extend([0_u64, 1, 3, 7, 1 << 40, u64::MAX].map(|n| json!(n)));
     others.extend([json!(-1), json!(1e300)]);
-    for name in Kind::NAMES {
+    for name in SMALL {
         let width = if name.starts_with("clip") { 3 } else { 2 };
-        let mut settings = json!({"kind": name});
-        if name == "lesa-per-cluster" {
-            settings["clusters"] = json!(1);
-        }
-        let method = serde_json::from_value(settings).unwrap();
+        let method = serde_json::from_value(json!({"kind": name})).unwrap();
         let model = model_of(method, width, None);
         let card = serde_json::to_value(model.card()).unwrap();
         assert_eq!(refused(&model, &card, &path), None, "{name}");
