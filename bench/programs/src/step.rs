@@ -140,7 +140,7 @@ impl Labels {
         })
     }
 
-    /// Random tokens with 1 to [`MAX_POSITIVES`] positives an image.
+    /// Random tokens with 1 to `MAX_POSITIVES` positives an image.
     pub fn batch(&self, images: usize, dims: &Dims, rng: &mut ChaCha8Rng) -> Batch {
         let tokens = normal(images * dims.tokens * dims.width, rng);
         let mut values = vec![-1; images * self.host.len()];

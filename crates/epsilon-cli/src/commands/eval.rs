@@ -1,8 +1,9 @@
 //! `epsilon eval`: evaluates a trained model, or the scores of any program, under any protocol.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use epsilon::dataset::{Split, table};
 use epsilon::experiment::{self, Figures, LabelSet};
 use epsilon::labels::read_names;
@@ -106,6 +107,38 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     figures.print(args.json)
 }
 
+/// Whether a file of labels is a list of photographs (path, split, labels) and no matrix of images and labels.
+fn is_photo_table(labels: &Path) -> anyhow::Result<bool> {
+    let extension = labels.extension().unwrap_or_default().to_ascii_lowercase();
+    match extension.to_str() {
+        Some("tsv" | "jsonl" | "ndjson") => return Ok(true),
+        Some("csv") => {}
+        _ => return Ok(false),
+    }
+    let file = File::open(labels).with_context(|| labels.display().to_string())?;
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(file);
+    let (mut records, mut splits) = (0, 0);
+    // A label may be called `train`, but the line below it then holds a number there.
+    for (place, record) in reader.byte_records().take(2).enumerate() {
+        let record = record.with_context(|| labels.display().to_string())?;
+        let cells: Vec<&[u8]> = record.iter().map(<[u8]>::trim_ascii).collect();
+        let named = |name: &[u8]| cells.iter().any(|cell| cell.eq_ignore_ascii_case(name));
+        if place == 0
+            && ["path", "split", "labels"]
+                .iter()
+                .all(|name| named(name.as_bytes()))
+        {
+            return Ok(true);
+        }
+        records += 1;
+        splits += usize::from(matches!(cells.get(1), Some(&(b"train" | b"test"))));
+    }
+    Ok(splits > 0 && splits == records)
+}
+
 fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
     let protocols = protocols(args.protocol.as_deref().unwrap_or("epsilon"))?;
     let scores = ScoreTable::read(scores)?;
@@ -113,10 +146,9 @@ fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
         "negative" => Zero::Negative,
         _ => Zero::Unknown,
     });
-    let extension = labels.extension().unwrap_or_default().to_ascii_lowercase();
-    let mut joined = match extension.to_str() {
-        Some("tsv" | "jsonl" | "ndjson") => join_data_set(args, scores, labels)?,
-        _ => Joined::new(scores, &LabelTable::read(labels)?, zero)?,
+    let mut joined = match is_photo_table(labels)? {
+        true => join_data_set(args, scores, labels)?,
+        false => Joined::new(scores, &LabelTable::read(labels)?, zero)?,
     };
     let (images, all) = (joined.images(), joined.labels());
     let seen = split(args, &mut joined)?;

@@ -3,6 +3,7 @@
 
 mod backbones;
 mod bad_input;
+mod cases;
 mod comparison;
 mod explain;
 mod full_disk;

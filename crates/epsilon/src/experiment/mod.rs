@@ -71,6 +71,17 @@ pub enum ExperimentError {
         /// Which part of the data set.
         split: &'static str,
     },
+    /// The validation images are so many that none is left to train on.
+    #[error(
+        "validation = {validation} leaves no training image with a seen positive label, of {images} that there are: give a \
+         smaller share in [training]"
+    )]
+    Validation {
+        /// The share of the training images.
+        validation: f64,
+        /// Training images with a seen positive label.
+        images: usize,
+    },
     /// The recipe names no backbone to extract tokens with.
     #[error("the recipe names no backbone")]
     NoBackbone,

@@ -112,6 +112,16 @@ impl Training<'_> {
         let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
         items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
         let validation = items.split_off(items.len() - kept);
+        let seen = self.prepared.dataset.seen;
+        let labels = &self.prepared.dataset.labels;
+        let has_seen = |item: &&Example| labels.positives(item.label_row).any(|label| label < seen);
+        let held_out = validation.iter().filter(has_seen).count();
+        if held_out > 0 && !items.iter().any(|item| has_seen(&item)) {
+            return Err(ExperimentError::Validation {
+                validation: self.recipe.training.validation,
+                images: held_out,
+            });
+        }
         items.sort_by_key(|item| item.store_row);
         Ok((items, validation))
     }

@@ -15,6 +15,24 @@ use crate::parameters::{Spec, Weights};
 
 const STATE: &str = "epsilon.checkpoint";
 
+/// The loss summed over images, of a step or of many.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Sums {
+    /// Images.
+    pub images: usize,
+    /// The ranking part.
+    pub ranking: f64,
+    /// The regularisation part.
+    pub regularisation: f64,
+}
+
+impl Sums {
+    /// Mean loss of an image.
+    pub fn mean(&self) -> f64 {
+        (self.ranking + self.regularisation) / self.images as f64
+    }
+}
+
 /// Where a training stands. What it was started with is kept beside it, so that no other training resumes from it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct State {
@@ -28,7 +46,7 @@ pub(super) struct State {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_optimiser_steps: Vec<u64>,
     /// Sums over the steps of the unfinished epoch.
-    pub sums: super::fit::Sums,
+    pub sums: Sums,
     /// How often the loss stood still.
     pub plateaus: Plateaus,
     /// The epoch, from 1, with the best figure on the validation images, and that figure; only for early stopping.

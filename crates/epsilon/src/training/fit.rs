@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{Epoch, HostBatch};
-use super::checkpoint::{Course, State};
+use super::checkpoint::{Course, State, Sums};
 use super::{Examples, Progress, TrainingError, TrainingSettings};
 use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
@@ -147,24 +147,6 @@ pub enum Event<'a> {
         /// Steps of the whole training.
         total: usize,
     },
-}
-
-/// The loss summed over images, of a step or of many.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub struct Sums {
-    /// Images.
-    pub images: usize,
-    /// The ranking part.
-    pub ranking: f64,
-    /// The regularisation part.
-    pub regularisation: f64,
-}
-
-impl Sums {
-    /// Mean loss of an image.
-    pub fn mean(&self) -> f64 {
-        (self.ranking + self.regularisation) / self.images as f64
-    }
 }
 
 /// Everything a training is given but the method.

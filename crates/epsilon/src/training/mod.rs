@@ -11,7 +11,8 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Example, Examples};
-pub use fit::{EpochRecord, Event, RunFolder, Sums, Trainer, part, step};
+pub use checkpoint::Sums;
+pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
 pub use schedule::{Progress, Schedule};
 
 use crate::batch::TrainingPrecision;
