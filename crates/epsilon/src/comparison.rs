@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -110,10 +111,11 @@ impl Comparison {
     /// # Errors
     /// [`RecipeError`] names the row and the key.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
-            path: path.into(),
-            reason,
-        })?;
+        let text =
+            files::read_text(path, files::DESCRIPTION).map_err(|reason| RecipeError::Read {
+                path: path.into(),
+                reason,
+            })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
             reason,
@@ -182,10 +184,11 @@ impl Comparison {
     /// # Errors
     /// [`RecipeError`] names the key.
     pub fn sweep(path: &Path, settings: &[(String, Vec<Value>)]) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
-            path: path.into(),
-            reason,
-        })?;
+        let text =
+            files::read_text(path, files::DESCRIPTION).map_err(|reason| RecipeError::Read {
+                path: path.into(),
+                reason,
+            })?;
         let form = |reason: String| RecipeError::Form {
             path: path.into(),
             reason,

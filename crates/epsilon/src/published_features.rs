@@ -252,7 +252,10 @@ const FEATURES: &str = "-features";
 
 impl Source {
     fn open(path: &Path) -> Result<Self, ImportError> {
-        let file = guarded(|| Hdf5File::open(path).map_err(|error| error.to_string()));
+        let file = guarded(|| {
+            files::open(path, u64::MAX).map_err(|error| error.to_string())?;
+            Hdf5File::open(path).map_err(|error| error.to_string())
+        });
         let file = file.map_err(|reason| ImportError::File {
             path: path.into(),
             reason: format!("cannot be read as HDF5: {reason}"),

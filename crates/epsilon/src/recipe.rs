@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use epsilon_data::files;
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
@@ -282,10 +283,11 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError`] names the key, and for a mistyped one the nearest.
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path).map_err(|reason| RecipeError::Read {
-            path: path.into(),
-            reason,
-        })?;
+        let text =
+            files::read_text(path, files::DESCRIPTION).map_err(|reason| RecipeError::Read {
+                path: path.into(),
+                reason,
+            })?;
         Self::resolve(path, &text)
     }
 

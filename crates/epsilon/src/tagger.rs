@@ -259,8 +259,11 @@ impl<'a> Tagger<'a> {
             calibration: predictor.model().card().calibration(),
         })
         .map_err(|reason| failed(&folder, reason.into()))?;
-        let library = options.library.clone();
-        let library = library.unwrap_or_else(|| Library::beside(&folder));
+        let library = match &options.library {
+            // A folder that the user names may be a link; one that lies beside the photographs may not.
+            Some(named) => named.canonicalize().unwrap_or_else(|_| named.clone()),
+            None => Library::beside(&folder),
+        };
         let lock = Library::lock(&library)?;
         let model = absolute(predictor.path())?;
         let index = index(predictor, &ranker, &Library::index(&library), &identity)?;

@@ -1,6 +1,5 @@
 //! `epsilon eval`: evaluates a trained model, or the scores of any program, under any protocol.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -9,6 +8,7 @@ use epsilon::experiment::{self, Figures, LabelSet};
 use epsilon::labels::read_names;
 use epsilon::model::Model;
 use epsilon::recipe::EvaluationSettings;
+use epsilon_data::files;
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
@@ -115,7 +115,7 @@ fn is_photo_table(labels: &Path) -> anyhow::Result<bool> {
         Some("csv") => {}
         _ => return Ok(false),
     }
-    let file = File::open(labels).with_context(|| labels.display().to_string())?;
+    let file = files::open(labels, u64::MAX).with_context(|| labels.display().to_string())?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)

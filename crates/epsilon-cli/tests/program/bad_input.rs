@@ -439,7 +439,9 @@ fn a_model_that_is_cut_off_or_none() {
     world
         .run("predict recipe.toml test-0025.png")
         .refused(&["recipe.toml", "not a safetensors file"]);
-    world.run("predict . test-0025.png").refused(&["directory"]);
+    world
+        .run("predict . test-0025.png")
+        .refused(&["it is a folder"]);
     let ended = world.run("predict backbone.safetensors test-0025.png");
     ended.refused(&["backbone.safetensors", "epsilon.model"]);
 }

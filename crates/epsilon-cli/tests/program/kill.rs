@@ -208,12 +208,17 @@ fn outcome(world: &World, out: &str) -> Vec<(Vec<u8>, Vec<Value>)> {
 fn a_store_that_is_not_finished_is_not_read() {
     let world = World::of(400, 50);
     world.run("train recipe.toml --out whole").done();
-    let hit = killed(
-        &world,
-        "extract recipe.toml --out out",
-        &world.path("out"),
-        &Moment::Writing(1),
-    );
+    let out = world.path("out");
+    // On a busy machine the process may end before it is seen writing.
+    let hit = (0..5).any(|_| {
+        let _ = fs::remove_dir_all(&out);
+        killed(
+            &world,
+            "extract recipe.toml --out out",
+            &out,
+            &Moment::Writing(1),
+        )
+    });
     assert!(hit);
     let ended = world.run("eval whole/seed-1/model.safetensors --store out/tokens");
     ended.refused(&["out/tokens", "not finished", "run it again"]);

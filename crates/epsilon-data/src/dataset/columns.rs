@@ -1,6 +1,7 @@
 //! Parquet files, as tables of photographs and as the index that is kept of a data set: whole columns in and out.
 
 use super::{DatasetError, LineError, lines};
+use crate::files;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::ParquetError;
@@ -85,7 +86,7 @@ pub(super) fn about(path: &Path) -> Result<About, DatasetError> {
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, DatasetError> {
-    let file = File::open(path).map_err(|reason| lines::read_error(path, reason))?;
+    let file = files::open(path, u64::MAX).map_err(|reason| lines::read_error(path, reason))?;
     SerializedFileReader::new(file).map_err(|error| damaged(path, error))
 }
 

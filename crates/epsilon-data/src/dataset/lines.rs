@@ -1,6 +1,7 @@
 //! Text files line by line: byte order mark and line ends removed, lines counted, memory bounded by one line.
 
 use super::{DatasetError, LineError};
+use crate::files;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -13,7 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Opens a file with a buffer large enough that reading is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
-    let file = File::open(path).map_err(|reason| read_error(path, reason))?;
+    let file = files::open(path, u64::MAX).map_err(|reason| read_error(path, reason))?;
     Ok(BufReader::with_capacity(1 << 18, file))
 }
 

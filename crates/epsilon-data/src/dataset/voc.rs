@@ -7,6 +7,7 @@
 use super::lines;
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
+use crate::files;
 use crate::labels::read_seen_unseen;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -203,7 +204,8 @@ fn classes(objects: Vec<Object>) -> BTreeMap<String, bool> {
 }
 
 fn read_annotation(path: &Path) -> Result<Annotation, DatasetError> {
-    let bytes = std::fs::read(path).map_err(|reason| lines::read_error(path, reason))?;
+    let bytes =
+        files::read(path, files::DESCRIPTION).map_err(|reason| lines::read_error(path, reason))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();

@@ -1,7 +1,7 @@
 //! A file's content as a slice of bytes: mapped into memory where it is large, copied where it is small. Every memory
 //! map of this crate and of `epsilon-vision` is made here, so that its contract is stated once.
 
-use std::fs::{File, TryLockError};
+use std::fs::TryLockError;
 use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::Path;
@@ -48,7 +48,7 @@ impl Mapped {
     /// A file that cannot be opened, read or mapped, and [`io::ErrorKind::WouldBlock`] for one of 1 MiB or more that
     /// another program has locked for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+        let mut file = super::open(path, u64::MAX)?;
         if file.metadata()?.len() < COPIED_BELOW {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
@@ -133,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, bytes(1 << 20)).unwrap();
-        let writer = File::open(&path).unwrap();
+        let writer = std::fs::File::open(&path).unwrap();
         let (first, second) = (Mapped::open(&path).unwrap(), Mapped::open(&path).unwrap());
         drop(first);
         assert!(matches!(writer.try_lock(), Err(TryLockError::WouldBlock)));

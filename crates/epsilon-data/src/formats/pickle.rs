@@ -4,8 +4,8 @@
 //!
 //! Protocols 2 to 5, written by Python 2 or 3. Texts and the bytes of arrays stay in the mapped file until they are asked for.
 
+use crate::files;
 use crate::files::Mapped;
-use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,9 @@ pub enum PickleError {
 /// Whether a file begins like a pickle of protocol 2 to 5.
 pub fn is_pickle(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(2).read_to_end(&mut start)?;
+    files::open(path, u64::MAX)?
+        .take(2)
+        .read_to_end(&mut start)?;
     Ok(is_start(&start))
 }
 

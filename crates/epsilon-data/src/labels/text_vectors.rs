@@ -4,11 +4,12 @@
 
 use super::rows::{Place, Row, Values, fields};
 use super::{LabelError, LabelVectors, width_error};
-use crate::files;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+
+use crate::files;
 
 /// The longest line read, in bytes: far above any vector in use (4,096 values take about 50 kB), and a
 /// bound on memory for a file that holds no line ends.
@@ -16,7 +17,7 @@ const LONGEST_LINE: usize = 1 << 20;
 
 /// Opens `path` with a buffer large enough that reading a vector file is not bound by system calls.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
-    let file = File::open(path).map_err(|reason| LabelError::Read {
+    let file = files::open(path, u64::MAX).map_err(|reason| LabelError::Read {
         path: path.into(),
         reason,
     })?;

@@ -8,6 +8,7 @@
 use super::LabelError;
 use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::{Lines, open, scan_text};
+use crate::files;
 use crate::formats::npy;
 use crate::formats::numbers::Number;
 use crate::formats::pickle::{self, Pickle, Vectors};
@@ -94,7 +95,7 @@ impl VectorFile {
     /// The kind of the file, by its first bytes.
     fn kind(&self) -> Result<Kind, LabelError> {
         let failed = |reason| read_error(&self.path, reason);
-        let file = File::open(&self.path).map_err(failed)?;
+        let file = files::open(&self.path, u64::MAX).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         let mut start = Vec::new();
         file.take(START as u64)
@@ -393,7 +394,7 @@ impl Matrix {
 
 /// Opens an `.npy` file: its matrix.
 fn npy(path: &Path) -> Result<Matrix, LabelError> {
-    let mut file = File::open(path).map_err(|reason| read_error(path, reason))?;
+    let mut file = files::open(path, u64::MAX).map_err(|reason| read_error(path, reason))?;
     let header = npy::read_header(&mut file).map_err(|reason| form(path, reason))?;
     Matrix::new(path, file, header.offset, &header.shape, header.number)
 }
@@ -401,7 +402,7 @@ fn npy(path: &Path) -> Result<Matrix, LabelError> {
 /// Opens a safetensors file: its only matrix.
 fn tensor(path: &Path) -> Result<Matrix, LabelError> {
     let failed = |reason| read_error(path, reason);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = files::open(path, u64::MAX).map_err(failed)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(failed)?;
     let length = u64::from_le_bytes(length);

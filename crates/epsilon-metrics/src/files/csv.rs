@@ -96,7 +96,7 @@ impl<'a> Lines<'a> {
         };
         Ok(Self {
             path,
-            reader: BufReader::new(File::open(path).map_err(read)?),
+            reader: BufReader::new(super::open(path).map_err(read)?),
             line: 0,
             bytes: Vec::new(),
         })

@@ -37,8 +37,29 @@ mod order;
 mod scores;
 mod write;
 
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
 pub use error::FileError;
 pub use joined::{Joined, Zero};
 pub use labels::LabelTable;
 pub use scores::ScoreTable;
 pub use write::{write_per_label, write_scores};
+
+/// Opens a regular file for reading; a pipe is refused instead of waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NONBLOCK);
+    }
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        let problem = "it is no regular file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    Ok(file)
+}

@@ -1,7 +1,8 @@
 //! Names of rows and columns: the name files of a table, and the matching of two lists of names.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::FileError;
@@ -21,7 +22,11 @@ pub(super) fn beside(
     expected: usize,
 ) -> Result<Option<Vec<String>>, FileError> {
     let path = &file(table, what);
-    let text = match std::fs::read_to_string(path) {
+    let read = |mut file: File| {
+        let mut text = String::new();
+        file.read_to_string(&mut text).map(|_| text)
+    };
+    let text = match super::open(path).and_then(read) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(reason) => {

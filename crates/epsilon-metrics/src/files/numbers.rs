@@ -1,6 +1,5 @@
 //! A table of numbers in a memory-mapped file.
 
-use std::fs::File;
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -36,7 +35,7 @@ impl Numbers {
             path: path.into(),
             reason,
         };
-        let file = File::open(path).map_err(read)?;
+        let file = super::open(path).map_err(read)?;
         // SAFETY: the map is only read. If another program truncates the file while it is mapped, this program ends with
         // SIGBUS; if it changes values, the metrics are those of the changed values.
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -164,24 +164,29 @@ fn safetensors(
 /// Writes a file under a temporary name and renames it; on failure an existing file stays as it was.
 fn replace(
     path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<(), FileError> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    let beside: PathBuf = path.with_file_name(name);
-    let written = File::create(&beside).and_then(|file| {
-        let mut file = BufWriter::new(file);
+    let write = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".epsilon-").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // What any new file has, less what the user masks.
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let beside = builder.tempfile_in(parent.unwrap_or(Path::new(".")))?;
+        let mut file = BufWriter::new(beside.as_file());
         fill(&mut file)?;
-        file.into_inner()?.sync_all()
-    });
-    written
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|reason| {
-            // Only the first error is returned.
-            let _ = std::fs::remove_file(&beside);
-            FileError::Write {
-                path: path.into(),
-                reason,
-            }
-        })
+        file.flush()?;
+        drop(file);
+        beside.as_file().sync_all()?;
+        beside.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|reason| FileError::Write {
+        path: path.into(),
+        reason,
+    })
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use epsilon_data::files;
 use rayon::prelude::*;
 use serde_json::json;
 use tokenizers::Tokenizer;
@@ -188,7 +189,7 @@ fn tokenizer(folder: &Path) -> Result<(PathBuf, Tokenizer), BackboneError> {
         ));
     }
     let read = |path: &Path| {
-        std::fs::read_to_string(path).map_err(|reason| BackboneError::Read {
+        files::read_text(path, files::LIST).map_err(|reason| BackboneError::Read {
             path: path.into(),
             reason,
         })

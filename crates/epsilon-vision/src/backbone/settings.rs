@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use epsilon_data::files;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ fn bad(path: &Path, reason: String) -> BackboneError {
 }
 
 fn read_json(path: &Path) -> Result<Option<Value>, BackboneError> {
-    match std::fs::read(path) {
+    match files::read(path, files::DESCRIPTION) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| bad(path, format!("not JSON: {error}"))),

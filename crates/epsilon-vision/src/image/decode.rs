@@ -1,12 +1,12 @@
 //! JPEG, PNG and WebP files to upright 8-bit RGB, with limits against decompression bombs and
 //! errors that say which file could not be read and why.
 
-use std::fs::File;
 use std::io::{Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use ::image::error::{DecodingError, ImageFormatHint};
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
+use epsilon_data::files;
 use thiserror::Error;
 
 /// What a file may ask for before it is refused.
@@ -193,7 +193,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
             reason,
         },
     };
-    let file = File::open(path).map_err(failed)?;
+    let file = files::open(path, u64::MAX).map_err(failed)?;
     let expected = file.metadata().map_err(failed)?.len().min(limit);
     let mut bytes = Vec::with_capacity(expected as usize + 1);
     file.take(limit.saturating_add(1))

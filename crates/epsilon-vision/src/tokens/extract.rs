@@ -350,7 +350,7 @@ mod tests {
                 .open(dir.join(JOURNAL))
                 .unwrap();
             journal.write_all(br#"{"shard":{"file":"tokens-0"#).unwrap();
-            fs::write(dir.join("tokens-00005.safetensors.tmp"), "half").unwrap();
+            fs::write(dir.join(".epsilon-a1B2c3.tmp"), "half").unwrap();
             let report = run(&items, &means(), &dir).unwrap();
             assert_eq!(report.resumed, limit / 10 * 10);
             assert_eq!(contents(&dir), contents(&whole), "stopped after {limit}");

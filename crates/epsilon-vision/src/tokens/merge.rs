@@ -177,6 +177,6 @@ fn place(from: &Path, to: &Path) -> io::Result<()> {
     }
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),
-        Err(_) => files::write(to, &std::fs::read(from)?),
+        Err(_) => files::write(to, &files::read(from, u64::MAX)?),
     }
 }

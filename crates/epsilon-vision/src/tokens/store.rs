@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use epsilon_data::files;
 use epsilon_data::files::{Mapped, sha256};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -383,7 +384,7 @@ pub(super) fn shard_name(index: usize) -> String {
 
 pub(super) fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
     let path = dir.join(MANIFEST);
-    let text = std::fs::read(&path).map_err(|reason| match reason.kind() {
+    let text = files::read(&path, u64::MAX).map_err(|reason| match reason.kind() {
         ErrorKind::NotFound if dir.join(JOURNAL).exists() => {
             StoreError::Unfinished { dir: dir.into() }
         }

@@ -2,7 +2,7 @@
 //! goes on where it stopped and ends with the same bytes.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -157,17 +157,12 @@ impl StoreWriter {
             reason,
         };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut journal = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
+        let mut journal = files::own(&path).map_err(failed)?;
         journal.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => FeatureError::Busy { dir: dir.into() },
             TryLockError::Error(reason) => failed(reason),
         })?;
+        files::tidy(dir).map_err(failed)?;
         let mut text = Vec::new();
         journal.read_to_end(&mut text).map_err(failed)?;
         let (found, records, length) = parse_journal(dir, &text);

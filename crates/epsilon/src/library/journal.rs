@@ -5,7 +5,7 @@
 //! written is dropped.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -249,9 +249,7 @@ impl Journal {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    options.open(path)
+    files::own(path)
 }
 
 fn remembered(entry: &Entry, place: u64) -> (String, Known) {

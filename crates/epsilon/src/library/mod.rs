@@ -7,7 +7,7 @@ mod journal;
 mod scan;
 pub mod sidecar;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,8 @@ impl Library {
             });
         };
         let path = folder.join(MANIFEST);
-        let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
+        let bytes =
+            files::read(&path, files::DESCRIPTION).map_err(|source| failed(&path, source))?;
         let form = |reason: String| LibraryError::Form {
             path: path.clone(),
             reason,
@@ -137,11 +138,14 @@ impl Library {
     /// # Errors
     /// [`LibraryError::Busy`], and when the folder cannot be written.
     pub fn lock(folder: &Path) -> Result<File, LibraryError> {
-        fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+        files::folder(folder).map_err(|source| failed(folder, source))?;
         let path = folder.join(LOCK);
-        let file = File::create(&path).map_err(|source| failed(&path, source))?;
+        let file = files::own(&path).map_err(|source| failed(&path, source))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) => {
+                files::tidy(folder).map_err(|source| failed(folder, source))?;
+                Ok(file)
+            }
             Err(TryLockError::WouldBlock) => Err(LibraryError::Busy {
                 folder: folder.into(),
             }),

@@ -3,7 +3,6 @@
 //! A sidecar that is there is edited, never written anew: the text is parsed to find places, and everything but the entries
 //! that are added or taken out stays byte for byte as it was (XMP specification, part 1, 7: serialisation as RDF/XML).
 
-use std::fs;
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,9 @@ use std::path::{Path, PathBuf};
 use roxmltree::{Document, Node};
 
 use epsilon_data::files;
+
+/// The largest sidecar that is read, in bytes: far above what any program writes of one photograph.
+const LARGEST: u64 = 8 << 20;
 
 const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 /// A sidecar that says nothing yet.
@@ -115,7 +117,7 @@ pub fn update(
         path: path.into(),
         reason,
     };
-    let found = match fs::read(path) {
+    let found = match files::read(path, LARGEST) {
         Ok(bytes) => {
             let text = String::from_utf8(bytes).map_err(|_| form("is not UTF-8 text".into()))?;
             Some(text)
@@ -362,6 +364,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

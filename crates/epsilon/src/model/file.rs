@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use epsilon_data::files;
 use safetensors::SafeTensors;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -254,7 +255,7 @@ impl Model {
             path: path.into(),
             source,
         };
-        let bytes = std::fs::read(path).map_err(|e| file(e.to_string()))?;
+        let bytes = files::read(path, u64::MAX).map_err(|e| file(e.to_string()))?;
         let card = format::metadata(&bytes, KEY).map_err(file)?;
         let card: Card = serde_json::from_str(&card).map_err(|e| file(format!("its card: {e}")))?;
         card.check()

@@ -8,16 +8,15 @@
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use epsilon_data::files;
+use epsilon_data::files::{self, Mapped};
 use epsilon_kernels::scan::{LANES, best_matches};
 
 const VERSION: u32 = 1;
@@ -91,7 +90,7 @@ enum Line {
 impl Manifest {
     fn read(folder: &Path) -> Result<Option<Self>, IndexError> {
         let path = folder.join(MANIFEST);
-        let bytes = match fs::read(&path) {
+        let bytes = match files::read(&path, files::DESCRIPTION) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(&path, error)),
@@ -163,7 +162,9 @@ impl IndexWriter {
     /// # Errors
     /// [`IndexError::OtherModel`] for an index of something else than `info`, damaged files, and what cannot be written.
     pub fn open(folder: &Path, info: &IndexInfo) -> Result<Self, IndexError> {
-        fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
+        files::folder(folder)
+            .and_then(|()| files::tidy(folder))
+            .map_err(|error| failed(folder, error))?;
         let manifest = match Manifest::read(folder)? {
             Some(manifest) if manifest.info != *info => {
                 return Err(IndexError::OtherModel {
@@ -189,9 +190,7 @@ impl IndexWriter {
     /// The files at the ends that count.
     fn begin(folder: &Path, manifest: Manifest) -> Result<Self, IndexError> {
         let open = |path: PathBuf, length: u64| -> Result<File, IndexError> {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            let file = options.open(&path).map_err(|error| failed(&path, error))?;
+            let file = files::own(&path).map_err(|error| failed(&path, error))?;
             let there = file.metadata().map_err(|error| failed(&path, error))?.len();
             if there < length {
                 // Nothing is mended: what is missing cannot be known.
@@ -382,7 +381,7 @@ impl Ids {
     fn read(folder: &Path, manifest: &Manifest) -> Result<Self, IndexError> {
         let path = manifest.ids(folder);
         let mut text = Vec::new();
-        let file = File::open(&path).map_err(|error| failed(&path, error))?;
+        let file = files::open(&path, u64::MAX).map_err(|error| failed(&path, error))?;
         file.take(manifest.ids_bytes)
             .read_to_end(&mut text)
             .map_err(|error| failed(&path, error))?;
@@ -450,7 +449,8 @@ pub struct Hit {
 /// An index to search in.
 pub struct Index {
     manifest: Manifest,
-    rows: Option<Mmap>,
+    /// A writer only appends to this file and never cuts below what the manifest counts.
+    rows: Mapped,
     ids: Ids,
 }
 
@@ -490,18 +490,11 @@ impl Index {
         };
         let path = manifest.rows(folder);
         let length = manifest.records * manifest.record() as u64;
-        let file = File::open(&path).map_err(|error| failed(&path, error))?;
-        let there = file.metadata().map_err(|error| failed(&path, error))?.len();
-        if there < length {
-            let reason = format!("{there} bytes of {length}");
+        let rows = Mapped::open(&path).map_err(|error| failed(&path, error))?;
+        if (rows.len() as u64) < length {
+            let reason = format!("{} bytes of {length}", rows.len());
             return Err(form(&path, reason));
         }
-        // SAFETY: a writer only appends to this file and never cuts below what the manifest counts; that nobody else changes it
-        // while it is read is the contract of the index's folder, as it is of the token store's.
-        let rows = (length > 0)
-            .then(|| unsafe { Mmap::map(&file) })
-            .transpose();
-        let rows = rows.map_err(|error| failed(&path, error))?;
         Ok(Self {
             ids: Ids::read(folder, &manifest)?,
             manifest,
@@ -531,7 +524,7 @@ impl Index {
 
     fn record(&self, place: u64) -> &[u8] {
         let size = self.manifest.record();
-        let all: &[u8] = self.rows.as_deref().unwrap_or_default();
+        let all: &[u8] = &self.rows;
         &all[place as usize * size..][..size]
     }
 
@@ -556,7 +549,7 @@ impl Index {
         }
         let (scale, query) = quantised_query(query);
         let size = self.manifest.record();
-        let all = &self.rows.as_deref().unwrap_or_default()[..self.bytes()];
+        let all = &self.rows[..self.bytes()];
         let chunks = all.par_chunks(CHUNK * size).enumerate();
         let best = chunks
             .map(|(chunk, records)| {

@@ -115,7 +115,7 @@ impl Course {
         if !path.exists() {
             return Ok(false);
         }
-        let bytes = std::fs::read(path).map_err(|e| failed(path, e))?;
+        let bytes = epsilon_data::files::read(path, u64::MAX).map_err(|e| failed(path, e))?;
         let state = epsilon_data::formats::safetensors::metadata(&bytes, STATE)
             .map_err(|e| failed(path, e))?;
         let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;

@@ -41,6 +41,9 @@ impl RunFolder {
         let folder = Self { path: path.into() };
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(|e| failed(&checkpoints, e))?;
+        for folder in [path, &checkpoints] {
+            files::tidy(folder).map_err(|e| failed(folder, e))?;
+        }
         Ok(folder)
     }
 
@@ -75,7 +78,7 @@ impl RunFolder {
     /// Drops what is known of epochs after this one.
     fn cut_metrics(&self, epochs: usize) -> Result<(), TrainingError> {
         let path = self.metrics();
-        let lines = match std::fs::read_to_string(&path) {
+        let lines = match files::read_text(&path, files::LIST) {
             Ok(lines) => lines,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(e) => return Err(failed(&path, e)),
@@ -91,10 +94,7 @@ impl RunFolder {
     fn add_metrics(&self, record: &EpochRecord) -> Result<(), TrainingError> {
         let path = self.metrics();
         let line = serde_json::to_string(record).map_err(|e| failed(&path, e))?;
-        std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
+        files::append(&path)
             .and_then(|mut file| {
                 writeln!(file, "{line}")?;
                 file.sync_all()

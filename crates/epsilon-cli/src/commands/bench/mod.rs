@@ -325,7 +325,7 @@ fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Va
 
 /// The result in this file, if this version can read it.
 fn kept(path: &Path) -> anyhow::Result<Option<Trained>> {
-    match std::fs::read(path) {
+    match files::read(path, files::LIST) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| path.display().to_string()),

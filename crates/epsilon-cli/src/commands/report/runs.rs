@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use epsilon::experiment::{Figures, LabelSet, Layout};
 use epsilon::training::EpochRecord;
+use epsilon_data::files;
 
 use crate::commands::mean_and_deviation;
 
@@ -67,7 +68,8 @@ impl Seed {
             if !path.exists() {
                 return Ok(None);
             }
-            let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let text =
+                files::read(&path, files::LIST).with_context(|| path.display().to_string())?;
             let value =
                 serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
             Ok(Some(value))
@@ -80,7 +82,7 @@ impl Seed {
             },
         };
         let path = folder.join("metrics.jsonl");
-        let lines = std::fs::read_to_string(&path).unwrap_or_default();
+        let lines = files::read_text(&path, files::LIST).unwrap_or_default();
         let epochs = lines.lines().map(serde_json::from_str);
         Ok(Some(Self {
             seed,

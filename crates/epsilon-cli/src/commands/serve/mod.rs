@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use epsilon::image::Limits;
+use epsilon_data::files;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -71,7 +72,8 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let token = args.token_file.as_ref().map(|path| {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let text = files::read_text(path, files::DESCRIPTION)
+            .with_context(|| path.display().to_string())?;
         ensure!(
             !text.trim().is_empty(),
             "{}: holds no token",

@@ -1,0 +1,180 @@
+//! Reading files that somebody else may have made: regular ones alone, up to a size.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The largest file of settings that is read: a recipe, a card, a manifest, a configuration.
+pub const DESCRIPTION: u64 = 64 << 20;
+
+/// The largest list that is held in memory whole: names, an annotation file, figures.
+pub const LIST: u64 = 1 << 30;
+
+/// Opens a file for reading.
+///
+/// ```
+/// use epsilon_data::files;
+///
+/// let folder = tempfile::tempdir()?;
+/// let refused = files::open(folder.path(), u64::MAX).unwrap_err();
+/// assert_eq!(refused.to_string(), "it is a folder, not a file");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// What is no regular file (without waiting for the other end of a pipe); a file of more than `at_most` bytes,
+/// [`io::ErrorKind::FileTooLarge`]; what the system says.
+pub fn open(path: &Path, at_most: u64) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    open_regular(&mut options, 0, path).and_then(|(file, about)| {
+        if about.len() > at_most {
+            return Err(too_large(about.len(), at_most));
+        }
+        Ok(file)
+    })
+}
+
+/// Reads a file whole.
+///
+/// ```
+/// use epsilon_data::files;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("list");
+/// files::write(&path, b"sun moon")?;
+/// assert_eq!(files::read(&path, files::LIST)?, b"sun moon");
+/// assert_eq!(files::read(&path, 4).unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path, at_most)?;
+    let mut bytes = Vec::with_capacity(file.metadata()?.len() as usize);
+    // It may grow while it is read.
+    let mut limited = file.take(at_most.saturating_add(1));
+    limited.read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        length if length > at_most => Err(too_large(length, at_most)),
+        _ => Ok(bytes),
+    }
+}
+
+/// Reads a text file whole.
+///
+/// # Errors
+///
+/// As [`open`], and [`io::ErrorKind::InvalidData`] for what is no UTF-8.
+pub fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, at_most)?).map_err(|error| {
+        let place = error.utf8_error().valid_up_to();
+        let problem = format!("byte {place} is not UTF-8 text");
+        io::Error::new(io::ErrorKind::InvalidData, problem)
+    })
+}
+
+/// Opens what is there only if it is a regular file. `flags` are those of the system, beside the options.
+pub(super) fn open_regular(
+    options: &mut OpenOptions,
+    flags: i32,
+    path: &Path,
+) -> io::Result<(File, Metadata)> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Without it the opening of a pipe waits for its other end. Regular files don't know the flag.
+        options.custom_flags(flags | libc::O_NONBLOCK);
+    }
+    #[cfg(not(unix))]
+    let _ = flags;
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    if about.is_file() {
+        return Ok((file, about));
+    }
+    let kind = if about.is_dir() {
+        io::ErrorKind::IsADirectory
+    } else {
+        io::ErrorKind::InvalidInput
+    };
+    Err(io::Error::new(
+        kind,
+        format!("it is {}, not a file", kind_of(&about)),
+    ))
+}
+
+fn kind_of(about: &Metadata) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        let kind = about.file_type();
+        if kind.is_fifo() {
+            return "a pipe";
+        }
+        if kind.is_socket() {
+            return "a socket";
+        }
+        if kind.is_char_device() || kind.is_block_device() {
+            return "a device";
+        }
+    }
+    if about.is_dir() {
+        "a folder"
+    } else {
+        "something else"
+    }
+}
+
+fn too_large(length: u64, at_most: u64) -> io::Error {
+    let problem = format!("it has {length} bytes; at most {at_most} are read");
+    io::Error::new(io::ErrorKind::FileTooLarge, problem)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+
+    /// Makes a named pipe.
+    pub(super) fn pipe(path: &Path) {
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name is a string that ends in zero and lives through the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    }
+
+    #[test]
+    fn a09_pipes_devices_and_folders_are_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        pipe(&path);
+        let linked = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/zero", &linked).unwrap();
+        for (path, kind) in [
+            (path.as_path(), "a pipe"),
+            (&linked, "a device"),
+            (Path::new("/dev/zero"), "a device"),
+            (folder.path(), "a folder"),
+        ] {
+            let refused = read(path, LIST).unwrap_err().to_string();
+            assert_eq!(refused, format!("it is {kind}, not a file"));
+        }
+    }
+
+    #[test]
+    fn a_size_is_a_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        let refused = read(&path, 4).unwrap_err();
+        assert_eq!(refused.to_string(), "it has 5 bytes; at most 4 are read");
+        std::fs::write(&path, b"ab\xff").unwrap();
+        let refused = read_text(&path, 4).unwrap_err();
+        assert_eq!(refused.to_string(), "byte 2 is not UTF-8 text");
+    }
+}

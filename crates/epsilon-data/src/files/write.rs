@@ -1,0 +1,169 @@
+//! Writing files so that a reader never sees half of one, and a link that lies in wait is never followed.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::Builder;
+
+const PREFIX: &str = ".epsilon-";
+const SUFFIX: &str = ".tmp";
+
+/// Writes a file beside its place with `fill`, syncs it, and renames it into place; on failure nothing is left and what
+/// was there before stays. The file beside has a name that nobody can foresee and is never one that exists; it takes the mode of
+/// what was there, and the owner where the system lets it. A link in the place is replaced, not followed.
+///
+/// ```
+/// use epsilon_data::files;
+/// use std::io::Write;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("list.txt");
+/// files::replace(&path, |file| writeln!(file, "beach"))?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "beach\n");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// What `fill` or the system says.
+pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What any new file has, less what the user masks.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut beside = builder.tempfile_in(parent)?;
+    fill(beside.as_file_mut())?;
+    match path.symlink_metadata() {
+        Ok(before) if before.is_file() => keep_owner_and_mode(beside.as_file(), &before)?,
+        _ => {}
+    }
+    beside.as_file().sync_all()?;
+    beside.persist(path).map_err(|error| error.error)?;
+    #[cfg(unix)]
+    File::open(parent)?.sync_all()?;
+    Ok(())
+}
+
+#[cfg(unix)]
+fn keep_owner_and_mode(file: &File, before: &Metadata) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+        // Only the administrator may give a file away; others keep their own.
+        let _ = fchown(file, Some(before.uid()), Some(before.gid()));
+    }
+    file.set_permissions(before.permissions())
+}
+
+#[cfg(not(unix))]
+fn keep_owner_and_mode(_: &File, _: &Metadata) -> io::Result<()> {
+    // A read-only file could not be renamed over; nothing else is carried along.
+    Ok(())
+}
+
+/// Whether a file's name is one of those under which [`replace`] writes. One that stays is what a killed process left.
+pub fn is_leftover(name: &std::ffi::OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
+}
+
+/// Removes what killed processes left half-written in a folder, not in those below it. For who holds the folder's lock: what
+/// another process is writing there would be taken away, too.
+///
+/// ```
+/// use epsilon_data::files;
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join(".epsilon-1a2b3c.tmp"), "half")?;
+/// files::tidy(folder.path())?;
+/// assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// What the system says.
+pub fn tidy(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_leftover(&entry.file_name()) && !entry.file_type()?.is_dir() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `bytes` as a file, whole or not at all, as [`replace`] does.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("figures.json");
+/// epsilon_data::files::write(&path, b"{}")?;
+/// assert_eq!(std::fs::read(&path)?, b"{}");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// What the system says.
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace(path, |file| file.write_all(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        write(&path, b"old").unwrap();
+        let failed = replace(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn t13_the_mode_is_kept() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        std::fs::write(&path, "old").unwrap();
+        let usual = mode();
+        std::fs::remove_file(&path).unwrap();
+        write(&path, b"first").unwrap();
+        assert_eq!(mode(), usual);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o664)).unwrap();
+        write(&path, b"second").unwrap();
+        assert_eq!(mode(), 0o664);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a02_a_link_in_the_place_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (precious, path) = (folder.path().join("precious"), folder.path().join("link"));
+        std::fs::write(&precious, "content").unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&precious).unwrap(), b"content");
+        assert!(!path.is_symlink());
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+}
