@@ -1,4 +1,4 @@
-//! Label names and their vectors, and multi-label data sets as they are published.
+#![doc = include_str!("../README.md")]
 
 pub mod dataset;
 pub mod files;

@@ -1,4 +1,4 @@
-//! Photographs to tokens: decoding and preprocessing, frozen backbones on the CPU, and a token store on disk.
+#![doc = include_str!("../README.md")]
 
 pub mod backbone;
 pub mod image;

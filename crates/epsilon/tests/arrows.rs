@@ -105,13 +105,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "methods",
             "training",
             "data::dataset",
+            "data::files",
             "data::labels",
             "metrics",
             "vision::backbone",
             "vision::tokens",
         ],
     ),
-    ("comparison", &["methods", "recipe"]),
+    ("comparison", &["methods", "recipe", "data::files"]),
     (
         "experiment",
         &[

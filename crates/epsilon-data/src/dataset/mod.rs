@@ -288,6 +288,15 @@ pub struct Record {
 
 impl Record {
     /// Where the file lies.
+    ///
+    /// ```
+    /// use epsilon_data::dataset::{Record, Split};
+    /// use std::path::Path;
+    ///
+    /// let folder = Path::new("photos").into();
+    /// let record = Record { id: "2024/sea.jpg".into(), folder, split: Split::Test };
+    /// assert_eq!(record.path(), Path::new("photos/2024/sea.jpg"));
+    /// ```
     pub fn path(&self) -> PathBuf {
         self.folder.join(&self.id)
     }
@@ -310,6 +319,17 @@ pub struct Dataset {
 
 impl Dataset {
     /// Row numbers of the images of `split`, in table order; may be empty.
+    ///
+    /// ```
+    /// # use epsilon_data::dataset::scenes::{SceneOptions, Scenes};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let options = Scenes::new(SceneOptions::default())?.write(folder.path(), 4, 2)?;
+    /// use epsilon_data::dataset::{Split, table};
+    ///
+    /// let (dataset, _) = table::read(&options)?;
+    /// assert_eq!(dataset.rows(Split::Test), [4, 5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rows(&self, split: Split) -> Vec<usize> {
         (0..self.records.len())
             .filter(|&row| self.records[row].split == split)
@@ -351,6 +371,17 @@ impl Source {
     ///
     /// # Errors
     /// See the `read` of its module.
+    ///
+    /// ```
+    /// # use epsilon_data::dataset::scenes::{SceneOptions, Scenes};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let options = Scenes::new(SceneOptions::default())?.write(folder.path(), 4, 2)?;
+    /// use epsilon_data::dataset::Source;
+    ///
+    /// let (dataset, summary) = Source::Table(options).read()?;
+    /// assert_eq!((dataset.records.len(), summary.train.images), (6, 4));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(&self) -> Result<(Dataset, Summary), DatasetError> {
         match self {
             Self::Table(options) => table::read(options),

@@ -140,6 +140,16 @@ impl Scenes {
 
     /// Draws picture `index` of `split`: training pictures hold seen pairs only, test pictures seen and unseen
     /// ones alike. The same options, split and index give the same picture.
+    ///
+    /// ```
+    /// use epsilon_data::dataset::Split;
+    /// use epsilon_data::dataset::scenes::{SceneOptions, Scenes};
+    ///
+    /// let scenes = Scenes::new(SceneOptions { size: 64, seed: 0 })?;
+    /// let scene = scenes.draw(Split::Train, 0);
+    /// assert!(scene.objects.iter().all(|object| object.label < scenes.seen()));
+    /// # Ok::<(), epsilon_data::dataset::DatasetError>(())
+    /// ```
     pub fn draw(&self, split: Split, index: u32) -> Scene {
         let (stream, labels) = match split {
             Split::Train => (2 * u64::from(index), self.seen),

@@ -45,6 +45,14 @@ pub struct TableOptions {
 
 impl TableOptions {
     /// The usual layout of one folder: `labels.tsv`, `seen.txt`, `unseen.txt` and the images below it.
+    ///
+    /// ```
+    /// use epsilon_data::dataset::table::TableOptions;
+    /// use std::path::Path;
+    ///
+    /// let options = TableOptions::in_folder(Path::new("corel5k"));
+    /// assert_eq!(options.table, Path::new("corel5k/labels.tsv"));
+    /// ```
     pub fn in_folder(folder: &Path) -> Self {
         Self {
             table: folder.join("labels.tsv"),

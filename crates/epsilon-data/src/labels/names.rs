@@ -9,6 +9,14 @@ use std::path::Path;
 /// Reads a list of label names: UTF-8, one name a line; space around a name, blank lines and lines that
 /// start with `#` are skipped.
 ///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("words.txt");
+/// std::fs::write(&path, "# of the sea\nbeach\n\nred flower\n")?;
+/// assert_eq!(epsilon_data::labels::read_names(&path)?, ["beach", "red flower"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// A file that cannot be read, text that is not UTF-8, a control character inside a name, a name that
 /// stands twice, a list without a name.
@@ -17,6 +25,16 @@ pub fn read_names(path: &Path) -> Result<Vec<String>, LabelError> {
 }
 
 /// Reads the seen and the unseen list; gives the names, seen first and in file order, and how many are seen.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let [seen, unseen] = ["seen", "unseen"].map(|name| folder.path().join(name));
+/// std::fs::write(&seen, "sea\nsky\n")?;
+/// std::fs::write(&unseen, "zebra\n")?;
+/// let (names, count) = epsilon_data::labels::read_seen_unseen(&seen, &unseen)?;
+/// assert_eq!((names.join(" "), count), ("sea sky zebra".to_string(), 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// As [`read_names`], and a name that stands in both lists.

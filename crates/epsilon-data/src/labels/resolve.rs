@@ -122,6 +122,19 @@ pub(super) fn unresolved_message(path: &Path, labels: &[Unresolved]) -> String {
 
 /// [`resolve_words`] in a file that holds its own words, each name being its own word.
 ///
+/// ```
+/// use epsilon_data::labels::resolve;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("words.txt");
+/// std::fs::write(&path, "red 1 0\nflower 0 1\n")?;
+/// let names = ["red flower".to_string()]; // the mean of its parts
+/// assert_eq!(resolve(&path, &names)?.vectors.row(0), [0.5, 0.5]);
+/// let unknown = resolve(&path, &["flour".to_string()]).unwrap_err();
+/// assert!(unknown.to_string().contains("nearest: `flower`"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// As [`resolve_words`].
 pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {

@@ -175,6 +175,17 @@ fn split(text: &str, dim: usize) -> Option<(&str, &str)> {
 ///
 /// [`super::resolve()`] reads every value back exactly.
 ///
+/// ```
+/// use epsilon_data::labels::{LabelVectors, write_text_vectors};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("words.txt");
+/// let vectors = LabelVectors::new(vec!["red flower".into()], 2, vec![0.5, -1.0])?;
+/// write_text_vectors(&path, &vectors)?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "red_flower 0.5 -1.0\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// Two names that become the same word; a file that cannot be written.
 pub fn write_text_vectors(path: &Path, vectors: &LabelVectors) -> Result<(), LabelError> {

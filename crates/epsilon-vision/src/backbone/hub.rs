@@ -85,6 +85,14 @@ pub enum HubError {
 }
 
 /// Whether this names weights on the hub, not a file.
+///
+/// ```
+/// use epsilon_vision::backbone::is_hub_id;
+/// use std::path::Path;
+///
+/// assert!(is_hub_id(Path::new("hf:facebook/deit-tiny-patch16-224")));
+/// assert!(!is_hub_id(Path::new("weights/deit.safetensors")));
+/// ```
 pub fn is_hub_id(weights: &Path) -> bool {
     weights
         .to_str()

@@ -197,6 +197,21 @@ pub const BUILT_IN: &[u8] = include_bytes!("../../assets/scenes_vit.safetensors"
 ///
 /// An `image_size` other than the position embedding's resamples it ([`VitWeights::with_image_size`]).
 ///
+/// ```
+/// use epsilon_vision::backbone::{BUILT_IN, Features, load};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("vit.safetensors");
+/// std::fs::write(&path, BUILT_IN)?;
+/// let backbone = load(&path)?;
+/// let info = backbone.info();
+/// let images = vec![0.0; 2 * info.preprocess.len()]; // two of them, [2, 3, size, size]
+/// let mut features = Features::default();
+/// backbone.forward(&images, 2, &mut features)?;
+/// assert_eq!(features.tokens.len(), 2 * info.tokens * info.dim);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 ///
 /// See [`BackboneError`]; every missing, extra or misshapen tensor is named.
@@ -205,6 +220,17 @@ pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
 }
 
 /// Loads a backbone as [`load`] does, with a choice of tokens and precision.
+///
+/// ```
+/// use epsilon_vision::backbone::{BUILT_IN, Options, Precision, load_with};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("vit.safetensors");
+/// std::fs::write(&path, BUILT_IN)?;
+/// let options = Options { precision: Precision::F32, ..Options::default() };
+/// assert_eq!(load_with(&path, &options)?.info().precision, Precision::F32);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -265,6 +291,18 @@ pub struct Check {
 }
 
 /// Reads and checks weights whole, as [`load`] does.
+///
+/// ```
+/// use epsilon_vision::backbone::{BUILT_IN, Options, check};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("vit.safetensors");
+/// std::fs::write(&path, BUILT_IN)?;
+/// let found = check(&path, &Options::default())?;
+/// assert_eq!((found.info.dim, found.global), (found.info.dim, found.info.global_dim()));
+/// assert!(found.parameters > 100_000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

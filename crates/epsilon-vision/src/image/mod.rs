@@ -72,6 +72,17 @@ impl Preprocess {
     /// Resizes `image` and writes `(value / 255 - mean) / std` to `out`, channel by channel
     /// (`[3, size, size]`, rows from the top).
     ///
+    /// ```
+    /// use epsilon_vision::image::{Filter, Fit, Preprocess};
+    /// use image::{Rgb, RgbImage};
+    ///
+    /// let (fit, filter) = (Fit::Squash, Filter::Bilinear);
+    /// let preprocess = Preprocess { size: 2, fit, filter, mean: [0.5; 3], std: [0.5; 3] };
+    /// let mut values = vec![0.0; preprocess.len()];
+    /// preprocess.apply(&RgbImage::from_pixel(8, 6, Rgb([255, 0, 255])), &mut values);
+    /// assert_eq!(values, [[1.0; 4], [-1.0; 4], [1.0; 4]].concat());
+    /// ```
+    ///
     /// # Panics
     ///
     /// When `out.len()` is not [`Preprocess::len`].

@@ -53,6 +53,28 @@ pub struct FeatureBatch {
 /// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says, and
 /// hands every batch of features to `take`, until that breaks.
 ///
+/// ```
+/// use epsilon_vision::backbone::{BUILT_IN, load};
+/// use epsilon_vision::image::Limits;
+/// use std::ops::ControlFlow;
+///
+/// let folder = tempfile::tempdir()?;
+/// let [weights, photo] = ["vit.safetensors", "sea.png"].map(|name| folder.path().join(name));
+/// std::fs::write(&weights, BUILT_IN)?;
+/// image::RgbImage::new(80, 60).save(&photo)?;
+/// let photos = [("sea".to_string(), photo), ("gone".to_string(), "gone.png".into())];
+///
+/// let (mut read, mut failed) = (0, 0);
+/// let limits = Limits::default();
+/// epsilon_vision::tokens::run(&photos, load(&weights)?.as_ref(), &limits, &mut |batch| {
+///     read += batch.ids.len();
+///     failed += batch.failed.len();
+///     ControlFlow::Continue(())
+/// })?;
+/// assert_eq!((read, failed), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When the backbone fails. Images that cannot be read are no error: see [`FeatureBatch::failed`].
 pub fn run(
