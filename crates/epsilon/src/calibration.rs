@@ -93,13 +93,13 @@ pub struct Calibration {
 
 /// How one label is judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judge {
+pub struct LabelCalibration {
     slope: f64,
     offset: f64,
     threshold: Option<f64>,
 }
 
-impl Judge {
+impl LabelCalibration {
     /// The probability of a standardised score.
     pub fn probability(&self, score: f64) -> f64 {
         sigmoid(self.slope * score + self.offset)
@@ -114,7 +114,7 @@ impl Judge {
 
 /// Standardised scores of labelled images.
 #[derive(Debug, Clone, Copy)]
-pub struct Judged<'a> {
+pub struct LabelledScores<'a> {
     /// z, row-major `[images, labels]`.
     pub scores: &'a [f32],
     /// +1, -1 or 0 (unknown), likewise.
@@ -183,7 +183,7 @@ impl Calibration {
     ///
     /// # Errors
     /// [`CalibrationError`].
-    pub fn fit(judged: &Judged, rule: Rule, on: String) -> Result<Self, CalibrationError> {
+    pub fn fit(judged: &LabelledScores, rule: Rule, on: String) -> Result<Self, CalibrationError> {
         if let Rule::Precision(precision) = rule
             && !(precision > 0.0 && precision < 1.0)
         {
@@ -226,10 +226,10 @@ impl Calibration {
     }
 
     /// How a label is judged; `seen` tells whether the model was trained on it.
-    pub fn judge(&self, label: &str, seen: bool) -> Judge {
+    pub fn judge(&self, label: &str, seen: bool) -> LabelCalibration {
         let side = if seen { self.seen } else { self.unseen };
         let own = self.labels.iter().find(|own| own.label == label);
-        Judge {
+        LabelCalibration {
             slope: side.slope,
             offset: own.map_or(side.offset, |own| own.offset),
             threshold: own.map_or(side.threshold, |own| own.threshold),
@@ -237,7 +237,7 @@ impl Calibration {
     }
 
     /// Probabilities of all known pairs of the seen or of the unseen labels, with their truth.
-    pub fn predictions(&self, judged: &Judged, seen: bool) -> Vec<(f64, bool)> {
+    pub fn predictions(&self, judged: &LabelledScores, seen: bool) -> Vec<(f64, bool)> {
         let labels = (0..judged.labels.len()).filter(|&label| judged.seen[label] == seen);
         let pairs = labels.flat_map(|label| {
             let judge = self.judge(&judged.labels[label], seen);
@@ -248,7 +248,7 @@ impl Calibration {
     }
 
     /// What its thresholds keep of labelled images.
-    pub fn kept(&self, judged: &Judged) -> BothSides {
+    pub fn kept(&self, judged: &LabelledScores) -> BothSides {
         let mut both = BothSides::default();
         for (label, name) in judged.labels.iter().enumerate() {
             let judge = self.judge(name, judged.seen[label]);
@@ -266,7 +266,7 @@ impl Calibration {
 
 /// What thresholds keep of images that they were not chosen on: fitted to every second image, counted on the others, and the
 /// other way round. None where half of the images show too little.
-pub fn held_out(judged: &Judged, rule: Rule) -> Option<BothSides> {
+pub fn held_out(judged: &LabelledScores, rule: Rule) -> Option<BothSides> {
     let halves = [0, 1].map(|first| judged.every_second(first));
     let mut both = BothSides::default();
     for (fitted, counted) in [(0, 1), (1, 0)] {
@@ -288,8 +288,8 @@ struct Half {
 }
 
 impl Half {
-    fn as_judged<'a>(&'a self, whole: &Judged<'a>) -> Judged<'a> {
-        Judged {
+    fn as_judged<'a>(&'a self, whole: &LabelledScores<'a>) -> LabelledScores<'a> {
+        LabelledScores {
             scores: &self.scores,
             truths: &self.truths,
             ..*whole
@@ -297,7 +297,7 @@ impl Half {
     }
 }
 
-impl Judged<'_> {
+impl LabelledScores<'_> {
     fn images(&self) -> usize {
         self.scores.len() / self.labels.len().max(1)
     }
@@ -576,7 +576,7 @@ mod tests {
             scores.extend([often, rare, new].map(|is| f32::from(u8::from(is)) + noise));
             truths.extend([often, rare, new].map(|is| if is { 1 } else { -1 }));
         }
-        let judged = Judged {
+        let judged = LabelledScores {
             scores: &scores,
             truths: &truths,
             labels: &labels,
@@ -605,13 +605,13 @@ mod tests {
             .chunks(3)
             .flat_map(|row| [row[0], row[1], 0])
             .collect();
-        let judged = Judged {
+        let judged = LabelledScores {
             truths: &truths,
             ..judged
         };
         let fitted = Calibration::fit(&judged, Rule::Precision(0.9), "here".into()).unwrap();
         assert_eq!(fitted.unseen, fitted.seen);
-        let none = Judged {
+        let none = LabelledScores {
             truths: &vec![0; truths.len()],
             ..judged
         };

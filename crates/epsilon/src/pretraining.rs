@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{self, Weights};
 use crate::tensor_vit;
-use crate::training::{Progress, Schedule};
+use crate::training::{Schedule, StepPosition};
 use epsilon_data::dataset::scenes::{Scene, SceneOptions, Scenes};
 use epsilon_data::dataset::{DatasetError, Split};
 use epsilon_vision::backbone::{Activation, BlockConfig, Resampling, VitConfig};
@@ -139,7 +139,7 @@ pub fn run(
             + class_loss(&tracked, all.narrow(1, 0, 1), &vectors, pictures.labels);
         let value: f32 = loss.clone().inner().into_scalar();
         let gradients = tracked.gradients(&mut loss.backward());
-        let at = Progress {
+        let at = StepPosition {
             step,
             steps_per_epoch: steps.div_ceil(20),
             epochs: 20,

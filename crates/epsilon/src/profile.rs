@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What the fused operations do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Phase {
     /// GFP's linear map of the tokens, `G = X W + b`, and `dW`.
     Split,
     /// GFP's MLPs, forward and backward.
@@ -24,11 +24,11 @@ pub enum Part {
 static NANOSECONDS: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
 /// Does the work and counts its time; called on the thread that computes.
-pub(crate) fn timed<T>(part: Part, work: impl FnOnce() -> T) -> T {
+pub(crate) fn timed<T>(phase: Phase, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     let spent = start.elapsed().as_nanos() as u64;
-    NANOSECONDS[part as usize].fetch_add(spent, Ordering::Relaxed);
+    NANOSECONDS[phase as usize].fetch_add(spent, Ordering::Relaxed);
     result
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn fused() -> bool {
     FUSED.load(Ordering::Relaxed)
 }
 
-/// The time that all threads together have spent on a part since the last call, which starts the count anew.
-pub fn take_time(part: Part) -> Duration {
-    Duration::from_nanos(NANOSECONDS[part as usize].swap(0, Ordering::Relaxed))
+/// The time that all threads together have spent on a phase since the last call, which starts the count anew.
+pub fn take_time(phase: Phase) -> Duration {
+    Duration::from_nanos(NANOSECONDS[phase as usize].swap(0, Ordering::Relaxed))
 }

@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Distribution, Tensor};
 use epsilon::methods::epsilon::{fuser, gpa};
-use epsilon::profile::{self, Part};
+use epsilon::profile::{self, Phase};
 use epsilon_bench::step::Step;
 use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
 use rayon::prelude::*;
 
-const COUNTED: [(&str, Part); 5] = [
-    ("split", Part::Split),
-    ("mlp", Part::Mlp),
-    ("softmax-sum", Part::SoftmaxSum),
-    ("scores", Part::Scores),
-    ("loss", Part::Loss),
+const COUNTED: [(&str, Phase); 5] = [
+    ("split", Phase::Split),
+    ("mlp", Phase::Mlp),
+    ("softmax-sum", Phase::SoftmaxSum),
+    ("scores", Phase::Scores),
+    ("loss", Phase::Loss),
 ];
 
 /// Seconds a step of the whole step and of what is counted inside it.

@@ -10,7 +10,7 @@ use epsilon_vision::tokens::TokenStore;
 
 use super::prepare::dense;
 use super::{ExperimentError, Figures, Prepared, figures};
-use crate::calibration::Judged;
+use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
 use crate::model::{self, Model};
 use crate::recipe::EvaluationSettings;
@@ -126,8 +126,8 @@ pub struct Standardised {
 
 impl Standardised {
     /// Scores, truths and labels.
-    pub fn judged(&self) -> Judged<'_> {
-        Judged {
+    pub fn judged(&self) -> LabelledScores<'_> {
+        LabelledScores {
             scores: &self.scores,
             truths: &self.truths,
             labels: &self.labels,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::operation::{Operation, run, runs_on};
 use crate::device;
-use crate::profile::{Part, timed};
+use crate::profile::{Phase, timed};
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::rows::{add_to_winners, largest_of_groups};
 
@@ -92,7 +92,7 @@ impl Operation<1> for BestMatch {
             .zip(winners.par_chunks_mut(IMAGES * count))
             .zip(vectors.par_chunks(IMAGES * groups * width))
             .for_each(|((scores, winners), vectors)| {
-                timed(Part::Scores, || {
+                timed(Phase::Scores, || {
                     let rows = vectors.len() / width;
                     let mut matches = vec![0.0; rows * LABELS.min(count)];
                     for (block, labels) in labels.chunks(LABELS * width).enumerate() {
@@ -131,7 +131,7 @@ impl Operation<1> for BestMatch {
             .zip(winners.par_chunks(IMAGES * count))
             .zip(upstream.par_chunks(IMAGES * count))
             .for_each(|((result, winners), upstream)| {
-                timed(Part::Scores, || {
+                timed(Phase::Scores, || {
                     for (block, labels) in labels.chunks(LABELS * width).enumerate() {
                         let columns = labels.len() / width;
                         for (image, out) in result.chunks_exact_mut(groups * width).enumerate() {

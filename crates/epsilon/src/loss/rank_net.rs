@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ScoreLoss, by_image};
 use crate::batch::Targets;
-use crate::profile::{Part, timed};
+use crate::profile::{Phase, timed};
 use epsilon_kernels::vector;
 
 /// `alpha`, the weight of one pair of an image's ranking loss.
@@ -61,7 +61,7 @@ pub fn rank_net(
 ) -> ScoreLoss {
     by_image(scores, targets, |image, scores, targets, gradient| {
         let weight = weight[image];
-        timed(Part::Loss, || {
+        timed(Phase::Loss, || {
             image_loss(scores, targets, negatives, alpha, weight, gradient)
         })
     })

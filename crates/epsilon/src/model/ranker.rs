@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
 use super::{Model, ModelError, Scorer, SemanticVectors};
-use crate::calibration::Judge;
+use crate::calibration::LabelCalibration;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::Standard;
@@ -154,7 +154,7 @@ impl Keep {
 pub struct Ranker<'a> {
     labels: LabelVectors,
     seen: Vec<bool>,
-    calibrated: Option<Vec<Judge>>,
+    calibrated: Option<Vec<LabelCalibration>>,
     scorer: Scorer<'a>,
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{Epoch, HostBatch};
 use super::checkpoint::{Course, State, Sums};
-use super::{Examples, Progress, TrainingError, TrainingSettings};
+use super::{Examples, StepPosition, TrainingError, TrainingSettings};
 use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
 use crate::methods::{GradientMethod, StagedMethod, Stages, TrainedLabels, Whole};
@@ -446,7 +446,7 @@ struct GradientSteps<'scope, 'env> {
 impl GradientSteps<'_, '_> {
     fn rate(&self, state: &State) -> f64 {
         let settings = self.trainer.settings;
-        let progress = Progress {
+        let progress = StepPosition {
             step: state.epoch * self.count + state.step,
             steps_per_epoch: self.count,
             epochs: settings.epochs,

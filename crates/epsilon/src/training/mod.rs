@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use batches::{Example, Examples};
 pub use checkpoint::Sums;
 pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
-pub use schedule::{Progress, Schedule};
+pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
 use crate::methods::MethodError;

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 /// How the learning rate changes over the epochs, after the warm-up.
 ///
 /// ```
-/// use epsilon::training::{Progress, Schedule};
+/// use epsilon::training::{StepPosition, Schedule};
 ///
 /// let schedule: Schedule = toml::from_str("kind = 'step'\nepochs = [4]\nfactor = 0.5")?;
-/// let at = |step| Progress { step, steps_per_epoch: 10, epochs: 7, warm_up: 0.0, plateaus: 0 };
+/// let at = |step| StepPosition { step, steps_per_epoch: 10, epochs: 7, warm_up: 0.0, plateaus: 0 };
 /// assert_eq!(schedule.factor(at(29)), 1.0);
 /// assert_eq!(schedule.factor(at(30)), 0.5);
 /// # Ok::<(), toml::de::Error>(())
@@ -76,7 +76,7 @@ impl Default for Schedule {
 
 /// Where a step stands in the training.
 #[derive(Debug, Clone, Copy)]
-pub struct Progress {
+pub struct StepPosition {
     /// Steps taken before this one.
     pub step: usize,
     /// Steps in an epoch.
@@ -91,7 +91,7 @@ pub struct Progress {
 
 impl Schedule {
     /// The factor on the recipe's learning rate for a step.
-    pub fn factor(&self, at: Progress) -> f64 {
+    pub fn factor(&self, at: StepPosition) -> f64 {
         let epoch = at.step as f64 / at.steps_per_epoch as f64;
         if epoch < at.warm_up {
             return (at.step + 1) as f64 / (at.warm_up * at.steps_per_epoch as f64).max(1.0);
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn factor(schedule: &Schedule, step: usize, warm_up: f64) -> f64 {
-        schedule.factor(Progress {
+        schedule.factor(StepPosition {
             step,
             steps_per_epoch: 10,
             epochs: 7,

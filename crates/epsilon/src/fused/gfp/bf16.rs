@@ -1,7 +1,7 @@
 //! GFP's blocks of rows in bf16: what is kept and multiplied is bf16, sums and element-wise work are f32.
 
 use super::common::{Block, GroupGradients, GroupWeights, Scratch, Sizes, softmax_sums};
-use crate::profile::{Part, timed};
+use crate::profile::{Phase, timed};
 use epsilon_kernels::bf16::{self, Left, Panels, product};
 use epsilon_kernels::matrix::Into;
 use epsilon_kernels::rows::softmax_sum_backward_in_place;
@@ -100,13 +100,13 @@ pub(super) fn forward_block(
 ) {
     let rows = kept_global.len() * 2 / sizes.width;
     let global = &mut scratch.global[..rows * sizes.width];
-    timed(Part::Split, || {
+    timed(Phase::Split, || {
         product(global, Into::Replace, Left::Rows(tokens), &operands.split);
         vector::add_row(global, weights.bias);
         bf16::encode(global, kept_global);
     });
     let logits = &mut scratch.attention[..rows * sizes.width];
-    timed(Part::Mlp, || {
+    timed(Phase::Mlp, || {
         let inner = &mut scratch.inner[..rows * sizes.hidden];
         product(inner, Into::Replace, Left::Rows(kept_global), &operands.fc1);
         vector::add_row(inner, weights.bias1);
@@ -140,7 +140,7 @@ pub(super) fn backward_block(
     let rows = kept.global.len() * 2 / width;
     let values = &mut scratch.global[..rows * width];
     let logits = &mut scratch.attention[..rows * width];
-    timed(Part::SoftmaxSum, || {
+    timed(Phase::SoftmaxSum, || {
         bf16::decode(kept.global, values);
         bf16::decode(kept.attention, logits);
         operands.global.fill(values, width, width);
@@ -153,7 +153,7 @@ pub(super) fn backward_block(
             softmax_sum_backward_in_place(logits, values, sum, upstream);
         }
     });
-    timed(Part::Mlp, || {
+    timed(Phase::Mlp, || {
         let inner_gradient = &mut scratch.inner[..rows * hidden];
         let words = &mut scratch.words[..rows * width / 2];
         bf16::encode(logits, words);
@@ -180,7 +180,7 @@ pub(super) fn backward_block(
         bf16::encode(inner_gradient, words);
         product(values, Into::Add, Left::Rows(words), &operands.fc1);
     });
-    timed(Part::Split, || {
+    timed(Phase::Split, || {
         vector::add_column_sums(values, out.bias);
         operands.value_gradient.fill(values, width, width);
         let tokens = Left::Transposed(tokens);

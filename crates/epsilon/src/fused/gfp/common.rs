@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use crate::batch::TrainingPrecision as Precision;
-use crate::profile::{Part, timed};
+use crate::profile::{Phase, timed};
 use epsilon_kernels::matrix::Into;
 use epsilon_kernels::rows::softmax_sum;
 
@@ -157,7 +157,7 @@ pub(super) fn softmax_sums(
     logits: &mut [f32],
     semantics: &mut [f32],
 ) {
-    timed(Part::SoftmaxSum, || {
+    timed(Phase::SoftmaxSum, || {
         let (image, width) = (sizes.count * sizes.width, sizes.width);
         let images = global
             .chunks_exact(image)

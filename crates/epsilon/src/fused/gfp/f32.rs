@@ -1,7 +1,7 @@
 //! GFP's blocks of rows in f32.
 
 use super::common::{Block, GroupGradients, GroupWeights, Scratch, Sizes, softmax_sums};
-use crate::profile::{Part, timed};
+use crate::profile::{Phase, timed};
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::rows::softmax_sum_backward;
 use epsilon_kernels::vector;
@@ -19,13 +19,13 @@ pub(super) fn forward_block(
     let threads = sizes.threads();
     let rows = tokens.len() / width;
     let activation = &mut activation[..rows * hidden];
-    timed(Part::Split, || {
+    timed(Phase::Split, || {
         let tokens = Matrix::new(tokens, rows, width);
         let split = Matrix::new(weights.split, width, width);
         product(global, Into::Replace, tokens, split, threads);
         vector::add_row(global, weights.bias);
     });
-    timed(Part::Mlp, || {
+    timed(Phase::Mlp, || {
         let global = Matrix::new(global, rows, width);
         let fc1 = Matrix::new(weights.fc1, width, hidden);
         product(inner, Into::Replace, global, fc1, threads);
@@ -59,7 +59,7 @@ pub(super) fn backward_block(
         [kept.global, kept.inner, kept.attention].map(bytemuck::cast_slice::<u32, f32>);
     let value_gradient = &mut scratch.global[..rows * width];
     let logit_gradient = &mut scratch.attention[..rows * width];
-    timed(Part::SoftmaxSum, || {
+    timed(Phase::SoftmaxSum, || {
         let per_image = attention
             .chunks_exact(count * width)
             .zip(global.chunks_exact(count * width))
@@ -72,7 +72,7 @@ pub(super) fn backward_block(
         }
     });
     let inner_gradient = &mut scratch.inner[..rows * hidden];
-    timed(Part::Mlp, || {
+    timed(Phase::Mlp, || {
         let logit_gradient = Matrix::new(logit_gradient, rows, width);
         let fc2 = Matrix::new(weights.fc2, hidden, width).transposed();
         product(inner_gradient, Into::Replace, logit_gradient, fc2, threads);
@@ -88,7 +88,7 @@ pub(super) fn backward_block(
         let fc1 = Matrix::new(weights.fc1, width, hidden).transposed();
         product(value_gradient, Into::Add, inner_gradient, fc1, threads);
     });
-    timed(Part::Split, || {
+    timed(Phase::Split, || {
         vector::add_column_sums(value_gradient, out.bias);
         let value_gradient = Matrix::new(value_gradient, rows, width);
         let tokens = Matrix::new(tokens, rows, width).transposed();
