@@ -30,6 +30,7 @@ fn read_coco(
     write(folder, "seen.txt", "cat\n");
     write(folder, "unseen.txt", "dog\n");
     coco::read(&CocoOptions {
+        outside: false,
         train: folder.join("train.json"),
         test: folder.join("test.json"),
         train_images: folder.join(train_images),
@@ -119,6 +120,7 @@ fn voc_options(folder: &Path) -> VocOptions {
     write(folder, "seen.txt", "cat\n");
     write(folder, "unseen.txt", "dog\n");
     VocOptions {
+        outside: false,
         folder: folder.into(),
         train_set: "trainval".into(),
         test_set: "test".into(),

@@ -71,12 +71,14 @@ fn source(kind: &str, folder: &Path) -> Source {
     let file = |name: &str| folder.join(name);
     if kind == "nus-wide" {
         return Source::NusWide(NusWideOptions {
+            outside: false,
             folder: folder.into(),
             images: file("Flickr"),
             labels: NusWideLabels::default(),
         });
     }
     Source::OpenImages(OpenImagesOptions {
+        outside: false,
         train: vec![file("train-annotations-human-imagelabels.csv")],
         test: vec![file("test-annotations-human-imagelabels.csv")],
         images: file("images"),

@@ -190,6 +190,7 @@ fn join_data_set(args: &Args, scores: ScoreTable, path: &Path) -> anyhow::Result
         bail!("{}: a data set's table needs --seen", path.display());
     };
     let (dataset, _) = table::read(&table::TableOptions {
+        outside: true,
         table: path.into(),
         images: PathBuf::new(),
         seen: seen.clone(),

@@ -7,8 +7,9 @@
 use super::lines;
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, Record, SparseLabels, Split, Summary};
-use crate::labels::read_seen_unseen;
+use crate::labels::{composed, read_seen_unseen};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +64,9 @@ pub struct CocoOptions {
     /// Which training images are used.
     #[serde(default)]
     pub training_images: TrainingImages,
+    /// Whether images may lie outside their folder, where a path with `..` or from the root leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 const SEEN_48_17: [&str; 48] = [
@@ -267,7 +271,11 @@ pub fn read(options: &CocoOptions) -> Result<(Dataset, Summary), DatasetError> {
     ];
     for (split, path, images) in parts {
         let folder: Arc<Path> = images.as_path().into();
-        let found = Instances::read(path)?.labels(path, &names, &mut ignored, &mut notes)?;
+        let instances = Instances::read(path)?;
+        if !options.outside {
+            instances.check_inside(path)?;
+        }
+        let found = instances.labels(path, &names, &mut ignored, &mut notes)?;
         for (id, labels) in found {
             let unseen = labels.iter().any(|&(label, _)| label as usize >= seen);
             if split == Split::Train
@@ -389,6 +397,19 @@ impl Instances {
         })
     }
 
+    /// Whether all images lie in their folder.
+    fn check_inside(&self, path: &Path) -> Result<(), DatasetError> {
+        let mut images = self.images.iter();
+        match images.find(|image| !lines::is_inside(&image.file_name)) {
+            Some(image) => Err(DatasetError::Outside {
+                path: path.into(),
+                id: image.id.to_string(),
+                name: image.file_name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn labels(
         self,
         path: &Path,
@@ -396,12 +417,12 @@ impl Instances {
         ignored: &mut WordCounts,
         notes: &mut Notes,
     ) -> Result<Vec<Labelled>, DatasetError> {
-        let categories: HashMap<&Id, &str> = self
+        let categories: HashMap<&Id, Cow<'_, str>> = self
             .categories
             .iter()
-            .map(|c| (&c.id, c.name.as_str()))
+            .map(|c| (&c.id, composed(&c.name)))
             .collect();
-        let defined: HashSet<&str> = categories.values().copied().collect();
+        let defined: HashSet<&str> = categories.values().map(|name| &**name).collect();
         if let Some(name) = names.iter().find(|name| !defined.contains(name.as_str())) {
             let reason = format!("defines no category `{name}`, which the split names");
             return Err(form(path, reason));
@@ -428,7 +449,7 @@ impl Instances {
                 );
                 continue;
             };
-            let Some(&name) = categories.get(&object.category_id) else {
+            let Some(name) = categories.get(&object.category_id) else {
                 let category = format!("{}: category {}", path.display(), object.category_id);
                 notes.count(
                     "objects of categories that the file does not define, left out",
@@ -436,9 +457,9 @@ impl Instances {
                 );
                 continue;
             };
-            match numbers.get(name) {
+            match numbers.get(&**name) {
                 Some(&label) => labels[row].push((label, 1)),
-                None => *ignored.entry(name.into()).or_default() += 1,
+                None => *ignored.entry(name.to_string()).or_default() += 1,
             }
         }
         let files = self.images.into_iter().map(|image| image.file_name);
@@ -464,6 +485,7 @@ mod tests {
                 unseen: folder.join("unseen.txt"),
             },
             training_images: TrainingImages::All,
+            outside: false,
         }
     }
 

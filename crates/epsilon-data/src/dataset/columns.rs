@@ -2,6 +2,7 @@
 
 use super::{DatasetError, LineError, lines};
 use crate::files;
+use crate::formats::stand_in;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::ParquetError;
@@ -87,6 +88,12 @@ pub(super) fn about(path: &Path) -> Result<About, DatasetError> {
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, DatasetError> {
     let file = files::open(path, u64::MAX).map_err(|reason| lines::read_error(path, reason))?;
+    if let Some(what) = stand_in::at(path) {
+        return Err(DatasetError::Form {
+            path: path.into(),
+            reason: what.into(),
+        });
+    }
     SerializedFileReader::new(file).map_err(|error| damaged(path, error))
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of the layout and of what readers make of the sources; part of the key.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const METADATA: &str = "epsilon.index";
 const SCHEMA: &str = "message index {
     required binary id (UTF8);
@@ -298,6 +298,7 @@ mod tests {
     fn source(folder: &Path) -> Source {
         trees::small_nus_wide(folder, 5, 3, 1);
         Source::NusWide(nus_wide::NusWideOptions {
+            outside: false,
             folder: folder.into(),
             images: folder.join("Flickr"),
             labels: nus_wide::NusWideLabels::default(),

@@ -2,6 +2,7 @@
 
 use super::{DatasetError, LineError};
 use crate::files;
+use crate::formats::stand_in;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -12,10 +13,19 @@ const LONGEST: usize = 1 << 24;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Opens a file with a buffer large enough that reading is not bound by system calls.
+/// Opens a file with a buffer large enough that reading is not bound by system calls. What only stands in for the file is
+/// refused.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
-    let file = files::open(path, u64::MAX).map_err(|reason| read_error(path, reason))?;
-    Ok(BufReader::with_capacity(1 << 18, file))
+    let failed = |reason| read_error(path, reason);
+    let file = files::open(path, u64::MAX).map_err(failed)?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    match stand_in::told_by(reader.fill_buf().map_err(failed)?) {
+        Some(what) => Err(DatasetError::Form {
+            path: path.into(),
+            reason: what.into(),
+        }),
+        None => Ok(reader),
+    }
 }
 
 /// [`open`] for a text file that is not read line by line: a byte order mark is passed over.
@@ -43,6 +53,28 @@ pub(super) fn line_error(path: &Path, line: u64, problem: LineError) -> DatasetE
         line,
         problem,
     }
+}
+
+/// Whether a path leads nowhere but below the folder that it starts from, on any system.
+pub(super) fn is_inside(path: &str) -> bool {
+    let drive = path.as_bytes().get(1) == Some(&b':');
+    let mut depth = 0_usize;
+    let parts = path.split(['/', '\\']);
+    let stays = parts.into_iter().all(|part| match part {
+        "" | "." => true,
+        ".." => match depth.checked_sub(1) {
+            Some(above) => {
+                depth = above;
+                true
+            }
+            None => false,
+        },
+        _ => {
+            depth += 1;
+            true
+        }
+    });
+    stays && !drive && !path.starts_with(['/', '\\'])
 }
 
 /// Hands over every line, blank ones too, as bytes with its number, counted from 1. (A line end at the end of the file
@@ -162,6 +194,32 @@ mod tests {
                 .collect::<Vec<(u64, String)>>()
         );
         assert_eq!(lines(b""), []);
+    }
+
+    #[test]
+    fn a14_paths_that_lead_out() {
+        for inside in [
+            "a.jpg",
+            "a/b.jpg",
+            "./a.jpg",
+            "a/../b.jpg",
+            "a..b.jpg",
+            "..a/b.jpg",
+            "a//b.jpg",
+        ] {
+            assert!(is_inside(inside), "{inside}");
+        }
+        for outside in [
+            "../a.jpg",
+            "a/../../b.jpg",
+            "/etc/passwd",
+            "..\\a.jpg",
+            "\\\\server\\a",
+            "C:\\a.jpg",
+            "..",
+        ] {
+            assert!(!is_inside(outside), "{outside}");
+        }
     }
 
     #[test]

@@ -147,6 +147,18 @@ pub enum DatasetError {
         /// What is wrong.
         reason: String,
     },
+    /// An image of a file without lines lies outside the folder of the images.
+    #[error(
+        "{path}: image {id}: {name:?} lies outside the folder of the images; where that is meant, set `outside = true` in [data]"
+    )]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// The image's number.
+        id: String,
+        /// The name of its file.
+        name: String,
+    },
     /// The drawn pictures cannot have this size.
     #[error("scenes of {size} x {size} pixels cannot be drawn; choose a size from {min} to {max}")]
     SceneSize {
@@ -260,6 +272,11 @@ pub enum LineError {
         /// The list.
         list: PathBuf,
     },
+    /// The image lies outside the folder of the images.
+    #[error(
+        "{0:?} lies outside the folder of the images; where that is meant, set `outside = true` in [data]"
+    )]
+    Outside(String),
     /// A label stands among the positives and among the negatives.
     #[error("`{0}` is both among the labels and among the negatives of this image")]
     BothSigns(String),

@@ -27,6 +27,9 @@ pub struct NusWideOptions {
     /// Which labels there are.
     #[serde(default)]
     pub labels: NusWideLabels,
+    /// Whether images may lie outside their folder, where a path with `..` or from the root leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 /// The labels of NUS-WIDE that an experiment is about.
@@ -117,6 +120,7 @@ pub fn read(options: &NusWideOptions) -> Result<(Dataset, Summary), DatasetError
         columns: columns.as_deref(),
         concepts: &concepts,
         first_concept: first_concept as u32,
+        outside: options.outside,
     };
 
     let parts: Vec<Part> = PARTS
@@ -198,6 +202,8 @@ struct LabelFiles<'a> {
     concepts: &'a [String],
     /// The label of the first concept.
     first_concept: u32,
+    /// Whether images may lie outside their folder.
+    outside: bool,
 }
 
 /// One of the two lists of images, with its labels.
@@ -215,10 +221,13 @@ impl Part {
         wanted: &LabelFiles<'_>,
     ) -> Result<Self, DatasetError> {
         let list = files.images(name)?;
-        let ids: Vec<String> = lines::list(&list)?
-            .into_iter()
-            .map(|(_, line)| line.replace('\\', "/"))
-            .collect();
+        let mut ids = Vec::new();
+        for (line, text) in lines::list(&list)? {
+            if !wanted.outside && !lines::is_inside(&text) {
+                return Err(line_error(&list, line, LineError::Outside(text)));
+            }
+            ids.push(text.replace('\\', "/"));
+        }
         let labels = || -> Result<Vec<Vec<u32>>, DatasetError> {
             let one = |concept: &String| {
                 let path = files.labels(concept, name)?;
@@ -332,6 +341,7 @@ mod tests {
 
     fn options(folder: &Path) -> NusWideOptions {
         NusWideOptions {
+            outside: false,
             folder: folder.into(),
             images: folder.join("Flickr"),
             labels: NusWideLabels::default(),
@@ -409,6 +419,7 @@ mod tests {
 
         std::fs::remove_dir_all(dir.path().join("NUS_WID_Tags")).unwrap();
         let options = NusWideOptions {
+            outside: false,
             labels: NusWideLabels::Concepts,
             ..options(dir.path())
         };

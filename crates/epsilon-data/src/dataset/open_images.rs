@@ -53,6 +53,9 @@ pub struct OpenImagesOptions {
     /// What to do with a line of a class that has no description.
     #[serde(default)]
     pub unknown_ids: UnknownIds,
+    /// Whether images may lie outside their folder, where a path with `..` or from the root leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 fn forty() -> usize {
@@ -350,6 +353,9 @@ impl Rows<'_> {
             return Err(LineError::EmptyPath);
         }
         let name = std::str::from_utf8(image).map_err(|_| LineError::NotUtf8)?;
+        if !self.options.outside && !lines::is_inside(name) {
+            return Err(LineError::Outside(name.into()));
+        }
         // Made in one piece: there are millions of them.
         let mut id = String::with_capacity(folder.len() + name.len() + 5);
         for part in [folder, "/", name, ".jpg"] {
@@ -525,6 +531,7 @@ pub(super) mod tests {
     pub(in crate::dataset) fn options(folder: &Path) -> OpenImagesOptions {
         let file = |name: &str| folder.join(name);
         OpenImagesOptions {
+            outside: false,
             train: vec![file("train-annotations-human-imagelabels.csv")],
             test: vec![file("test-annotations-human-imagelabels.csv")],
             images: file("images"),

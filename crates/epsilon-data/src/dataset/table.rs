@@ -12,7 +12,7 @@ use super::columns;
 use super::lines::{self, line_error};
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
-use crate::labels::{read_names, read_seen_unseen};
+use crate::labels::{composed, read_names, read_seen_unseen};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -41,6 +41,9 @@ pub struct TableOptions {
     /// The list of unseen label names, one a line; left out where all labels are trained on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unseen: Option<PathBuf>,
+    /// Whether images may lie outside their folder, where a path with `..` or from the root leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 impl TableOptions {
@@ -59,6 +62,7 @@ impl TableOptions {
             images: folder.into(),
             seen: folder.join("seen.txt"),
             unseen: Some(folder.join("unseen.txt")),
+            outside: false,
         }
     }
 }
@@ -70,7 +74,7 @@ impl TableOptions {
 ///
 /// # Errors
 /// Unreadable files, an unknown extension, lists as [`read_seen_unseen`] refuses them, an empty table, and, with
-/// file and line: wrong columns, an unknown split, an empty or repeated path, a label that is both positive and negative.
+/// file and line: wrong columns, an unknown split, an empty or repeated path, one that leads out of the images' folder, a label that is both positive and negative.
 pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> {
     let (names, seen) = match &options.unseen {
         Some(unseen) => read_seen_unseen(&options.seen, unseen)?,
@@ -90,7 +94,7 @@ pub fn read(options: &TableOptions) -> Result<(Dataset, Summary), DatasetError> 
             path: path.clone(),
         });
     }
-    let mut table = Table::new(path, &options.images, &names);
+    let mut table = Table::new(options, &names);
     format.read(path, &mut |line, row| table.push(line, row))?;
     let (records, labels, ignored, notes) = table.finish()?;
     let dataset = Dataset {
@@ -486,6 +490,7 @@ fn cells<'c>(
 struct Table<'a> {
     path: &'a Path,
     images: Arc<Path>,
+    outside: bool,
     names: &'a [String],
     numbers: HashMap<&'a str, u32>,
     lines: HashMap<String, u64>,
@@ -498,10 +503,11 @@ struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    fn new(path: &'a Path, images: &'a Path, names: &'a [String]) -> Self {
+    fn new(options: &'a TableOptions, names: &'a [String]) -> Self {
         Self {
-            path,
-            images: images.into(),
+            path: &options.table,
+            images: options.images.as_path().into(),
+            outside: options.outside,
             names,
             numbers: names.iter().map(String::as_str).zip(0..).collect(),
             lines: HashMap::new(),
@@ -526,6 +532,9 @@ impl<'a> Table<'a> {
         };
         if row.path.is_empty() {
             return Err(LineError::EmptyPath);
+        }
+        if !self.outside && !lines::is_inside(&row.path) {
+            return Err(LineError::Outside(row.path));
         }
         if row.path.contains('\\') && !self.images.join(&row.path).exists() {
             // A table from a system that separates folders so.
@@ -568,7 +577,7 @@ impl<'a> Table<'a> {
     fn entries(&mut self, words: &[String], value: i8) -> Vec<(u32, i8)> {
         let mut entries = Vec::with_capacity(words.len());
         for word in words {
-            match self.numbers.get(word.as_str()) {
+            match self.numbers.get(&*composed(word)) {
                 Some(&label) => entries.push((label, value)),
                 None => *self.ignored.entry(word.clone()).or_default() += 1,
             }

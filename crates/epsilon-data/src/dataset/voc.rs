@@ -8,7 +8,7 @@ use super::lines;
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::files;
-use crate::labels::read_seen_unseen;
+use crate::labels::{composed, read_seen_unseen};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -47,6 +47,9 @@ pub struct VocOptions {
     /// What a class counts as of which all objects of an image are marked as difficult.
     #[serde(default)]
     pub difficult: Difficult,
+    /// Whether images may lie outside their folder, where a path with `..` or from the root leads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 fn trainval() -> String {
@@ -74,7 +77,11 @@ impl VocOptions {
         let mut files = vec![self.seen.clone(), self.unseen.clone()];
         for name in [&self.train_set, &self.test_set] {
             let set = self.set(name);
-            files.extend(ids(&set)?.iter().map(|id| self.annotation(id)));
+            files.extend(
+                ids(&set, self.outside)?
+                    .iter()
+                    .map(|id| self.annotation(id)),
+            );
             files.push(set);
         }
         Ok(files)
@@ -96,7 +103,7 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         (Split::Train, &options.train_set),
         (Split::Test, &options.test_set),
     ] {
-        for id in ids(&options.set(set))? {
+        for id in ids(&options.set(set), options.outside)? {
             if places.insert(id.clone(), split).is_some() {
                 notes.count("images listed again, left out", &id);
                 continue;
@@ -120,7 +127,7 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         .map(|annotation| {
             let mut values = vec![-1; names.len()];
             for (class, difficult) in classes(annotation.objects) {
-                let Some(&label) = numbers.get(class.as_str()) else {
+                let Some(&label) = numbers.get(&*composed(&class)) else {
                     *ignored.entry(class).or_default() += 1;
                     continue;
                 };
@@ -157,11 +164,17 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
 }
 
 /// The ids of a set; a second column (of the sets of one class) is passed over.
-fn ids(set: &Path) -> Result<Vec<String>, DatasetError> {
-    let ids: Vec<String> = lines::list(set)?
-        .iter()
-        .filter_map(|(_, line)| line.split_whitespace().next().map(String::from))
-        .collect();
+fn ids(set: &Path, outside: bool) -> Result<Vec<String>, DatasetError> {
+    let mut ids = Vec::new();
+    for (line, text) in lines::list(set)? {
+        let Some(id) = text.split_whitespace().next() else {
+            continue;
+        };
+        if !outside && !lines::is_inside(id) {
+            return Err(lines::line_error(set, line, LineError::Outside(id.into())));
+        }
+        ids.push(id.to_string());
+    }
     match ids.is_empty() {
         true => Err(DatasetError::Empty { path: set.into() }),
         false => Ok(ids),
@@ -267,6 +280,7 @@ mod tests {
             seen: folder.join("seen.txt"),
             unseen: folder.join("unseen.txt"),
             difficult: Difficult::Unknown,
+            outside: false,
         }
     }
 
@@ -290,6 +304,7 @@ mod tests {
         world(dir.path(), 1, 1, 1);
         std::fs::write(dir.path().join("Annotations/000001.xml"), xml).unwrap();
         read(&VocOptions {
+            outside: false,
             difficult,
             ..options(dir.path())
         })

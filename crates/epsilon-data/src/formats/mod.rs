@@ -4,3 +4,4 @@ pub mod npy;
 pub mod numbers;
 pub mod pickle;
 pub mod safetensors;
+pub mod stand_in;

@@ -3,6 +3,10 @@
 //! pickle asks to call is refused by name.
 //!
 //! Protocols 2 to 5, written by Python 2 or 3. Texts and the bytes of arrays stay in the mapped file until they are asked for.
+//! A pickle may come from anybody: what it makes takes a bounded multiple of its size, at most about 64 bytes for each of its
+//! own, and every operation costs about the same, whatever it works on.
+
+pub mod operations;
 
 use crate::files;
 use crate::files::Mapped;
@@ -11,11 +15,21 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Values that a pickle may build: a bound on memory, far above any list of label vectors.
-const MOST_VALUES: usize = 1 << 26;
+/// Bytes of the file for each value that it builds: Python writes no list, number or text in fewer, and keeps a single `None`,
+/// `True`, `False` and `()`, as this machine does. This bounds memory by the file's size.
+const BYTES_A_VALUE: usize = 2;
 
-/// Dimensions of an array; NumPy has no more.
-const MOST_DIMENSIONS: usize = 64;
+/// Values that any file may build, however small it is.
+const VALUES_OF_ANY: usize = 1024;
+
+/// Dimensions of an array; those of label vectors have two.
+const MOST_DIMENSIONS: usize = 8;
+
+/// Arguments of a call; NumPy's have four at most.
+const MOST_ARGUMENTS: usize = 8;
+
+/// How often the bytes of a file may be given out as names, which may be one and the same text many times over.
+const MOST_REPEATED: usize = 16;
 
 /// Why a pickle cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -113,12 +127,24 @@ enum Value {
     Text(Range<usize>),
     Bytes(Bytes),
     List(Vec<Id>),
-    Tuple(Vec<Id>),
+    Tuple(Box<[Id]>),
     Dict(Vec<(Id, Id)>),
     Function(Function),
     Dtype(Dtype),
-    Array(Array),
+    Array(Box<Array>),
 }
+
+// The bound on memory counts on it.
+const _: () = assert!(size_of::<Value>() <= 32);
+
+/// Where every machine has the values that are the same wherever they stand.
+const NONE: Id = 0;
+const FALSE: Id = 1;
+const TRUE: Id = 2;
+const EMPTY: Id = 3;
+
+/// A place of the memo where nothing was kept.
+const NOTHING: Id = Id::MAX;
 
 /// Type of an array's elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -181,15 +207,7 @@ impl Pickle {
             reason,
         };
         let map = Mapped::open(path).map_err(failed)?;
-        let mut machine = Machine {
-            file: &map,
-            place: 0,
-            values: Vec::new(),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: Vec::new(),
-            made: 0,
-        };
+        let mut machine = Machine::new(&map);
         let root = machine.run().map_err(|reason| PickleError::Damaged {
             path: path.into(),
             byte: machine.place as u64,
@@ -231,37 +249,51 @@ impl Pickle {
         std::str::from_utf8(bytes).ok()
     }
 
+    /// An array of bytes, of text or numbers.
+    fn array(&self, id: Id) -> Option<(&Array, &Bytes)> {
+        let Value::Array(array) = self.value(id) else {
+            return None;
+        };
+        match &array.data {
+            Data::Bytes(bytes) => Some((array, bytes)),
+            _ => None,
+        }
+    }
+
     fn items(&self, id: Id) -> Option<&[Id]> {
         match self.value(id) {
-            Value::List(items) | Value::Tuple(items) => Some(items),
-            Value::Array(Array {
-                data: Data::Objects(items),
-                shape,
-                ..
-            }) if shape.len() == 1 => match self.value(*items) {
-                Value::List(items) => Some(items),
+            Value::List(items) => Some(items),
+            Value::Tuple(items) => Some(items),
+            Value::Array(array) => match (&array.data, &array.shape[..]) {
+                (Data::Objects(items), [_]) => match self.value(*items) {
+                    Value::List(items) => Some(items),
+                    _ => None,
+                },
                 _ => None,
             },
             _ => None,
         }
     }
 
+    /// Bytes of names that may be given out.
+    fn allowance(&self) -> usize {
+        self.map.len().saturating_mul(MOST_REPEATED)
+    }
+
+    /// A text as a string of its own, paid from the allowance.
+    fn name(&self, id: Id, allowance: &mut usize) -> Option<String> {
+        let text = self.text(id)?;
+        *allowance = allowance.checked_sub(text.len())?;
+        Some(text.to_string())
+    }
+
     fn strings(&self, id: Id) -> Option<Vec<String>> {
         if let Some(items) = self.items(id) {
-            return items
-                .iter()
-                .map(|&item| self.text(item).map(String::from))
-                .collect();
+            let mut allowance = self.allowance();
+            let items = items.iter();
+            return items.map(|&item| self.name(item, &mut allowance)).collect();
         }
-        let Value::Array(Array {
-            shape,
-            dtype,
-            data: Data::Bytes(bytes),
-            ..
-        }) = self.value(id)
-        else {
-            return None;
-        };
+        let (Array { shape, dtype, .. }, bytes) = self.array(id)?;
         if shape.len() != 1 || dtype.size == 0 {
             return None;
         }
@@ -275,13 +307,16 @@ impl Pickle {
     /// vectors), and a list or tuple of several arrays.
     pub fn vectors(&self) -> Result<Vectors, PickleError> {
         if let Value::Dict(entries) = self.value(self.root) {
-            let named = entries
-                .iter()
-                .map(|&(key, vector)| Some((self.text(key)?.to_string(), Place::Whole(vector))));
+            let mut allowance = self.allowance();
+            let named = entries.iter().map(|&(key, vector)| {
+                Some((self.name(key, &mut allowance)?, Place::Whole(vector)))
+            });
             let named = named.collect::<Option<_>>();
-            return named
-                .map(Vectors::Named)
-                .ok_or_else(|| self.form("a dictionary with keys that are no text"));
+            return named.map(Vectors::Named).ok_or_else(|| {
+                self.form(
+                    "a dictionary with keys that are no text, or are longer than the file in all",
+                )
+            });
         }
         if let Some(rows) = self.rows(self.root) {
             return Ok(Vectors::Matrices(vec![rows]));
@@ -295,10 +330,14 @@ impl Pickle {
                 }
                 return Ok(Vectors::Named(words.into_iter().zip(rows).collect()));
             }
-            if let Some(all) = items
-                .iter()
-                .map(|&item| self.rows(item))
-                .collect::<Option<Vec<_>>>()
+            // Each row has bytes of its own in the file, unless one array stands there several times.
+            let mut rows = 0;
+            let matrices = items.iter().map(|&item| {
+                let matrix = self.rows(item)?;
+                rows += matrix.len();
+                (rows <= self.map.len()).then_some(matrix)
+            });
+            if let Some(all) = matrices.collect::<Option<Vec<_>>>()
                 && !all.is_empty()
             {
                 return Ok(Vectors::Matrices(all));
@@ -311,25 +350,24 @@ impl Pickle {
 
     /// The rows of a matrix.
     fn rows(&self, id: Id) -> Option<Vec<Place>> {
-        if let Value::Array(Array {
-            shape,
-            dtype,
-            data: Data::Bytes(_),
-            ..
-        }) = self.value(id)
-        {
-            let is_matrix = shape.len() == 2 && dtype.kind != b'U' && dtype.kind != b'S';
-            return is_matrix.then(|| (0..shape[0]).map(|row| Place::Row(id, row)).collect());
+        if let Some((array, bytes)) = self.array(id) {
+            let &[rows, _] = &array.shape[..] else {
+                return None;
+            };
+            // Of a shape of (2^40, 0) there is no byte.
+            let is_matrix =
+                matches!(array.dtype.kind, b'f' | b'i' | b'u') && !self.bytes(bytes).is_empty();
+            return is_matrix.then(|| (0..rows).map(|row| Place::Row(id, row)).collect());
         }
         let items = self.items(id)?;
         let is_vector = |item: &&Id| match self.value(**item) {
             Value::Array(array) => {
                 array.shape.len() == 1 && matches!(array.dtype.kind, b'f' | b'i' | b'u')
             }
-            Value::List(values) | Value::Tuple(values) => values
-                .first()
+            _ => self
+                .items(**item)
+                .and_then(|values| values.first())
                 .is_some_and(|&value| matches!(self.value(value), Value::Float(_) | Value::Int(_))),
-            _ => false,
         };
         let all = !items.is_empty() && items.iter().all(|item| is_vector(&item));
         all.then(|| items.iter().map(|&item| Place::Whole(item)).collect())
@@ -343,12 +381,13 @@ impl Pickle {
         };
         let numbers = match self.value(id) {
             Value::Array(array) => self.array_row(array, row),
-            Value::List(items) | Value::Tuple(items) => {
+            Value::List(_) | Value::Tuple(_) => {
                 let number = |item: &Id| match self.value(*item) {
                     Value::Float(value) => Some(*value as f32),
                     Value::Int(value) => Some(*value as f32),
                     _ => None,
                 };
+                let items = self.items(id).unwrap_or_default();
                 items.iter().map(number).collect()
             }
             _ => None,
@@ -450,12 +489,29 @@ struct Machine<'a> {
     stack: Vec<Id>,
     /// Heights of the stack where a MARK was set.
     marks: Vec<usize>,
-    memo: Vec<Option<Id>>,
+    memo: Vec<Id>,
     /// Bytes made so far.
     made: usize,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    fn new(file: &'a [u8]) -> Self {
+        Self {
+            file,
+            place: 0,
+            values: vec![
+                Value::None,
+                Value::Bool(false),
+                Value::Bool(true),
+                Value::Tuple(Box::new([])),
+            ],
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: Vec::new(),
+            made: 0,
+        }
+    }
+
     fn run(&mut self) -> Result<Id, String> {
         loop {
             let code = self.take(1)?.start;
@@ -482,9 +538,9 @@ impl Machine<'_> {
                     let top = self.top()?;
                     self.stack.push(top);
                 }
-                b'N' => self.push(Value::None)?,
-                0x88 => self.push(Value::Bool(true))?,
-                0x89 => self.push(Value::Bool(false))?,
+                b'N' => self.stack.push(NONE),
+                0x88 => self.stack.push(TRUE),
+                0x89 => self.stack.push(FALSE),
                 b'J' => {
                     let value = self.number(4)? as u32 as i32;
                     self.push(Value::Int(value.into()))?;
@@ -509,7 +565,7 @@ impl Machine<'_> {
                 b'U' | b'C' => self.bytes(1)?,
                 0x8e | 0x96 => self.bytes(8)?,
                 b']' => self.push(Value::List(Vec::new()))?,
-                b')' => self.push(Value::Tuple(Vec::new()))?,
+                b')' => self.stack.push(EMPTY),
                 b'}' => self.push(Value::Dict(Vec::new()))?,
                 b'a' => {
                     let item = self.pop()?;
@@ -521,14 +577,14 @@ impl Machine<'_> {
                 }
                 b't' => {
                     let items = self.pop_mark()?;
-                    self.push(Value::Tuple(items))?;
+                    self.push(Value::Tuple(items.into()))?;
                 }
                 code @ 0x85..=0x87 => {
                     let mut items = Vec::new();
                     for _ in 0x84..code {
                         items.insert(0, self.pop()?);
                     }
-                    self.push(Value::Tuple(items))?;
+                    self.push(Value::Tuple(items.into()))?;
                 }
                 b's' => {
                     let (value, key) = (self.pop()?, self.pop()?);
@@ -606,8 +662,9 @@ impl Machine<'_> {
     }
 
     fn push(&mut self, value: Value) -> Result<(), String> {
-        if self.values.len() == MOST_VALUES {
-            return Err(format!("more than {MOST_VALUES} values"));
+        let most = VALUES_OF_ANY + self.file.len() / BYTES_A_VALUE;
+        if self.values.len() == most || self.values.len() == NOTHING as usize {
+            return Err("more values than Python writes in a file of this size".into());
         }
         self.values.push(value);
         self.stack.push(self.values.len() as Id - 1);
@@ -686,9 +743,9 @@ impl Machine<'_> {
 
     fn get(&mut self, bytes: usize) -> Result<(), String> {
         let place = self.number(bytes)? as usize;
-        let id = self.memo.get(place).copied().flatten();
-        self.stack
-            .push(id.ok_or_else(|| format!("the value {place}, which was not kept"))?);
+        let id = self.memo.get(place).filter(|&&id| id != NOTHING);
+        let id = id.ok_or_else(|| format!("the value {place}, which was not kept"))?;
+        self.stack.push(*id);
         Ok(())
     }
 
@@ -699,9 +756,9 @@ impl Machine<'_> {
             return Err(format!("a value kept as number {place}"));
         }
         if self.memo.len() <= place {
-            self.memo.resize(place + 1, None);
+            self.memo.resize(place + 1, NOTHING);
         }
-        self.memo[place] = Some(id);
+        self.memo[place] = id;
         Ok(())
     }
 
@@ -728,8 +785,9 @@ impl Machine<'_> {
 
     fn call(&mut self) -> Result<(), String> {
         let (arguments, function) = (self.pop()?, self.pop()?);
-        let Value::Tuple(arguments) = self.value(arguments).clone() else {
-            return Err("arguments that are no tuple".into());
+        let arguments = match self.value(arguments) {
+            Value::Tuple(arguments) if arguments.len() <= MOST_ARGUMENTS => arguments.clone(),
+            _ => return Err("arguments that are no tuple of a few".into()),
         };
         let Value::Function(function) = *self.value(function) else {
             return Err("it calls what is no function".into());
@@ -745,22 +803,23 @@ impl Machine<'_> {
         Some(match function {
             Function::NdArray => return None,
             Function::OrderedDict => Value::Dict(Vec::new()),
-            Function::Dtype => Value::Dtype(Dtype::parse(self.string(argument(0)?)?)?),
-            Function::Reconstruct => Value::Array(Array {
+            Function::Dtype => Value::Dtype(Dtype::parse(self.short(argument(0)?)?)?),
+            Function::Reconstruct => Value::Array(Box::new(Array {
                 shape: Vec::new(),
                 dtype: Dtype::parse("f4")?,
                 fortran: false,
                 data: Data::Missing,
-            }),
+            })),
             Function::Encode => {
-                let text = self.string(argument(0)?)?;
-                let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
-                let bytes: Arc<[u8]> = bytes.collect::<Option<_>>()?;
-                self.made += bytes.len();
+                let made = self.made + self.raw(argument(0)?)?.len();
                 // Each text of a file is turned into bytes once, by a file that Python wrote.
-                if self.made > self.file.len() {
+                if made > self.file.len() {
                     return None;
                 }
+                let text = std::str::from_utf8(self.raw(argument(0)?)?).ok()?;
+                let bytes = text.chars().map(|c| u8::try_from(u32::from(c)).ok());
+                let bytes: Arc<[u8]> = bytes.collect::<Option<_>>()?;
+                self.made = made;
                 Value::Bytes(Bytes::Made(bytes))
             }
             Function::Scalar => {
@@ -780,7 +839,7 @@ impl Machine<'_> {
                 else {
                     return None;
                 };
-                let fortran = self.string(argument(3)?)? == "F";
+                let fortran = self.raw(argument(3)?)? == b"F";
                 Value::Array(self.array(argument(2)?, *dtype, fortran, bytes)?)
             }
         })
@@ -793,12 +852,18 @@ impl Machine<'_> {
         }
     }
 
-    fn string<'b>(&'b self, value: &'b Value) -> Option<&'b str> {
-        let bytes = match value {
-            Value::Text(range) => &self.file[range.clone()],
-            Value::Bytes(bytes) => self.of(bytes),
-            _ => return None,
-        };
+    /// The bytes of a text.
+    fn raw<'b>(&'b self, value: &'b Value) -> Option<&'b [u8]> {
+        match value {
+            Value::Text(range) => Some(&self.file[range.clone()]),
+            Value::Bytes(bytes) => Some(self.of(bytes)),
+            _ => None,
+        }
+    }
+
+    /// A text of a few letters, such as the name of a type.
+    fn short<'b>(&'b self, value: &'b Value) -> Option<&'b str> {
+        let bytes = self.raw(value).filter(|bytes| bytes.len() <= 32)?;
         std::str::from_utf8(bytes).ok()
     }
 
@@ -814,16 +879,24 @@ impl Machine<'_> {
     }
 
     /// An array whose bytes are as many as its shape and type need.
-    fn array(&self, shape: &Value, dtype: Dtype, fortran: bool, bytes: &Bytes) -> Option<Array> {
+    fn array(
+        &self,
+        shape: &Value,
+        dtype: Dtype,
+        fortran: bool,
+        bytes: &Bytes,
+    ) -> Option<Box<Array>> {
         let shape = self.shape(shape)?;
         let length = shape
             .iter()
             .try_fold(dtype.size, |length, &size| length.checked_mul(size))?;
-        (length == self.of(bytes).len() && dtype.kind != b'O').then(|| Array {
-            shape,
-            dtype,
-            fortran,
-            data: Data::Bytes(bytes.clone()),
+        (length == self.of(bytes).len() && dtype.kind != b'O').then(|| {
+            Box::new(Array {
+                shape,
+                dtype,
+                fortran,
+                data: Data::Bytes(bytes.clone()),
+            })
         })
     }
 
@@ -845,7 +918,7 @@ impl Machine<'_> {
         let part = |i: usize| state.get(i).map(|&id| self.value(id));
         match self.value(target) {
             Value::Dtype(dtype) => Some(Value::Dtype(Dtype {
-                big_endian: self.string(part(1)?)? == ">",
+                big_endian: self.raw(part(1)?)? == b">",
                 ..*dtype
             })),
             Value::Array(_) => {
@@ -863,12 +936,12 @@ impl Machine<'_> {
                             .iter()
                             .try_fold(1usize, |count, &size| count.checked_mul(size))?;
                         (count == listed.len()).then(|| {
-                            Value::Array(Array {
+                            Value::Array(Box::new(Array {
                                 shape,
                                 dtype: *dtype,
                                 fortran,
                                 data: Data::Objects(state[4]),
-                            })
+                            }))
                         })
                     }
                     _ => None,

@@ -7,6 +7,7 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use super::stand_in;
 use crate::files::write;
 
 /// A tensor to write: name, shape, values.
@@ -59,6 +60,9 @@ pub fn write_f16_tensors(
 
 /// One metadata entry of a safetensors file.
 pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
+    if let Some(what) = stand_in::told_by(bytes) {
+        return Err(what.into());
+    }
     let (_, header) =
         SafeTensors::read_metadata(bytes).map_err(|e| format!("not a safetensors file ({e})"))?;
     let entries = header.metadata().as_ref();

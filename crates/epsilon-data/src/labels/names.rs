@@ -2,12 +2,29 @@
 
 use super::LabelError;
 use super::text_vectors::{Lines, open};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::Path;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+/// The name with its letters and accents composed (Unicode NFC), as names are compared: `é` may be written as one character or as
+/// two, which look the same.
+///
+/// ```
+/// use epsilon_data::labels::composed;
+///
+/// assert_eq!(composed("cafe\u{301}"), "caf\u{e9}");
+/// ```
+pub fn composed(name: &str) -> Cow<'_, str> {
+    match name.is_ascii() || is_nfc_quick(name.chars()) == IsNormalized::Yes {
+        true => Cow::Borrowed(name),
+        false => Cow::Owned(name.nfc().collect()),
+    }
+}
 
 /// Reads a list of label names: UTF-8, one name a line; space around a name, blank lines and lines that
-/// start with `#` are skipped.
+/// start with `#` are skipped. Names are [`composed`].
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -70,6 +87,7 @@ fn parse_names(path: &Path, reader: impl BufRead) -> Result<Vec<String>, LabelEr
                 name: name.into(),
             });
         }
+        let name = &*composed(name);
         if let Some(&first) = first_lines.get(name) {
             return Err(LabelError::ListedTwice {
                 path: path.into(),

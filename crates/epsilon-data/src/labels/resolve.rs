@@ -5,7 +5,7 @@
 
 use super::rows::Place;
 use super::vector_file::VectorFile;
-use super::{LabelError, LabelVectors};
+use super::{LabelError, LabelVectors, composed};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -146,7 +146,7 @@ pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
 ///
 /// The rules, the first that gives a vector wins: the name as it is; its parts (split at space, `_` and `-`)
 /// joined by `_`, `-` or nothing; the mean of its parts' vectors, which must all exist. Within each rule the
-/// name's own case is tried before lower case. The file is streamed: memory holds the words some rule could
+/// name's own case is tried before lower case. Words are compared [`composed`]. The file is streamed: memory holds the words some rule could
 /// use, not the file.
 ///
 /// # Panics
@@ -167,7 +167,7 @@ pub fn resolve_words(
     let mut report = Vec::with_capacity(names.len());
     let mut unresolved = Vec::new();
     for (name, word) in names.iter().zip(words) {
-        match find(word, &found_words) {
+        match find(&composed(word), &found_words) {
             Some((found, vector)) => {
                 values.extend(vector);
                 report.push(Resolution {
@@ -192,7 +192,7 @@ pub fn resolve_words(
     })
 }
 
-/// The words picked up from the file: where they stand, and their vectors.
+/// The words picked up from the file, composed: where they stand, and their vectors.
 type Words = HashMap<String, (Place, Vec<f32>)>;
 
 /// First pass: the width of the vectors, and all words that some rule for some name could use.
@@ -201,8 +201,15 @@ fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), Lab
     // Lists of words, such as NUS-WIDE's tags and its concepts, may share some.
     let may_repeat = file.names.len() > 1;
     let mut words = Words::new();
+    // Published files hold some words in both forms; then the composed one counts, wherever it stands.
+    let mut other_forms: HashSet<String> = HashSet::new();
     let dim = file.scan(|row| {
-        if !wanted.contains(row.key) {
+        let key = composed(row.key);
+        if !wanted.contains(&*key) {
+            return Ok(());
+        }
+        let is_composed = *key == *row.key;
+        if !is_composed && words.contains_key(&*key) {
             return Ok(());
         }
         let vector = row.parse()?;
@@ -213,16 +220,19 @@ fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), Lab
                 key: row.key.into(),
             });
         }
-        match words.get(row.key) {
+        match words.get(&*key) {
             Some((_, known)) if may_repeat && *known == vector => Ok(()),
-            Some((first, _)) => Err(LabelError::DuplicateKey {
+            Some((first, _)) if !other_forms.remove(&*key) => Err(LabelError::DuplicateKey {
                 path: row.path.into(),
                 place: row.place,
                 first: *first,
                 key: row.key.into(),
             }),
-            None => {
-                words.insert(row.key.to_string(), (row.place, vector));
+            _ => {
+                if !is_composed {
+                    other_forms.insert(key.to_string());
+                }
+                words.insert(key.into_owned(), (row.place, vector));
                 Ok(())
             }
         }
@@ -232,6 +242,7 @@ fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), Lab
 
 /// Every word that [`find`] may look up for `name`.
 fn candidates(name: &str) -> Vec<String> {
+    let name = &*composed(name);
     let parts = parts(name);
     let joined = JOINTS.iter().map(|joint| parts.join(joint));
     let keys: Vec<String> = joined
@@ -277,7 +288,7 @@ fn look_up<'w>(key: &str, words: &'w Words) -> Option<(String, &'w [f32])> {
 
 /// The key as it is, then in lower case.
 fn cases(key: &str) -> [String; 2] {
-    [key.to_string(), key.to_lowercase()]
+    [key.to_string(), composed(&key.to_lowercase()).into_owned()]
 }
 
 fn parts(name: &str) -> Vec<&str> {
@@ -336,7 +347,7 @@ fn explain(
         });
     }
     file.scan(|row| {
-        let folded = row.key.to_lowercase();
+        let folded = composed(row.key).to_lowercase();
         let (letters, length) = (letters(&folded), folded.chars().count());
         for search in searches.iter_mut().flatten() {
             search.offer(row.key, &folded, letters, length);
@@ -368,7 +379,7 @@ struct Search {
 
 impl Search {
     fn new(query: &str) -> Self {
-        let query = query.to_lowercase();
+        let query = composed(query).to_lowercase();
         let length = query.chars().count();
         let limit = length.div_ceil(3).min(4);
         Self {

@@ -4,6 +4,7 @@
 
 use super::rows::{Place, Row, Values, fields};
 use super::{LabelError, LabelVectors, width_error};
+use crate::formats::stand_in;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -15,13 +16,28 @@ use crate::files;
 /// bound on memory for a file that holds no line ends.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Opens `path` with a buffer large enough that reading a vector file is not bound by system calls.
+/// A header may be wrong by one vector, and by one in so many.
+const MISCOUNTED: u64 = 1000;
+
+/// Opens `path` with a buffer large enough that reading a vector file is not bound by system calls. What only stands in for
+/// the file is refused.
 pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
     let file = files::open(path, u64::MAX).map_err(|reason| LabelError::Read {
         path: path.into(),
         reason,
     })?;
-    Ok(BufReader::with_capacity(1 << 20, file))
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let start = reader.fill_buf().map_err(|reason| LabelError::Read {
+        path: path.into(),
+        reason,
+    })?;
+    match stand_in::told_by(start) {
+        Some(what) => Err(LabelError::Form {
+            path: path.into(),
+            reason: what.into(),
+        }),
+        None => Ok(reader),
+    }
 }
 
 /// The lines of a UTF-8 text file with their numbers; byte order mark and line ends are removed.
@@ -30,6 +46,8 @@ pub(super) struct Lines<'p, R> {
     reader: R,
     buffer: Vec<u8>,
     line: u64,
+    /// Whether the line that was read last has an end.
+    is_whole: bool,
 }
 
 impl<'p, R: BufRead> Lines<'p, R> {
@@ -39,6 +57,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
             reader,
             buffer: Vec::new(),
             line: 0,
+            is_whole: true,
         }
     }
 
@@ -56,6 +75,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
             return Ok(None);
         }
         self.line += 1;
+        self.is_whole = self.buffer.ends_with(b"\n");
         if length > LONGEST_LINE {
             return Err(LabelError::LongLine {
                 path: self.path.into(),
@@ -82,7 +102,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
 /// hold spaces (some published files have such words) if the width tells where the values begin.
 ///
 /// # Errors
-/// Unreadable or empty file, text that is not UTF-8, vectors of mixed width, a number of vectors that is not the
+/// Unreadable or empty file, text that is not UTF-8, vectors of mixed width, a number of vectors that is far from the
 /// header's, and whatever `visit` returns. Values are checked by [`Row::parse`] only.
 pub(super) fn scan_text(
     path: &Path,
@@ -128,19 +148,40 @@ pub(super) fn scan_text(
         visit(row)?;
         found += 1;
     }
-    if let Some(promised) = promised
-        && promised != found
-    {
+    if let Some(promised) = promised {
+        let cut = found < promised && !lines.is_whole;
+        check_count(path, promised, found, cut)?;
+    }
+    match dim {
+        Some(dim) if found > 0 => Ok(dim),
+        _ => Err(LabelError::EmptyVectorFile { path: path.into() }),
+    }
+}
+
+/// Holds a header's count against the vectors that were found. Published files miscount a few, which is told; a file that
+/// breaks off does not end in a line end, or lacks more.
+pub(super) fn check_count(
+    path: &Path,
+    promised: u64,
+    found: u64,
+    cut: bool,
+) -> Result<(), LabelError> {
+    let off = promised.abs_diff(found);
+    if off == 0 {
+        return Ok(());
+    }
+    if cut || off > 1 + promised / MISCOUNTED {
         return Err(LabelError::Count {
             path: path.into(),
             promised,
             found,
         });
     }
-    match dim {
-        Some(dim) if found > 0 => Ok(dim),
-        _ => Err(LabelError::EmptyVectorFile { path: path.into() }),
-    }
+    log::warn!(
+        "{}: its header promises {promised} vectors and it holds {found}; all that are there are read",
+        path.display()
+    );
+    Ok(())
 }
 
 /// The word2vec header `count dim`: two whole numbers. (A vector of width 1 is told from it by its decimal point.)

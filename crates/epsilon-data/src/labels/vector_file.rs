@@ -7,11 +7,12 @@
 
 use super::LabelError;
 use super::rows::{Place, Row, Values, read_error};
-use super::text_vectors::{Lines, open, scan_text};
+use super::text_vectors::{Lines, check_count, open, scan_text};
 use crate::files;
 use crate::formats::npy;
 use crate::formats::numbers::Number;
 use crate::formats::pickle::{self, Pickle, Vectors};
+use crate::formats::stand_in;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::fs::File;
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 const START: usize = 1 << 16;
 /// The longest header of a safetensors file read.
 const LONGEST_HEADER: u64 = 100 << 20;
+/// The widest vectors of a pickle, in which many words may share one.
+const WIDEST: usize = 1 << 16;
 /// The longest word of a binary file, in bytes.
 const LONGEST_WORD: u64 = 1 << 16;
 
@@ -101,6 +104,9 @@ impl VectorFile {
         file.take(START as u64)
             .read_to_end(&mut start)
             .map_err(failed)?;
+        if let Some(what) = stand_in::told_by(&start) {
+            return Err(self.form(what));
+        }
         let refused = [
             (&b"\x1f\x8b"[..], "is compressed with gzip; unpack it first"),
             (
@@ -195,6 +201,9 @@ impl VectorFile {
         let dim = pickle.numbers(first)?.len();
         if dim == 0 {
             return Err(self.form("holds vectors without values"));
+        }
+        if dim > WIDEST {
+            return Err(self.form(format!("vectors of width {dim} are not read")));
         }
         match vectors {
             Vectors::Named(named) => {
@@ -303,7 +312,10 @@ fn scan_word2vec(
             .read_until(b' ', &mut word)
             .map_err(failed)?;
         let text = match word.as_slice() {
-            [] => return Err(short(number - 1)),
+            [] if number > 1 => {
+                check_count(path, promised, number - 1, false)?;
+                return Ok(dim);
+            }
             [text @ .., b' '] => text.trim_ascii_start(),
             _ if word.len() as u64 == LONGEST_WORD => {
                 let reason = format!(

@@ -19,7 +19,7 @@ use crate::calibration::Calibration;
 use crate::methods::{MethodError, Vocabulary};
 use crate::parameters::Weights;
 use epsilon_data::files;
-use epsilon_data::labels::{LabelError, LabelVectors};
+use epsilon_data::labels::{LabelError, LabelVectors, composed};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
 pub use file::{Card, Provenance};
@@ -188,10 +188,11 @@ impl Model {
     fn columns(&self, names: &[String], known: usize) -> Result<Arc<[usize]>, ModelError> {
         let known = &self.card.labels[..known.min(self.card.labels.len())];
         let column = |name: &String| {
-            let found = known.iter().position(|label| label == name);
+            let name = &*composed(name);
+            let found = known.iter().position(|label| composed(label) == name);
             found.ok_or_else(|| ModelError::Unknown {
                 method: self.card.method().name(),
-                label: name.clone(),
+                label: name.into(),
                 known: known.len(),
             })
         };

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::PredictError;
 use crate::model::Model;
-use epsilon_data::labels::{LabelVectors, VectorFile, resolve_words};
+use epsilon_data::labels::{LabelVectors, VectorFile, composed, resolve_words};
 
 /// Words that are remembered; beyond it, all but those asked for are forgotten.
 const REMEMBERED: usize = 20_000;
@@ -27,7 +27,9 @@ impl WordVectors {
         if file.is_none() {
             let own = model.own_labels();
             let rows = own.names().iter().enumerate();
-            known.extend(rows.map(|(row, name)| (name.clone(), own.row(row).to_vec())));
+            known.extend(
+                rows.map(|(row, name)| (composed(name).into_owned(), own.row(row).to_vec())),
+            );
         }
         Self {
             width: model.card().dims().label_width,
@@ -37,12 +39,21 @@ impl WordVectors {
         }
     }
 
-    /// The vectors of these words, in their order. Known words are found at once; the file is read by one caller at a time.
+    /// The vectors of these words, in their order, under their [`composed`] names. Known words are found at once; the file is
+    /// read by one caller at a time.
     ///
     /// # Errors
     /// [`PredictError::NoVectorFile`], [`PredictError::Labels`] for words without a vector and words given twice,
     /// [`PredictError::Model`] for a file of another width than the model's.
     pub fn find(&self, words: &[String]) -> Result<LabelVectors, PredictError> {
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| composed(word).into_owned())
+            .collect();
+        self.find_composed(&words)
+    }
+
+    fn find_composed(&self, words: &[String]) -> Result<LabelVectors, PredictError> {
         if let Some(vectors) = self.known_vectors(words) {
             return vectors;
         }
@@ -69,7 +80,7 @@ impl WordVectors {
         }
         // Who reads the file keeps the words asked for, and no other caller does meanwhile.
         self.known_vectors(words)
-            .unwrap_or_else(|| self.find(words))
+            .unwrap_or_else(|| self.find_composed(words))
     }
 
     /// The vectors of these words, if all of them are known.
