@@ -122,7 +122,7 @@ fn clip_texts_with_every_form_of_tokenizer() {
         serde_json::from_slice(&fs::read(fixture("texts.json")).unwrap()).unwrap();
     let expected = &expected()["clip.text"].1;
     let check = |what: &str, folder: &Path| {
-        let tower = TextTower::load(folder).unwrap();
+        let tower = TextTower::load(folder, None).unwrap();
         assert_eq!(tower.width(), 16);
         let vectors = tower.embed(&texts).unwrap().concat();
         assert_close(what, &vectors, expected);
@@ -150,7 +150,7 @@ fn clip_texts_with_every_form_of_tokenizer() {
 
 #[test]
 fn text_towers_that_do_not_fit_their_tokenizer() {
-    let message = |folder: &Path| TextTower::load(folder).err().unwrap().to_string();
+    let message = |folder: &Path| TextTower::load(folder, None).err().unwrap().to_string();
     assert!(message(&fixture("vit")).contains("text_model.embeddings.token_embedding.weight"));
     let folder = tempfile::tempdir().unwrap();
     for name in ["model.safetensors", "config.json"] {

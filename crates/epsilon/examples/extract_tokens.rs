@@ -5,14 +5,14 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use epsilon::backbone;
+use epsilon::backbone::{self, Download};
 use epsilon::library::scan;
 use epsilon::tokens::{self, ExtractOptions, TokenStore};
 
 /// An extraction that was interrupted goes on where it stopped.
 pub fn extract(weights: &Path, folder: &Path, store: &Path) -> Result<TokenStore, Box<dyn Error>> {
     let options = backbone::Options::default();
-    let backbone = backbone::load_with(&backbone::locate(weights, true)?, &options)?;
+    let backbone = backbone::load_with(&backbone::locate(weights, Download::WithBar)?, &options)?;
     let photos = scan(folder).photos.into_iter();
     let items: Vec<(String, PathBuf)> = photos.map(|photo| (photo.id, photo.path)).collect();
     let options = ExtractOptions::default();

@@ -423,6 +423,7 @@ fn info((channels, positions): (usize, usize)) -> BackboneInfo {
         name: "imported".into(),
         // Nobody knows the weights: features of one shape are taken for those of one network.
         weights_sha256: format!("unknown (features imported from HDF5, {channels} x {positions})"),
+        weights_key: None,
         // As LESA and BiAM prepared their images.
         preprocess: Preprocess {
             size: 224,

@@ -152,6 +152,9 @@ pub struct BackboneSettings {
     /// Precision of the network's matrix products.
     #[serde(default)]
     pub precision: Precision,
+    /// Of a file that holds several networks, the key that the wanted one stands under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_key: Option<String>,
 }
 
 impl BackboneSettings {
@@ -170,6 +173,7 @@ impl BackboneSettings {
         Options {
             tokens: self.tokens,
             precision: self.precision,
+            weights_key: self.weights_key.clone(),
         }
     }
 }

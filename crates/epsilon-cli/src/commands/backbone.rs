@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use epsilon::backbone::{self, Check, FAMILIES, Options, Tokens};
+use epsilon::backbone::{self, Check, Download, FAMILIES, Options, Tokens};
 
 use crate::{Outcome, console};
 
@@ -28,6 +28,9 @@ enum Command {
         /// Tokens to output: after the final layer norm (plain), or also projected (CLIP).
         #[arg(long, default_value = "plain", value_parser = ["plain", "projected"])]
         tokens: String,
+        /// Of a file that holds several networks, the key that the wanted one stands under.
+        #[arg(long, value_name = "KEY")]
+        weights_key: Option<String>,
         /// Print the result as JSON.
         #[arg(long)]
         json: bool,
@@ -41,6 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         Command::Check {
             weights,
             tokens,
+            weights_key,
             json,
         } => {
             let tokens = if tokens == "projected" {
@@ -48,11 +52,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             } else {
                 Tokens::Plain
             };
-            let path = backbone::locate(&weights, console::is_terminal())?;
+            let path = backbone::locate(&weights, Download::shown(console::is_terminal()))?;
             let check = backbone::check(
                 &path,
                 &Options {
                     tokens,
+                    weights_key,
                     ..Options::default()
                 },
             )?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use epsilon::backbone::{self, TextTower};
+use epsilon::backbone::{self, Download, TextTower};
 use epsilon::labels::{self, Found, LabelVectors, VectorFile};
 use serde::Serialize;
 
@@ -29,6 +29,9 @@ pub struct Args {
     /// The text tower's weights: a folder with its tokenizer, a file beside it, or hf:OWNER/NAME.
     #[arg(long, value_name = "WEIGHTS", requires = "text")]
     weights: Option<PathBuf>,
+    /// Of a weight file that holds several networks, the key that the wanted one stands under.
+    #[arg(long, value_name = "KEY", requires = "weights")]
+    weights_key: Option<String>,
     /// The sentence; {label} becomes the label.
     #[arg(
         long,
@@ -106,7 +109,8 @@ fn make(args: &Args, names: Vec<String>) -> anyhow::Result<Outcome> {
     );
     let weights = args.weights.as_ref().context("--text needs --weights")?;
     let out = args.out.as_ref().context("--text needs --out")?;
-    let tower = TextTower::load(&backbone::locate(weights, console::is_terminal())?)?;
+    let weights = backbone::locate(weights, Download::shown(console::is_terminal()))?;
+    let tower = TextTower::load(&weights, args.weights_key.as_deref())?;
     let texts: Vec<String> = names
         .iter()
         .map(|name| args.template.replace("{label}", name))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
+use epsilon::backbone::{BackboneError, HubError};
 use epsilon::labels::{LabelVectors, VectorFile};
 use epsilon::model::{Model, Ranker};
 use epsilon::predictor::{PredictorOptions, WordVectors};
@@ -21,6 +22,9 @@ pub struct TrainedArgs {
     /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
+    /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
+    #[arg(long)]
+    allow_download: bool,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
@@ -65,7 +69,8 @@ impl TrainedArgs {
     ) -> anyhow::Result<Predictor> {
         let mut options = Predictor::options(&self.model)
             .device(epsilon::device::device(&self.device)?)
-            .progress(console::is_terminal());
+            .progress(console::is_terminal())
+            .allow_download(self.allow_download);
         if let Some(weights) = &self.backbone {
             options = options.backbone(weights);
         }
@@ -103,6 +108,10 @@ impl TrainedArgs {
 /// The error, with the option that helps.
 pub fn with_option(error: PredictError) -> anyhow::Error {
     match &error {
+        PredictError::Backbone(BackboneError::Hub(HubError::NotAllowed { .. })) => {
+            let help = "--allow-download asks the hub for it; --backbone names another place";
+            anyhow::Error::new(error).context(help)
+        }
         PredictError::Backbone(_) => {
             anyhow::Error::new(error).context("--backbone names another place")
         }

@@ -47,13 +47,13 @@ struct Parts {
 
 impl TextTower {
     /// Reads a text tower from a folder, or from a weight file with its tokenizer beside it: `tokenizer.json`, or
-    /// `vocab.json` and `merges.txt`.
+    /// `vocab.json` and `merges.txt`. `weights_key` chooses the part of a file that holds several, as [`super::Options`] does.
     ///
     /// # Errors
     ///
     /// See [`BackboneError`].
-    pub fn load(path: &Path) -> Result<Self, BackboneError> {
-        let (parts, weights_sha256) = read_text(path)?;
+    pub fn load(path: &Path, weights_key: Option<&str>) -> Result<Self, BackboneError> {
+        let (parts, weights_sha256) = read_text(path, weights_key)?;
         let folder = if path.is_dir() {
             path
         } else {

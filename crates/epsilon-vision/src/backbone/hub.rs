@@ -1,12 +1,15 @@
 //! Weights by their id on the Hugging Face hub: downloaded once into the cache that its other programs share, checked
 //! against the hub's hash, and found there without a network afterwards.
 
+mod environment;
+
 use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use thiserror::Error;
 
+use self::environment::Environment;
 use super::BackboneError;
 use super::tensors::{FOLDER_NAMES, map, shards};
 use epsilon_data::files::sha256;
@@ -45,10 +48,21 @@ pub enum HubError {
         /// Where it was looked for.
         cache: PathBuf,
     },
+    /// Nothing in the cache, and a file from somebody names it.
+    #[error(
+        "{id}: the model file names it, and it is not in the cache ({}): the hub is asked for what a file names only where \
+         that is allowed", cache.display()
+    )]
+    NotAllowed {
+        /// The id.
+        id: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
     /// The hub does not answer, or not with what was asked for.
     #[error(
         "{id}: cannot be had from the hub: {reason}\nwhat to do: check the id and the network (HF_ENDPOINT names another \
-         hub, HF_HOME another cache than {}), or download the files by other means and give their folder", cache.display()
+         hub, HF_HUB_CACHE another cache than {}), or download the files by other means and give their folder", cache.display()
     )]
     Reach {
         /// The id.
@@ -77,7 +91,7 @@ pub enum HubError {
         wanted: String,
     },
     /// There is nowhere to keep files.
-    #[error("{id}: no home folder for the cache: set HF_HOME")]
+    #[error("{id}: no home folder for the cache: set HF_HUB_CACHE")]
     NoHome {
         /// The id.
         id: String,
@@ -99,15 +113,37 @@ pub fn is_hub_id(weights: &Path) -> bool {
         .is_some_and(|text| text.starts_with(HUB_PREFIX))
 }
 
+/// Whether the hub may be asked for what its cache lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Download {
+    /// Not without somebody's leave: the id comes from a file, such as a model, and not from who runs the program.
+    Refused,
+    /// Yes, silently.
+    Quiet,
+    /// Yes, with a bar on stderr.
+    WithBar,
+}
+
+impl Download {
+    /// A download that is wanted, with or without a bar.
+    pub fn shown(progress: bool) -> Self {
+        match progress {
+            true => Self::WithBar,
+            false => Self::Quiet,
+        }
+    }
+}
+
 /// The file or folder that `weights` names. An id on the hub (`hf:owner/name[@revision]`) becomes the folder in the cache,
-/// after what is missing there was downloaded; `progress` shows a bar on stderr meanwhile. A path stays as it is.
+/// after what is missing there was downloaded, if it may be. A path stays as it is.
 ///
-/// `HF_HOME`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` are respected. A filled cache is used without asking the hub.
+/// The variables of the hub's own programs are respected: `HF_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`,
+/// `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`. A filled cache is used without asking the hub.
 ///
 /// # Errors
 ///
 /// [`BackboneError::Hub`].
-pub fn locate(weights: &Path, progress: bool) -> Result<PathBuf, BackboneError> {
+pub fn locate(weights: &Path, download: Download) -> Result<PathBuf, BackboneError> {
     let Some(id) = weights
         .to_str()
         .and_then(|text| text.strip_prefix(HUB_PREFIX))
@@ -115,22 +151,21 @@ pub fn locate(weights: &Path, progress: bool) -> Result<PathBuf, BackboneError> 
         return Ok(weights.into());
     };
     let repo = parse(id)?;
-    if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
-        return Err(HubError::NoHome { id: id.into() }.into());
-    }
-    let cache = Cache::from_env();
+    let environment = Environment::read(|name| std::env::var_os(name), std::env::home_dir());
+    let environment = environment.ok_or_else(|| HubError::NoHome { id: id.into() })?;
+    let cache = Cache::new(environment.cache.clone());
     if let Some(folder) = cached(&cache.repo(repo.clone()))? {
         return Ok(folder);
     }
-    if is_offline() {
-        let cache = cache.path().clone();
-        return Err(HubError::Offline {
-            id: id.into(),
-            cache,
-        }
-        .into());
+    let (id, cache) = (id.to_string(), environment.cache.clone());
+    if environment.offline {
+        return Err(HubError::Offline { id, cache }.into());
     }
-    download(id, repo, &cache, progress)
+    if download == Download::Refused {
+        let id = format!("{HUB_PREFIX}{id}");
+        return Err(HubError::NotAllowed { id, cache }.into());
+    }
+    fetch(&id, repo, environment, download == Download::WithBar)
 }
 
 fn parse(id: &str) -> Result<Repo, HubError> {
@@ -156,14 +191,6 @@ fn parse(id: &str) -> Result<Repo, HubError> {
     ))
 }
 
-fn is_offline() -> bool {
-    let value = std::env::var("HF_HUB_OFFLINE").unwrap_or_default();
-    matches!(
-        value.to_ascii_lowercase().as_str(),
-        "1" | "on" | "yes" | "true"
-    )
-}
-
 /// The folder of a repository in the cache, if its weights are all there. They are downloaded last.
 fn cached(repo: &CacheRepo) -> Result<Option<PathBuf>, BackboneError> {
     for name in FOLDER_NAMES {
@@ -179,13 +206,20 @@ fn cached(repo: &CacheRepo) -> Result<Option<PathBuf>, BackboneError> {
     Ok(None)
 }
 
-fn download(id: &str, repo: Repo, cache: &Cache, progress: bool) -> Result<PathBuf, BackboneError> {
+fn fetch(
+    id: &str,
+    repo: Repo,
+    environment: Environment,
+    progress: bool,
+) -> Result<PathBuf, BackboneError> {
     let failed = |error: ApiError| HubError::Reach {
         id: id.into(),
         reason: error.to_string(),
-        cache: cache.path().clone(),
+        cache: environment.cache.clone(),
     };
-    let api = ApiBuilder::from_env()
+    let api = ApiBuilder::from_cache(Cache::new(environment.cache.clone()))
+        .with_endpoint(environment.endpoint.clone())
+        .with_token(environment.token.clone())
         .with_progress(progress)
         .with_retries(3)
         .build()

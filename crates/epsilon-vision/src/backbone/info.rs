@@ -12,6 +12,9 @@ pub struct BackboneInfo {
     pub name: String,
     /// SHA-256 of the weight file, in hexadecimal.
     pub weights_sha256: String,
+    /// The part of the file that holds the network, where it holds several ([`Options::weights_key`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_key: Option<String>,
     /// What is done to an image first.
     pub preprocess: Preprocess,
     /// Tokens of an image, `N`.
@@ -43,12 +46,15 @@ pub enum Tokens {
 }
 
 /// What is chosen about a backbone besides its weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Which tokens.
     pub tokens: Tokens,
     /// What its products are computed in.
     pub precision: Precision,
+    /// Of a file that holds several networks, such as the weights and their running average, the key that one stands under:
+    /// `model_ema`, or `teacher.backbone`; `.` is the file itself. A file with one network needs none.
+    pub weights_key: Option<String>,
 }
 
 /// The first thing in which two backbones differ.
@@ -94,7 +100,11 @@ impl BackboneInfo {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn difference(&self, wanted: &Self) -> Option<Difference> {
-        let weights = |info: &Self| format!("{}, weights {}", info.name, info.weights_sha256);
+        let weights = |info: &Self| match &info.weights_key {
+            Some(key) => format!("{}, weights {} ({key})", info.name, info.weights_sha256),
+            None => format!("{}, weights {}", info.name, info.weights_sha256),
+        };
+        let identity = |info: &Self| (info.weights_sha256.clone(), info.weights_key.clone());
         let shape = |info: &Self| {
             (
                 info.tokens,
@@ -108,7 +118,7 @@ impl BackboneInfo {
             let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
             format!("{tokens} tokens of {dim}, global vectors of {global}")
         };
-        let (kind, [found, wanted]) = if self.weights_sha256 != wanted.weights_sha256 {
+        let (kind, [found, wanted]) = if identity(self) != identity(wanted) {
             (DifferenceKind::Weights, [self, wanted].map(weights))
         } else if self.preprocess != wanted.preprocess {
             let text = |info: &Self| format!("{:?}", info.preprocess);
@@ -160,6 +170,7 @@ impl BackboneInfo {
         Options {
             tokens,
             precision: self.precision,
+            weights_key: self.weights_key.clone(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod info;
 mod precision;
 mod settings;
 mod tensors;
+mod torch_limits;
 mod vgg;
 mod vit;
 mod weights;
@@ -19,7 +20,7 @@ use thiserror::Error;
 
 pub use self::clip_text::TextTower;
 pub use self::families::{FAMILIES, Family, Network};
-pub use self::hub::{HUB_PREFIX, HubError, is_hub_id, locate};
+pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::info::{BackboneInfo, Difference, DifferenceKind, Options, Tokens};
 pub use self::precision::Precision;
 pub use self::vgg::{Vgg, VggWeights};
@@ -107,6 +108,28 @@ pub enum BackboneError {
         nearest: &'static str,
         /// What is missing of those that tell it.
         missing: Vec<String>,
+    },
+    /// Several networks in one file.
+    #[error(
+        "{}: {}; weights-key chooses one of them:\n  {}", path.display(),
+        wanted.as_ref().map_or("it holds several networks".into(), |key| format!("weights-key = \"{key}\" names none of its networks")),
+        found.iter().map(|(key, kind)| format!("\"{key}\" ({kind})")).collect::<Vec<_>>().join("\n  ")
+    )]
+    Parts {
+        /// The weight file.
+        path: PathBuf,
+        /// The key that was given.
+        wanted: Option<String>,
+        /// Key and kind of each.
+        found: Vec<(String, &'static str)>,
+    },
+    /// Something that only stands in for the file.
+    #[error("{}: {what}", path.display())]
+    StandIn {
+        /// The weight file.
+        path: PathBuf,
+        /// What it is and what to do.
+        what: &'static str,
     },
     /// A PyTorch file that is not whole, or holds more than tensors.
     #[error("{}: cannot be read as a PyTorch state dict: {reason}", path.display())]

@@ -13,8 +13,10 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::BackboneError;
+use super::torch_limits;
 use super::weights::{Linear, NormWeights};
 use epsilon_data::files::{Mapped, sha256};
+use epsilon_data::formats::stand_in;
 
 /// Key of a safetensors file's metadata that may hold settings.
 pub(super) const METADATA_KEY: &str = "epsilon.vit";
@@ -30,20 +32,9 @@ pub(super) const FOLDER_NAMES: [&str; 7] = [
     "pytorch_model.pth",
 ];
 
-/// Keys under which training programs keep the weights proper.
-const WRAPPERS: [&str; 7] = [
-    "state_dict.",
-    "model_state_dict.",
-    "model.",
-    "module.",
-    "teacher.",
-    "backbone.",
-    "_orig_mod.",
-];
-
 /// Python types in a PyTorch file that are no tensors, but no reason to refuse it either: settings that
 /// were saved beside the weights. With a dot at the end, all that begins so.
-const HARMLESS: [&str; 9] = [
+const HARMLESS: [&str; 10] = [
     "argparse.Namespace",
     "collections.OrderedDict",
     "collections.defaultdict",
@@ -51,6 +42,7 @@ const HARMLESS: [&str; 9] = [
     "numpy.core.multiarray.",
     "numpy._core.multiarray.",
     "numpy.dtype",
+    "pathlib.",
     "set",
     "torch.nn.",
 ];
@@ -111,7 +103,6 @@ impl Tensors {
         } else {
             tensors.sha256 = tensors.add(&file)?;
         }
-        tensors.unwrap_names();
         Ok(tensors)
     }
 
@@ -119,7 +110,7 @@ impl Tensors {
     fn add(&mut self, path: &Path) -> Result<String, BackboneError> {
         let map = Arc::new(map(path)?);
         if is_pytorch(&map) {
-            self.add_pytorch(path)?;
+            self.add_pytorch(path, &map)?;
         } else {
             self.add_safetensors(path, &map)?;
         }
@@ -157,11 +148,12 @@ impl Tensors {
         Ok(())
     }
 
-    fn add_pytorch(&mut self, path: &Path) -> Result<(), BackboneError> {
+    fn add_pytorch(&mut self, path: &Path, bytes: &[u8]) -> Result<(), BackboneError> {
         let failed = |reason: String| BackboneError::PyTorch {
             path: path.into(),
             reason,
         };
+        torch_limits::check(bytes).map_err(failed)?;
         let content = PytorchReader::read_pickle_data(path, None)
             .map_err(|error| failed(error.to_string()))?;
         if let Some(name) = foreign(&content) {
@@ -171,6 +163,17 @@ impl Tensors {
             )));
         }
         let tensors = PytorchReader::new(path).map_err(|error| failed(error.to_string()))?;
+        let sizes = tensors
+            .tensors()
+            .values()
+            .map(|tensor| tensor.byte_len() as u64);
+        let all = sizes.fold(0, u64::saturating_add);
+        if all > torch_limits::MOST_SHARED.saturating_mul(bytes.len() as u64) {
+            return Err(failed(format!(
+                "its tensors would take {all} bytes, more than {} times its size: save them with contiguous() first",
+                torch_limits::MOST_SHARED
+            )));
+        }
         for (name, tensor) in tensors.into_tensors() {
             let kind = match tensor.dtype() {
                 DType::F16 => Ok(Float::F16),
@@ -186,22 +189,39 @@ impl Tensors {
         Ok(())
     }
 
-    /// Takes the keys away that wrap all names.
-    fn unwrap_names(&mut self) {
-        let wrapper = |entries: &BTreeMap<String, Entry>| {
-            let all = |wrapper: &&&str| entries.keys().all(|name| name.starts_with(**wrapper));
-            WRAPPERS.iter().find(all).copied()
+    /// What stands before this name wherever it is: nothing, or keys that end in a dot.
+    pub(super) fn before(&self, name: &str) -> impl Iterator<Item = &str> {
+        let before = self.names().filter_map(move |full| full.strip_suffix(name));
+        before.filter(|part| part.is_empty() || part.ends_with('.'))
+    }
+
+    /// What stands before all names: nothing, or keys that end in a dot.
+    pub(super) fn before_all(&self) -> &str {
+        // Names are sorted: what the first and the last have in common, all have.
+        let (Some(first), Some(last)) = (self.entries.keys().next(), self.entries.keys().last())
+        else {
+            return "";
         };
-        while !self.entries.is_empty() {
-            let Some(wrapper) = wrapper(&self.entries) else {
-                return;
-            };
-            let entries = std::mem::take(&mut self.entries);
-            self.entries = entries
-                .into_iter()
-                .map(|(name, entry)| (name[wrapper.len()..].to_string(), entry))
-                .collect();
-        }
+        let pairs = first.bytes().zip(last.bytes());
+        let common = pairs.take_while(|(a, b)| a == b).count();
+        let end = first.as_bytes()[..common]
+            .iter()
+            .rposition(|&byte| byte == b'.');
+        end.map_or("", |end| &first[..=end])
+    }
+
+    /// Keeps the tensors whose names begin with `part`, without it, but for those of other parts.
+    pub(super) fn keep_part(&mut self, part: &str, others: &[&str]) {
+        let within = |name: &str| {
+            others
+                .iter()
+                .any(|other| other.len() > part.len() && name.starts_with(other))
+        };
+        let entries = std::mem::take(&mut self.entries).into_iter();
+        let kept = entries.filter(|(name, _)| name.starts_with(part) && !within(name));
+        self.entries = kept
+            .map(|(name, entry)| (name[part.len()..].to_string(), entry))
+            .collect();
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
@@ -254,13 +274,20 @@ fn is_pytorch(bytes: &[u8]) -> bool {
 }
 
 pub(super) fn map(path: &Path) -> Result<Mapped, BackboneError> {
-    Mapped::open(path).map_err(|reason| match reason.kind() {
+    let map = Mapped::open(path).map_err(|reason| match reason.kind() {
         ErrorKind::NotFound => BackboneError::Missing { path: path.into() },
         _ => BackboneError::Read {
             path: path.into(),
             reason,
         },
-    })
+    })?;
+    match stand_in::told_by(&map) {
+        Some(what) => Err(BackboneError::StandIn {
+            path: path.into(),
+            what,
+        }),
+        None => Ok(map),
+    }
 }
 
 /// The weight file of a folder.

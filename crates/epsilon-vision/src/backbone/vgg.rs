@@ -28,6 +28,7 @@ const SLICE: usize = 512;
 pub struct VggWeights {
     name: String,
     sha256: String,
+    weights_key: Option<String>,
     preprocess: Preprocess,
     parts: Parts,
 }
@@ -118,6 +119,7 @@ impl Parts {
         self,
         name: String,
         sha256: String,
+        weights_key: Option<String>,
         preprocess: Preprocess,
     ) -> Result<VggWeights, String> {
         let pools = self.convolutions.iter().filter(|c| c.pooled).count() as u32;
@@ -130,6 +132,7 @@ impl Parts {
         Ok(VggWeights {
             name,
             sha256,
+            weights_key,
             preprocess,
             parts: self,
         })
@@ -147,6 +150,7 @@ impl VggWeights {
         BackboneInfo {
             name: self.name.clone(),
             weights_sha256: self.sha256.clone(),
+            weights_key: self.weights_key.clone(),
             preprocess: self.preprocess.clone(),
             tokens: side * side,
             dim,

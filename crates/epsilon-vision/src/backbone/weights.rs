@@ -124,6 +124,8 @@ pub struct VitWeights {
     pub name: String,
     /// SHA-256 of the weight file, in hexadecimal.
     pub sha256: String,
+    /// The part of the file that they are, where it holds several networks.
+    pub weights_key: Option<String>,
     /// `[prefix, dim]`: the class token, then the others.
     pub prefix_tokens: Vec<f32>,
     /// `[prefix + grid * grid, dim]`; zero where a prefix token has no position.
@@ -155,6 +157,7 @@ impl VitWeights {
         BackboneInfo {
             name: self.name.clone(),
             weights_sha256: self.sha256.clone(),
+            weights_key: self.weights_key.clone(),
             preprocess: self.config.preprocess.clone(),
             tokens: grid * grid,
             dim: width,

@@ -12,6 +12,7 @@ use epsilon_vision::tokens::{StoreSettings, StoreWriter, TokenStore};
 # let backbone = BackboneInfo {
 #     name: "example".into(),
 #     weights_sha256: "0".into(),
+#     weights_key: None,
 #     preprocess,
 #     tokens: 2,
 #     dim: 3,

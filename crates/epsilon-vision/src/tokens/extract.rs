@@ -157,6 +157,7 @@ mod tests {
             info: BackboneInfo {
                 name: "means".into(),
                 weights_sha256: "0".into(),
+                weights_key: None,
                 preprocess: Preprocess {
                     size: 4,
                     fit: Fit::Squash,

@@ -218,6 +218,7 @@ mod tests {
         BackboneInfo {
             name: "means".into(),
             weights_sha256: "ab".repeat(32),
+            weights_key: None,
             preprocess: Preprocess {
                 size: 4,
                 fit: Fit::Squash,

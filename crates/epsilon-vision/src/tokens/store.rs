@@ -548,6 +548,7 @@ mod tests {
                 backbone: BackboneInfo {
                     name: "net".into(),
                     weights_sha256: "ab".into(),
+                    weights_key: None,
                     preprocess: Preprocess {
                         size: 32,
                         fit: Fit::Squash,

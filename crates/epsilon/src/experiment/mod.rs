@@ -16,7 +16,7 @@ use burn::tensor::Device;
 use epsilon_data::dataset::DatasetError;
 use epsilon_data::labels::LabelError;
 use epsilon_metrics::MetricsError;
-use epsilon_vision::backbone::{self, BackboneError};
+use epsilon_vision::backbone::{self, BackboneError, Download};
 use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
 
 pub use figures::{Figures, LabelSet, figures};
@@ -357,7 +357,7 @@ impl Experiment {
         let prepared = self.prepare()?;
         let settings = self.recipe.backbone.as_ref();
         let settings = settings.ok_or(ExperimentError::NoBackbone)?;
-        let path = backbone::locate(&settings.weights, self.show_downloads)?;
+        let path = backbone::locate(&settings.weights, Download::shown(self.show_downloads))?;
         let network = tensor_vit::load_on(&path, &settings.options(), &self.device)?;
         let report = extract(&self.recipe, &prepared, &*network, dir, part, progress)?;
         Ok((TokenStore::open(dir)?, report))

@@ -51,6 +51,7 @@ fn model_of(method: Kind, width: usize, values: Option<BTreeMap<String, Vec<f32>
     let backbone = BackboneInfo {
         name: "tiny".into(),
         weights_sha256: "ab".repeat(32),
+        weights_key: None,
         preprocess,
         tokens,
         dim: width,

@@ -13,8 +13,8 @@ use crate::device::DeviceError;
 use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
-use epsilon_data::labels::{LabelError, LabelVectors, VectorFile};
-use epsilon_vision::backbone::{self, Backbone, BackboneError, Features};
+use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed};
+use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features};
 use epsilon_vision::image::{self, ImageError, Limits, RgbImage};
 use epsilon_vision::tokens::usual_batch;
 
@@ -95,6 +95,7 @@ pub struct PredictorOptions {
     vectors: Option<VectorFile>,
     device: Device,
     progress: bool,
+    allow_download: bool,
     limits: Limits,
 }
 
@@ -127,6 +128,14 @@ impl PredictorOptions {
         self
     }
 
+    /// Whether the hub may be asked for a backbone that the model file names and its cache lacks [default: no, for the file may
+    /// come from anybody]. One that [`PredictorOptions::backbone`] names is asked for in any case.
+    #[must_use]
+    pub fn allow_download(mut self, allowed: bool) -> Self {
+        self.allow_download = allowed;
+        self
+    }
+
     /// The largest files and pictures that are decoded.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -143,8 +152,12 @@ impl PredictorOptions {
         let model = Model::load(&self.model, &self.device)?;
         let card = model.card();
         let weights = self.backbone.as_deref();
+        let download = match weights.is_some() || self.allow_download {
+            true => Download::shown(self.progress),
+            false => Download::Refused,
+        };
         let weights = weights.unwrap_or_else(|| card.backbone_weights());
-        let backbone = backbone::locate(weights, self.progress)
+        let backbone = backbone::locate(weights, download)
             .and_then(|path| {
                 crate::tensor_vit::load_on(&path, &card.backbone().options(), &self.device)
             })
@@ -204,6 +217,7 @@ impl Predictor {
             vectors: None,
             device: Device::flex(),
             progress: false,
+            allow_download: false,
             limits: Limits::default(),
         }
     }
@@ -379,7 +393,8 @@ impl Predictor {
         label: &str,
     ) -> Result<Vec<LabelMap>, PredictError> {
         let names = labels.labels().names();
-        let place = names.iter().position(|name| name == label);
+        let label = &*composed(label);
+        let place = names.iter().position(|name| composed(name) == label);
         let place = place.ok_or_else(|| PredictError::NotRanked {
             label: label.into(),
         })?;

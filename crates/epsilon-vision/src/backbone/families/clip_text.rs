@@ -6,6 +6,7 @@ use super::super::settings::{Config, Tower, read_folder};
 use super::super::tensors::{Reader, Tensors};
 use super::super::weights::{Activation, BlockConfig, BlockWeights, Linear, NormWeights};
 use super::super::{BackboneError, Options};
+use super::part::{self, Kind};
 use super::source::Source;
 use super::vision_transformer::{blocks, transposed};
 use super::{clip, name, open_clip};
@@ -22,9 +23,37 @@ pub(in crate::backbone) struct TextParts {
     pub(in crate::backbone) projection: Linear,
 }
 
-/// Reads CLIP's text tower from a file or a folder with transformers' or open_clip's names.
-pub(in crate::backbone) fn read_text(path: &Path) -> Result<(TextParts, String), BackboneError> {
-    let tensors = Tensors::open(path)?;
+/// The two namings.
+const KINDS: [Kind; 2] = [
+    Kind {
+        name: "clip-huggingface (text)",
+        recognised_by: &["text_model.embeddings.token_embedding.weight"],
+        prefixes: &[""],
+    },
+    Kind {
+        name: "clip-openclip (text)",
+        recognised_by: &["token_embedding.weight", "ln_final.weight"],
+        prefixes: &[""],
+    },
+];
+
+/// Reads CLIP's text tower from a file or a folder with transformers' or open_clip's names; `key` chooses among several.
+pub(in crate::backbone) fn read_text(
+    path: &Path,
+    key: Option<&str>,
+) -> Result<(TextParts, String), BackboneError> {
+    let mut tensors = Tensors::open(path)?;
+    let found = part::choose(&mut tensors, &KINDS, key)?;
+    let found = found.ok_or_else(|| BackboneError::Unknown {
+        path: tensors.path.clone(),
+        tried: KINDS.map(|kind| kind.name).to_vec(),
+        nearest: KINDS[0].name,
+        missing: KINDS[0]
+            .recognised_by
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    })?;
     let config = if path.is_dir() {
         read_folder(path, Tower::Text)?
     } else {
@@ -37,21 +66,13 @@ pub(in crate::backbone) fn read_text(path: &Path) -> Result<(TextParts, String),
         config: &config,
         name: name(path),
         family: "clip-text",
+        weights_key: found.key,
         options: &options,
     };
     let mut reader = Reader::new(&tensors, "");
-    let hugging_face = reader.has("text_model.embeddings.token_embedding.weight");
-    let parts = if hugging_face {
-        from_hugging_face(&mut reader)
-    } else if reader.has("token_embedding.weight") && reader.has("ln_final.weight") {
-        from_open_clip(&mut reader)
-    } else {
-        return Err(BackboneError::Unknown {
-            path: tensors.path.clone(),
-            tried: vec!["clip-huggingface (text)", "clip-openclip (text)"],
-            nearest: "clip-huggingface (text)",
-            missing: vec!["text_model.embeddings.token_embedding.weight".into()],
-        });
+    let parts = match found.kind {
+        0 => from_hugging_face(&mut reader),
+        _ => from_open_clip(&mut reader),
     };
     reader.finish("CLIP's text tower", |name| {
         name.starts_with("vision_model.")

@@ -5,6 +5,7 @@ mod clip_text;
 mod dinov2;
 mod huggingface_vit;
 mod open_clip;
+mod part;
 mod source;
 mod timm;
 mod vgg;
@@ -15,6 +16,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub(super) use self::clip_text::{TextParts, read_text};
+use self::part::Kind;
 use self::source::Source;
 use super::settings::{Config, Settings, Tower, read_folder};
 use super::tensors::{METADATA_KEY, Reader, Tensors};
@@ -63,6 +65,8 @@ macro_rules! families {
 
 families![timm, dinov2, huggingface_vit, clip, open_clip, vgg];
 
+static ALL: [Family; FAMILIES.len()] = FAMILIES;
+
 /// The weights of a network of any family.
 pub enum Network {
     /// A Vision Transformer or a relative.
@@ -81,8 +85,15 @@ pub(super) struct Recognised {
 
 /// Reads the network that the tensors in `path` (a file, an index or a folder) make up.
 pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, BackboneError> {
-    let tensors = Tensors::open(path)?;
-    let (family, read, prefix) = recognise(&tensors)?;
+    let mut tensors = Tensors::open(path)?;
+    let kinds = FAMILIES.map(|family| Kind {
+        name: family.name,
+        recognised_by: family.recognised_by,
+        prefixes: family.prefixes,
+    });
+    let found = part::choose(&mut tensors, &kinds, options.weights_key.as_deref())?;
+    let found = found.ok_or_else(|| unknown(&tensors))?;
+    let (family, read) = (&ALL[found.kind], READERS[found.kind]);
     let config = if path.is_dir() {
         read_folder(path, Tower::Image)?
     } else {
@@ -101,9 +112,10 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, Backbon
         config: &config,
         name: name(path),
         family: family.name,
+        weights_key: found.key,
         options,
     };
-    let reader = Reader::new(&tensors, prefix);
+    let reader = Reader::new(&tensors, found.prefix);
     let projected = options.tokens == Tokens::Projected;
     if projected && !family.projects {
         return Err(source.bad(format!(
@@ -142,34 +154,28 @@ fn name(path: &Path) -> String {
     }
 }
 
-/// The family of these tensors, and what stands before their names.
-fn recognise(
-    tensors: &Tensors,
-) -> Result<(&'static Family, ReadFamily, &'static str), BackboneError> {
-    static ALL: [Family; FAMILIES.len()] = FAMILIES;
+/// The error for tensors of no family: what the nearest one lacks.
+fn unknown(tensors: &Tensors) -> BackboneError {
+    let start = tensors.before_all();
     let lacking = |family: &'static Family, prefix: &str| -> Vec<String> {
         let names = family.recognised_by.iter();
-        let names = names.map(|name| format!("{prefix}{name}"));
+        let names = names.map(|name| format!("{start}{prefix}{name}"));
         names.filter(|name| !tensors.has(name)).collect()
     };
-    let candidates = ALL.iter().zip(READERS).flat_map(|(family, read)| {
+    let candidates = ALL.iter().flat_map(|family| {
+        let lacking = &lacking;
         let prefixes = family.prefixes.iter();
-        prefixes.map(move |prefix| (family, read, *prefix))
+        prefixes.map(move |prefix| (family, lacking(family, prefix)))
     });
-    let nearest = candidates.min_by_key(|(family, _, prefix)| {
-        lacking(family, prefix).len() * 100 / family.recognised_by.len()
+    let nearest =
+        candidates.min_by_key(|(family, missing)| missing.len() * 100 / family.recognised_by.len());
+    let (nearest, missing) = nearest.map_or(("none", Vec::new()), |(family, missing)| {
+        (family.name, missing)
     });
-    let Some((family, read, prefix)) = nearest else {
-        unreachable!("there are families")
-    };
-    let missing = lacking(family, prefix);
-    if missing.is_empty() {
-        return Ok((family, read, prefix));
-    }
-    Err(BackboneError::Unknown {
+    BackboneError::Unknown {
         path: tensors.path.clone(),
         tried: ALL.iter().map(|family| family.name).collect(),
-        nearest: family.name,
+        nearest,
         missing,
-    })
+    }
 }

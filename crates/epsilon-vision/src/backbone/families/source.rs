@@ -34,6 +34,8 @@ pub(super) struct Source<'a> {
     pub(super) config: &'a Config,
     pub(super) name: String,
     pub(super) family: &'static str,
+    /// The part of the file that was read, where it holds several networks.
+    pub(super) weights_key: Option<String>,
     pub(super) options: &'a Options,
 }
 

@@ -41,6 +41,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
     let weights = parts.finish(
         source.name.clone(),
         source.tensors.sha256.clone(),
+        source.weights_key.clone(),
         preprocess,
     );
     let weights = weights.map_err(|reason| source.bad(format!("image size {size}: {reason}")))?;

@@ -158,6 +158,7 @@ impl Source<'_> {
         let weights = VitWeights {
             name: self.name.clone(),
             sha256: self.tensors.sha256.clone(),
+            weights_key: self.weights_key.clone(),
             prefix_tokens: parts.prefix_tokens,
             pos_embed: [placed, &unplaced, free].concat(),
             patch_embed: parts.patch_embed,
