@@ -52,11 +52,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let failed = super::extract(&mut experiment)?;
     let mut rows = Vec::new();
     for seed in experiment.recipe().seeds.clone() {
-        let folder = experiment.layout().seed(seed);
-        let events = args
-            .tensorboard
-            .then(|| Events::create(&folder, args.resume));
-        let figures = one_seed(&mut experiment, seed, events.transpose()?)?;
+        let events = args.tensorboard.then(|| EventFile {
+            folder: experiment.layout().seed(seed),
+            resume: args.resume,
+            events: None,
+        });
+        let figures = one_seed(&mut experiment, seed, events)?;
         rows.push(Row {
             seed,
             model: experiment.layout().model(seed),
@@ -75,17 +76,39 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
+/// TensorBoard's event file of a seed. It is made when the training has begun: until then another one may be writing into the
+/// folder.
+pub struct EventFile {
+    folder: PathBuf,
+    resume: bool,
+    events: Option<Events>,
+}
+
+impl EventFile {
+    fn tell(&mut self, event: &RunEvent) -> anyhow::Result<()> {
+        let events = match self.events.take() {
+            Some(events) => events,
+            None => Events::create(&self.folder, self.resume)?,
+        };
+        let events = self.events.insert(events);
+        match event {
+            RunEvent::Training(event) => events.tell(event),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Trains and evaluates with one seed, with a progress bar, and writes TensorBoard events if `events` is given.
 pub fn one_seed(
     experiment: &mut Experiment,
     seed: u64,
-    mut events: Option<Events>,
+    mut events: Option<EventFile>,
 ) -> anyhow::Result<Figures> {
     let mut view = View::new(experiment, seed);
     let mut written = Ok(());
     let figures = experiment.run(seed, &mut |event| {
-        if let (RunEvent::Training(event), Some(events), Ok(())) = (&event, &mut events, &written) {
-            written = events.tell(event);
+        if let (Some(events), Ok(())) = (&mut events, &written) {
+            written = events.tell(&event);
         }
         view.show(&event);
     })?;
@@ -133,16 +156,22 @@ impl View {
                 let message = format!("loss {loss:.4}, rate {learning_rate:.1e}{best}");
                 self.bar.set_message(message);
             }
-            RunEvent::Training(Event::Resumed { done, total }) => self.set(*done, *total),
+            RunEvent::Training(Event::Resumed {
+                done,
+                total,
+                before,
+            }) => {
+                self.set(*done, *total);
+                if let (Some(before), Some(epochs)) = (before, self.epochs) {
+                    self.say(format_args!(
+                        "goes on from a training of {before} epochs: the same as one of {epochs}"
+                    ));
+                }
+            }
             RunEvent::Training(Event::Epoch(record)) => {
                 let map = record.validation_map.map(|map| 100.0 * map);
                 self.best = map.into_iter().chain(self.best).reduce(f64::max);
-                let line = epoch_line(record, self.epochs);
-                match console::is_terminal() {
-                    true => self.bar.println(line),
-                    // Several trainings may run at once: the folder says which one this is.
-                    false => console::complain(format_args!("{}: {line}", self.folder.display())),
-                }
+                self.say(epoch_line(record, self.epochs));
             }
             RunEvent::Measuring { done, total } => {
                 self.bar.set_prefix("measure");
@@ -150,6 +179,15 @@ impl View {
                 self.set(*done, *total);
             }
             _ => {}
+        }
+    }
+
+    /// A line on stderr, above the bar where there is one.
+    fn say(&self, line: impl std::fmt::Display) {
+        match console::is_terminal() {
+            true => self.bar.println(line.to_string()),
+            // Several trainings may run at once: the folder says which one this is.
+            false => console::complain(format_args!("{}: {line}", self.folder.display())),
         }
     }
 

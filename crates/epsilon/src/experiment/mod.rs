@@ -388,13 +388,22 @@ impl Experiment {
         seed: u64,
         observe: &mut dyn FnMut(RunEvent),
     ) -> Result<Figures, ExperimentError> {
-        let model = self.train(seed, &mut |event| observe(RunEvent::Training(event)))?;
+        let folder = self.run_folder(seed)?;
+        let model = self.train_in(&folder, seed, &mut |event| {
+            observe(RunEvent::Training(event));
+        })?;
         let figures = self.measure(&model, &mut |done, total| {
             observe(RunEvent::Measuring { done, total });
         })?;
         let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
-        RunFolder::create(&self.layout().seed(seed))?.write("figures.json", text.as_bytes())?;
+        folder.write("figures.json", text.as_bytes())?;
         Ok(figures)
+    }
+
+    /// The folder of a seed, which no other training has, once there are tokens to train on.
+    fn run_folder(&mut self, seed: u64) -> Result<RunFolder, ExperimentError> {
+        self.tokens()?;
+        Ok(RunFolder::create(&self.layout().seed(seed))?)
     }
 
     /// Trains with a seed on the seen labels of the training images, and writes all files of [`run`](Self::run) but the figures.
@@ -406,8 +415,17 @@ impl Experiment {
         seed: u64,
         observe: &mut dyn FnMut(Event),
     ) -> Result<Model, ExperimentError> {
+        let folder = self.run_folder(seed)?;
+        self.train_in(&folder, seed, observe)
+    }
+
+    fn train_in(
+        &mut self,
+        folder: &RunFolder,
+        seed: u64,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Model, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
-        let folder = RunFolder::create(&self.layout().seed(seed))?;
         folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
         let model = Training {
             recipe: &self.recipe,
@@ -415,7 +433,7 @@ impl Experiment {
             store: &store,
             seed,
             device: &self.device,
-            folder: Some(&folder),
+            folder: Some(folder),
             resume: self.resume,
         }
         .run(observe)?;

@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::TrainingError;
-use super::schedule::Plateaus;
+use super::schedule::{Plateaus, Schedule};
 use crate::device;
 use crate::optimiser::Learner;
 use crate::parameters::{Spec, Weights};
@@ -110,21 +110,22 @@ impl Course {
             .map_err(|e| failed(path, e))
     }
 
-    /// Goes on from a checkpoint of a training with the same identity; tells whether there is one.
-    pub fn resume(&mut self, path: &Path, place: &Device) -> Result<bool, TrainingError> {
+    /// Goes on from a checkpoint of a training with the same identity, but for its number of epochs, which may be another where the
+    /// schedule does not depend on it; `None` where there is no checkpoint.
+    pub fn resume(
+        &mut self,
+        path: &Path,
+        schedule: &Schedule,
+        place: &Device,
+    ) -> Result<Option<Before>, TrainingError> {
         if !path.exists() {
-            return Ok(false);
+            return Ok(None);
         }
         let bytes = epsilon_data::files::read(path, u64::MAX).map_err(|e| failed(path, e))?;
         let state = epsilon_data::formats::safetensors::metadata(&bytes, STATE)
             .map_err(|e| failed(path, e))?;
         let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
-        if let Some(difference) = difference(&state.identity, &self.state.identity) {
-            return Err(TrainingError::OtherRun {
-                path: path.into(),
-                difference,
-            });
-        }
+        let before = compare(path, &state.identity, &self.state.identity, schedule)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
         let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
             let values = specs.iter().map(|spec| {
@@ -163,9 +164,54 @@ impl Course {
         if self.average.is_some() {
             self.average = Some(read("average", specs)?);
         }
-        self.state = state;
-        Ok(true)
+        self.state = State {
+            identity: std::mem::take(&mut self.state.identity),
+            ..state
+        };
+        Ok(Some(before))
     }
+}
+
+/// What the training of a checkpoint was to be.
+pub(super) struct Before {
+    /// Its epochs, where they are others now.
+    pub other: Option<u64>,
+}
+
+/// Whether a training may go on from the checkpoint of one with the identity `kept`.
+fn compare(
+    path: &Path,
+    kept: &serde_json::Value,
+    now: &serde_json::Value,
+    schedule: &Schedule,
+) -> Result<Before, TrainingError> {
+    let (mut kept, mut now) = (kept.clone(), now.clone());
+    let (before, after) = (take_epochs(&mut kept), take_epochs(&mut now));
+    if let Some(difference) = difference(&kept, &now) {
+        return Err(TrainingError::OtherRun {
+            path: path.into(),
+            difference,
+        });
+    }
+    match (before, after) {
+        (Some(before), Some(after)) if before != after => match schedule.knows_its_end() {
+            true => Err(TrainingError::OtherLength {
+                path: path.into(),
+                before,
+                after,
+            }),
+            false => Ok(Before {
+                other: Some(before),
+            }),
+        },
+        _ => Ok(Before { other: None }),
+    }
+}
+
+/// The number of epochs of an identity, taken out of it.
+fn take_epochs(identity: &mut serde_json::Value) -> Option<u64> {
+    let training = identity.get_mut("training")?.as_object_mut()?;
+    training.remove("epochs")?.as_u64()
 }
 
 /// What the names of a learner's tensors begin with.
@@ -207,6 +253,38 @@ fn failed(path: &Path, reason: impl std::fmt::Display) -> TrainingError {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn r02_another_number_of_epochs_is_the_schedules_business() {
+        let identity =
+            |epochs: u64| json!({"seed": 1, "training": {"epochs": epochs, "batch": 96}});
+        let compared =
+            |before, after, schedule| compare(Path::new("last"), &before, &after, &schedule);
+        let cosine = || Schedule::Cosine { floor: 0.0 };
+        for schedule in [Schedule::Constant, Schedule::default()] {
+            let before = compared(identity(7), identity(9), schedule).unwrap();
+            assert_eq!(before.other, Some(7));
+        }
+        assert_eq!(
+            compared(identity(7), identity(7), cosine()).unwrap().other,
+            None
+        );
+        let error = compared(identity(7), identity(9), cosine()).err().unwrap();
+        assert!(matches!(
+            error,
+            TrainingError::OtherLength {
+                before: 7,
+                after: 9,
+                ..
+            }
+        ));
+        let mut other = identity(9);
+        other["training"]["batch"] = json!(32);
+        let error = compared(identity(7), other, Schedule::Constant)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("batch"), "{error}");
+    }
 
     #[test]
     fn the_first_difference_is_named() {

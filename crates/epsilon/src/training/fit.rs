@@ -1,5 +1,6 @@
 //! The training loop of every method that follows gradients.
 
+use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -26,25 +27,41 @@ use epsilon_kernels::vector;
 /// add up to the batch's, so only memory and rounding depend on it.
 const LIVE_VALUES: usize = 48 << 20;
 
-/// Where a training keeps its metrics and checkpoints.
-#[derive(Debug, Clone)]
+/// Where a training keeps its metrics and checkpoints. As long as it lives, no other one writes there.
+#[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Locked.
+    _lock: File,
 }
 
 impl RunFolder {
     /// A run folder here, made when it does not exist.
     ///
     /// # Errors
-    /// [`TrainingError::File`] when it cannot be made.
+    /// [`TrainingError::File`] when it cannot be made, [`TrainingError::Busy`] when another training has it.
     pub fn create(path: &Path) -> Result<Self, TrainingError> {
-        let folder = Self { path: path.into() };
         let checkpoints = path.join("checkpoints");
         std::fs::create_dir_all(&checkpoints).map_err(|e| failed(&checkpoints, e))?;
+        let name = path.join("lock");
+        let lock = files::own(&name).map_err(|e| failed(&name, e))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(TrainingError::Busy {
+                    folder: path.into(),
+                });
+            }
+            Err(TryLockError::Error(e)) => return Err(failed(&name, e)),
+        }
+        // Only who has the folder knows that nobody is writing there.
         for folder in [path, &checkpoints] {
             files::tidy(folder).map_err(|e| failed(folder, e))?;
         }
-        Ok(folder)
+        Ok(Self {
+            path: path.into(),
+            _lock: lock,
+        })
     }
 
     /// Writes one of its files, whole or not at all.
@@ -146,6 +163,9 @@ pub enum Event<'a> {
         done: usize,
         /// Steps of the whole training.
         total: usize,
+        /// The epochs that it was to have before, where they are others now: what comes of it is the same as of one training of
+        /// the epochs that it is to have now.
+        before: Option<u64>,
     },
 }
 
@@ -276,7 +296,7 @@ impl Trainer<'_> {
         let total = epochs.iter().sum();
         if let (Some(folder), true) = (self.folder, self.resume) {
             let path = folder.checkpoint();
-            if course.resume(&path, self.device)? {
+            if let Some(before) = course.resume(&path, &self.settings.schedule, self.device)? {
                 let state = &course.state;
                 let count = epochs.get(state.epoch);
                 if state.epoch > epochs.len() || count.is_some_and(|&count| state.step >= count) {
@@ -286,7 +306,11 @@ impl Trainer<'_> {
                     ));
                 }
                 let done = state.done(epochs);
-                observe(Event::Resumed { done, total });
+                observe(Event::Resumed {
+                    done,
+                    total,
+                    before: before.other,
+                });
             }
         }
         if let Some(folder) = self.folder {

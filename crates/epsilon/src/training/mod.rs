@@ -54,6 +54,28 @@ pub enum TrainingError {
         /// What went wrong and what to do.
         reason: String,
     },
+    /// Another training writes into the folder.
+    #[error(
+        "{folder}: another training writes into this folder: wait for its end, or give another folder"
+    )]
+    Busy {
+        /// The run folder of a seed.
+        folder: PathBuf,
+    },
+    /// A checkpoint of a training with another number of epochs, and a schedule that depends on it.
+    #[error(
+        "{path}: the checkpoint is of a training of {before} epochs, and this one has {after}: its schedule depends on the number \
+         of epochs, so that going on would be neither; start anew without resuming, or train with the schedule constant, step \
+         or plateau, which can be made longer"
+    )]
+    OtherLength {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its epochs.
+        before: u64,
+        /// Those asked for.
+        after: u64,
+    },
     /// A checkpoint of another training.
     #[error(
         "{path}: the checkpoint was made with other settings or data ({difference}); give another folder or delete it"

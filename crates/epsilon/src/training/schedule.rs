@@ -122,6 +122,14 @@ impl Schedule {
         }
     }
 
+    /// Whether the rate of a step depends on how many there will be: then a training cannot be made longer by going on.
+    pub fn knows_its_end(&self) -> bool {
+        match self {
+            Schedule::Cosine { .. } | Schedule::OneCycle { .. } => true,
+            Schedule::Constant | Schedule::Step { .. } | Schedule::Plateau { .. } => false,
+        }
+    }
+
     /// Names the first constant that is out of its range, and the range.
     pub(super) fn wrong(&self) -> Option<String> {
         let rules = match self {
