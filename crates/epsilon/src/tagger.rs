@@ -14,12 +14,12 @@ use serde::Serialize;
 
 use crate::calibration::Calibration;
 use crate::library::sidecar::{self, Subject};
+use crate::library::tags_csv;
 use crate::library::{Entry, Journal, Label, Library, LibraryError, Outcome, Photo, Scan};
 use crate::library::{digest, scan};
 use crate::model::{Keep, Ranker};
 use crate::predictor::{PredictError, Predictor};
 use crate::semantic_index::{IndexError, IndexInfo, IndexWriter};
-use epsilon_data::files;
 use epsilon_data::labels::{LabelError, read_names};
 use epsilon_vision::tokens::{self, Failure, FeatureBatch};
 
@@ -508,29 +508,7 @@ impl<'a> Tagger<'a> {
 
     /// All tags of the library, a line for every label of a photograph.
     fn write_csv(&self, path: &Path) -> Result<(), TagError> {
-        let written = files::replace(path, |file| {
-            let mut out = csv::Writer::from_writer(file);
-            out.write_record(["photo", "label", "parents", "score", "probability", "seen"])?;
-            for entry in self.journal.entries() {
-                let entry = entry.map_err(io::Error::other)?;
-                let Outcome::Labels(labels) = entry.outcome else {
-                    continue;
-                };
-                for label in labels {
-                    let probability = label.probability.map_or(String::new(), |p| p.to_string());
-                    out.write_record([
-                        &entry.photo,
-                        &label.name,
-                        &label.parents.join("|"),
-                        &label.score.to_string(),
-                        &probability,
-                        &label.seen.to_string(),
-                    ])?;
-                }
-            }
-            out.flush()
-        });
-        written.map_err(|reason| failed(path, reason))
+        tags_csv::write(path, &self.journal).map_err(|reason| failed(path, reason))
     }
 }
 

@@ -50,7 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("explain", &["methods", "vision::image"]),
     ("semantic_index", &["data::files", "kernels"]),
-    ("library", &["model", "data::files"]),
+    ("library", &["model", "data::files", "metrics"]),
     (
         "predictor",
         &[

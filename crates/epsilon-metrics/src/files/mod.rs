@@ -35,6 +35,7 @@ mod npy;
 mod numbers;
 mod order;
 mod scores;
+mod spreadsheet;
 mod write;
 
 use std::fs::{File, OpenOptions};
@@ -45,6 +46,7 @@ pub use error::FileError;
 pub use joined::{Joined, Zero};
 pub use labels::LabelTable;
 pub use scores::ScoreTable;
+pub use spreadsheet::text_cell;
 pub use write::{write_per_label, write_scores};
 
 /// Opens a regular file for reading; a pipe is refused instead of waited for.

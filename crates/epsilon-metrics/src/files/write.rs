@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 
 use super::error::FileError;
 use super::format::Format;
+use super::spreadsheet::text_cell;
 use super::{csv, names, npy};
 use crate::evaluation::Evaluation;
 use crate::top_k::TopK;
@@ -74,7 +75,7 @@ pub fn write_scores(
 }
 
 /// Writes the metrics of each label as CSV: one line per label of every `(part, evaluation)`. `label` gives the name of a
-/// column. AP, precision, recall and F1 are fractions; the AP of a skipped label and the metrics at a K that an evaluation
+/// column, guarded by [`text_cell`]. AP, precision, recall and F1 are fractions; the AP of a skipped label and the metrics at a K that an evaluation
 /// does not have are empty. The file is written under a temporary name and renamed.
 ///
 /// # Errors
@@ -126,7 +127,7 @@ pub fn write_per_label(
                 let ap = figures.average_precision;
                 writer.write_field(&evaluation.protocol)?;
                 writer.write_field(part)?;
-                writer.write_field(label(figures.column))?;
+                writer.write_field(&*text_cell(&label(figures.column)))?;
                 writer.write_field(figures.positives.to_string())?;
                 writer.write_field(figures.annotated.to_string())?;
                 writer.write_field(ap.map_or_else(String::new, |ap| ap.to_string()))?;

@@ -6,6 +6,7 @@
 mod journal;
 mod scan;
 pub mod sidecar;
+pub mod tags_csv;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use epsilon::comparison::Published;
 use epsilon::experiment::LabelSet;
 use epsilon_data::files;
 use epsilon_metrics::TopK;
+use epsilon_metrics::files::text_cell;
 use serde::Serialize;
 
 use super::Trained;
@@ -240,7 +241,7 @@ impl Table<'_> {
     fn csv(&self) -> anyhow::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for (number, line) in self.0.iter().enumerate() {
-            let mut row = vec![("method".to_string(), line.name.clone())];
+            let mut row = vec![("method".to_string(), text_cell(&line.name).into_owned())];
             for set in LabelSet::ALL.into_iter().filter(|&set| self.measured(set)) {
                 let figures = line.figures_of(set, &self.ks(set)).into_iter();
                 for (place, (name, figure)) in figures.enumerate() {
@@ -263,7 +264,7 @@ impl Table<'_> {
             row.push(("seconds".into(), line.seconds().to_string()));
             let peak = line.peak_mb().map_or(String::new(), |mb| mb.to_string());
             row.push(("peak MB".into(), peak));
-            row.push(("chosen".into(), line.chosen.clone()));
+            row.push(("chosen".into(), text_cell(&line.chosen).into_owned()));
             if number == 0 {
                 writer.write_record(row.iter().map(|(name, _)| name))?;
             }
