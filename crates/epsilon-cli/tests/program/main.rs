@@ -19,4 +19,5 @@ mod serve;
 mod server;
 mod sources;
 mod whole_way;
+mod words;
 mod world;
