@@ -123,37 +123,12 @@ pub fn import(
         .iter()
         .map(|path| Source::open(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut items = Vec::new();
-    for (number, file) in files.iter().enumerate() {
-        let split = if number < options.train.len() {
-            Split::Train
-        } else {
-            Split::Test
-        };
-        items.extend(file.images()?.into_iter().map(|id| Item {
-            id,
-            split,
-            file: number,
-        }));
-    }
+    let items = items(options, &files)?;
     let shape = match items.first() {
         Some(item) => files[item.file].shape(&item.id)?,
         None => return Err(files[0].error("holds no data set NAME-features")),
     };
-    let width = Width {
-        seen: options.seen.len(),
-        unseen: options.unseen.len(),
-    };
-    let mut values = [0u64; 3];
-    for item in &items {
-        for value in files[item.file]
-            .labels(&item.id, width)?
-            .into_iter()
-            .flatten()
-        {
-            values[(value + 1) as usize] += 1;
-        }
-    }
+    let values = count(options, &files, &items)?;
     let table = dir.join("labels.parquet");
     let failed = |reason| ImportError::Write {
         path: table.clone(),
@@ -167,6 +142,78 @@ pub fn import(
     .map_err(failed)?;
 
     let store = dir.join("tokens");
+    let sources = Sources {
+        paths: &paths,
+        files: &files,
+        items: &items,
+    };
+    let images = write_store(&sources, shape, options.dtype, &store, progress)?;
+    Ok(ImportReport {
+        store,
+        table,
+        images,
+        shape: (shape.1, shape.0),
+        values,
+    })
+}
+
+/// All images of the files, in their order.
+fn items(options: &ImportOptions, files: &[Source]) -> Result<Vec<Item>, ImportError> {
+    let mut items = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let split = if number < options.train.len() {
+            Split::Train
+        } else {
+            Split::Test
+        };
+        items.extend(file.images()?.into_iter().map(|id| Item {
+            id,
+            split,
+            file: number,
+        }));
+    }
+    Ok(items)
+}
+
+/// Labels of value -1, 0 and +1 in all images.
+fn count(
+    options: &ImportOptions,
+    files: &[Source],
+    items: &[Item],
+) -> Result<[u64; 3], ImportError> {
+    let width = Width {
+        seen: options.seen.len(),
+        unseen: options.unseen.len(),
+    };
+    let mut values = [0u64; 3];
+    for item in items {
+        let labels = files[item.file].labels(&item.id, width)?;
+        for value in labels.into_iter().flatten() {
+            values[(value + 1) as usize] += 1;
+        }
+    }
+    Ok(values)
+}
+
+/// The files with their images.
+struct Sources<'a> {
+    paths: &'a [&'a PathBuf],
+    files: &'a [Source],
+    items: &'a [Item],
+}
+
+fn write_store(
+    sources: &Sources<'_>,
+    shape: (usize, usize),
+    dtype: TokenType,
+    store: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, ImportError> {
+    let Sources {
+        paths,
+        files,
+        items,
+    } = *sources;
     let pairs: Vec<(String, PathBuf)> = items
         .iter()
         .map(|item| (item.id.clone(), paths[item.file].clone()))
@@ -174,14 +221,14 @@ pub fn import(
     let by_path: HashMap<&Path, &Source> = paths
         .iter()
         .map(|path| path.as_path())
-        .zip(&files)
+        .zip(files)
         .collect();
     let read = |id: &str, path: &Path| match by_path.get(path) {
         Some(file) => file.features(id, shape),
         None => Err(format!("{}: not opened", path.display())),
     };
     let extract_options = ExtractOptions {
-        dtype: options.dtype,
+        dtype,
         ..ExtractOptions::default()
     };
     let mut source = tokens::Source {
@@ -192,14 +239,8 @@ pub fn import(
             Ok(())
         },
     };
-    let images = tokens::write_store(&pairs, &mut source, &store, &extract_options, progress)?;
-    Ok(ImportReport {
-        store,
-        table,
-        images,
-        shape: (shape.1, shape.0),
-        values,
-    })
+    let written = tokens::write_store(&pairs, &mut source, store, &extract_options, progress)?;
+    Ok(written)
 }
 
 fn write_table(

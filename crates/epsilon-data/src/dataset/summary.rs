@@ -260,6 +260,31 @@ impl fmt::Display for Summary {
             "labels       {} seen, {} unseen; a label that is not listed is {rest}",
             self.seen, self.unseen
         )?;
+        self.write_table(f)?;
+        list(
+            f,
+            "no train image has the seen labels",
+            &train.seen_without_positive,
+        )?;
+        list(
+            f,
+            "no test image has the seen labels",
+            &test.seen_without_positive,
+        )?;
+        list(
+            f,
+            "no test image has the unseen labels",
+            &test.unseen_without_positive,
+        )?;
+        self.write_ignored(f)?;
+        self.write_notes(f)?;
+        self.write_missing(f)
+    }
+}
+
+impl Summary {
+    fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (train, test) = (&self.train, &self.test);
         writeln!(f, "             {:>28} {:>9} {:>9}", "", "train", "test")?;
         let mut row = |what: &str, train: String, test: String| {
             writeln!(f, "             {what:<28} {train:>9} {test:>9}")
@@ -296,21 +321,10 @@ impl fmt::Display for Summary {
                 format!("{:.2}", mean(test)),
             )?;
         }
-        list(
-            f,
-            "no train image has the seen labels",
-            &train.seen_without_positive,
-        )?;
-        list(
-            f,
-            "no test image has the seen labels",
-            &test.seen_without_positive,
-        )?;
-        list(
-            f,
-            "no test image has the unseen labels",
-            &test.unseen_without_positive,
-        )?;
+        Ok(())
+    }
+
+    fn write_ignored(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "ignored      {} words in neither list, {} times",
@@ -324,7 +338,10 @@ impl fmt::Display for Summary {
         if !most.is_empty() {
             write!(f, "; most often: {}", most.join(", "))?;
         }
-        writeln!(f)?;
+        writeln!(f)
+    }
+
+    fn write_notes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for note in &self.notes {
             write!(f, "counted      {}: {}", note.what, note.count)?;
             if !note.examples.is_empty() {
@@ -335,6 +352,10 @@ impl fmt::Display for Summary {
             }
             writeln!(f)?;
         }
+        Ok(())
+    }
+
+    fn write_missing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "missing      {} images", self.missing_images)?;
         for id in &self.missing_examples {
             write!(f, "\n             {id}")?;

@@ -517,117 +517,145 @@ impl<'a> Machine<'a> {
             let code = self.take(1)?.start;
             match self.file[code] {
                 b'.' => return self.pop(),
-                0x80 => {
-                    let protocol = self.number(1)?;
-                    if !(2..=5).contains(&protocol) {
-                        return Err(format!("protocol {protocol}; 2 to 5 are read"));
-                    }
-                }
-                // FRAME: the length of what follows.
-                0x95 => {
-                    self.take(8)?;
-                }
-                b'(' => self.marks.push(self.stack.len()),
-                b'0' => {
-                    self.pop()?;
-                }
-                b'1' => {
-                    self.pop_mark()?;
-                }
-                b'2' => {
-                    let top = self.top()?;
-                    self.stack.push(top);
-                }
-                b'N' => self.stack.push(NONE),
-                0x88 => self.stack.push(TRUE),
-                0x89 => self.stack.push(FALSE),
-                b'J' => {
-                    let value = self.number(4)? as u32 as i32;
-                    self.push(Value::Int(value.into()))?;
-                }
-                b'K' => self.int(1)?,
-                b'M' => self.int(2)?,
-                0x8a => {
-                    let length = self.number(1)? as usize;
-                    let bytes = self.take(length)?;
-                    let value = long(&self.file[bytes]).ok_or("a whole number beyond 64 bits")?;
-                    self.push(Value::Int(value))?;
-                }
-                b'G' => {
-                    let bytes = self.take(8)?;
-                    let bytes: [u8; 8] = self.file[bytes].try_into().map_err(|_| "a cut number")?;
-                    self.push(Value::Float(f64::from_be_bytes(bytes)))?;
-                }
-                b'X' => self.text(4)?,
-                0x8c => self.text(1)?,
-                0x8d => self.text(8)?,
-                b'T' | b'B' => self.bytes(4)?,
-                b'U' | b'C' => self.bytes(1)?,
-                0x8e | 0x96 => self.bytes(8)?,
-                b']' => self.push(Value::List(Vec::new()))?,
-                b')' => self.stack.push(EMPTY),
-                b'}' => self.push(Value::Dict(Vec::new()))?,
-                b'a' => {
-                    let item = self.pop()?;
-                    self.append(vec![item])?;
-                }
-                b'e' => {
-                    let items = self.pop_mark()?;
-                    self.append(items)?;
-                }
-                b't' => {
-                    let items = self.pop_mark()?;
-                    self.push(Value::Tuple(items.into()))?;
-                }
-                code @ 0x85..=0x87 => {
-                    let mut items = Vec::new();
-                    for _ in 0x84..code {
-                        items.insert(0, self.pop()?);
-                    }
-                    self.push(Value::Tuple(items.into()))?;
-                }
-                b's' => {
-                    let (value, key) = (self.pop()?, self.pop()?);
-                    self.set(vec![key, value])?;
-                }
-                b'u' => {
-                    let items = self.pop_mark()?;
-                    self.set(items)?;
-                }
-                b'h' => self.get(1)?,
-                b'j' => self.get(4)?,
-                b'q' => {
-                    let place = self.number(1)? as usize;
-                    self.put(place)?;
-                }
-                b'r' => {
-                    let place = self.number(4)? as usize;
-                    self.put(place)?;
-                }
-                0x94 => self.put(self.memo.len())?,
-                b'c' => {
-                    let (module, name) = (self.line()?, self.line()?);
-                    self.function(module, name)?;
-                }
-                0x93 => {
-                    let (name, module) = (self.pop()?, self.pop()?);
-                    let (Value::Text(module), Value::Text(name)) =
-                        (self.value(module), self.value(name))
-                    else {
-                        return Err("a function whose name is no text".into());
-                    };
-                    let (module, name) = (module.clone(), name.clone());
-                    self.function(module, name)?;
-                }
-                b'R' => self.call()?,
-                b'b' => self.build()?,
-                other => {
-                    return Err(format!(
-                        "the operation {other:#04x}, which label vectors do not need; it is refused"
-                    ));
-                }
+                code => self.step(code)?,
             }
         }
+    }
+
+    /// Stack, memo and calls; [`Machine::literal`] and [`Machine::container`] have the other operations.
+    fn step(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            0x80 => {
+                let protocol = self.number(1)?;
+                if !(2..=5).contains(&protocol) {
+                    return Err(format!("protocol {protocol}; 2 to 5 are read"));
+                }
+            }
+            // FRAME: the length of what follows.
+            0x95 => {
+                self.take(8)?;
+            }
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => {
+                self.pop()?;
+            }
+            b'1' => {
+                self.pop_mark()?;
+            }
+            b'2' => {
+                let top = self.top()?;
+                self.stack.push(top);
+            }
+            b'h' => self.get(1)?,
+            b'j' => self.get(4)?,
+            b'q' => {
+                let place = self.number(1)? as usize;
+                self.put(place)?;
+            }
+            b'r' => {
+                let place = self.number(4)? as usize;
+                self.put(place)?;
+            }
+            0x94 => self.put(self.memo.len())?,
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                self.function(module, name)?;
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (Value::Text(module), Value::Text(name)) =
+                    (self.value(module), self.value(name))
+                else {
+                    return Err("a function whose name is no text".into());
+                };
+                let (module, name) = (module.clone(), name.clone());
+                self.function(module, name)?;
+            }
+            b'R' => self.call()?,
+            b'b' => self.build()?,
+            b'N' | b'J' | b'K' | b'M' | b'G' | b'X' | b'T' | b'B' | b'U' | b'C' => {
+                self.literal(code)?
+            }
+            0x88..=0x8a | 0x8c..=0x8e | 0x96 => self.literal(code)?,
+            other => self.container(other)?,
+        }
+        Ok(())
+    }
+
+    /// A number, a text, bytes.
+    fn literal(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            b'N' => self.stack.push(NONE),
+            0x88 => self.stack.push(TRUE),
+            0x89 => self.stack.push(FALSE),
+            b'J' => {
+                let value = self.number(4)? as u32 as i32;
+                self.push(Value::Int(value.into()))?;
+            }
+            b'K' => self.int(1)?,
+            b'M' => self.int(2)?,
+            0x8a => {
+                let length = self.number(1)? as usize;
+                let bytes = self.take(length)?;
+                let value = long(&self.file[bytes]).ok_or("a whole number beyond 64 bits")?;
+                self.push(Value::Int(value))?;
+            }
+            b'G' => {
+                let bytes = self.take(8)?;
+                let bytes: [u8; 8] = self.file[bytes].try_into().map_err(|_| "a cut number")?;
+                self.push(Value::Float(f64::from_be_bytes(bytes)))?;
+            }
+            b'X' => self.text(4)?,
+            0x8c => self.text(1)?,
+            0x8d => self.text(8)?,
+            b'T' | b'B' => self.bytes(4)?,
+            b'U' | b'C' => self.bytes(1)?,
+            // 0x8e and 0x96.
+            _ => self.bytes(8)?,
+        }
+        Ok(())
+    }
+
+    /// A list, a tuple, a dictionary, and what is put into one.
+    fn container(&mut self, code: u8) -> Result<(), String> {
+        match code {
+            b']' => self.push(Value::List(Vec::new()))?,
+            b')' => self.stack.push(EMPTY),
+            b'}' => self.push(Value::Dict(Vec::new()))?,
+            b'a' => {
+                let item = self.pop()?;
+                self.append(vec![item])?;
+            }
+            b'e' => {
+                let items = self.pop_mark()?;
+                self.append(items)?;
+            }
+            b't' => {
+                let items = self.pop_mark()?;
+                self.push(Value::Tuple(items.into()))?;
+            }
+            code @ 0x85..=0x87 => {
+                let mut items = Vec::new();
+                for _ in 0x84..code {
+                    items.insert(0, self.pop()?);
+                }
+                self.push(Value::Tuple(items.into()))?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set(vec![key, value])?;
+            }
+            b'u' => {
+                let items = self.pop_mark()?;
+                self.set(items)?;
+            }
+            other => {
+                return Err(format!(
+                    "the operation {other:#04x}, which label vectors do not need; it is refused"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, count: usize) -> Result<Range<usize>, String> {
