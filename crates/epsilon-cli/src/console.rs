@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use epsilon::paths::plain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -28,16 +29,31 @@ pub fn tell(text: impl std::fmt::Display) {
     }
 }
 
-/// Reports an input that failed on stderr.
+/// Reports an input that failed on stderr, in one line.
 pub fn name_failure(text: impl std::fmt::Display) {
-    complain(format_args!("failed: {text}"));
+    complain(format_args!("failed: {}", plain(&text.to_string())));
 }
 
-/// Writes a line to stderr.
-pub fn complain(text: impl std::fmt::Display) {
-    // `eprintln!` would panic if stderr is closed; the exit code still reports the failure.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+/// Reports on stderr, in one line, what is not right but was no obstacle.
+pub fn warn(text: impl std::fmt::Display) {
+    complain(format_args!("warning: {}", plain(&text.to_string())));
 }
+
+/// Writes a line to stderr, or several. Names in it come from strangers: what a terminal would obey is written out.
+pub fn complain(text: impl std::fmt::Display) {
+    let text = text.to_string();
+    let mut shown = String::with_capacity(text.len());
+    for part in text.split_inclusive(LAYOUT) {
+        let words = part.trim_end_matches(LAYOUT);
+        shown += &plain(words).to_string();
+        shown += &part[words.len()..];
+    }
+    // `eprintln!` would panic if stderr is closed; the exit code still reports the failure.
+    let _ = writeln!(io::stderr().lock(), "{shown}");
+}
+
+/// Characters that lay out a message of several lines.
+const LAYOUT: [char; 2] = ['\n', '\t'];
 
 /// The message of an error and of its causes, without repetition: most messages of the library include their cause.
 pub fn explain(error: &anyhow::Error) -> String {

@@ -22,6 +22,9 @@ struct Cli {
     /// Number of compute threads [default: one per core].
     #[arg(long, global = true, value_name = "N")]
     threads: Option<usize>,
+    /// Memory that photographs are decoded in, all at once, in megabytes [default: 1024]. Larger ones go one by one.
+    #[arg(long, global = true, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..))]
+    decode_memory: Option<u32>,
 }
 
 #[derive(Subcommand)]
@@ -77,6 +80,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build_global()?;
+    }
+    if let Some(megabytes) = cli.decode_memory {
+        epsilon::image::set_decode_memory(u64::from(megabytes) << 20);
     }
     match cli.command {
         Command::Quickstart(args) => commands::quickstart::run(args),

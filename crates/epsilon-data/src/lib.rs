@@ -4,3 +4,4 @@ pub mod dataset;
 pub mod files;
 pub mod formats;
 pub mod labels;
+pub mod paths;

@@ -26,7 +26,7 @@
 //! - **Data.** [`dataset`] reads lists of photographs with their labels, [`labels`] finds the vectors of label names.
 
 pub use burn;
-pub use epsilon_data::{dataset, labels};
+pub use epsilon_data::{dataset, labels, paths};
 pub use epsilon_vision::{backbone, image, tokens};
 
 mod fused;

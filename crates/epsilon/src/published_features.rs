@@ -224,7 +224,7 @@ fn write_store(
         .zip(files)
         .collect();
     let read = |id: &str, path: &Path| match by_path.get(path) {
-        Some(file) => file.features(id, shape),
+        Some(file) => file.features(id, shape).map(Into::into),
         None => Err(format!("{}: not opened", path.display())),
     };
     let extract_options = ExtractOptions {

@@ -12,6 +12,7 @@ use crate::training::{TrainingError, TrainingSettings};
 use epsilon_data::dataset::Source;
 use epsilon_data::labels::VectorFile;
 use epsilon_vision::backbone::{self, Options, Precision, Tokens};
+use epsilon_vision::image::Limits;
 use epsilon_vision::tokens::{ExtractOptions, TokenType};
 
 /// What can be wrong with a recipe.
@@ -197,6 +198,9 @@ pub struct FeatureSettings {
     /// Batch size of the backbone; chosen by the network's size if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
+    /// The largest photograph that is read, in millions of pixels, where it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_megapixels: Option<u32>,
     /// A finished token store to use instead of extracting, such as an imported one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<PathBuf>,
@@ -208,6 +212,7 @@ impl Default for FeatureSettings {
         Self {
             dtype: usual.dtype,
             batch: usual.batch,
+            max_megapixels: None,
             store: None,
         }
     }
@@ -434,8 +439,15 @@ impl Recipe {
         ExtractOptions {
             batch: self.features.batch,
             dtype: self.features.dtype,
+            limits: self.limits(),
             ..ExtractOptions::default()
         }
+    }
+
+    /// The largest photographs that are read.
+    pub fn limits(&self) -> Limits {
+        let most = self.features.max_megapixels;
+        most.map_or_else(Limits::default, Limits::megapixels)
     }
 }
 

@@ -16,11 +16,12 @@ use crate::calibration::Calibration;
 use crate::library::sidecar::{self, Subject};
 use crate::library::tags_csv;
 use crate::library::{Entry, Journal, Label, Library, LibraryError, Outcome, Photo, Scan};
-use crate::library::{digest, scan};
+use crate::library::{PatternError, Walk, digest};
 use crate::model::{Keep, Ranker};
 use crate::predictor::{PredictError, Predictor};
 use crate::semantic_index::{IndexError, IndexInfo, IndexWriter};
 use epsilon_data::labels::{LabelError, read_names};
+use epsilon_data::paths::shown;
 use epsilon_vision::tokens::{self, Failure, FeatureBatch};
 
 /// What can go wrong with a tagging as a whole. A photograph that fails is none of it: see [`TagEvent::Failed`].
@@ -39,8 +40,11 @@ pub enum TagError {
     /// The list of words.
     #[error(transparent)]
     Words(#[from] LabelError),
+    /// A pattern for what is left out.
+    #[error(transparent)]
+    Exclude(#[from] PatternError),
     /// A line of the list of words that names no word.
-    #[error("{}: {line:?}: between two | stands no word", path.display())]
+    #[error("{}: {line:?}: between two | stands no word", shown(path))]
     Line {
         /// The list.
         path: PathBuf,
@@ -48,7 +52,7 @@ pub enum TagError {
         line: String,
     },
     /// A file or folder that cannot be read or written.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -105,6 +109,8 @@ pub struct TagOptions {
     pub sidecars: Option<SidecarName>,
     /// A CSV file for all tags: photo, label, parents, score, probability, seen.
     pub csv: Option<PathBuf>,
+    /// Patterns for what is left out of the folder, as [`Walk::new`] takes them.
+    pub exclude: Vec<String>,
 }
 
 impl TagOptions {
@@ -116,6 +122,7 @@ impl TagOptions {
             library: None,
             sidecars: None,
             csv: None,
+            exclude: Vec::new(),
         }
     }
 }
@@ -158,6 +165,8 @@ pub enum TagEvent<'a> {
     Tagged(&'a Entry),
     /// A photograph, a sidecar or a folder failed; the message names it.
     Failed(&'a str),
+    /// A photograph's file is not quite right, but it was read; the message names it.
+    Flawed(&'a str),
     /// So many more of the photographs are done, for better or worse, and on the disk.
     Done(usize),
 }
@@ -174,7 +183,9 @@ pub struct TagReport {
     pub unchanged: usize,
     /// Photographs, sidecars and folders that failed.
     pub failed: usize,
-    /// Pictures of kinds that are not decoded, by their endings.
+    /// Of those that were tagged, photographs whose files are not quite right.
+    pub flawed: usize,
+    /// Pictures of kinds that are not decoded, by their usual endings.
     pub others: BTreeMap<String, usize>,
     /// Photographs that were left for the next round because they may still be written.
     pub fresh: usize,
@@ -212,6 +223,7 @@ struct Settings<'a> {
 /// ```
 pub struct Tagger<'a> {
     folder: PathBuf,
+    walk: Walk,
     predictor: &'a Predictor,
     ranker: Ranker<'a>,
     words: Vec<Subject>,
@@ -238,6 +250,7 @@ impl<'a> Tagger<'a> {
     ) -> Result<Self, TagError> {
         let folder = absolute(folder)?;
         std::fs::read_dir(&folder).map_err(|reason| failed(&folder, reason))?;
+        let walk = Walk::new(&folder, &options.exclude)?;
         let ranker = match &options.words {
             Some(words) => predictor.labels(words.iter().map(|word| &word.name))?,
             None => predictor.own_labels()?,
@@ -270,6 +283,7 @@ impl<'a> Tagger<'a> {
         Library::new(model, identity, folder.clone()).write(&library)?;
         Ok(Self {
             folder,
+            walk,
             predictor,
             ranker,
             words,
@@ -285,6 +299,11 @@ impl<'a> Tagger<'a> {
     /// The library's folder.
     pub fn library(&self) -> &Path {
         &self.library
+    }
+
+    /// What of the folder is looked at.
+    pub fn walk(&self) -> &Walk {
+        &self.walk
     }
 
     /// The folder of photographs, as an absolute path.
@@ -313,7 +332,7 @@ impl<'a> Tagger<'a> {
             mut photos,
             failed,
             others,
-        } = scan(&self.folder);
+        } = self.walk.scan();
         let mut round = Round {
             report: TagReport {
                 others,
@@ -424,9 +443,14 @@ impl<'a> Tagger<'a> {
             ids,
             features,
             failed,
+            flawed,
             ..
         } = batch;
         let mut entries = Vec::new();
+        for Failure { reason, .. } in flawed {
+            round.report.flawed += 1;
+            round.tell(TagEvent::Flawed(reason))?;
+        }
         for Failure { id, reason } in failed {
             round.fail(reason)?;
             if let Some(index) = &mut self.index {

@@ -7,6 +7,7 @@ use epsilon::Predictor;
 use epsilon::image::{self, RgbImage};
 use epsilon::methods::LabelMap;
 use epsilon::model::{Ranked, Ranker};
+use epsilon::paths;
 use serde::Serialize;
 
 use super::trained::TrainedArgs;
@@ -37,7 +38,7 @@ const SHOWN: usize = 3;
 
 #[derive(Serialize)]
 struct Explained {
-    photo: PathBuf,
+    photo: String,
     label: String,
     score: f32,
     seen: bool,
@@ -49,7 +50,7 @@ struct Explained {
 struct Picture {
     #[serde(flatten)]
     map: LabelMap,
-    file: PathBuf,
+    file: String,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -99,7 +100,7 @@ fn explain(
     if !args.label.is_empty() {
         shown.sort_by_key(|label| args.label.iter().position(|asked| *asked == label.name));
     }
-    let stem = photo.file_stem().unwrap_or_default().to_string_lossy();
+    let stem = paths::shown(Path::new(photo.file_stem().unwrap_or_default()));
     let explained = shown.into_iter().map(|label| {
         let maps = predictor
             .explain(&*features, labels, &label.name)?
@@ -109,10 +110,11 @@ fn explain(
             let file = args.out.join(format!("{stem}-{name}-{what}.png"));
             let written = predictor.draw(picture, &map).save(&file);
             written.with_context(|| file.display().to_string())?;
+            let file = paths::text(&file);
             Ok(Picture { map, file })
         });
         Ok(Explained {
-            photo: photo.into(),
+            photo: paths::text(photo),
             label: label.name.clone(),
             score: label.score,
             seen: label.seen,
@@ -132,7 +134,7 @@ fn print(explained: &Explained) -> anyhow::Result<()> {
     let mark = if explained.seen { "" } else { "  unseen" };
     console::print(format_args!(
         "{}  {}  {:.4}{mark}",
-        explained.photo.display(),
+        paths::plain(&explained.photo),
         explained.label,
         explained.score
     ))?;
@@ -141,7 +143,8 @@ fn print(explained: &Explained) -> anyhow::Result<()> {
             Some(group) => format!(" of group {}", group + 1),
             None => String::new(),
         };
-        console::print(format_args!("  {}{group}: {}", map.what, file.display()))?;
+        let file = paths::plain(file);
+        console::print(format_args!("  {}{group}: {file}", map.what))?;
     }
     Ok(())
 }

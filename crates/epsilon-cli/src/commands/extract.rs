@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use epsilon::recipe::Recipe;
 use epsilon::tokens::Part;
 
 use super::Place;
+use super::limits::LimitArgs;
 use crate::{Outcome, console};
 
 /// Extract the backbone's tokens of a recipe's photographs to disk; resumes where an earlier run stopped.
@@ -14,6 +16,8 @@ pub struct Args {
     recipe: PathBuf,
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Extract only part I of N of the photographs; join the parts with `epsilon store merge`.
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
@@ -26,7 +30,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut experiment = args.place.experiment(&args.recipe)?;
+    let mut recipe = Recipe::read(&args.recipe)?;
+    args.limits.put_into(&mut recipe);
+    let mut experiment = args.place.open(recipe, &args.place.folder(&args.recipe))?;
     // With a store of its own the recipe has no parts.
     let part = args
         .shard

@@ -8,6 +8,7 @@ pub mod eval;
 pub mod explain;
 pub mod extract;
 mod keep;
+mod limits;
 pub mod predict;
 pub mod prepare;
 pub mod quickstart;
@@ -113,6 +114,9 @@ fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
 fn name_failures(report: &ExtractReport) -> bool {
     for failure in &report.failed {
         console::name_failure(format_args!("{}: {}", failure.id, failure.reason));
+    }
+    for flaw in &report.flawed {
+        console::warn(format_args!("{}: {}", flaw.id, flaw.reason));
     }
     !report.failed.is_empty()
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use epsilon::labels;
 use epsilon::model::Ranked;
+use epsilon::paths;
 use serde::Serialize;
 
 use super::keep::KeepArgs;
@@ -33,7 +34,7 @@ const USUAL: usize = 10;
 
 #[derive(Serialize)]
 struct Prediction {
-    photo: PathBuf,
+    photo: String,
     labels: Vec<Ranked>,
 }
 
@@ -50,10 +51,15 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .zip(predictor.rank_all(&args.photos, &labels)?)
     {
         match ranking {
-            Ok(ranking) => predictions.push(Prediction {
-                photo: photo.clone(),
-                labels: ranking.keep(&keep),
-            }),
+            Ok(ranking) => {
+                if let Some(flaw) = ranking.flaw {
+                    console::warn(format_args!("{}: {flaw}", paths::shown(photo)));
+                }
+                predictions.push(Prediction {
+                    photo: paths::text(photo),
+                    labels: ranking.keep(&keep),
+                });
+            }
             Err(error) => console::name_failure(error),
         }
     }
@@ -73,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 fn print(prediction: &Prediction) -> anyhow::Result<()> {
-    console::print(prediction.photo.display())?;
+    console::print(paths::plain(&prediction.photo))?;
     if prediction.labels.is_empty() {
         console::print("      no label reaches its threshold; --top N shows the best")?;
     }

@@ -7,9 +7,11 @@ use epsilon::Experiment;
 use epsilon::dataset::check_images;
 use epsilon::experiment::Prepared;
 use epsilon::image::{self, Limits};
+use epsilon::paths;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 
+use super::limits::LimitArgs;
 use crate::{Outcome, console};
 
 /// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images.
@@ -23,6 +25,8 @@ pub struct Args {
     /// Check only that image files exist, without decoding them.
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -30,12 +34,15 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
-    let mut experiment = Experiment::open(Recipe::read(&args.recipe)?, folder)?;
+    let mut recipe = Recipe::read(&args.recipe)?;
+    args.limits.put_into(&mut recipe);
+    let limits = recipe.limits();
+    let mut experiment = Experiment::open(recipe, folder)?;
     let prepared = experiment.prepare()?;
     let store = &experiment.recipe().features.store;
     let failed = match store {
         Some(store) => without_tokens(&prepared, store)?,
-        None => bad_images(&prepared, args.quick),
+        None => bad_images(&prepared, &limits, args.quick),
     };
     if args.json {
         console::print_json(
@@ -74,16 +81,16 @@ fn without_tokens(prepared: &Prepared, dir: &Path) -> anyhow::Result<Vec<(String
 }
 
 /// Id and reason of each image that is missing or, unless `quick`, cannot be decoded.
-fn bad_images(prepared: &Prepared, quick: bool) -> Vec<(String, String)> {
+fn bad_images(prepared: &Prepared, limits: &Limits, quick: bool) -> Vec<(String, String)> {
     let bar = console::bar(prepared.dataset.records.len() as u64, "check");
     let done = AtomicU64::new(0);
     let decode = |path: &Path| -> Result<(), String> {
         if quick {
             return std::fs::metadata(path)
                 .map(|_| ())
-                .map_err(|e| format!("{}: {e}", path.display()));
+                .map_err(|e| format!("{}: {e}", paths::shown(path)));
         }
-        image::open(path, &Limits::default())
+        image::open(path, limits)
             .map(|_| ())
             .map_err(|e| e.to_string())
     };

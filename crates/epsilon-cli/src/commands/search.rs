@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 use epsilon::library::Library;
 use epsilon::model::Model;
+use epsilon::paths;
 use epsilon::semantic_index::{Hit, Index};
 use serde::Serialize;
 
@@ -30,7 +31,7 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Found {
-    photo: PathBuf,
+    photo: String,
     #[serde(flatten)]
     hit: Hit,
 }
@@ -59,10 +60,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .words(&model, std::slice::from_ref(&args.words))?;
     let index = Index::open(&place)?;
     let hits = index.search(vectors.unit().row(0), args.top)?;
+    let photos = paths::text(&library.photos);
     let found: Vec<Found> = hits
         .into_iter()
         .map(|hit| Found {
-            photo: library.photos.join(&hit.id),
+            photo: format!("{photos}/{}", hit.id),
             hit,
         })
         .collect();
@@ -71,7 +73,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         for (rank, Found { photo, hit }) in found.iter().enumerate() {
             let (rank, score) = (rank + 1, hit.score);
-            console::print(format_args!("{rank:>4}  {score:>8.4}  {}", photo.display()))?;
+            let photo = paths::plain(photo);
+            console::print(format_args!("{rank:>4}  {score:>8.4}  {photo}"))?;
         }
     }
     Ok(Outcome::Done)

@@ -7,9 +7,10 @@ use clap::Args;
 use epsilon::backbone::{BackboneError, HubError};
 use epsilon::labels::{LabelVectors, VectorFile};
 use epsilon::model::{Model, Ranker};
-use epsilon::predictor::{PredictorOptions, WordVectors};
+use epsilon::predictor::WordVectors;
 use epsilon::{PredictError, Predictor};
 
+use super::limits::LimitArgs;
 use crate::console;
 
 /// Which model, where its backbone and the words' vectors are, and where to compute.
@@ -28,6 +29,8 @@ pub struct TrainedArgs {
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// Where the vectors of words are.
@@ -59,16 +62,9 @@ impl VectorArgs {
 impl TrainedArgs {
     /// Loads the model and its backbone.
     pub fn load(&self) -> anyhow::Result<Predictor> {
-        self.load_with(|options| options)
-    }
-
-    /// Loads them with further settings.
-    pub fn load_with(
-        &self,
-        more: impl FnOnce(PredictorOptions) -> PredictorOptions,
-    ) -> anyhow::Result<Predictor> {
         let mut options = Predictor::options(&self.model)
             .device(epsilon::device::device(&self.device)?)
+            .limits(self.limits.limits())
             .progress(console::is_terminal())
             .allow_download(self.allow_download);
         if let Some(weights) = &self.backbone {
@@ -77,7 +73,7 @@ impl TrainedArgs {
         if let Some(file) = self.vectors.file() {
             options = options.vectors(file);
         }
-        more(options).load().map_err(with_option)
+        options.load().map_err(with_option)
     }
 
     /// The words to rank, or the model's own labels where none are given.

@@ -10,6 +10,7 @@ mod full_disk;
 mod kill;
 mod library;
 mod manners;
+mod photos;
 mod published;
 mod quickstart;
 mod repeat;

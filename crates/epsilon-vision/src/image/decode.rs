@@ -1,112 +1,21 @@
 //! JPEG, PNG and WebP files to upright 8-bit RGB, with limits against decompression bombs and
 //! errors that say which file could not be read and why.
 
-use std::io::{Cursor, ErrorKind, Read};
-use std::path::{Path, PathBuf};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::io::{Cursor, ErrorKind};
+use std::path::Path;
 
-use ::image::error::{DecodingError, ImageFormatHint};
+use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use epsilon_data::files;
-use thiserror::Error;
 
-/// What a file may ask for before it is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Largest width times height; checked from the header, before any pixel is decoded.
-    pub max_pixels: u64,
-    /// Longest side, in pixels; checked from the header as well. The memory and the work of resizing grow with each side by
-    /// itself, so a bound on their product alone bounds neither.
-    pub max_side: u32,
-    /// Largest file, in bytes.
-    pub max_file_bytes: u64,
-}
-
-impl Default for Limits {
-    /// 100 million pixels, 65,535 pixels a side (the longest that a JPEG can have), 256 MiB.
-    fn default() -> Self {
-        Self {
-            max_pixels: 100_000_000,
-            max_side: 65_535,
-            max_file_bytes: 256 << 20,
-        }
-    }
-}
-
-/// Why an image could not be read. Every message names the file.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ImageError {
-    /// There is no file of that name.
-    #[error("{}: no such file", path.display())]
-    Missing {
-        /// The file asked for.
-        path: PathBuf,
-    },
-    /// The file is there but cannot be read.
-    #[error("{}: cannot be read: {reason}", path.display())]
-    Read {
-        /// The file asked for.
-        path: PathBuf,
-        /// What the system said.
-        reason: std::io::Error,
-    },
-    /// The content is none of JPEG, PNG and WebP.
-    #[error("{}: not a JPEG, PNG or WebP image", path.display())]
-    NotAnImage {
-        /// The file asked for.
-        path: PathBuf,
-    },
-    /// The file ends before the image does.
-    #[error("{}: truncated {format} image: the file ends before the picture does", path.display())]
-    Truncated {
-        /// The file asked for.
-        path: PathBuf,
-        /// JPEG, PNG or WebP.
-        format: &'static str,
-    },
-    /// More bytes than [`Limits::max_file_bytes`].
-    #[error("{}: larger than the limit of {limit} bytes", path.display())]
-    FileTooLarge {
-        /// The file asked for.
-        path: PathBuf,
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// More pixels than [`Limits::max_pixels`].
-    #[error("{}: {width} x {height} pixels, above the limit of {limit}", path.display())]
-    TooManyPixels {
-        /// The file asked for.
-        path: PathBuf,
-        /// Width from the header.
-        width: u32,
-        /// Height from the header.
-        height: u32,
-        /// The limit, in pixels.
-        limit: u64,
-    },
-    /// A side longer than [`Limits::max_side`].
-    #[error("{}: {width} x {height} pixels, a side above the limit of {limit}", path.display())]
-    TooLong {
-        /// The file asked for.
-        path: PathBuf,
-        /// Width from the header.
-        width: u32,
-        /// Height from the header.
-        height: u32,
-        /// The limit, in pixels.
-        limit: u32,
-    },
-    /// The content is damaged or uses a feature the decoder does not know.
-    #[error("{}: broken {format} image: {reason}", path.display())]
-    Broken {
-        /// The file asked for.
-        path: PathBuf,
-        /// JPEG, PNG or WebP.
-        format: &'static str,
-        /// What the decoder said.
-        reason: String,
-    },
-}
+use super::error::{Fault, Flaw, ImageError};
+use super::kind::{Kind, kind};
+use super::limits::{Limits, wait_for_memory};
+use super::picture::{Picture, Source};
+use super::png::Rows;
+use super::{Preprocess, jpeg, webp};
 
 /// Reads an image file as upright 8-bit RGB.
 ///
@@ -117,7 +26,8 @@ pub enum ImageError {
 ///
 /// # Errors
 ///
-/// See [`ImageError`]. A truncated file is an error, whatever part of it could be shown.
+/// See [`ImageError`]. A truncated file is an error, whatever part of it could be shown; one that lacks its end alone, not its
+/// picture, is read.
 pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
     decode(path, &read(path, limits.max_file_bytes)?, limits)
 }
@@ -128,164 +38,216 @@ pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
 ///
 /// As [`open`].
 pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
+    let whole = |picture: Picture<'_>| picture.whole();
+    Ok(with_picture(path, bytes, limits, true, whole)?.0)
+}
+
+/// What a backbone takes of a photograph.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pixels {
+    /// Preprocessed, `[3, size, size]`.
+    pub values: Vec<f32>,
+    /// What was wrong with the file, though all of its picture could be read.
+    pub flaw: Option<Flaw>,
+}
+
+/// Reads an image file as [`open`] does, and preprocesses it as [`Preprocess::apply`] does, to the same values, but in less
+/// memory: a PNG is made small as it is decoded.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_for(
+    path: &Path,
+    preprocess: &Preprocess,
+    limits: &Limits,
+) -> Result<Pixels, ImageError> {
+    let bytes = read(path, limits.max_file_bytes)?;
+    decode_for(path, &bytes, preprocess, limits)
+}
+
+/// The same of a file that is in memory; `path` is what errors call it.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn decode_for(
+    path: &Path,
+    bytes: &[u8],
+    preprocess: &Preprocess,
+    limits: &Limits,
+) -> Result<Pixels, ImageError> {
+    let resized = |picture: Picture<'_>| picture.resized(preprocess);
+    let (resized, flaw) = with_picture(path, bytes, limits, false, resized)?;
+    let mut values = vec![0.0; preprocess.len()];
+    preprocess.normalise(&resized, &mut values);
+    Ok(Pixels { values, flaw })
+}
+
+type Made = (RgbImage, Option<Flaw>);
+
+/// Makes something of the picture in a file, once it is within the limits and there is memory for it; `whole` where all of its
+/// pixels are wanted.
+fn with_picture(
+    path: &Path,
+    bytes: &[u8],
+    limits: &Limits,
+    whole: bool,
+    make: impl FnOnce(Picture<'_>) -> Result<Made, Fault>,
+) -> Result<Made, ImageError> {
     if bytes.len() as u64 > limits.max_file_bytes {
         return Err(ImageError::FileTooLarge {
             path: path.into(),
             limit: limits.max_file_bytes,
         });
     }
-    let not_an_image = || ImageError::NotAnImage { path: path.into() };
-    let format = ::image::guess_format(bytes).map_err(|_| not_an_image())?;
-    let name = match format {
-        ImageFormat::Jpeg => "JPEG",
-        ImageFormat::Png => "PNG",
-        ImageFormat::WebP => "WebP",
-        _ => return Err(not_an_image()),
+    let (format, name) = match kind(bytes) {
+        Some(Kind::Jpeg) => (ImageFormat::Jpeg, "JPEG"),
+        Some(Kind::Png) => (ImageFormat::Png, "PNG"),
+        Some(Kind::WebP) => (ImageFormat::WebP, "WebP"),
+        other => {
+            let kind = match other {
+                Some(Kind::Other(kind)) => Some(kind),
+                _ => None,
+            };
+            let path = path.into();
+            return Err(ImageError::NotAnImage { path, kind });
+        }
     };
-    // The JPEG decoder fills what is missing with grey and says nothing; the WebP decoder may, too.
-    let complete = match format {
-        ImageFormat::Jpeg => jpeg_is_complete(bytes),
-        ImageFormat::WebP => riff_is_complete(bytes),
-        _ => true,
-    };
-    if !complete {
-        return Err(ImageError::Truncated {
-            path: path.into(),
-            format: name,
-        });
+    let failed = |fault: Fault| fault.of(path, name);
+    let header = Header::read(format, bytes).map_err(failed)?;
+    let need = header.memory(whole);
+    limits.check(path, header.size, need, bytes.len())?;
+    let _permit = wait_for_memory(need);
+    header.decode(bytes).and_then(make).map_err(failed)
+}
+
+/// What is known of a file before its pixels are decoded.
+struct Header<'a> {
+    size: (u32, u32),
+    orientation: Orientation,
+    /// Bytes of memory that decoding takes.
+    decoding: u64,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Rows(Rows<'a>),
+    /// A JPEG, whether or not it has an end.
+    Jpeg(bool),
+    WebP(Option<Flaw>),
+}
+
+impl<'a> Header<'a> {
+    fn read(format: ImageFormat, bytes: &'a [u8]) -> Result<Self, Fault> {
+        let (decoding, content) = match format {
+            ImageFormat::Png => {
+                let rows = Rows::open(bytes)?;
+                return Ok(Self {
+                    size: rows.size(),
+                    orientation: rows.orientation(),
+                    decoding: rows.memory(),
+                    content: Content::Rows(rows),
+                });
+            }
+            ImageFormat::Jpeg => {
+                let jpeg = jpeg::examine(bytes)?;
+                (jpeg.memory(), Content::Jpeg(jpeg.ended))
+            }
+            _ => {
+                let webp = webp::examine(bytes)?;
+                (webp.memory, Content::WebP(webp.flaw))
+            }
+        };
+        let mut decoder = decoder(bytes, format)?;
+        let size = decoder.dimensions();
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        Ok(Self {
+            size,
+            orientation: decoder.orientation().map_err(fault)?,
+            decoding: match content {
+                Content::WebP(_) => decoding * pixels,
+                // The decoder copies the file.
+                _ => decoding + bytes.len() as u64,
+            },
+            content,
+        })
     }
+
+    /// Bytes of memory that it takes to make an upright picture, or with `whole` to keep all of its pixels.
+    fn memory(&self, whole: bool) -> u64 {
+        let (width, height) = self.size;
+        let pixels = 3 * u64::from(width) * u64::from(height);
+        let turned = self.orientation != Orientation::NoTransforms;
+        let held = matches!(self.content, Content::Rows(_)) && (whole || turned);
+        self.decoding + pixels * (u64::from(held) + u64::from(turned))
+    }
+
+    fn decode(self, bytes: &'a [u8]) -> Result<Picture<'a>, Fault> {
+        let source = match self.content {
+            Content::Rows(rows) => Source::Rows(rows),
+            Content::Jpeg(true) => Source::Held(held(bytes, ImageFormat::Jpeg)?, None),
+            Content::Jpeg(false) => Source::Held(without_end(bytes)?, Some(Flaw::NoEnd)),
+            Content::WebP(flaw) => Source::Held(held(bytes, ImageFormat::WebP)?, flaw),
+        };
+        Ok(Picture {
+            source,
+            orientation: self.orientation,
+        })
+    }
+}
+
+fn held(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, Fault> {
+    DynamicImage::from_decoder(decoder(bytes, format)?).map_err(fault)
+}
+
+/// A JPEG without its end marker: decoded with two endings, of which a whole picture does not depend.
+fn without_end(bytes: &[u8]) -> Result<DynamicImage, Fault> {
+    let [one, other] = jpeg::endings(bytes);
+    let digest = |image: &DynamicImage| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(image.as_bytes());
+        hasher.finish()
+    };
+    let expected = digest(&held(&one, ImageFormat::Jpeg)?);
+    let image = held(&other, ImageFormat::Jpeg)?;
+    match digest(&image) == expected {
+        true => Ok(image),
+        false => Err(Fault::Truncated),
+    }
+}
+
+fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, Fault> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    let mut allocation = ::image::Limits::no_limits();
-    // The widest pixel is 16-bit RGBA, 8 bytes; decoders keep some rows besides.
-    allocation.max_alloc = Some(limits.max_pixels.saturating_mul(8).saturating_add(64 << 20));
-    reader.limits(allocation);
-    let failed = |error| describe(path, name, error);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(ImageError::TooManyPixels {
-            path: path.into(),
-            width,
-            height,
-            limit: limits.max_pixels,
-        });
-    }
-    if width.max(height) > limits.max_side {
-        return Err(ImageError::TooLong {
-            path: path.into(),
-            width,
-            height,
-            limit: limits.max_side,
-        });
-    }
-    let orientation = decoder.orientation().map_err(failed)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    image.apply_orientation(orientation);
-    Ok(image.into_rgb8())
+    // Its memory is known before it starts.
+    reader.no_limits();
+    reader.into_decoder().map_err(fault)
+}
+
+fn fault(error: ::image::ImageError) -> Fault {
+    Fault::from_cause(&error)
 }
 
 /// The whole file, unless it is larger than `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
-    let failed = |reason: std::io::Error| match reason.kind() {
-        ErrorKind::NotFound => ImageError::Missing { path: path.into() },
-        _ => ImageError::Read {
-            path: path.into(),
-            reason,
-        },
-    };
-    let file = files::open(path, u64::MAX).map_err(failed)?;
-    let expected = file.metadata().map_err(failed)?.len().min(limit);
-    let mut bytes = Vec::with_capacity(expected as usize + 1);
-    file.take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(ImageError::FileTooLarge {
-            path: path.into(),
-            limit,
-        });
-    }
-    Ok(bytes)
-}
-
-fn describe(path: &Path, format: &'static str, error: ::image::ImageError) -> ImageError {
-    let ends_early = match &error {
-        ::image::ImageError::IoError(source) => source.kind() == ErrorKind::UnexpectedEof,
-        ::image::ImageError::Decoding(source) => is_end_of_file(source),
-        _ => false,
-    };
-    if ends_early {
-        return ImageError::Truncated {
-            path: path.into(),
-            format,
-        };
-    }
-    ImageError::Broken {
-        path: path.into(),
-        format,
-        reason: error.to_string(),
-    }
-}
-
-/// Whether a decoder's error has an unexpected end of file as its cause.
-fn is_end_of_file(error: &DecodingError) -> bool {
-    debug_assert!(!matches!(error.format_hint(), ImageFormatHint::Unknown));
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.kind() == ErrorKind::UnexpectedEof;
+    files::read(path, limit).map_err(|reason| {
+        let path = path.into();
+        match reason.kind() {
+            ErrorKind::NotFound => ImageError::Missing { path },
+            ErrorKind::FileTooLarge => ImageError::FileTooLarge { path, limit },
+            _ => ImageError::Read { path, reason },
         }
-        cause = error.source();
-    }
-    false
-}
-
-/// Walks the segments of a JPEG file and says whether its end-of-image marker is there
-/// (ITU-T T.81, annex B). A thumbnail's own marker lies inside a segment and is stepped over.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    const END_OF_IMAGE: u8 = 0xD9;
-    let mut rest = bytes;
-    // A marker is 0xFF and a byte that is neither 0 (a stuffed data byte) nor 0xFF (filling).
-    // Entropy-coded data holds no marker but restarts, so one search serves inside and between
-    // segments.
-    while let Some(at) = rest.iter().position(|byte| *byte == 0xFF) {
-        let Some(&marker) = rest.get(at + 1) else {
-            return false;
-        };
-        rest = match marker {
-            END_OF_IMAGE => return true,
-            0xFF => &rest[at + 1..],
-            // Without a length: stuffing, TEM, restarts, start of image.
-            0x00 | 0x01 | 0xD0..=0xD8 => &rest[at + 2..],
-            _ => {
-                let Some(&[high, low]) = rest.get(at + 2..at + 4) else {
-                    return false;
-                };
-                let length = usize::from(u16::from_be_bytes([high, low])).max(2);
-                let Some(after) = rest.get(at + 2 + length..) else {
-                    return false;
-                };
-                after
-            }
-        };
-    }
-    false
-}
-
-/// Whether a RIFF container (WebP) is as long as its header says.
-fn riff_is_complete(bytes: &[u8]) -> bool {
-    let Some(&[a, b, c, d]) = bytes.get(4..8) else {
-        return false;
-    };
-    bytes.len() as u64 >= 8 + u64::from(u32::from_le_bytes([a, b, c, d]))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::PathBuf;
 
     use proptest::prelude::*;
 
+    use super::super::{Filter, Fit};
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
@@ -373,41 +335,112 @@ mod tests {
         }
     }
 
+    /// Bytes at the end of a file that hold nothing of its picture: the end marker; the checksums of the pixels and the last chunk.
+    const ENDS: [(&str, usize); 8] = [
+        ("rgb.jpg", 2),
+        ("progressive.jpg", 2),
+        ("subsampled.jpg", 2),
+        ("grey.jpg", 2),
+        ("cmyk.jpg", 2),
+        ("rgb.png", 20),
+        ("lossy.webp", 0),
+        ("lossless.webp", 0),
+    ];
+
     #[test]
-    fn a_file_cut_short_is_an_error_at_every_length() {
-        for name in [
-            "rgb.jpg",
-            "progressive.jpg",
-            "rgb.png",
-            "lossy.webp",
-            "lossless.webp",
-        ] {
+    fn t20_a_file_cut_short_is_an_error_at_every_length_but_for_its_end() {
+        let limits = Limits::default();
+        for (name, end) in ENDS {
             let bytes = fs::read(fixture(name)).unwrap();
-            // The last chunk of a PNG holds no data: a file without its 12 bytes is whole.
-            let end = if name == "rgb.png" {
-                bytes.len() - 12
-            } else {
-                bytes.len()
-            };
-            for length in 0..end {
-                let result = open_bytes(&bytes[..length], &Limits::default());
-                assert!(result.is_err(), "{name} cut to {length} of {}", bytes.len());
+            let whole = decode(name.as_ref(), &bytes, &limits).unwrap();
+            for length in 0..bytes.len() {
+                let result = read_for(&bytes[..length], whole.width());
+                let case = format!("{name} cut to {length} of {}", bytes.len());
+                if length < bytes.len() - end {
+                    assert!(result.is_err(), "{case}");
+                } else {
+                    let (pixels, flaw) = result.unwrap();
+                    assert_eq!(flaw, Some(Flaw::NoEnd), "{case}");
+                    assert_eq!(pixels, read_for(&bytes, whole.width()).unwrap().0, "{case}");
+                }
             }
-            let half = open_bytes(&bytes[..bytes.len() / 2], &Limits::default()).unwrap_err();
+            let half = decode(name.as_ref(), &bytes[..bytes.len() / 2], &limits).unwrap_err();
             assert!(
                 matches!(half, ImageError::Truncated { .. }),
                 "{name}: {half}"
             );
+            assert_eq!(read_for(&bytes, 8).unwrap().1, None, "{name}");
         }
     }
 
+    /// A file that was reserved on the disk but not filled: zeros where the rest of the picture should be.
     #[test]
-    fn an_end_marker_inside_a_thumbnail_does_not_count() {
-        let thumbnail = [0xFF, 0xD8, 0xFF, 0xE1, 0x00, 0x06, 0xFF, 0xD8, 0xFF, 0xD9];
-        assert!(!jpeg_is_complete(&thumbnail));
-        assert!(jpeg_is_complete(
-            &[&thumbnail[..], &[0x12, 0xFF, 0xFF, 0xD9]].concat()
-        ));
+    fn t20_zeros_are_no_picture() {
+        // What a WebP's zeros mean is not known: its data has no end of its own.
+        for (name, _) in ENDS.into_iter().filter(|(name, _)| !name.ends_with("webp")) {
+            let mut bytes = fs::read(fixture(name)).unwrap();
+            let length = bytes.len();
+            bytes[length * 2 / 3..].fill(0);
+            assert!(read_for(&bytes, 8).is_err(), "{name}");
+        }
+    }
+
+    /// What a whole picture is followed by does not matter, and neither does a byte of filling that a WebP's header counts.
+    #[test]
+    fn t20_what_follows_a_picture_is_not_read() {
+        for (name, _) in ENDS {
+            let bytes = fs::read(fixture(name)).unwrap();
+            let longer = [&bytes[..], b"\0\0and more"].concat();
+            assert_eq!(
+                read_for(&longer, 8).unwrap(),
+                read_for(&bytes, 8).unwrap(),
+                "{name}"
+            );
+        }
+        let mut bytes = fs::read(fixture("lossy.webp")).unwrap();
+        let claimed = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]) + 1;
+        bytes[4..8].copy_from_slice(&claimed.to_le_bytes());
+        assert_eq!(read_for(&bytes, 8).unwrap().1, Some(Flaw::NoEnd));
+    }
+
+    fn read_for(bytes: &[u8], size: u32) -> Result<(Vec<f32>, Option<Flaw>), ImageError> {
+        let preprocess = Preprocess {
+            size,
+            fit: Fit::Squash,
+            filter: Filter::Bicubic,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        };
+        let pixels = decode_for("photo".as_ref(), bytes, &preprocess, &Limits::default())?;
+        Ok((pixels.values, pixels.flaw))
+    }
+
+    /// Row by row or as a whole, turned or not: the same values.
+    #[test]
+    fn a01_pixels_are_those_of_the_whole_picture() {
+        let limits = Limits::default();
+        let mut seen = 0;
+        for entry in fs::read_dir(fixture("")).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(whole) = open(&path, &limits) else {
+                continue;
+            };
+            for fit in [Fit::Squash, Fit::ShorterSide { resize: 37 }] {
+                let preprocess = Preprocess {
+                    size: 32,
+                    fit,
+                    filter: Filter::Bicubic,
+                    mean: [0.5; 3],
+                    std: [0.25; 3],
+                };
+                let mut expected = vec![0.0; preprocess.len()];
+                preprocess.apply(&whole, &mut expected);
+                let found = open_for(&path, &preprocess, &limits).unwrap();
+                assert!(found.values == expected, "{}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen > 40);
     }
 
     #[test]

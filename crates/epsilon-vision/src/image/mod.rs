@@ -2,11 +2,21 @@
 //! resize as Pillow does, normalise. Knows nothing of any other part of the crate.
 
 mod decode;
+mod error;
+mod jpeg;
+mod kind;
+mod limits;
+mod picture;
+mod png;
 mod resize;
+mod webp;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::decode::{ImageError, Limits, decode, open};
+pub use self::decode::{Pixels, decode, decode_for, open, open_for};
+pub use self::error::{Flaw, ImageError};
+pub use self::kind::{Kind, START, kind};
+pub use self::limits::{Limits, set_decode_memory};
 pub use self::resize::{Crop, crop, resize};
 pub use ::image::RgbImage;
 
@@ -88,10 +98,14 @@ impl Preprocess {
     /// When `out.len()` is not [`Preprocess::len`].
     pub fn apply(&self, image: &RgbImage, out: &mut [f32]) {
         assert_eq!(out.len(), self.len(), "one image is [3, size, size]");
+        self.normalise(&resize(image, self.size, self.fit, self.filter), out);
+    }
+
+    /// Writes the normalised values of an image of the right size to `out`.
+    fn normalise(&self, resized: &RgbImage, out: &mut [f32]) {
         if self.is_empty() {
             return;
         }
-        let resized = resize(image, self.size, self.fit, self.filter);
         let plane = out.len() / 3;
         for (channel, values) in out.chunks_exact_mut(plane).enumerate() {
             let table = self.table(channel);

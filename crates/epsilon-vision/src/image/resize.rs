@@ -25,43 +25,68 @@ pub struct Crop {
 /// side becomes `resize * longer / shorter` pixels, rounded down, and the crop starts at
 /// half of what is left over, rounded to the nearest even pixel where it falls between two.
 pub fn resize(image: &RgbImage, size: u32, fit: Fit, filter: Filter) -> RgbImage {
-    let mut out = RgbImage::new(size, size);
-    if out.is_empty() || image.is_empty() {
-        return out;
+    let mut narrowing = Narrowing::new(image.width(), image.height(), size, fit, filter);
+    narrowing.push(image);
+    narrowing.finish()
+}
+
+/// An image that is resized as its rows come: each is made narrow by itself, and the columns at the end.
+///
+/// Rows before columns. Pillow 13 takes the cheaper order first; as values are rounded and clipped to
+/// 8 bits between the passes, hard edges of tall images may differ by a few levels from it.
+pub(super) struct Narrowing {
+    size: u32,
+    crop: Crop,
+    resizing: ResizeOptions,
+    /// The rows so far, `size` pixels wide.
+    rows: Vec<u8>,
+}
+
+impl Narrowing {
+    pub fn new(width: u32, height: u32, size: u32, fit: Fit, filter: Filter) -> Self {
+        let filter = match filter {
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Bilinear => FilterType::Bilinear,
+        };
+        Self {
+            size,
+            crop: crop(width, height, size, fit),
+            resizing: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)),
+            rows: Vec::with_capacity(3 * size as usize * height as usize),
+        }
     }
-    let crop = crop(image.width(), image.height(), size, fit);
-    let filter = match filter {
-        Filter::Bicubic => FilterType::CatmullRom,
-        Filter::Bilinear => FilterType::Bilinear,
-    };
-    let resizing = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    let pass = |from: &RgbImage, to: &mut RgbImage, left, top, width, height| {
-        let options = resizing.crop(left, top, width, height);
+
+    /// Takes the next rows, of the whole width.
+    pub fn push(&mut self, block: &RgbImage) {
+        if block.is_empty() || self.size == 0 {
+            return;
+        }
+        let rows = block.height();
+        let mut narrow = RgbImage::new(self.size, rows);
+        let Crop { left, width, .. } = self.crop;
+        self.pass(block, &mut narrow, [left, 0.0, width, f64::from(rows)]);
+        self.rows.extend_from_slice(narrow.as_raw());
+    }
+
+    /// The resized image, when all rows have come.
+    pub fn finish(mut self) -> RgbImage {
+        let mut out = RgbImage::new(self.size, self.size);
+        let row = 3 * self.size as usize;
+        let rows = self.rows.len().checked_div(row).unwrap_or_default() as u32;
+        let narrow = RgbImage::from_raw(self.size, rows, std::mem::take(&mut self.rows));
+        if let Some(narrow) = narrow.filter(|narrow| !narrow.is_empty()) {
+            let Crop { top, height, .. } = self.crop;
+            self.pass(&narrow, &mut out, [0.0, top, f64::from(self.size), height]);
+        }
+        out
+    }
+
+    fn pass(&self, from: &RgbImage, to: &mut RgbImage, [left, top, width, height]: [f64; 4]) {
+        let options = self.resizing.crop(left, top, width, height);
         Resizer::new()
             .resize(from, to, &options)
             .expect("both images are RGB8 and the crop lies inside the source");
-    };
-    // Rows before columns. Pillow 13 takes the cheaper order first; as values are rounded and clipped to
-    // 8 bits between the passes, hard edges of tall images may differ by a few levels from it.
-    let rows = image.height();
-    let mut narrow = RgbImage::new(size, rows);
-    pass(
-        image,
-        &mut narrow,
-        crop.left,
-        0.0,
-        crop.width,
-        f64::from(rows),
-    );
-    pass(
-        &narrow,
-        &mut out,
-        0.0,
-        crop.top,
-        f64::from(size),
-        crop.height,
-    );
-    out
+    }
 }
 
 /// The source rectangle that becomes the output. Cutting it out of the source and resizing only

@@ -114,7 +114,9 @@ pub fn write_store(
     let most = options.batch.unwrap_or_else(|| usual_batch(source.info));
     // A batch never reaches into the next shard: a resumed run then forms the same batches.
     let size = most.min(writer.room());
+    let mut flawed = Vec::new();
     batches(rest, source, options.decoders, size, &mut |batch| {
+        flawed.extend_from_slice(&batch.flawed);
         for failure in &batch.failed {
             writer.push_failed(&failure.id, &failure.reason);
         }
@@ -128,7 +130,8 @@ pub fn write_store(
         });
         Ok::<_, FeatureError>(Some(most.min(writer.room())))
     })?;
-    writer.finish()
+    let report = writer.finish()?;
+    Ok(ExtractReport { flawed, ..report })
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
+use epsilon_data::paths::shown;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::store::Failure;
@@ -48,6 +49,8 @@ pub struct FeatureBatch {
     pub features: Features,
     /// Images since the batch before that could not be read, and why.
     pub failed: Vec<Failure>,
+    /// Images of this batch whose files are not quite right, and what is wrong.
+    pub flawed: Vec<Failure>,
 }
 
 /// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says, and
@@ -98,8 +101,23 @@ pub fn run(
     })
 }
 
+/// What was read of one item.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// What features are made of.
+    pub values: Vec<f32>,
+    /// What is wrong with its file, though it could be read; the message names the file.
+    pub flaw: Option<String>,
+}
+
+impl From<Vec<f32>> for Read {
+    fn from(values: Vec<f32>) -> Self {
+        Self { values, flaw: None }
+    }
+}
+
 /// What was read of one item, or why it could not be.
-pub type ReadResult = Result<Vec<f32>, String>;
+pub type ReadResult = Result<Read, String>;
 
 /// Makes features of what was read of some items, one after the other, and of their number, which is never 0.
 pub type MakeFeatures<'a> =
@@ -132,12 +150,12 @@ pub(super) fn batches<E: From<BackboneError>>(
             match results.next(index) {
                 Ok(item) => {
                     batch.ids.push(id.clone());
-                    values.extend(item);
+                    values.extend(item.values);
+                    batch
+                        .flawed
+                        .extend(item.flaw.map(|reason| failure(id, reason)));
                 }
-                Err(reason) => batch.failed.push(Failure {
-                    id: id.clone(),
-                    reason,
-                }),
+                Err(reason) => batch.failed.push(failure(id, reason)),
             }
             if batch.ids.len() < size && index + 1 < items.len() {
                 continue;
@@ -152,10 +170,18 @@ pub(super) fn batches<E: From<BackboneError>>(
             size = next;
             batch.ids.clear();
             batch.failed.clear();
+            batch.flawed.clear();
             values.clear();
         }
         Ok(())
     })
+}
+
+fn failure(id: &str, reason: String) -> Failure {
+    Failure {
+        id: id.into(),
+        reason,
+    }
 }
 
 /// What threads have read, in order: item `i` comes from thread `i % threads`.
@@ -201,12 +227,12 @@ fn read_ahead<T>(
 pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let image = image::open(path, limits).map_err(|error| error.to_string())?;
-        let mut pixels = vec![0.0; preprocess.len()];
-        preprocess.apply(&image, &mut pixels);
-        Ok(pixels)
+        let read = image::open_for(path, preprocess, limits).map_err(|error| error.to_string())?;
+        let flaw = read.flaw.map(|flaw| format!("{}: {flaw}", shown(path)));
+        let values = read.values;
+        Ok(Read { values, flaw })
     }));
-    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", path.display())))
+    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", shown(path))))
 }
 
 #[cfg(test)]

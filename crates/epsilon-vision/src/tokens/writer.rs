@@ -51,6 +51,8 @@ pub struct ExtractReport {
     pub resumed: usize,
     /// Images that could not be read, and why.
     pub failed: Vec<Failure>,
+    /// Images of this run whose files are not quite right, and what is wrong.
+    pub flawed: Vec<Failure>,
 }
 
 /// One line of the journal: a shard that is on disk.
@@ -348,6 +350,7 @@ impl StoreWriter {
             images: self.manifest.ids.len(),
             resumed: self.resumed,
             failed: self.manifest.failed,
+            flawed: Vec::new(),
         })
     }
 

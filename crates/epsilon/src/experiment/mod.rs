@@ -326,6 +326,7 @@ impl Experiment {
                     images,
                     resumed: images,
                     failed: Vec::new(),
+                    flawed: Vec::new(),
                 };
                 (store, report)
             }

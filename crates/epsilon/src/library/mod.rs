@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use journal::{Entry, Journal, Known, Label, Outcome};
-pub use scan::{Photo, Scan, is_photo, scan};
+pub use scan::{PatternError, Photo, Scan, Walk, scan};
 
 use epsilon_data::files;
 

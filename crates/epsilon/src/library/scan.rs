@@ -1,23 +1,45 @@
 //! Which photographs a folder holds.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use epsilon_data::files;
+use epsilon_data::paths::{shown, text};
+use epsilon_vision::image::{Kind, START, kind};
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use walkdir::{DirEntry, WalkDir};
 
-/// Endings of the files that are decoded.
-const PHOTOS: [&str; 5] = ["jpg", "jpeg", "jpe", "png", "webp"];
-/// Endings of pictures that are not.
-const OTHERS: [&str; 14] = [
-    "heic", "heif", "avif", "tif", "tiff", "gif", "bmp", "dng", "cr2", "cr3", "nef", "arw", "raf",
-    "orf",
+/// Endings of files that are photographs without a look at them: what is wrong with one is said when it is decoded.
+const PHOTOS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp"];
+/// Endings of pictures that are not decoded; the content may be another's.
+const OTHERS: [&str; 27] = [
+    "heic", "heif", "hif", "avif", "tif", "tiff", "gif", "bmp", "jxl", "jp2", "j2k", "psd", "xcf",
+    "exr", "dng", "cr2", "cr3", "nef", "nrw", "arw", "raf", "orf", "rw2", "pef", "srw", "3fr",
+    "iiq",
+];
+/// Endings of files that are plainly no pictures and are not opened: sidecars, text, films, sound, archives, databases.
+const NOT_PICTURES: [&str; 60] = [
+    "xmp", "pp3", "dop", "aae", "thm", "on1", "txt", "md", "rtf", "json", "jsonl", "csv", "tsv",
+    "xml", "html", "htm", "css", "js", "svg", "pdf", "doc", "docx", "odt", "xls", "xlsx", "ods",
+    "ini", "cfg", "toml", "yaml", "yml", "log", "url", "lnk", "db", "sqlite", "lrcat", "mp4",
+    "mov", "m4v", "avi", "mkv", "webm", "mpg", "mpeg", "mts", "m2ts", "3gp", "wmv", "mp3", "wav",
+    "flac", "m4a", "ogg", "zip", "tar", "gz", "7z", "rar", "iso",
+];
+/// Folders that file servers and systems make for themselves, with thumbnails and what was thrown away.
+const OF_SYSTEMS: [&str; 5] = [
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
 ];
 
 /// A photograph's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Photo {
-    /// Its path from the folder, with `/` between its parts.
+    /// Its path from the folder, with `/` between its parts, each as [`text`] has it.
     pub id: String,
     /// Its path.
     pub path: PathBuf,
@@ -44,48 +66,175 @@ pub struct Scan {
     pub photos: Vec<Photo>,
     /// Files and folders that could not be looked at, and why.
     pub failed: Vec<String>,
-    /// Pictures that are of no kind that is decoded, counted by their endings.
+    /// Pictures that are of no kind that is decoded, counted by their usual endings.
     pub others: BTreeMap<String, usize>,
 }
 
-/// Whether a file is, by its ending, a photograph that can be decoded.
-pub fn is_photo(path: &Path) -> bool {
-    PHOTOS.contains(&ending(path).as_str())
+/// A pattern for what is left out that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the pattern {pattern:?}: {reason}")]
+pub struct PatternError {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
-/// Looks through a folder and all folders in it; links are followed, hidden files and folders are not looked at.
-pub fn scan(folder: &Path) -> Scan {
-    let mut scan = Scan::default();
-    // The folder itself may be hidden.
-    let open = |entry: &DirEntry| {
-        entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.')
-    };
-    let entries = WalkDir::new(folder).follow_links(true).sort_by_file_name();
-    for entry in entries.into_iter().filter_entry(open) {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                scan.failed.push(error.to_string());
-                continue;
-            }
-        };
-        if !entry.file_type().is_file() {
-            continue;
+/// A folder of photographs, and what in it is left out.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    folder: PathBuf,
+    excluded: Gitignore,
+}
+
+/// What a file is to a [`Walk`].
+enum Found {
+    Photo,
+    Other(String),
+    Nothing,
+}
+
+impl Walk {
+    /// A walk over a folder and all folders in it that leaves out what a pattern fits, in the form of `.gitignore` (a `!` in front
+    /// takes something in again). Hidden files and folders and those of file servers and systems (`@eaDir`, `lost+found`,
+    /// recycle bins) are left out in any case.
+    ///
+    /// ```
+    /// let folder = tempfile::tempdir()?;
+    /// for name in ["a.png", "b.png", "scans/c.png"] {
+    ///     std::fs::create_dir_all(folder.path().join("scans"))?;
+    ///     std::fs::write(folder.path().join(name), "")?;
+    /// }
+    /// let found = epsilon::library::Walk::new(folder.path(), &["scans/", "b*"])?.scan();
+    /// let ids: Vec<&str> = found.photos.iter().map(|photo| &*photo.id).collect();
+    /// assert_eq!(ids, ["a.png"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`PatternError`].
+    pub fn new(folder: &Path, exclude: &[impl AsRef<str>]) -> Result<Self, PatternError> {
+        let mut patterns = GitignoreBuilder::new(folder);
+        patterns.allow_unclosed_class(false);
+        for pattern in exclude.iter().map(AsRef::as_ref) {
+            let added = patterns.add_line(None, pattern);
+            added.map_err(|error| wrong(pattern, &error))?;
         }
-        let ending = ending(entry.path());
-        if PHOTOS.contains(&ending.as_str()) {
-            match photo(folder, &entry) {
-                Ok(photo) => scan.photos.push(photo),
-                Err(reason) => scan
-                    .failed
-                    .push(format!("{}: {reason}", entry.path().display())),
+        let excluded = patterns.build().map_err(|error| wrong("", &error))?;
+        Ok(Self {
+            folder: folder.into(),
+            excluded,
+        })
+    }
+
+    /// Looks through the folder; links are followed, and whatever is no regular file is not looked at.
+    ///
+    /// What a file is, its content decides: of the names that photographs usually have when it is decoded, of others by
+    /// its first bytes, but for those that are plainly no pictures.
+    pub fn scan(&self) -> Scan {
+        let mut scan = Scan::default();
+        let entries = WalkDir::new(&self.folder)
+            .follow_links(true)
+            .sort_by_file_name();
+        let open = |entry: &DirEntry| {
+            // The folder itself may have any name.
+            entry.depth() == 0 || !self.leaves_out(entry.path(), entry.file_type().is_dir())
+        };
+        for entry in entries.into_iter().filter_entry(open) {
+            match entry {
+                Ok(entry) if entry.file_type().is_file() => self.take(&entry, &mut scan),
+                Ok(_) => {}
+                Err(error) => scan.failed.push(said(&error)),
             }
-        } else if OTHERS.contains(&ending.as_str()) {
-            *scan.others.entry(ending).or_default() += 1;
+        }
+        scan.photos.sort_by(|a, b| a.id.cmp(&b.id));
+        scan
+    }
+
+    /// Whether something that happened to a path may be about photographs: not to files that are plainly none, or left out.
+    pub fn concerns(&self, path: &Path) -> bool {
+        let inside = path.strip_prefix(&self.folder).unwrap_or(path);
+        let outer = inside
+            .ancestors()
+            .filter(|part| !part.as_os_str().is_empty());
+        let mut outer = outer.map(|part| self.folder.join(part));
+        let left_out = outer.any(|part| self.leaves_out(&part, part != path || part.is_dir()));
+        !left_out && !NOT_PICTURES.contains(&&*ending(path))
+    }
+
+    fn leaves_out(&self, path: &Path, is_folder: bool) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let of_system = |system: &&str| system.eq_ignore_ascii_case(&name);
+        name.starts_with('.')
+            || is_folder && OF_SYSTEMS.iter().any(|system| of_system(&system))
+            || self.excluded.matched(path, is_folder).is_ignore()
+    }
+
+    fn take(&self, entry: &DirEntry, scan: &mut Scan) {
+        match what(entry.path()) {
+            Found::Nothing => {}
+            Found::Other(kind) => *scan.others.entry(kind).or_default() += 1,
+            Found::Photo => match photo(&self.folder, entry) {
+                Ok(photo) => scan.photos.push(photo),
+                Err(reason) => {
+                    let name = shown(entry.path());
+                    scan.failed.push(format!("{name}: {reason}"));
+                }
+            },
         }
     }
-    scan.photos.sort_by(|a, b| a.id.cmp(&b.id));
-    scan
+}
+
+/// [`Walk::scan`] with nothing more left out than usual.
+pub fn scan(folder: &Path) -> Scan {
+    let walk = Walk {
+        folder: folder.into(),
+        excluded: Gitignore::empty(),
+    };
+    walk.scan()
+}
+
+fn wrong(pattern: &str, error: &ignore::Error) -> PatternError {
+    PatternError {
+        pattern: pattern.into(),
+        reason: error.to_string(),
+    }
+}
+
+/// What a folder's walk says of something that it cannot look at.
+fn said(error: &walkdir::Error) -> String {
+    let path = shown(error.path().unwrap_or(Path::new("")));
+    match (error.loop_ancestor(), error.io_error()) {
+        (Some(above), _) => format!("{path}: a link to {}, which it is in", shown(above)),
+        (None, Some(reason)) => format!("{path}: {reason}"),
+        (None, None) => path,
+    }
+}
+
+/// What a file is, by its ending or its first bytes.
+fn what(path: &Path) -> Found {
+    let ending = ending(path);
+    if PHOTOS.contains(&&*ending) {
+        return Found::Photo;
+    }
+    if NOT_PICTURES.contains(&&*ending) {
+        return Found::Nothing;
+    }
+    // Whether a file of such a name can be read matters only if it is a photograph.
+    match first_bytes(path).ok().and_then(|bytes| kind(&bytes)) {
+        Some(Kind::Jpeg | Kind::Png | Kind::WebP) => Found::Photo,
+        // A raw picture is a TIFF inside: its ending says more.
+        _ if OTHERS.contains(&&*ending) => Found::Other(ending),
+        Some(Kind::Other(kind)) => Found::Other(kind.to_lowercase()),
+        None => Found::Nothing,
+    }
+}
+
+fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(START);
+    let file = files::open(path, u64::MAX)?;
+    file.take(START as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn ending(path: &Path) -> String {
@@ -100,9 +249,8 @@ fn photo(folder: &Path, entry: &DirEntry) -> Result<Photo, String> {
     let inside = path
         .strip_prefix(folder)
         .map_err(|error| error.to_string())?;
-    let parts = inside.iter().map(|part| part.to_str());
-    let parts: Option<Vec<&str>> = parts.collect();
-    let parts = parts.ok_or("its name is not UTF-8: rename it")?;
+    let parts = inside.iter().map(|part| text(Path::new(part)));
+    let parts: Vec<String> = parts.collect();
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Photo {
         id: parts.join("/"),
@@ -145,15 +293,139 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn loops_of_links_and_strange_names_are_named() {
-        use std::os::unix::ffi::OsStrExt;
+    fn loops_of_links_are_named() {
         let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(folder.path(), folder.path().join("self")).unwrap();
-        let name = std::ffi::OsStr::from_bytes(b"a\xff.png");
-        std::fs::write(folder.path().join(name), "").unwrap();
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("se\nlf")).unwrap();
         std::fs::write(folder.path().join("b.png"), "").unwrap();
         let found = scan(folder.path());
         assert_eq!(found.photos.len(), 1);
-        assert_eq!(found.failed.len(), 2, "{:?}", found.failed);
+        assert_eq!(found.failed.len(), 1, "{:?}", found.failed);
+        assert!(
+            found.failed[0].contains(r"se\nlf: a link to"),
+            "{:?}",
+            found.failed
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn t10_names_that_are_not_utf8_are_told_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        let names: [&[u8]; 3] = [b"a\xff.png", br"a\xff.png", b"a\xfe.png"];
+        for name in names {
+            let name = std::ffi::OsStr::from_bytes(name);
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = scan(folder.path());
+        let ids: Vec<&str> = found.photos.iter().map(|photo| &*photo.id).collect();
+        assert_eq!(ids, [r"a\x5cxff.png", r"a\xfe.png", r"a\xff.png"]);
+    }
+
+    const JPEG: &[u8] = b"\xff\xd8\xff\xe0\0\x10JFIF";
+    const HEIC: &[u8] = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic";
+
+    #[test]
+    fn t11_content_decides_not_the_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, content) in [
+            ("a.jfif", JPEG),
+            ("b.jpe", JPEG),
+            ("c", JPEG),
+            ("d.heic", JPEG),
+            ("e.dat", b"\x89PNG\r\n\x1a\n"),
+            ("f.heic", HEIC),
+            ("g", HEIC),
+            ("h.NEF", b"II*\0 raw"),
+            ("i.tif", b"damaged"),
+            ("j", b"words"),
+            ("k.xmp", JPEG),
+            ("l.mp4", JPEG),
+        ] {
+            std::fs::write(at(name), content).unwrap();
+        }
+        let found = scan(folder.path());
+        let ids: Vec<&str> = found.photos.iter().map(|photo| &*photo.id).collect();
+        assert_eq!(ids, ["a.jfif", "b.jpe", "c", "d.heic", "e.dat"]);
+        let others = [("heic", 2), ("nef", 1), ("tif", 1)];
+        let others = others.map(|(ending, count)| (ending.to_string(), count));
+        assert_eq!(found.others, BTreeMap::from(others));
+        assert!(found.failed.is_empty(), "{:?}", found.failed);
+    }
+
+    /// A FIFO without a writer would be waited for without end.
+    #[cfg(unix)]
+    #[test]
+    fn t11_what_is_no_regular_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .args([folder.path().join("pipe"), folder.path().join("pipe.jpg")])
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            println!("skipped: mkfifo is not installed");
+            return;
+        }
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("zero")).unwrap();
+        let found = scan(folder.path());
+        assert!(
+            found.photos.is_empty() && found.failed.is_empty(),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn t12_folders_of_systems_and_patterns_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [
+            "a.png",
+            "@eaDir/a.png/thumb.jpg",
+            ".thumbnails/a.png",
+            "lost+found/a.png",
+            "$Recycle.Bin/a.png",
+            "System Volume Information/a.png",
+            "sub/#recycle/a.png",
+            ".git/a.png",
+            ".epsilon/a.png",
+            "sub/b.png",
+            "sub/raw/c.png",
+            "sub/raw/keep.png",
+            "old/d.png",
+        ] {
+            std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            std::fs::write(at(name), "").unwrap();
+        }
+        let ids = |exclude: &[&str]| -> Vec<String> {
+            let found = Walk::new(folder.path(), exclude).unwrap().scan();
+            found.photos.into_iter().map(|photo| photo.id).collect()
+        };
+        let all = [
+            "a.png",
+            "old/d.png",
+            "sub/b.png",
+            "sub/raw/c.png",
+            "sub/raw/keep.png",
+        ];
+        assert_eq!(ids(&[]), all);
+        assert_eq!(
+            ids(&["/old/", "raw/*", "!keep.png"]),
+            ["a.png", "sub/b.png", "sub/raw/keep.png"]
+        );
+        assert_eq!(ids(&["*.png"]), [""; 0]);
+        let error = Walk::new(folder.path(), &["a[b"]).unwrap_err().to_string();
+        assert!(error.contains("\"a[b\""), "{error}");
+
+        let walk = Walk::new(folder.path(), &["old/"]).unwrap();
+        for (name, expected) in [
+            ("new", true),
+            ("sub/new.jfif", true),
+            ("new.jpg.xmp", false),
+            ("old/d.png", false),
+            ("sub/@eaDir/x/y.jpg", false),
+            (".epsilon/tags.jsonl", false),
+        ] {
+            assert_eq!(walk.concerns(&at(name)), expected, "{name}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::calibration::LabelCalibration;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::Standard;
+use epsilon_vision::image::Flaw;
 use epsilon_vision::tokens::TokenStore;
 
 /// A label with its score for an image.
@@ -34,17 +35,26 @@ pub struct Ranked {
 /// The labels of one image, best first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct Ranking(Vec<Ranked>);
+pub struct Ranking {
+    labels: Vec<Ranked>,
+    /// What was wrong with the photograph's file, though all of its picture could be read.
+    #[serde(skip)]
+    pub flaw: Option<Flaw>,
+}
 
 impl Ranking {
+    fn new(labels: Vec<Ranked>) -> Self {
+        Self { labels, flaw: None }
+    }
+
     /// The best labels, at most `count`.
     pub fn top(&self, count: usize) -> &[Ranked] {
-        &self.0[..count.min(self.0.len())]
+        &self.labels[..count.min(self.labels.len())]
     }
 
     /// The labels that a choice keeps, in their order.
     pub fn keep(self, keep: &Keep) -> Vec<Ranked> {
-        keep.of(self.0)
+        keep.of(self.labels)
     }
 }
 
@@ -52,7 +62,7 @@ impl Deref for Ranking {
     type Target = [Ranked];
 
     fn deref(&self) -> &[Ranked] {
-        &self.0
+        &self.labels
     }
 }
 
@@ -61,7 +71,7 @@ impl IntoIterator for Ranking {
     type IntoIter = std::vec::IntoIter<Ranked>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.labels.into_iter()
     }
 }
 
@@ -232,7 +242,7 @@ impl<'a> Ranker<'a> {
 
     fn rankings(&self, scores: &[f32]) -> Vec<Ranking> {
         let rows = scores.chunks_exact(self.scorer.labels());
-        rows.map(|row| Ranking(self.ranked(row))).collect()
+        rows.map(|row| Ranking::new(self.ranked(row))).collect()
     }
 
     fn ranked(&self, scores: &[f32]) -> Vec<Ranked> {

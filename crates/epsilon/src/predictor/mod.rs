@@ -15,7 +15,7 @@ use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
 use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed};
 use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features};
-use epsilon_vision::image::{self, ImageError, Limits, RgbImage};
+use epsilon_vision::image::{self, Flaw, ImageError, Limits, Pixels, RgbImage};
 use epsilon_vision::tokens::usual_batch;
 
 pub use photo::Photo;
@@ -285,13 +285,17 @@ impl Predictor {
         photo: impl Into<Photo<'p>>,
         labels: &Ranker<'_>,
     ) -> Result<Ranking, PredictError> {
-        let Features { tokens, global } = self.features(photo)?.into_owned();
-        let mut rankings = labels.rank(1, tokens, global);
-        Ok(rankings.remove(0))
+        let input = self.input(photo.into())?;
+        let flaw = input.flaw();
+        let Features { tokens, global } = self.features_of(input)?.into_owned();
+        let mut ranking = labels.rank(1, tokens, global).remove(0);
+        ranking.flaw = flaw;
+        Ok(ranking)
     }
 
     /// As [`Predictor::rank`], of many photographs, which are decoded on all threads and go through the backbone and the model
-    /// several at a time. A photograph that cannot be read costs the others nothing.
+    /// several at a time. A photograph that cannot be read costs the others nothing; [`Ranking::flaw`] says what was wrong with
+    /// one that could.
     ///
     /// # Errors
     /// What is wrong with all of them: the backbone fails, or features of another size were given.
@@ -319,7 +323,7 @@ impl Predictor {
         let inputs: Vec<Result<Input<'_>, ImageError>> =
             photos.par_iter().map(|photo| self.input(*photo)).collect();
         let pixels = inputs.iter().flatten().filter_map(|input| match input {
-            Input::Pixels(pixels) => Some(&pixels[..]),
+            Input::Pixels(pixels) => Some(&pixels.values[..]),
             Input::Features(_) => None,
         });
         let pixels: Vec<&[f32]> = pixels.collect();
@@ -343,10 +347,15 @@ impl Predictor {
         }
         let rankings = labels.rank(count, batch.tokens, batch.global);
         let mut rankings = rankings.into_iter();
-        let ranked = inputs.into_iter();
-        Ok(ranked
-            .filter_map(|input| input.map(|_| rankings.next()).transpose())
-            .collect())
+        let ranked = inputs.into_iter().filter_map(|input| {
+            let ranking = input.map(|input| {
+                let mut ranking = rankings.next()?;
+                ranking.flaw = input.flaw();
+                Some(ranking)
+            });
+            ranking.transpose()
+        });
+        Ok(ranked.collect())
     }
 
     /// What the backbone makes of a photograph: tokens `[N, D]` and one global vector.
@@ -357,8 +366,12 @@ impl Predictor {
         &self,
         photo: impl Into<Photo<'p>>,
     ) -> Result<Cow<'p, Features>, PredictError> {
-        match self.input(photo.into())? {
-            Input::Pixels(pixels) => Ok(Cow::Owned(self.forward(&pixels, 1)?)),
+        self.features_of(self.input(photo.into())?)
+    }
+
+    fn features_of<'p>(&self, input: Input<'p>) -> Result<Cow<'p, Features>, PredictError> {
+        match input {
+            Input::Pixels(pixels) => Ok(Cow::Owned(self.forward(&pixels.values, 1)?)),
             Input::Features(features) => {
                 self.check_sizes(features)?;
                 Ok(Cow::Borrowed(features))
@@ -423,13 +436,16 @@ impl Predictor {
     }
 
     fn input<'p>(&self, photo: Photo<'p>) -> Result<Input<'p>, ImageError> {
-        let pixels = |picture: &RgbImage| Input::Pixels(self.preprocess(picture));
+        let (to, limits) = (&self.backbone.info().preprocess, &self.limits);
         Ok(match photo {
-            Photo::File(path) => pixels(&image::open(path, &self.limits)?),
+            Photo::File(path) => Input::Pixels(image::open_for(path, to, limits)?),
             Photo::Bytes(bytes) => {
-                pixels(&image::decode("photograph".as_ref(), bytes, &self.limits)?)
+                Input::Pixels(image::decode_for("photograph".as_ref(), bytes, to, limits)?)
             }
-            Photo::Image(picture) => pixels(picture),
+            Photo::Image(picture) => Input::Pixels(Pixels {
+                values: self.preprocess(picture),
+                flaw: None,
+            }),
             Photo::Features(features) => Input::Features(features),
         })
     }
@@ -467,7 +483,16 @@ impl Predictor {
 /// A photograph as the backbone takes it, or as it leaves it.
 enum Input<'p> {
     /// Preprocessed, `[3, size, size]`.
-    Pixels(Vec<f32>),
+    Pixels(Pixels),
     /// Tokens and global vector.
     Features(&'p Features),
+}
+
+impl Input<'_> {
+    fn flaw(&self) -> Option<Flaw> {
+        match self {
+            Self::Pixels(pixels) => pixels.flaw,
+            Self::Features(_) => None,
+        }
+    }
 }

@@ -28,6 +28,7 @@ pub fn gallery(
     model: &Model,
     prepared: &Prepared,
     store: &TokenStore,
+    limits: &Limits,
     count: usize,
 ) -> anyhow::Result<(String, usize)> {
     let device = epsilon::device::device("cpu")?;
@@ -45,7 +46,7 @@ pub fn gallery(
             .positives(row)
             .map(|label| dataset.names[label].as_str())
             .collect();
-        match open(&record.path(), &Limits::default()) {
+        match open(&record.path(), limits) {
             Ok(photo) => {
                 let photo = small(&photo);
                 html.push_str(&entry(

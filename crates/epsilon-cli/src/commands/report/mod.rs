@@ -16,6 +16,7 @@ use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 use epsilon_data::files;
 
+use super::limits::LimitArgs;
 use crate::{Outcome, console};
 use page::Page;
 use runs::Run;
@@ -38,6 +39,8 @@ pub struct Args {
     /// Token store [default: `tokens` in the run folder or one of its parents].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -50,7 +53,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let device = epsilon::device::device("cpu")?;
     let path = Layout(&first.folder).model(first.seeds[0].seed);
     let model = Model::load(&path, &device)?;
-    let recipe = experiment::recipe_of(&model, &path)?;
+    let mut recipe = experiment::recipe_of(&model, &path)?;
+    args.limits.put_into(&mut recipe);
     let store = store(args.store.as_deref(), &recipe, &first.folder)?;
     let prepared = experiment::prepare(&recipe)?;
 
@@ -69,7 +73,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let mut failed = 0;
     if args.photos > 0 {
-        let (html, broken) = gallery::gallery(&model, &prepared, &store, args.photos)?;
+        let (html, broken) =
+            gallery::gallery(&model, &prepared, &store, &recipe.limits(), args.photos)?;
         failed = broken;
         page.section("Photographs");
         page.paragraph(

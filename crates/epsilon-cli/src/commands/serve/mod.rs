@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use epsilon::image::Limits;
 use epsilon_data::files;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -50,9 +49,6 @@ pub struct Args {
     /// Maximum size of a request body, in megabytes.
     #[arg(long, default_value_t = 20, value_name = "MB", value_parser = range(1..=4000))]
     max_body: u32,
-    /// Maximum size of a picture, in millions of pixels.
-    #[arg(long, default_value_t = 100, value_name = "N", value_parser = range(1..=4000))]
-    max_megapixels: u32,
     /// Maximum number of labels in a request.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = range(1..=100_000))]
     max_labels: u32,
@@ -87,14 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             "anybody who reaches this address can use it: --token-file asks for a token",
         );
     }
-    let max_pixels = u64::from(args.max_megapixels) * 1_000_000;
-    let predictor = args.trained.load_with(|options| {
-        options.limits(Limits {
-            max_pixels,
-            ..Limits::default()
-        })
-    });
-    let predictor = Arc::new(predictor?);
+    let predictor = Arc::new(args.trained.load()?);
     let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let metrics = Metrics::new();
     let about = About::of(predictor.model());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use epsilon::Predictor;
-use epsilon::image::{self, RgbImage};
+use epsilon::image::{self, ImageError, RgbImage};
 use epsilon::labels::LabelVectors;
 use epsilon::model::{Keep, Model};
 use serde::Serialize;
@@ -193,15 +193,8 @@ impl State {
         let (state, name, bytes) = (self.clone(), photo.name.clone(), photo.bytes.clone());
         let decoded = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let picture = image::decode(Path::new(&name), &bytes, state.predictor.limits());
-            let picture = picture.map_err(|error| error.to_string())?;
-            let pixels = state.predictor.preprocess(&picture);
-            let shown = if maps {
-                small(&picture)
-            } else {
-                RgbImage::new(0, 0)
-            };
-            Ok::<_, String>((shown, pixels))
+            let decoded = decode(&state.predictor, Path::new(&name), &bytes, maps);
+            decoded.map_err(|error| error.to_string())
         });
         // A panic in a decoder fails its photograph, not the server.
         let broken = |_| Refusal::unusable("photo", format!("{}: the decoder failed", photo.name));
@@ -214,6 +207,22 @@ impl State {
             .map_err(failed)?;
         Ok((shown, seen))
     }
+}
+
+/// A photograph as the network takes it; where maps are drawn on it, a small version of it, too.
+fn decode(
+    predictor: &Predictor,
+    name: &Path,
+    bytes: &[u8],
+    maps: bool,
+) -> Result<(RgbImage, Vec<f32>), ImageError> {
+    if maps {
+        let picture = image::decode(name, bytes, predictor.limits())?;
+        return Ok((small(&picture), predictor.preprocess(&picture)));
+    }
+    let preprocess = &predictor.backbone().info().preprocess;
+    let pixels = image::decode_for(name, bytes, preprocess, predictor.limits())?;
+    Ok((RgbImage::new(0, 0), pixels.values))
 }
 
 fn small(picture: &RgbImage) -> RgbImage {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use epsilon::library::{Entry, Outcome as Tags};
+use epsilon::paths::plain;
 use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger, read_words};
 use indicatif::ProgressBar;
 
@@ -39,6 +40,10 @@ pub struct Args {
     /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again. Hidden files
+    /// and folders and those of file servers and systems (@eaDir, lost+found, recycle bins) are left out in any case.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
     /// Go on and tag photographs as they come into the folder, until stopped.
     #[arg(long)]
     watch: bool,
@@ -69,6 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             SidecarName::Stem => epsilon::tagger::SidecarName::Stem,
         }),
         csv: args.csv,
+        exclude: args.exclude,
     };
     let tagger = Tagger::open(&predictor, &args.folder, options);
     let mut tagger = tagger.map_err(|error| match error {
@@ -77,7 +83,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     })?;
     let report = match args.watch {
         true => watch::run(&mut tagger, args.json)?,
-        false => round(&mut tagger, Duration::ZERO, args.json)?,
+        false => {
+            let report = round(&mut tagger, Duration::ZERO, args.json)?;
+            name_others(&report);
+            report
+        }
     };
     Ok(match report.failed {
         0 => Outcome::Done,
@@ -108,6 +118,7 @@ fn tell(event: TagEvent<'_>, bar: &ProgressBar, json: bool) -> anyhow::Result<()
         TagEvent::Begin(photos) => bar.set_length(photos as u64),
         TagEvent::Tagged(entry) => bar.suspend(|| print(entry, json))?,
         TagEvent::Failed(reason) => bar.suspend(|| console::name_failure(reason)),
+        TagEvent::Flawed(what) => bar.suspend(|| console::warn(what)),
         TagEvent::Done(photos) => bar.inc(photos as u64),
         _ => {}
     }
@@ -120,21 +131,39 @@ fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
     }
     if let Tags::Labels(labels) = &entry.outcome {
         let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
-        console::print(format_args!("{}\t{}", entry.photo, names.join(", ")))?;
+        console::print(format_args!(
+            "{}\t{}",
+            plain(&entry.photo),
+            names.join(", ")
+        ))?;
     }
     Ok(())
 }
 
-/// Says how a round went, where somebody watches.
+/// Says how a round went: what was not right in any case, the rest where somebody watches.
 fn summarise(report: &TagReport) {
-    let others = report.others.iter();
-    let others: Vec<String> = others.map(|(ending, n)| format!("{n} .{ending}")).collect();
-    let others = match others.is_empty() {
-        true => String::new(),
-        false => format!("; not decoded: {}", others.join(", ")),
-    };
+    if report.flawed > 0 {
+        console::warn(format_args!(
+            "{} photographs were read although their files are not quite right",
+            report.flawed
+        ));
+    }
     console::tell(format_args!(
-        "{} tagged, {} as they were, {} failed{others}",
+        "{} tagged, {} as they were, {} failed",
         report.tagged, report.unchanged, report.failed
+    ));
+}
+
+/// Says which pictures were not looked at, whoever watches.
+fn name_others(report: &TagReport) {
+    if report.others.is_empty() {
+        return;
+    }
+    let count: usize = report.others.values().sum();
+    let kinds = report.others.iter();
+    let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
+    console::warn(format_args!(
+        "not read, as they are neither JPEG, PNG nor WebP: {count} pictures ({})",
+        kinds.join(", ")
     ));
 }

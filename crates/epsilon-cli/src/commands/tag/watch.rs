@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use epsilon::library::is_photo;
+use epsilon::library::Walk;
 use epsilon::tagger::{TagReport, Tagger};
 use notify::{Event, RecursiveMode, Watcher};
 
-use super::round;
+use super::{name_others, round};
 
 /// A photograph that was changed less than this ago may still be written.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -22,6 +22,8 @@ pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
         tagger.folder().to_path_buf(),
         tagger.library().to_path_buf(),
     );
+    let walk = tagger.walk().clone();
+    let mut others = Default::default();
     let (sender, events) = channel();
     let mut watcher = notify::recommended_watcher(sender)?;
     watcher
@@ -29,8 +31,12 @@ pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
         .with_context(|| format!("{} cannot be watched", folder.display()))?;
     loop {
         let report = round(tagger, SETTLE, json)?;
+        if report.others != others {
+            name_others(&report);
+            others.clone_from(&report.others);
+        }
         let again = if report.fresh > 0 { Some(SETTLE) } else { None };
-        if !wait(&events, &library, again)? {
+        if !wait(&events, &walk, &library, again)? {
             return Ok(report);
         }
     }
@@ -40,6 +46,7 @@ pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
 /// nobody watches any more.
 fn wait(
     events: &Receiver<notify::Result<Event>>,
+    walk: &Walk,
     library: &Path,
     again: Option<Duration>,
 ) -> anyhow::Result<bool> {
@@ -55,7 +62,7 @@ fn wait(
                 Ok(event) => event,
             },
         };
-        if concerns(&event?, library) {
+        if concerns(&event?, walk, library) {
             break;
         }
     }
@@ -70,10 +77,7 @@ fn wait(
 
 /// Whether an event may be about photographs: not a file that was only read, our own files, or sidecars. What has gone may
 /// have been a folder of them.
-fn concerns(event: &Event, library: &Path) -> bool {
-    let about = |path: &PathBuf| {
-        !path.starts_with(library)
-            && (is_photo(path) || path.is_dir() || path.extension().is_none())
-    };
+fn concerns(event: &Event, walk: &Walk, library: &Path) -> bool {
+    let about = |path: &PathBuf| !path.starts_with(library) && walk.concerns(path);
     !event.kind.is_access() && event.paths.iter().any(about)
 }
