@@ -48,9 +48,12 @@ fn webp(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
+/// Makes a picture of a width and a height.
+type Make = dyn Fn(u32, u32) -> Vec<u8>;
+
 /// A hundred pictures: nine kinds of pixels in ten shapes, and ten as large as so small a file can be.
 fn pictures() -> Vec<(String, Vec<u8>)> {
-    let kinds: [(&str, &dyn Fn(u32, u32) -> Vec<u8>); 9] = [
+    let kinds: [(&str, &Make); 9] = [
         ("1-bit PNG", &|w, h| {
             png(w, h, ColorType::Grayscale, BitDepth::One)
         }),

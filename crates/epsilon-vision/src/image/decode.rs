@@ -15,7 +15,7 @@ use super::kind::{Kind, kind};
 use super::limits::{Limits, wait_for_memory};
 use super::picture::{Picture, Source};
 use super::png::Rows;
-use super::{Preprocess, jpeg, webp};
+use super::{Preprocess, jpeg, png, webp};
 
 /// Reads an image file as upright 8-bit RGB.
 ///
@@ -115,6 +115,10 @@ fn with_picture(
         }
     };
     let failed = |fault: Fault| fault.of(path, name);
+    // The decoder of PNG reserves a row before it tells its length.
+    if let (ImageFormat::Png, Some(size)) = (format, png::size(bytes)) {
+        limits.check_size(path, size)?;
+    }
     let header = Header::read(format, bytes).map_err(failed)?;
     let need = header.memory(whole);
     limits.check(path, header.size, need, bytes.len())?;
@@ -167,6 +171,8 @@ impl<'a> Header<'a> {
             orientation: decoder.orientation().map_err(fault)?,
             decoding: match content {
                 Content::WebP(_) => decoding * pixels,
+                // Looked at in three channels first, and with another ending.
+                Content::Jpeg(false) => decoding + 3 * pixels + 2 * bytes.len() as u64,
                 // The decoder copies the file.
                 _ => decoding + bytes.len() as u64,
             },
@@ -201,9 +207,12 @@ fn held(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, Fault> {
     DynamicImage::from_decoder(decoder(bytes, format)?).map_err(fault)
 }
 
-/// A JPEG without its end marker: decoded with two endings, of which a whole picture does not depend.
+/// A JPEG without its end marker: decoded with two endings, on which a whole picture does not depend.
 fn without_end(bytes: &[u8]) -> Result<DynamicImage, Fault> {
     let [one, other] = jpeg::endings(bytes);
+    if !jpeg::is_readable(&other) {
+        return Err(Fault::Truncated);
+    }
     let digest = |image: &DynamicImage| {
         let mut hasher = DefaultHasher::new();
         hasher.write(image.as_bytes());
@@ -335,14 +344,15 @@ mod tests {
         }
     }
 
-    /// Bytes at the end of a file that hold nothing of its picture: the end marker; the checksums of the pixels and the last chunk.
+    /// Bytes at the end of a file that hold nothing of its picture: the end marker; the end of the
+    /// compressed data, its checksums and the last chunk.
     const ENDS: [(&str, usize); 8] = [
         ("rgb.jpg", 2),
         ("progressive.jpg", 2),
         ("subsampled.jpg", 2),
         ("grey.jpg", 2),
         ("cmyk.jpg", 2),
-        ("rgb.png", 20),
+        ("rgb.png", 21),
         ("lossy.webp", 0),
         ("lossless.webp", 0),
     ];

@@ -1,6 +1,9 @@
 //! The segments of a JPEG file (ITU-T T.81, annex B): what its decoding costs, and whether all of its picture is there. The
 //! decoder itself fills what is missing with grey and says nothing.
 
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
 use super::error::Fault;
 
 const START_OF_SCAN: u8 = 0xDA;
@@ -178,7 +181,8 @@ impl Frame {
 }
 
 /// A file that lacks its end marker, with two different endings. A decoder that needs more of the picture than there is makes
-/// different pixels of the two: whatever bit it reads first is 0 in one and 1 in the other.
+/// different pixels of the two: whatever bit it reads first is 0 in one and 1 in the other. Of a code it finds ones alone,
+/// which stand for nothing (T.81, C.2): the second is not [readable](is_readable).
 pub fn endings(bytes: &[u8]) -> [Vec<u8>; 2] {
     // A file that was reserved on the disk but not filled ends in zeros; one alone may belong to a stuffed 0xFF.
     let mut kept = bytes;
@@ -195,6 +199,16 @@ pub fn endings(bytes: &[u8]) -> [Vec<u8>; 2] {
         let end = [0xFF, END_OF_IMAGE];
         [kept, &filling.repeat(64), &end].concat()
     })
+}
+
+/// Whether every code of a file stands for something. (As a rule the decoder goes on after one that does not.)
+pub fn is_readable(bytes: &[u8]) -> bool {
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode().is_ok()
 }
 
 #[cfg(test)]

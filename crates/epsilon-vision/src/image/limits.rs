@@ -52,13 +52,11 @@ impl Limits {
         }
     }
 
-    /// Whether a picture of this size may be decoded, in `need` bytes of memory, from a file of `file` bytes.
-    pub(super) fn check(
+    /// Whether a picture of this size may be decoded.
+    pub(super) fn check_size(
         &self,
         path: &Path,
         (width, height): (u32, u32),
-        need: u64,
-        file: usize,
     ) -> Result<(), ImageError> {
         if u64::from(width) * u64::from(height) > self.max_pixels {
             return Err(ImageError::TooManyPixels {
@@ -76,6 +74,18 @@ impl Limits {
                 limit: self.max_side,
             });
         }
+        Ok(())
+    }
+
+    /// Whether one may be decoded in `need` bytes of memory from a file of `file` bytes.
+    pub(super) fn check(
+        &self,
+        path: &Path,
+        (width, height): (u32, u32),
+        need: u64,
+        file: usize,
+    ) -> Result<(), ImageError> {
+        self.check_size(path, (width, height))?;
         if need > ALWAYS.max(EACH.saturating_mul(file as u64)) {
             return Err(ImageError::Disproportionate {
                 path: path.into(),

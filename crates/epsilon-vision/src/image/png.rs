@@ -12,9 +12,17 @@ use super::picture::{block_rows, push_rgb};
 /// Memory for chunks other than pixels.
 const CHUNKS: usize = 64 << 20;
 
+/// Width and height, where the file begins as it should.
+pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let (&[w3, w2, w1, w0, h3, h2, h1, h0], _) = bytes.get(16..)?.split_first_chunk()?;
+    let width = u32::from_be_bytes([w3, w2, w1, w0]);
+    let height = u32::from_be_bytes([h3, h2, h1, h0]);
+    Some((width, height))
+}
+
 /// A file whose header has been read.
 pub struct Rows<'a> {
-    reader: png::Reader<Cursor<&'a [u8]>>,
+    reader: Box<png::Reader<Cursor<&'a [u8]>>>,
 }
 
 impl<'a> Rows<'a> {
@@ -28,7 +36,7 @@ impl<'a> Rows<'a> {
         decoder.set_transformations(Transformations::EXPAND);
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
-        let reader = decoder.read_info().map_err(fault)?;
+        let reader = Box::new(decoder.read_info().map_err(fault)?);
         Ok(Self { reader })
     }
 

@@ -164,9 +164,9 @@ impl Walk {
 
     fn leaves_out(&self, path: &Path, is_folder: bool) -> bool {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let of_system = |system: &&str| system.eq_ignore_ascii_case(&name);
+        let of_system = |system: &str| system.eq_ignore_ascii_case(&name);
         name.starts_with('.')
-            || is_folder && OF_SYSTEMS.iter().any(|system| of_system(&system))
+            || is_folder && OF_SYSTEMS.iter().any(|system| of_system(system))
             || self.excluded.matched(path, is_folder).is_ignore()
     }
 
