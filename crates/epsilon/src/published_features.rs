@@ -218,11 +218,8 @@ fn write_store(
         .iter()
         .map(|item| (item.id.clone(), paths[item.file].clone()))
         .collect();
-    let by_path: HashMap<&Path, &Source> = paths
-        .iter()
-        .map(|path| path.as_path())
-        .zip(files)
-        .collect();
+    let by_path: HashMap<&Path, &Source> =
+        paths.iter().map(|path| path.as_path()).zip(files).collect();
     let read = |id: &str, path: &Path| match by_path.get(path) {
         Some(file) => file.features(id, shape).map(Into::into),
         None => Err(format!("{}: not opened", path.display())),
