@@ -1,10 +1,13 @@
 """Load on `epsilon serve` over loopback, beside how fast the bare extraction of the same photographs is.
 
     python3 bench/serve.py MODEL PHOTOS [--seconds 60] [--write]
+    python3 bench/serve.py MODEL PHOTOS --attack [--seconds 30] [--vectors-mb 624] [--write]
 
 MODEL is a trained model, PHOTOS a folder of JPEG files, such as runs/corel5k-best/seed-1/model.safetensors and
 ../shared/data/corel5k/test. In turn: extraction, 16 clients as fast as they are answered, extraction, the same clients with 5
-percent of broken or hostile requests, extraction. Prints a Markdown table; with --write it is kept in bench/results.
+percent of broken or hostile requests, extraction. With --attack instead: silent, slow and unreading clients, and such as ask for
+unknown words of a large file of made-up vectors (see attack.py), each against a server of its own. Prints a Markdown table; with
+--write it is kept in bench/results.
 """
 
 import argparse
@@ -18,6 +21,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+import attack
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = ROOT / "target/release"
@@ -41,12 +46,17 @@ def resident(pid):
     return 0.0
 
 
+def serve(model, *more):
+    """A server and its address."""
+    server = subprocess.Popen(
+        [RELEASE / "epsilon", "serve", model, "--listen", "127.0.0.1:0", *more], stdout=subprocess.PIPE, text=True
+    )
+    return server, server.stdout.readline().strip().removeprefix("listening on http://")
+
+
 def load(model, photos, seconds, hostile):
     """What the clients saw, and the server's memory from 5 seconds on, a value every second."""
-    server = subprocess.Popen(
-        [RELEASE / "epsilon", "serve", model, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    )
-    address = server.stdout.readline().strip().removeprefix("listening on http://")
+    server, address = serve(model)
     memory, stop = [], threading.Event()
 
     def watch():
@@ -68,6 +78,13 @@ def load(model, photos, seconds, hostile):
     return seen
 
 
+def report(file, title, options, text, write):
+    print(text)
+    if write:
+        head = f"# {title}\n\n`python3 bench/serve.py MODEL PHOTOS {options}--write`\n\n"
+        (ROOT / f"bench/results/{file}.md").write_text(head + text)
+
+
 def row(name, seen, rate):
     memory = seen["memory_mb"]
     third = max(1, len(memory) // 3)
@@ -79,11 +96,37 @@ def row(name, seen, rate):
     )
 
 
+def attacked(arguments, card, photos):
+    """The report of the attacks."""
+    photo = photos[0].read_bytes()
+    words = card["labels"][:10]
+    with tempfile.TemporaryDirectory() as folder:
+        vectors = Path(folder) / "vectors.txt"
+        attack.write_vectors(vectors, words, card["dims"]["label_width"], arguments.vectors_mb)
+        rows = []
+        for name in attack.NAMES:
+            server, address = serve(arguments.model, "--vectors", vectors)
+            host, port = address.split(":")
+            rows.append(attack.run(name, (host, int(port)), photo, words, lambda: resident(server.pid), arguments.seconds))
+            server.send_signal(signal.SIGTERM)
+            if server.wait(60):
+                raise SystemExit(f"{name}: the server ended with {server.returncode}")
+    return (
+        f"{arguments.seconds} s each, {os.cpu_count()} cores, shared with the attackers; method {card['method']['kind']}, backbone "
+        f"{card['backbone']['name']}, a vector file of {arguments.vectors_mb} MB. An honest client asks for /healthz and another one "
+        "ranks ten known words for a photograph, ten times a second, again and again where it is refused. Idle load is "
+        "theirs alone; it includes the index of the vector file. Closed connections are opened again at once; when an attack "
+        f"is over its connections stay open.\n{attack.GOALS}\n\n{attack.table(rows)}"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("photos")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--attack", action="store_true")
+    parser.add_argument("--vectors-mb", type=int, default=624)
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     build = ["cargo", "build", "--quiet", "--release", "--workspace"]
@@ -93,6 +136,9 @@ def main():
         card = json.loads(json.loads(file.read(length))["__metadata__"]["epsilon.model"])
     weights = card["backbone_weights"]
     photos = sorted(path for path in Path(arguments.photos).resolve().iterdir() if path.suffix in (".jpg", ".jpeg"))
+    if arguments.attack:
+        report("serve-attack", "Attacks on `epsilon serve`", "--attack ", attacked(arguments, card, photos), arguments.write)
+        return
     rates = [extraction(weights, photos)]
     rows = []
     for name, hostile in [("photographs alone", 0), ("5 % broken or hostile", 5)]:
@@ -113,10 +159,7 @@ def main():
             "",
         ]
     )
-    print(text)
-    if arguments.write:
-        head = "# Load on `epsilon serve`\n\n`python3 bench/serve.py MODEL PHOTOS --write`\n\n"
-        (ROOT / "bench/results/serve.md").write_text(head + text)
+    report("serve", "Load on `epsilon serve`", "", text, arguments.write)
 
 
 if __name__ == "__main__":

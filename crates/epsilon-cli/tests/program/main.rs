@@ -17,6 +17,7 @@ mod repeat;
 mod report;
 mod scores;
 mod serve;
+mod serve_alone;
 mod server;
 mod sources;
 mod whole_way;

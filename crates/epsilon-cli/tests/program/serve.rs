@@ -4,11 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::server::{Reply, Server, form};
+use crate::server::{Reply, Server, form, until};
 use crate::world::World;
 
 const MODEL: &str = "out/seed-1/model.safetensors";
@@ -410,15 +409,4 @@ fn what_has_begun_is_finished_before_it_stops() {
         TcpStream::connect(&server.address).is_err(),
         "nobody listens any more"
     );
-}
-
-fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

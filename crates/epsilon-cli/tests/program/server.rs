@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -57,7 +57,12 @@ pub fn form(parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
 impl Server {
     /// `epsilon serve` with these arguments, at a free port.
     pub fn start(world: &World, arguments: &str) -> Self {
-        let mut command = world.command(&format!("serve {arguments} --listen 127.0.0.1:0"));
+        Self::start_on(world, "127.0.0.1:0", arguments)
+    }
+
+    /// The same, listening on this address.
+    pub fn start_on(world: &World, listen: &str, arguments: &str) -> Self {
+        let mut command = world.command(&format!("serve {arguments} --listen {listen}"));
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
@@ -127,6 +132,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Tries until there is something, half a minute at most.
+pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A vocabulary is a list of names; [`resolve()`] finds each name's vector in a [`VectorFile`] and reports how. A name without a vector is an error, never a silent zero vector.
 
+mod index;
 mod names;
 mod resolve;
 mod rows;
 mod text_vectors;
 mod vector_file;
 
+pub use index::VectorIndex;
 pub use names::{composed, read_names, read_seen_unseen};
 pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
 pub use rows::Place;

@@ -1,7 +1,7 @@
 //! Lists of label names: text files of one name a line.
 
 use super::LabelError;
-use super::text_vectors::{Lines, open};
+use super::text_vectors::{Line, Lines, open};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -75,7 +75,10 @@ fn parse_names(path: &Path, reader: impl BufRead) -> Result<Vec<String>, LabelEr
     let mut first_lines: HashMap<String, u64> = HashMap::new();
     let mut names = Vec::new();
     let mut lines = Lines::new(path, reader);
-    while let Some((line, text)) = lines.next_line()? {
+    while let Some(Line {
+        number: line, text, ..
+    }) = lines.next_line()?
+    {
         let name = text.trim();
         if name.is_empty() || name.starts_with('#') {
             continue;

@@ -1,7 +1,7 @@
 //! How a name finds its vector: the exact word, its parts joined, or the mean of its parts.
 //!
 //! One pass over the vector file picks up every word some rule could use; only where a name stays without a
-//! vector does a second pass look for the nearest words.
+//! vector does a second pass look for the nearest words. Who asks again and again keeps a [`super::VectorIndex`].
 
 use super::rows::Place;
 use super::vector_file::VectorFile;
@@ -14,6 +14,8 @@ use std::path::Path;
 const JOINTS: [&str; 3] = ["_", "-", ""];
 /// Nearest words named for each part of a name without a vector.
 const NEAREST: usize = 3;
+/// Names and parts of names that nearest words are looked for at once: each costs a look at every word of the file.
+const SEARCHES: usize = 64;
 
 /// The rule by which a name found its vector. Within each rule the name's own case is tried before lower case.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -96,8 +98,24 @@ pub struct Unresolved {
     pub name: String,
     /// The parts of the name that are no word of the file; the name itself if it has one part.
     pub missing: Vec<String>,
-    /// The words of the file nearest to the name and its missing parts; may be empty.
-    pub nearest: Vec<String>,
+    /// The words of the file nearest to the name and its missing parts; may be empty. None where nobody looked for them,
+    /// as for the last of very many names.
+    pub nearest: Option<Vec<String>>,
+}
+
+/// The name, its missing parts, and the nearest words.
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.name)?;
+        if self.missing != [self.name.as_str()] {
+            write!(f, " (nor has `{}`)", self.missing.join("`, `"))?;
+        }
+        match self.nearest.as_deref() {
+            None => Ok(()),
+            Some([]) => write!(f, "; no word of the file is near"),
+            Some(nearest) => write!(f, "; nearest: `{}`", nearest.join("`, `")),
+        }
+    }
 }
 
 pub(super) fn unresolved_message(path: &Path, labels: &[Unresolved]) -> String {
@@ -108,14 +126,7 @@ pub(super) fn unresolved_message(path: &Path, labels: &[Unresolved]) -> String {
     };
     let mut message = format!("{}: {count} no vector:", path.display());
     for label in labels {
-        message += &format!("\n  `{}`", label.name);
-        if label.missing != [label.name.as_str()] {
-            message += &format!(" (nor has `{}`)", label.missing.join("`, `"));
-        }
-        message += &match label.nearest.as_slice() {
-            [] => "; no word of the file is near".to_string(),
-            nearest => format!("; nearest: `{}`", nearest.join("`, `")),
-        };
+        message += &format!("\n  {label}");
     }
     message + "\ncorrect the names in the label list, or use a vector file that holds these words"
 }
@@ -146,8 +157,8 @@ pub fn resolve(path: &Path, names: &[String]) -> Result<Resolved, LabelError> {
 ///
 /// The rules, the first that gives a vector wins: the name as it is; its parts (split at space, `_` and `-`)
 /// joined by `_`, `-` or nothing; the mean of its parts' vectors, which must all exist. Within each rule the
-/// name's own case is tried before lower case. Words are compared [`composed`]. The file is streamed: memory holds the words some rule could
-/// use, not the file.
+/// name's own case is tried before lower case. Words are compared [`composed`]. The file is streamed: memory holds the
+/// words some rule could use, not the file.
 ///
 /// # Panics
 /// If there are not as many words as names.
@@ -162,44 +173,76 @@ pub fn resolve_words(
     words: &[String],
 ) -> Result<Resolved, LabelError> {
     assert_eq!(names.len(), words.len(), "a word for each name");
-    let (dim, found_words) = read_words(file, words)?;
-    let mut values = Vec::with_capacity(names.len() * dim);
-    let mut report = Vec::with_capacity(names.len());
-    let mut unresolved = Vec::new();
-    for (name, word) in names.iter().zip(words) {
-        match find(&composed(word), &found_words) {
-            Some((found, vector)) => {
-                values.extend(vector);
-                report.push(Resolution {
-                    name: name.clone(),
-                    found,
-                });
-            }
-            None => unresolved.push(word.as_str()),
-        }
-    }
-    if !unresolved.is_empty() {
-        unresolved.dedup();
-        let labels = explain(file, &unresolved, &found_words)?;
-        return Err(LabelError::Unresolved {
-            path: file.path.clone(),
-            labels,
-        });
-    }
-    Ok(Resolved {
-        vectors: LabelVectors::new(names.to_vec(), dim, values)?,
-        report,
+    let (dim, found) = read_words(file, words)?;
+    let labels = Asked {
+        file: &file.path,
+        names,
+        words,
+    };
+    labels.resolve(dim, &found, |visit| {
+        file.scan(|row| {
+            visit(row.key);
+            Ok(())
+        })?;
+        Ok(())
     })
 }
 
-/// The words picked up from the file, composed: where they stand, and their vectors.
-type Words = HashMap<String, (Place, Vec<f32>)>;
+/// Names that are looked up in a file.
+pub(super) struct Asked<'a> {
+    pub(super) file: &'a Path,
+    pub(super) names: &'a [String],
+    /// What each is looked up as.
+    pub(super) words: &'a [String],
+}
+
+impl Asked<'_> {
+    /// The vector of every name, by the words that were found for them. `all` shows every word of the file; it is needed
+    /// where a name has no vector.
+    pub(super) fn resolve(
+        &self,
+        dim: usize,
+        found: &Words,
+        all: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), LabelError>,
+    ) -> Result<Resolved, LabelError> {
+        let mut values = Vec::with_capacity(self.names.len() * dim);
+        let mut report = Vec::with_capacity(self.names.len());
+        let mut unresolved = Vec::new();
+        for (name, word) in self.names.iter().zip(self.words) {
+            match find(&composed(word), found) {
+                Some((found, vector)) => {
+                    values.extend(vector);
+                    report.push(Resolution {
+                        name: name.clone(),
+                        found,
+                    });
+                }
+                None => unresolved.push(word.as_str()),
+            }
+        }
+        if !unresolved.is_empty() {
+            unresolved.dedup();
+            return Err(LabelError::Unresolved {
+                path: self.file.into(),
+                labels: explain(&unresolved, found, all)?,
+            });
+        }
+        Ok(Resolved {
+            vectors: LabelVectors::new(self.names.to_vec(), dim, values)?,
+            report,
+        })
+    }
+}
+
+/// The words picked up from a file, composed, and their vectors.
+pub(super) type Words = HashMap<String, Vec<f32>>;
 
 /// First pass: the width of the vectors, and all words that some rule for some name could use.
 fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), LabelError> {
-    let wanted: HashSet<String> = names.iter().flat_map(|name| candidates(name)).collect();
+    let wanted = wanted(names);
     // Lists of words, such as NUS-WIDE's tags and its concepts, may share some.
     let may_repeat = file.names.len() > 1;
+    let mut places: HashMap<String, Place> = HashMap::new();
     let mut words = Words::new();
     // Published files hold some words in both forms; then the composed one counts, wherever it stands.
     let mut other_forms: HashSet<String> = HashSet::new();
@@ -220,9 +263,9 @@ fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), Lab
                 key: row.key.into(),
             });
         }
-        match words.get(&*key) {
-            Some((_, known)) if may_repeat && *known == vector => Ok(()),
-            Some((first, _)) if !other_forms.remove(&*key) => Err(LabelError::DuplicateKey {
+        match (places.get(&*key), words.get(&*key)) {
+            (Some(_), Some(known)) if may_repeat && *known == vector => Ok(()),
+            (Some(first), _) if !other_forms.remove(&*key) => Err(LabelError::DuplicateKey {
                 path: row.path.into(),
                 place: row.place,
                 first: *first,
@@ -232,12 +275,18 @@ fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), Lab
                 if !is_composed {
                     other_forms.insert(key.to_string());
                 }
-                words.insert(key.into_owned(), (row.place, vector));
+                places.insert(key.to_string(), row.place);
+                words.insert(key.into_owned(), vector);
                 Ok(())
             }
         }
     })?;
     Ok((dim, words))
+}
+
+/// Every word that some rule for some of these names could use.
+pub(super) fn wanted(names: &[String]) -> HashSet<String> {
+    names.iter().flat_map(|name| candidates(name)).collect()
 }
 
 /// Every word that [`find`] may look up for `name`.
@@ -283,7 +332,7 @@ fn find(name: &str, words: &Words) -> Option<(Found, Vec<f32>)> {
 fn look_up<'w>(key: &str, words: &'w Words) -> Option<(String, &'w [f32])> {
     cases(key)
         .into_iter()
-        .find_map(|key| words.get(&key).map(|(_, vector)| (key, vector.as_slice())))
+        .find_map(|key| words.get(&key).map(|vector| (key, vector.as_slice())))
 }
 
 /// The key as it is, then in lower case.
@@ -311,14 +360,16 @@ fn mean(vectors: &[&[f32]]) -> Vec<f32> {
         .collect()
 }
 
-/// Second pass: the words nearest to each name without a vector.
+/// Second pass: the words nearest to each name without a vector, of all that `all` shows.
 fn explain(
-    file: &VectorFile,
     names: &[&str],
     words: &Words,
+    all: impl FnOnce(&mut dyn FnMut(&str)) -> Result<(), LabelError>,
 ) -> Result<Vec<Unresolved>, LabelError> {
     let mut labels = Vec::new();
-    let mut searches = Vec::new();
+    // Of each label, as long as there are not too many.
+    let mut searches: Vec<Vec<Search>> = Vec::new();
+    let mut count = 0;
     for &name in names {
         let parts = parts(name);
         let missing: Vec<String> = if parts.len() < 2 {
@@ -334,36 +385,31 @@ fn explain(
         if parts.len() > 1 {
             queries.insert(0, parts.join("_"));
         }
-        searches.push(
-            queries
-                .iter()
-                .map(|query| Search::new(query))
-                .collect::<Vec<_>>(),
-        );
+        count += queries.len();
+        if count <= SEARCHES {
+            searches.push(queries.iter().map(|query| Search::new(query)).collect());
+        }
         labels.push(Unresolved {
             name: name.into(),
             missing,
-            nearest: Vec::new(),
+            nearest: None,
         });
     }
-    file.scan(|row| {
-        let folded = composed(row.key).to_lowercase();
+    all(&mut |key| {
+        let folded = composed(key).to_lowercase();
         let (letters, length) = (letters(&folded), folded.chars().count());
         for search in searches.iter_mut().flatten() {
-            search.offer(row.key, &folded, letters, length);
+            search.offer(key, &folded, letters, length);
         }
-        Ok(())
     })?;
     for (label, searches) in labels.iter_mut().zip(searches) {
-        for key in searches
-            .into_iter()
-            .flat_map(|search| search.best)
-            .map(|(_, key)| key)
-        {
-            if !label.nearest.contains(&key) {
-                label.nearest.push(key);
+        let mut nearest = Vec::new();
+        for (_, key) in searches.into_iter().flat_map(|search| search.best) {
+            if !nearest.contains(&key) {
+                nearest.push(key);
             }
         }
+        label.nearest = Some(nearest);
     }
     Ok(labels)
 }
@@ -527,7 +573,7 @@ mod tests {
         let unresolved = |name: &str, missing: &[&str], nearest: &[&str]| Unresolved {
             name: name.into(),
             missing: names(missing),
-            nearest: names(nearest),
+            nearest: Some(names(nearest)),
         };
         assert_eq!(
             labels,

@@ -38,10 +38,10 @@ pub(super) struct Row<'a> {
 
 /// Where the values of a vector are.
 pub(super) enum Values<'a> {
-    /// Numbers as text.
-    Text(&'a str),
-    /// f32, the low byte first.
-    Bytes(&'a [u8]),
+    /// Numbers as text, and where it begins in the file.
+    Text { text: &'a str, at: u64 },
+    /// f32, the low byte first, and where they begin in the file.
+    Bytes { bytes: &'a [u8], at: u64 },
     /// In a file of numbers.
     File {
         file: &'a File,
@@ -59,8 +59,8 @@ impl Row<'_> {
     /// Values that are no finite numbers, or another number of them; an unreadable file.
     pub(super) fn parse(&self) -> Result<Vec<f32>, LabelError> {
         let values = match &self.values {
-            Values::Text(text) => return self.parse_text(text),
-            Values::Bytes(bytes) => Number::F32.read(bytes),
+            Values::Text { text, .. } => return self.parse_text(text),
+            Values::Bytes { bytes, .. } => Number::F32.read(bytes),
             Values::File {
                 file,
                 offset,

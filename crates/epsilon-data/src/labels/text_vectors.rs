@@ -48,6 +48,17 @@ pub(super) struct Lines<'p, R> {
     line: u64,
     /// Whether the line that was read last has an end.
     is_whole: bool,
+    /// Bytes read so far.
+    read: u64,
+}
+
+/// A line of a text file.
+pub(super) struct Line<'l> {
+    /// Counted from 1.
+    pub(super) number: u64,
+    /// Where its text begins in the file.
+    pub(super) at: u64,
+    pub(super) text: &'l str,
 }
 
 impl<'p, R: BufRead> Lines<'p, R> {
@@ -58,11 +69,12 @@ impl<'p, R: BufRead> Lines<'p, R> {
             buffer: Vec::new(),
             line: 0,
             is_whole: true,
+            read: 0,
         }
     }
 
-    /// The next line and its number, counted from 1; `None` at the end of the file.
-    pub(super) fn next_line(&mut self) -> Result<Option<(u64, &str)>, LabelError> {
+    /// The next line; `None` at the end of the file.
+    pub(super) fn next_line(&mut self) -> Result<Option<Line<'_>>, LabelError> {
         self.buffer.clear();
         let mut limited = (&mut self.reader).take(LONGEST_LINE as u64 + 1);
         let length = limited
@@ -76,6 +88,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
         }
         self.line += 1;
         self.is_whole = self.buffer.ends_with(b"\n");
+        self.read += length as u64;
         if length > LONGEST_LINE {
             return Err(LabelError::LongLine {
                 path: self.path.into(),
@@ -87,12 +100,15 @@ impl<'p, R: BufRead> Lines<'p, R> {
             path: self.path.into(),
             line: self.line,
         })?;
-        let text = if self.line == 1 {
-            text.strip_prefix('\u{feff}').unwrap_or(text)
-        } else {
-            text
+        let text = match self.line {
+            1 => text.strip_prefix('\u{feff}').unwrap_or(text),
+            _ => text,
         };
-        Ok(Some((self.line, text.trim_end_matches(['\n', '\r']))))
+        Ok(Some(Line {
+            number: self.line,
+            at: self.read - text.len() as u64,
+            text: text.trim_end_matches(['\n', '\r']),
+        }))
     }
 }
 
@@ -113,8 +129,13 @@ pub(super) fn scan_text(
     let mut dim = None;
     let mut promised = None;
     let mut found = 0;
-    while let Some((line, text)) = lines.next_line()? {
-        let text = text.trim_matches([' ', '\t']);
+    while let Some(Line {
+        number: line,
+        at,
+        text: whole,
+    }) = lines.next_line()?
+    {
+        let text = whole.trim_matches([' ', '\t']);
         if text.is_empty() {
             continue;
         }
@@ -138,7 +159,10 @@ pub(super) fn scan_text(
             path,
             place: Place::Line(line),
             key,
-            values: Values::Text(values),
+            values: Values::Text {
+                text: values,
+                at: at + (values.as_ptr() as usize - whole.as_ptr() as usize) as u64,
+            },
             dim: width,
         };
         if dim.is_none() {

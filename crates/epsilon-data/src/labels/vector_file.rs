@@ -167,12 +167,12 @@ impl VectorFile {
     ) -> Result<(), LabelError> {
         let mut lines = Lines::new(list, open(list)?);
         let mut found = 0;
-        while let Some((line, text)) = lines.next_line()? {
-            found = line;
-            if line > vectors as u64 {
+        while let Some(line) = lines.next_line()? {
+            found = line.number;
+            if found > vectors as u64 {
                 continue;
             }
-            visit(list, line, text.trim())?;
+            visit(list, found, line.text.trim())?;
         }
         match found == vectors as u64 {
             true => Ok(()),
@@ -299,6 +299,7 @@ fn scan_word2vec(
     let length =
         length.ok_or_else(|| form(path, format!("vectors of width {dim} are not read")))?;
     let (mut word, mut bytes) = (Vec::new(), vec![0; length]);
+    let mut at = line.len() as u64;
     for number in 1..=promised {
         let short = |found| LabelError::Count {
             path: path.into(),
@@ -333,13 +334,15 @@ fn scan_word2vec(
             }
             other => other.map_err(failed)?,
         }
+        at += word.len() as u64;
         visit(Row {
             path,
             place: Place::Vector(number),
             key: &key,
-            values: Values::Bytes(&bytes),
+            values: Values::Bytes { bytes: &bytes, at },
             dim,
         })?;
+        at += length as u64;
     }
     let mut rest = Vec::new();
     reader.take(2).read_to_end(&mut rest).map_err(failed)?;
@@ -454,7 +457,7 @@ fn tensor(path: &Path) -> Result<Matrix, LabelError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{resolve, resolve_words};
+    use super::super::{VectorIndex, resolve, resolve_words};
     use super::*;
     use proptest::prelude::*;
 
@@ -503,6 +506,9 @@ mod tests {
         let (world, file) = World::new(file, lists);
         let resolved =
             resolve_words(&file, &names(wanted), &names(wanted)).map_err(|error| error.to_string());
+        let index = VectorIndex::read(&file).and_then(|index| index.resolve(&names(wanted)));
+        let index = index.map_err(|error| error.to_string());
+        assert_eq!(index, resolved, "an index finds what reading finds");
         drop(world.dir);
         Ok(resolved?.vectors.values().to_vec())
     }

@@ -183,6 +183,29 @@ fn refused(model: &Model, card: &Value, path: &std::path::Path) -> Option<String
     None
 }
 
+/// A classifier that knows none of its labels has nothing to score with.
+#[test]
+fn a05_a_card_without_seen_labels_is_refused_when_it_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for name in ["logistic", "warp", "ridge", "epsilon"] {
+        let kind: Kind = serde_json::from_value(json!({"kind": name})).unwrap();
+        let model = model_of(kind, 4, None);
+        let mut card = serde_json::to_value(model.card()).unwrap();
+        card["seen"] = json!(0);
+        for labels in [0, 1] {
+            card["dims"]["labels"] = json!(labels);
+            save_with(&model, &card, &path);
+            let refused = Model::load(&path, &Device::flex()).err().unwrap();
+            let refused = refused.to_string();
+            assert!(
+                refused.contains("its card: 0 seen labels of 2"),
+                "{refused}"
+            );
+        }
+    }
+}
+
 /// Methods of every kind of fitting and vocabulary whose weights are few at the sizes of these tests.
 const SMALL: [&str; 10] = [
     "epsilon",

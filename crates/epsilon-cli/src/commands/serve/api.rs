@@ -17,8 +17,10 @@ use tokio::task::JoinSet;
 
 use super::engine::Seen;
 use super::guard;
+use super::limits::patience;
 use super::refusal::{Refusal, failed};
-use super::state::State;
+use super::request::discard;
+use super::state::{Begun, State, alive};
 
 /// All routes.
 pub fn routes(state: Arc<State>) -> Router {
@@ -50,7 +52,14 @@ pub fn routes(state: Arc<State>) -> Router {
             "/openapi.json",
             page("application/json", include_str!("openapi.json")),
         )
-        .route("/healthz", get(async || Json(json!({"status": "ok"}))))
+        .route(
+            "/healthz",
+            get(async |Given(state): Given<Arc<State>>| alive(&state.engine).map(well)),
+        )
+        .route(
+            "/readyz",
+            get(async |Given(state): Given<Arc<State>>| state.ready().map(well)),
+        )
         .merge(guarded)
         .method_not_allowed_fallback(async || {
             Refusal::new(
@@ -108,6 +117,11 @@ enum Outcome {
     Error(serde_json::Value),
 }
 
+/// The answer about a server that is well.
+fn well((): ()) -> Json<serde_json::Value> {
+    Json(json!({"status": "ok"}))
+}
+
 async fn metrics(Given(state): Given<Arc<State>>) -> Result<String, Refusal> {
     let failed = |_| {
         Refusal::new(
@@ -123,7 +137,7 @@ async fn predict(
     Given(state): Given<Arc<State>>,
     request: Request,
 ) -> Result<Json<Predicted>, Refusal> {
-    let begun = state.begin()?;
+    let (begun, request) = begin(&state, request).await?;
     begun.within(state.timeout, state.predict(request)).await
 }
 
@@ -131,13 +145,27 @@ async fn explain(
     Given(state): Given<Arc<State>>,
     request: Request,
 ) -> Result<Json<Explained>, Refusal> {
-    let begun = state.begin()?;
+    let (begun, request) = begin(&state, request).await?;
     begun.within(state.timeout, state.explain(request)).await
+}
+
+/// Acquires a place for a request, or refuses it once its body has been read.
+async fn begin(state: &State, request: Request) -> Result<(Begun<'_>, Request), Refusal> {
+    match state.begin() {
+        Ok(begun) => Ok((begun, request)),
+        Err(refusal) => {
+            let discarded = discard(request, state.max_body);
+            // Who sends slowly is not waited for.
+            let _ = tokio::time::timeout(patience(state.timeout), discarded).await;
+            Err(refusal)
+        }
+    }
 }
 
 impl State {
     async fn predict(self: &Arc<Self>, request: Request) -> Result<Json<Predicted>, Refusal> {
         let asked = self.read(request).await?;
+        let _held = asked.held;
         let keep = match asked.top {
             Some(0) => return Err(Refusal::unusable("top", "top = 0: give at least 1")),
             Some(top) => Keep::best(top),

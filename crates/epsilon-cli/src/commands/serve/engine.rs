@@ -6,19 +6,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use epsilon::PredictError;
 use epsilon::Predictor;
 use epsilon::backbone::Features;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
-use epsilon::model::{Ranker, Ranking};
+use epsilon::model::{ModelError, Ranker, Ranking};
 use epsilon::tokens::usual_batch;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
+use super::limits::RANKERS;
 use super::metrics::Metrics;
-use crate::console;
-
-/// Lists of labels whose rankers are kept.
-const RANKERS: usize = 16;
+use super::refusal::{Refusal, failed};
 
 /// A photograph to look at.
 pub struct Work {
@@ -33,7 +32,7 @@ pub struct Work {
 }
 
 /// What came of it, or why nothing did.
-pub type Answer = Result<Seen, String>;
+pub type Answer = Result<Seen, Refusal>;
 
 /// What the model sees in a photograph.
 pub struct Seen {
@@ -47,13 +46,14 @@ pub struct Seen {
 #[derive(Clone)]
 pub struct Engine {
     work: Sender<Work>,
+    /// Closed when the thread has ended.
+    alive: watch::Receiver<()>,
 }
 
 impl Engine {
     /// Starts the thread.
     pub fn start(predictor: Arc<Predictor>, metrics: Metrics) -> (Self, JoinHandle<()>) {
-        let (work, queue) = channel();
-        let worker = thread::spawn(move || {
+        Self::run(move |queue| {
             let most = usual_batch(predictor.backbone().info());
             let mut bench = Bench {
                 predictor: &predictor,
@@ -64,8 +64,30 @@ impl Engine {
             while let Some(batch) = next(&queue, most) {
                 bench.compute(batch);
             }
+        })
+    }
+
+    /// Starts a thread that takes work until nobody can give it any more.
+    pub fn run(take: impl FnOnce(Receiver<Work>) + Send + 'static) -> (Self, JoinHandle<()>) {
+        let (work, queue) = channel();
+        let (ended, alive) = watch::channel(());
+        let worker = thread::spawn(move || {
+            // Dropped when the thread ends, also by a panic.
+            let _ended = ended;
+            take(queue);
         });
-        (Self { work }, worker)
+        (Self { work, alive }, worker)
+    }
+
+    /// Whether it still takes work.
+    pub fn is_alive(&self) -> bool {
+        self.alive.has_changed().is_ok()
+    }
+
+    /// Waits until its thread has ended.
+    pub async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
     }
 
     /// What the model sees in a photograph.
@@ -77,7 +99,7 @@ impl Engine {
         waits: OwnedSemaphorePermit,
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let gone = || "the engine has stopped".to_string();
+        let gone = || failed("the engine has stopped");
         let work = Work {
             pixels,
             labels,
@@ -127,9 +149,8 @@ impl Bench<'_> {
         {
             Ok(()) => self.rank(batch),
             Err(error) => {
-                console::complain(format_args!("the network failed: {error}"));
-                let failed = batch.into_iter().map(|work| work.reply);
-                failed.for_each(|reply| drop(reply.send(Err(error.to_string()))));
+                let refusal = failed(format_args!("the network failed: {error}"));
+                refuse(batch.into_iter(), &refusal);
             }
         }
         self.metrics.computing.inc_by(start.elapsed().as_secs_f64());
@@ -146,9 +167,8 @@ impl Bench<'_> {
         for (names, group) in by_labels {
             let ranker = match self.ranker(names, &group[0].1.labels) {
                 Ok(ranker) => ranker,
-                Err(error) => {
-                    let failed = group.into_iter().map(|(_, work)| work.reply);
-                    failed.for_each(|reply| drop(reply.send(Err(error.clone()))));
+                Err(refusal) => {
+                    refuse(group.into_iter().map(|(_, work)| work), &refusal);
                     continue;
                 }
             };
@@ -178,21 +198,65 @@ impl Bench<'_> {
     }
 
     /// Makes sure that there is a ranker of these labels; its key.
-    fn ranker(&mut self, names: Vec<String>, labels: &LabelVectors) -> Result<Vec<String>, String> {
+    fn ranker(
+        &mut self,
+        names: Vec<String>,
+        labels: &LabelVectors,
+    ) -> Result<Vec<String>, Refusal> {
         if !self.rankers.contains_key(&names) {
             if self.rankers.len() >= RANKERS {
                 self.rankers.clear();
             }
             let ranker = self.predictor.ranker(labels.clone());
-            let ranker = ranker.map_err(|error| error.to_string())?;
+            let ranker = ranker.map_err(|error| match error {
+                PredictError::Model(ModelError::Unknown { .. }) => {
+                    Refusal::unusable("labels", error.to_string())
+                }
+                other => failed(other),
+            })?;
             self.rankers.insert(names.clone(), ranker);
         }
         Ok(names)
     }
 }
 
+/// Gives everything the same answer.
+fn refuse(work: impl Iterator<Item = Work>, refusal: &Refusal) {
+    // Whoever asked may have gone.
+    work.for_each(|work| drop(work.reply.send(Err(refusal.clone()))));
+}
+
 /// The values of one of `count` photographs.
 fn part(values: &[f32], place: usize, count: usize) -> &[f32] {
     let size = values.len() / count;
     &values[place * size..][..size]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::Semaphore;
+
+    /// Work that the engine fails on is answered, not waited for, and the engine is known to be dead.
+    #[tokio::test]
+    async fn a05_a_dead_engine_is_known() {
+        let (engine, worker) = Engine::run(|queue| {
+            let _work = queue.recv();
+            panic!("a test of the engine's death");
+        });
+        assert!(engine.is_alive());
+        let labels = LabelVectors::new(vec!["a".into()], 1, vec![1.0]).unwrap();
+        let places = Arc::new(Semaphore::new(2));
+        let look = async || {
+            let waits = places.clone().acquire_owned().await.unwrap();
+            let seen = engine.look(vec![0.0], Arc::new(labels.clone()), false, waits);
+            seen.await.err().unwrap().code
+        };
+        assert_eq!(look().await, "server");
+        engine.ended().await;
+        assert!(!engine.is_alive());
+        assert_eq!(look().await, "server");
+        assert_eq!(places.available_permits(), 2);
+        assert!(worker.join().is_err());
+    }
 }

@@ -1,26 +1,32 @@
-//! Middleware: metrics, security headers, the bearer token, and protection against requests of other sites.
+//! Middleware: metrics, security headers, the bearer token, the reserve of connections, and the budget of answers.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{MatchedPath, Request, State as Given};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use subtle::ConstantTimeEq;
 
+use super::connections::Reserved;
+use super::limits::{Budget, Held, SMALL_ANSWER};
 use super::metrics::{Ended, Refused};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, failed};
 use super::state::State;
 
 /// Content security policy of the page: only what comes from this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Routes that are answered on every connection.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Counts requests, refuses those of other sites, and sets security headers.
+/// Counts requests, refuses those that may not come, and sets security headers.
 pub async fn count(
     Given(state): Given<Arc<State>>,
     path: Option<MatchedPath>,
@@ -29,8 +35,13 @@ pub async fn count(
 ) -> Response {
     let route = path.map_or("none".to_string(), |path| path.as_str().to_string());
     let start = std::time::Instant::now();
-    let mut response = match same_site(request.headers(), state.loopback) {
+    let reserved = request.extensions().get::<Reserved>().is_some();
+    let response = match admitted(&state, &request, &route) {
         Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let mut response = match held(response, &state.answers).await {
+        Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
     let status = response.status().as_u16();
@@ -47,7 +58,53 @@ pub async fn count(
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if reserved {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
+}
+
+/// Whether a request may come here: to this name, from this page, over this connection.
+fn admitted(state: &State, request: &Request, route: &str) -> Result<(), Refusal> {
+    state.hosts.check(request.version(), request.headers())?;
+    if request.extensions().get::<Reserved>().is_some() && !HEALTH.contains(&route) {
+        let message = "as many connections as the server takes are open: try again";
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "connections",
+            message,
+        ));
+    }
+    Ok(())
+}
+
+/// An answer and its share of the budget, which is given back when the last byte is written.
+struct Answer {
+    bytes: Bytes,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The response with its bytes counted, or a refusal in place of it where clients hold too many answers that they don't read.
+async fn held(response: Response, answers: &Budget) -> Result<Response, Refusal> {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.map_err(failed)?.to_bytes();
+    if bytes.len() <= SMALL_ANSWER {
+        return Ok(Response::from_parts(head, bytes.into()));
+    }
+    let full = || {
+        let message = "as many answers as the server holds wait for their clients: try again";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "answers", message)
+    };
+    let held = answers.take(bytes.len()).ok_or_else(full)?;
+    let answer = Bytes::from_owner(Answer { bytes, _held: held });
+    Ok(Response::from_parts(head, answer.into()))
 }
 
 /// Requires the bearer token, if one is configured.
@@ -59,10 +116,8 @@ pub async fn token(
     let Some(token) = &state.token else {
         return Ok(next.run(request).await);
     };
-    let given = request.headers().get(AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // Compared in constant time, so that timing does not reveal the token.
-    match given.is_some_and(|given| given.ct_eq(token.as_bytes()).into()) {
+    match bearer(request.headers()).is_some_and(|given| given.ct_eq(token.as_bytes()).into()) {
         true => Ok(next.run(request).await),
         false => Err(Refusal::new(
             StatusCode::UNAUTHORIZED,
@@ -72,87 +127,45 @@ pub async fn token(
     }
 }
 
-/// Refuses requests from pages of other sites: those whose origin is another host, and, if the server listens on a loopback
-/// address, those whose host is not a loopback name (DNS rebinding).
-fn same_site(headers: &HeaderMap, loopback: Option<IpAddr>) -> Result<(), Refusal> {
-    let forbidden = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "site", message);
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value: &HeaderValue| value.to_str().ok())
-    };
-    let host = text(HOST).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        match port.bytes().all(|byte| byte.is_ascii_digit()) {
-            true => name,
-            false => host,
-        }
-    });
-    let ours = |address: IpAddr| {
-        let itself = match address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        };
-        name == itself || ["localhost", "127.0.0.1", "[::1]"].contains(&name)
-    };
-    if loopback.is_some_and(|address| !ours(address)) {
-        return Err(forbidden(
-            "this server answers to the names of this machine alone",
-        ));
-    }
-    match text(ORIGIN) {
-        Some(origin) if origin.split_once("://").map(|(_, host)| host) != Some(host) => {
-            Err(forbidden("this server answers no pages of other sites"))
-        }
-        _ => Ok(()),
-    }
+/// The token that a request sends; the scheme's name is read in any case.
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let given = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = given.split_at_checked(7)?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
 
     #[test]
-    fn other_sites_are_refused() {
-        let check = |host: &str, origin: Option<&str>, loopback: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, host.parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert(ORIGIN, origin.parse().unwrap());
-            }
-            let loopback = loopback.then_some(IpAddr::from([127, 0, 0, 2]));
-            same_site(&headers, loopback).is_ok()
+    fn a17_the_scheme_is_read_in_any_case() {
+        let given = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+            bearer(&headers).map(<[u8]>::to_vec)
         };
-        for host in [
-            "localhost",
-            "localhost:8090",
-            "127.0.0.1:1",
-            "[::1]:8090",
-            "127.0.0.2:8090",
-            "[::1]",
-        ] {
-            assert!(check(host, None, true), "{host}");
-            assert!(check(host, Some(&format!("http://{host}")), true), "{host}");
-            assert!(!check(host, Some("http://evil.example"), true), "{host}");
-            assert!(!check(host, Some("null"), true), "{host}");
+        for value in ["Bearer secret", "bearer secret", "BEARER  secret "] {
+            assert_eq!(given(value).unwrap(), b"secret", "{value}");
         }
-        for host in [
-            "evil.example",
-            "evil.example:8090",
-            "localhost.evil.example",
-            "",
-        ] {
-            assert!(!check(host, None, true), "{host}");
-        }
-        assert!(check(
-            "photos.example:8090",
-            Some("http://photos.example:8090"),
-            false
-        ));
-        assert!(!check(
-            "photos.example:8090",
-            Some("http://evil.example"),
-            false
-        ));
+        assert_eq!(given("Basic secret"), None);
+        assert_eq!(given("bearer"), None);
+    }
+
+    #[tokio::test]
+    async fn a04_an_answer_is_held_until_it_is_written() {
+        let budget = Budget::new(8 << 10);
+        let large = || Response::new(Body::from(vec![1; 5 << 10]));
+        let first = held(large(), &budget).await.unwrap();
+        assert!(held(large(), &budget).await.is_err());
+        let small = Response::new(Body::from("well"));
+        assert!(held(small, &budget).await.is_ok());
+        // What hyper holds is the bytes, not the body.
+        let bytes = first.into_body().collect().await.unwrap().to_bytes();
+        assert!(held(large(), &budget).await.is_err());
+        drop(bytes);
+        assert!(held(large(), &budget).await.is_ok());
     }
 }

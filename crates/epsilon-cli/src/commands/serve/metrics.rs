@@ -32,6 +32,9 @@ pub struct Metrics {
     refused: Family<Refused, Counter>,
     pub photos: Counter,
     pub in_work: Gauge<i64>,
+    pub connections: Gauge<i64>,
+    /// Connections that came while as many as may be were open.
+    pub crowded: Counter,
     pub seconds: Histogram,
     pub batch: Histogram,
     /// Seconds spent in the backbone and the method.
@@ -45,6 +48,8 @@ impl Metrics {
         let refused = Family::default();
         let photos = Counter::default();
         let in_work = Gauge::default();
+        let connections = Gauge::default();
+        let crowded = Counter::default();
         let seconds = Histogram::new(exponential_buckets(0.002, 2.0, 15));
         let batch = Histogram::new(exponential_buckets(1.0, 2.0, 6));
         let computing = Counter::default();
@@ -59,6 +64,12 @@ impl Metrics {
             "requests_in_work",
             "Requests worked on or waiting",
             in_work.clone(),
+        );
+        registry.register("connections", "Open connections", connections.clone());
+        registry.register(
+            "connections_crowded",
+            "Connections that came while as many as may be were open",
+            crowded.clone(),
         );
         registry.register("request_seconds", "Seconds a request took", seconds.clone());
         registry.register(
@@ -77,6 +88,8 @@ impl Metrics {
             refused,
             photos,
             in_work,
+            connections,
+            crowded,
             seconds,
             batch,
             computing,

@@ -1,20 +1,24 @@
 //! `epsilon serve`: an HTTP API and a web page for a model.
 
 mod api;
+mod connections;
 mod engine;
 mod guard;
+mod hosts;
+mod limits;
 mod metrics;
 mod refusal;
 mod request;
 mod state;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
+use axum::Router;
 use epsilon_data::files;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -22,18 +26,14 @@ use tokio::sync::{Semaphore, oneshot};
 use super::keep::KeepArgs;
 use super::trained::TrainedArgs;
 use crate::{Outcome, console};
+use connections::Connections;
 use engine::Engine;
+use hosts::Hosts;
+use limits::Budget;
 use metrics::Metrics;
-use state::{About, State};
+use state::{About, LookUps, State};
 
-/// How long a shutdown waits for running requests.
-const STOP: Duration = Duration::from_secs(10);
-/// Maximum number of photographs decoded or queued at once: enough for two batches.
-const PHOTOS: usize = 64;
-/// Labels returned for a model without thresholds.
-const USUAL: usize = 10;
-
-/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /metrics, /openapi.json, and a web page at /.
+/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /readyz, /metrics, /openapi.json, and a web page at /.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -44,19 +44,26 @@ pub struct Args {
     /// File with a token that requests must send (`Authorization: Bearer TOKEN`).
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Name that the server is reached by, besides those of its address; repeatable. Needed behind a reverse proxy, and off
+    /// loopback without a token, where requests to other names are refused.
+    #[arg(long, value_name = "NAME", value_parser = hosts::host_name)]
+    allow_host: Vec<String>,
     #[command(flatten)]
     keep: KeepArgs,
+    /// Maximum number of connections; beyond it those that have been silent for longest are closed.
+    #[arg(long, default_value_t = limits::CONNECTIONS, value_name = "N", value_parser = range(1..=100_000))]
+    max_connections: u32,
     /// Maximum size of a request body, in megabytes.
-    #[arg(long, default_value_t = 20, value_name = "MB", value_parser = range(1..=4000))]
+    #[arg(long, default_value_t = limits::BODY, value_name = "MB", value_parser = range(1..=4000))]
     max_body: u32,
     /// Maximum number of labels in a request.
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = range(1..=100_000))]
+    #[arg(long, default_value_t = limits::LABELS, value_name = "N", value_parser = range(1..=100_000))]
     max_labels: u32,
     /// Maximum number of running and queued requests; further ones are refused.
-    #[arg(long, default_value_t = 64, value_name = "N", value_parser = range(1..=10_000))]
+    #[arg(long, default_value_t = limits::QUEUE, value_name = "N", value_parser = range(1..=10_000))]
     queue: u32,
-    /// Time limit of a request in seconds; it must be sent within a third of it.
-    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = range(1..=3600))]
+    /// Time limit of a request in seconds; it must be sent, and its answer read, within a third of it each.
+    #[arg(long, default_value_t = limits::TIMEOUT, value_name = "SECONDS", value_parser = range(1..=3600))]
     timeout: u32,
 }
 
@@ -67,59 +74,93 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
 
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    let token = args.token_file.as_ref().map(|path| {
-        let text = files::read_text(path, files::DESCRIPTION)
-            .with_context(|| path.display().to_string())?;
-        ensure!(
-            !text.trim().is_empty(),
-            "{}: holds no token",
-            path.display()
-        );
-        Ok(text.trim().to_string())
-    });
-    let token = token.transpose()?;
+    let token = args.token_file.as_deref().map(read_token).transpose()?;
     if !args.listen.ip().is_loopback() && token.is_none() {
         console::complain(
             "anybody who reaches this address can use it: --token-file asks for a token",
         );
     }
+    allow_files(args.max_connections as usize + limits::RESERVED + limits::OTHER_FILES)?;
     let predictor = Arc::new(args.trained.load()?);
-    let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let metrics = Metrics::new();
-    let about = About::of(predictor.model());
-    let own = Arc::new(predictor.model().own_labels());
     let (engine, worker) = Engine::start(predictor.clone(), metrics.clone());
-    let state = Arc::new(State {
-        engine,
+    let timeout = Duration::from_secs(args.timeout.into());
+    let most = args.max_connections as usize;
+    let connections = Connections::new(most, timeout, metrics.clone());
+    let address = args.listen;
+    let state = State {
+        engine: engine.clone(),
+        own: Arc::new(predictor.model().own_labels()),
+        about: About::of(predictor.model()),
+        keep: args.keep.of(predictor.model(), Some(limits::TOP))?,
         predictor,
-        own,
-        about,
-        keep,
         metrics,
+        hosts: Hosts::new(address, args.allow_host, token.is_some()),
         token,
-        loopback: Some(args.listen.ip()).filter(IpAddr::is_loopback),
         requests: Arc::new(Semaphore::new(args.queue as usize)),
-        photos: Arc::new(Semaphore::new(PHOTOS)),
+        photos: Arc::new(Semaphore::new(limits::WAITING_PHOTOS)),
         decoders: Arc::new(Semaphore::new(rayon::current_num_threads())),
+        look_ups: LookUps::new(limits::LOOK_UPS),
+        bodies: Budget::new(limits::BODIES),
+        answers: Budget::new(limits::ANSWERS),
         max_body: (args.max_body as usize) << 20,
         max_labels: args.max_labels as usize,
-        timeout: Duration::from_secs(args.timeout.into()),
-    });
+        timeout,
+    };
+    let routes = api::routes(Arc::new(state));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(state, args.listen))?;
+    let served = runtime.block_on(serve(address, routes, connections, engine));
     // The last handle on the engine goes with the runtime's tasks; the worker then ends.
-    runtime.shutdown_timeout(STOP);
-    worker
-        .join()
-        .map_err(|_| anyhow::anyhow!("the engine's thread failed"))?;
+    runtime.shutdown_timeout(limits::STOP);
+    served?;
+    let failed = |_| anyhow!("the engine has failed, as said above: start the server again");
+    worker.join().map_err(failed)?;
     Ok(Outcome::Done)
 }
 
-/// Serves until the process receives a signal to stop, then finishes running requests.
-async fn serve(state: Arc<State>, address: SocketAddr) -> anyhow::Result<()> {
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let text =
+        files::read_text(path, files::DESCRIPTION).with_context(|| path.display().to_string())?;
+    let token = text.trim();
+    ensure!(!token.is_empty(), "{}: holds no token", path.display());
+    Ok(token.into())
+}
+
+/// Makes sure that the process may open that many files; connections are files.
+fn allow_files(needed: usize) -> anyhow::Result<()> {
+    #[cfg(not(unix))]
+    let _ = needed;
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let limit = getrlimit(Resource::Nofile);
+        let needed = needed as u64;
+        if limit.current.is_some_and(|current| current < needed) {
+            let raised = Rlimit {
+                current: Some(needed),
+                ..limit
+            };
+            let refused = limit.maximum.is_some_and(|maximum| maximum < needed);
+            ensure!(
+                !refused && setrlimit(Resource::Nofile, raised).is_ok(),
+                "that many connections need {needed} open files, and the system allows fewer: raise its limit \
+                 (ulimit -n {needed}) or give a smaller --max-connections"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Serves until the process receives a signal to stop or the engine has ended, then finishes running requests.
+async fn serve(
+    address: SocketAddr,
+    routes: Router,
+    connections: Arc<Connections>,
+    engine: Engine,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("{address} cannot be listened on"))?;
@@ -128,15 +169,19 @@ async fn serve(state: Arc<State>, address: SocketAddr) -> anyhow::Result<()> {
         listener.local_addr()?
     ))?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = axum::serve(listener, api::routes(state)).with_graceful_shutdown(async {
+    let server = tokio::spawn(connections.serve(listener, routes, async {
         // Nobody is left to say stop: that is one, too.
         let _ = stopped.await;
-    });
-    let server = tokio::spawn(server.into_future());
-    told_to_stop().await?;
-    let _ = stop.send(());
-    match tokio::time::timeout(STOP, server).await {
-        Ok(ended) => Ok(ended??),
+    }));
+    tokio::select! {
+        told = told_to_stop() => told?,
+        () = engine.ended() => {}
+    }
+    // Of a dead engine nobody waits for anything: what it held was answered when it died.
+    drop(engine);
+    drop(stop);
+    match tokio::time::timeout(limits::STOP, server).await {
+        Ok(ended) => Ok(ended?),
         Err(_) => {
             console::complain("stopped before all requests were answered");
             Ok(())
@@ -162,4 +207,29 @@ async fn told_to_stop() -> anyhow::Result<()> {
     #[cfg(not(unix))]
     tokio::signal::ctrl_c().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a05_the_server_ends_with_its_engine() {
+        let (engine, worker) = Engine::run(|_| panic!("a test of the engine's death"));
+        let metrics = Metrics::new();
+        let connections = Connections::new(4, Duration::from_secs(3), metrics);
+        let address = "127.0.0.1:0".parse().unwrap();
+        let ended = serve(address, Router::new(), connections, engine.clone()).await;
+        assert!(ended.is_ok() && worker.join().is_err());
+        for (code, told) in [
+            ("engine", state::alive(&engine)),
+            ("engine", state::ready(&engine, &Semaphore::new(1))),
+        ] {
+            assert_eq!(told.unwrap_err().code, code);
+        }
+        let (engine, _worker) = Engine::run(|queue| drop(queue.recv()));
+        assert!(state::ready(&engine, &Semaphore::new(1)).is_ok());
+        let full = state::ready(&engine, &Semaphore::new(0));
+        assert_eq!(full.unwrap_err().code, "queue");
+    }
 }

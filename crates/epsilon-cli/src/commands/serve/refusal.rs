@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::metrics::Refused;
+use crate::console;
 
 /// An error reply.
 #[derive(Debug, Clone)]
@@ -56,11 +57,12 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An internal error of the server (status 500).
+/// An internal error of the server (status 500). What went wrong may name its files: that is for its log alone.
 pub fn failed(error: impl std::fmt::Display) -> Refusal {
+    console::complain(format_args!("a request failed: {error}"));
     Refusal::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "server",
-        error.to_string(),
+        "the server failed; its log says why",
     )
 }

@@ -7,10 +7,8 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use serde::Deserialize;
 
+use super::limits::{Budget, Held, PHOTOS};
 use super::refusal::Refusal;
-
-/// Maximum number of photographs in a request.
-const PHOTOS: usize = 32;
 
 /// The parameters of a request.
 #[derive(Default, Deserialize)]
@@ -23,6 +21,9 @@ pub struct Asked {
     pub top: Option<usize>,
     /// The label to explain.
     pub label: Option<String>,
+    /// The body's share of the bytes that may be held.
+    #[serde(skip)]
+    pub held: Option<Held>,
 }
 
 /// An encoded photograph.
@@ -33,24 +34,41 @@ pub struct Photo {
 
 impl Asked {
     /// Reads a multipart form, or a picture as the whole body.
-    pub async fn read(request: Request, max_body: usize) -> Result<Self, Refusal> {
-        let length = request.headers().get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    pub async fn read(request: Request, max_body: usize, bodies: &Budget) -> Result<Self, Refusal> {
+        let length = length(&request);
         if length.is_some_and(|length| length > max_body as u64) {
-            // Unless it is far too large, the body is read to its end, so that the client receives the reply.
-            let mut sent = request.into_body();
-            while length.is_some_and(|length| length <= 4 * max_body as u64)
-                && let Some(Ok(_)) = sent.frame().await
-            {}
+            discard(request, max_body).await;
             return Err(body(StatusCode::PAYLOAD_TOO_LARGE, "", max_body));
         }
-        let kind = request.headers().get(CONTENT_TYPE);
-        let kind = kind
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default()
-            .to_string();
-        let asked = if kind.starts_with("multipart/form-data") {
-            Self::form(request, max_body).await?
+        let bytes = length.and_then(|length| usize::try_from(length).ok());
+        let Some(held) = bodies.take(bytes.unwrap_or(max_body)) else {
+            discard(request, max_body).await;
+            let message = "the server holds as many bytes of requests as it takes: try again";
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "bodies",
+                message,
+            ));
+        };
+        let mut asked = Self::parse(request, max_body).await?;
+        asked.held = Some(held);
+        match asked.photos.len() {
+            0 => Err(Refusal::unusable(
+                "photo",
+                "no photograph: send at least one as `photo`",
+            )),
+            count if count > PHOTOS => {
+                let message = format!("{count} photographs; this server takes {PHOTOS} at once");
+                Err(Refusal::unusable("photos", message))
+            }
+            _ => Ok(asked),
+        }
+    }
+
+    async fn parse(request: Request, max_body: usize) -> Result<Self, Refusal> {
+        let kind = kind(&request);
+        if kind == "multipart/form-data" {
+            Self::form(request, max_body).await
         } else if kind.starts_with("image/") || kind == "application/octet-stream" {
             let query = Query::<Self>::try_from_uri(request.uri());
             let Query(mut asked) = query.map_err(|error| {
@@ -63,25 +81,14 @@ impl Asked {
                 name: "photo".into(),
                 bytes,
             });
-            asked
+            Ok(asked)
         } else {
             let message = "send a form (multipart/form-data) with `photo`, or a picture as image/jpeg, image/png or image/webp";
-            return Err(Refusal::new(
+            Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "type",
                 message,
-            ));
-        };
-        match asked.photos.len() {
-            0 => Err(Refusal::unusable(
-                "photo",
-                "no photograph: send at least one as `photo`",
-            )),
-            count if count > PHOTOS => {
-                let message = format!("{count} photographs; this server takes {PHOTOS} at once");
-                Err(Refusal::unusable("photos", message))
-            }
-            _ => Ok(asked),
+            ))
         }
     }
 
@@ -125,6 +132,30 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+/// The length that a request says its body has.
+fn length(request: &Request) -> Option<u64> {
+    let length = request.headers().get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.parse().ok()
+}
+
+/// The type of a request's body in lower case, without parameters.
+fn kind(request: &Request) -> String {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next();
+    kind.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Reads the body of a request that is refused to its end, unless it is far too large: a client that is still sending when
+/// the connection is closed loses the reply.
+pub async fn discard(request: Request, max_body: usize) {
+    let length = length(&request);
+    let mut sent = request.into_body();
+    while length.is_some_and(|length| length <= 4 * max_body as u64)
+        && let Some(Ok(_)) = sent.frame().await
+    {}
 }
 
 /// The error for a body that could not be read.

@@ -1,28 +1,24 @@
 //! State shared by all requests: the model, the limits, and the semaphores that bound running and queued work.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
-use epsilon::Predictor;
 use epsilon::image::{self, ImageError, RgbImage};
-use epsilon::labels::LabelVectors;
+use epsilon::labels::{LabelError, LabelVectors};
 use epsilon::model::{Keep, Model};
+use epsilon::{PredictError, Predictor};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::{Engine, Seen};
+use super::hosts::Hosts;
+use super::limits::{Budget, LABEL_BYTES, MAP_SIDE, NAMED, patience};
 use super::metrics::Metrics;
 use super::refusal::{Refusal, failed};
 use super::request::{Asked, Photo};
-
-/// Maximum length of a label in bytes.
-const LONGEST: usize = 200;
-/// Longest side of the pictures that maps are drawn on, in pixels.
-const SIDE: u32 = 640;
 
 /// State shared by all requests.
 pub struct State {
@@ -34,14 +30,18 @@ pub struct State {
     pub keep: Keep,
     pub metrics: Metrics,
     pub token: Option<String>,
-    /// The address it listens on, if that is a loopback address.
-    pub loopback: Option<IpAddr>,
+    pub hosts: Hosts,
     /// One permit per running or queued request.
     pub requests: Arc<Semaphore>,
     /// One permit per photograph that is decoded or queued for the engine.
     pub photos: Arc<Semaphore>,
     /// One permit per concurrent decoder.
     pub decoders: Arc<Semaphore>,
+    pub look_ups: LookUps,
+    /// Bytes of bodies that are held.
+    pub bodies: Budget,
+    /// Bytes of answers that are held.
+    pub answers: Budget,
     pub max_body: usize,
     pub max_labels: usize,
     pub timeout: Duration,
@@ -105,21 +105,75 @@ impl Begun<'_> {
     }
 }
 
+/// Whether the engine lives.
+pub fn alive(engine: &Engine) -> Result<(), Refusal> {
+    let dead = || {
+        let message = "the engine has failed; the server ends";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "engine", message)
+    };
+    engine.is_alive().then_some(()).ok_or_else(dead)
+}
+
+/// Whether the engine lives and a place in the queue is free.
+pub fn ready(engine: &Engine, requests: &Semaphore) -> Result<(), Refusal> {
+    alive(engine)?;
+    match requests.available_permits() {
+        0 => Err(full()),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal where the queue is full.
+fn full() -> Refusal {
+    let message = "as many requests as the server takes are being worked on: try again";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "queue", message)
+}
+
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
         self.metrics.in_work.dec();
     }
 }
 
+/// The requests whose words are looked up in the vector file: a short queue, and one at a time, beside all others.
+pub struct LookUps {
+    /// One permit per request that waits or is looked up.
+    queue: Arc<Semaphore>,
+    /// One permit for the one that is looked up.
+    turn: Arc<Semaphore>,
+}
+
+impl LookUps {
+    pub fn new(queue: usize) -> Self {
+        Self {
+            queue: Arc::new(Semaphore::new(queue)),
+            turn: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// Waits for its turn, which lasts until what is returned is dropped.
+    async fn turn(&self) -> Result<[OwnedSemaphorePermit; 2], Refusal> {
+        let full = |_| {
+            let message =
+                "as many requests with new words as the server takes are waiting: try again";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "words", message)
+        };
+        let place = self.queue.clone().try_acquire_owned().map_err(full)?;
+        let turn = self.turn.clone().acquire_owned().await.map_err(failed)?;
+        Ok([place, turn])
+    }
+}
+
 impl State {
+    /// Whether it can take a request.
+    pub fn ready(&self) -> Result<(), Refusal> {
+        ready(&self.engine, &self.requests)
+    }
+
     /// Acquires a permit, before the body is read, so that queued work is bounded.
     pub fn begin(&self) -> Result<Begun<'_>, Refusal> {
         let place = self.requests.clone().try_acquire_owned();
-        let full = |_| {
-            let message = "as many requests as the server takes are being worked on: try again";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "queue", message)
-        };
-        let place = place.map_err(full)?;
+        let place = place.map_err(|_| full())?;
         self.metrics.in_work.inc();
         Ok(Begun {
             metrics: &self.metrics,
@@ -127,14 +181,14 @@ impl State {
         })
     }
 
-    /// Parses a request, within a third of the time limit.
+    /// Parses a request, within the time for sending it.
     pub async fn read(&self, request: Request) -> Result<Asked, Refusal> {
-        let read = Asked::read(request, self.max_body);
+        let read = Asked::read(request, self.max_body, &self.bodies);
         let slow = |_| {
             let message = "the request was sent too slowly";
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", message)
         };
-        tokio::time::timeout(self.timeout / 3, read)
+        tokio::time::timeout(patience(self.timeout), read)
             .await
             .map_err(slow)?
     }
@@ -163,15 +217,24 @@ impl State {
         self: &Arc<Self>,
         words: Vec<String>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
-        if words.iter().any(|word| word.len() > LONGEST) {
-            let message = format!("a label longer than {LONGEST} bytes");
+        if words.iter().any(|word| word.len() > LABEL_BYTES) {
+            let message = format!("a label longer than {LABEL_BYTES} bytes");
             return Err(Refusal::unusable("labels", message));
         }
-        let state = self.clone();
-        let found = tokio::task::spawn_blocking(move || state.predictor.words().find(&words));
-        let found = found.await.map_err(failed)?;
-        let found = found.map_err(|error| Refusal::unusable("labels", error.to_string()))?;
-        Ok(Arc::new(found))
+        // Known words wait for nobody's unknown ones.
+        let found = match self.predictor.words().known(&words) {
+            Some(known) => known,
+            None => {
+                let turn = self.look_ups.turn().await?;
+                let state = self.clone();
+                let found = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    state.predictor.words().find(&words)
+                });
+                found.await.map_err(failed)?
+            }
+        };
+        found.map(Arc::new).map_err(without_vectors)
     }
 
     /// Decodes a photograph and ranks the labels for it. With `maps`, also returns the maps and a small version of the photograph
@@ -200,11 +263,7 @@ impl State {
         let broken = |_| Refusal::unusable("photo", format!("{}: the decoder failed", photo.name));
         let decoded = decoded.await.map_err(broken)?;
         let (shown, pixels) = decoded.map_err(|reason| Refusal::unusable("photo", reason))?;
-        let seen = self
-            .engine
-            .look(pixels, labels, maps, waits)
-            .await
-            .map_err(failed)?;
+        let seen = self.engine.look(pixels, labels, maps, waits).await?;
         Ok((shown, seen))
     }
 }
@@ -225,13 +284,36 @@ fn decode(
     Ok((RgbImage::new(0, 0), pixels.values))
 }
 
+/// Why words have no vectors, in words for the client: what is wrong with the server's files is for its log alone.
+fn without_vectors(error: PredictError) -> Refusal {
+    match error {
+        PredictError::NoVectorFile { .. }
+        | PredictError::Labels(
+            LabelError::Name { .. }
+            | LabelError::RepeatedName { .. }
+            | LabelError::NotFiniteVector { .. }
+            | LabelError::ZeroVector { .. },
+        ) => Refusal::unusable("labels", error.to_string()),
+        PredictError::Labels(LabelError::Unresolved { labels, .. }) => {
+            let count = labels.len();
+            let named = labels.iter().take(NAMED).map(ToString::to_string);
+            let mut message = named.collect::<Vec<_>>().join("\n");
+            if count > NAMED {
+                message += &format!("\nand {} more", count - NAMED);
+            }
+            Refusal::unusable("labels", format!("words without a vector:\n{message}"))
+        }
+        other => failed(other),
+    }
+}
+
 fn small(picture: &RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height);
-    if longest <= SIDE {
+    if longest <= MAP_SIDE {
         return picture.clone();
     }
     let side =
-        |length: u32| (u64::from(length) * u64::from(SIDE) / u64::from(longest)).max(1) as u32;
+        |length: u32| (u64::from(length) * u64::from(MAP_SIDE) / u64::from(longest)).max(1) as u32;
     ::image::imageops::thumbnail(picture, side(width), side(height))
 }
