@@ -115,8 +115,8 @@ pub fn write_store(
     // A batch never reaches into the next shard: a resumed run then forms the same batches.
     let size = most.min(writer.room());
     batches(rest, source, options.decoders, size, &mut |batch| {
-        for failure in &batch.failed {
-            writer.push_failed(&failure.id, &failure.reason);
+        for (id, unread) in &batch.failed {
+            writer.push_failed(id, &unread.reason);
         }
         writer.push(&batch.ids, &batch.features)?;
         let read = writer.consumed() - earlier;

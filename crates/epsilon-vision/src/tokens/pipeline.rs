@@ -8,9 +8,8 @@ use std::thread;
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use super::store::Failure;
 use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
-use crate::image::{self, Limits, Preprocess};
+use crate::image::{self, ImageError, Limits, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
 const AHEAD: usize = 8;
@@ -46,8 +45,8 @@ pub struct FeatureBatch {
     pub ids: Vec<String>,
     /// Their features, in the same order.
     pub features: Features,
-    /// Images since the batch before that could not be read, and why.
-    pub failed: Vec<Failure>,
+    /// Ids of images since the batch before that could not be read, and why.
+    pub failed: Vec<(String, Unread)>,
 }
 
 /// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says, and
@@ -98,8 +97,17 @@ pub fn run(
     })
 }
 
+/// Why an item could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What to tell.
+    pub reason: String,
+    /// Whether its content is wrong. Otherwise the system did not give it, as it may do the next time.
+    pub content: bool,
+}
+
 /// What was read of one item, or why it could not be.
-pub type ReadResult = Result<Vec<f32>, String>;
+pub type ReadResult = Result<Vec<f32>, Unread>;
 
 /// Makes features of what was read of some items, one after the other, and of their number, which is never 0.
 pub type MakeFeatures<'a> =
@@ -134,10 +142,7 @@ pub(super) fn batches<E: From<BackboneError>>(
                     batch.ids.push(id.clone());
                     values.extend(item);
                 }
-                Err(reason) => batch.failed.push(Failure {
-                    id: id.clone(),
-                    reason,
-                }),
+                Err(unread) => batch.failed.push((id.clone(), unread)),
             }
             if batch.ids.len() < size && index + 1 < items.len() {
                 continue;
@@ -166,9 +171,12 @@ struct Results {
 impl Results {
     fn next(&self, index: usize) -> ReadResult {
         let channel = &self.channels[index % self.channels.len()];
-        channel
-            .recv()
-            .unwrap_or_else(|_| Err("its decoding thread has ended".into()))
+        channel.recv().unwrap_or_else(|_| {
+            Err(Unread {
+                reason: "its decoding thread has ended".into(),
+                content: false,
+            })
+        })
     }
 }
 
@@ -201,12 +209,20 @@ fn read_ahead<T>(
 pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let image = image::open(path, limits).map_err(|error| error.to_string())?;
+        let image = image::open(path, limits).map_err(|error| Unread {
+            reason: error.to_string(),
+            content: !matches!(error, ImageError::Missing { .. } | ImageError::Read { .. }),
+        })?;
         let mut pixels = vec![0.0; preprocess.len()];
         preprocess.apply(&image, &mut pixels);
         Ok(pixels)
     }));
-    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", path.display())))
+    result.unwrap_or_else(|_| {
+        Err(Unread {
+            reason: format!("{}: the decoder failed", path.display()),
+            content: true,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -285,7 +301,7 @@ mod tests {
             assert_eq!(batch.features.global.len(), 3 * batch.ids.len());
             counts.push(batch.ids.len());
             seen.extend(batch.ids.clone());
-            failed.extend(batch.failed.iter().map(|failure| failure.id.clone()));
+            failed.extend(batch.failed.iter().map(|(id, _)| id.clone()));
             ControlFlow::Continue(())
         })
         .unwrap();

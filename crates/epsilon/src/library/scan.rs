@@ -28,12 +28,12 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// How long ago it was changed; nothing where the clock says that it will be.
+    /// How far from now it was changed. A time that lies ahead (a camera's clock, a copy from elsewhere) is as old as one that
+    /// lies as far behind: it does not say that somebody is writing.
     pub fn age(&self) -> Duration {
         let changed = UNIX_EPOCH + Duration::from_nanos(self.modified);
-        SystemTime::now()
-            .duration_since(changed)
-            .unwrap_or_default()
+        let age = SystemTime::now().duration_since(changed);
+        age.unwrap_or_else(|ahead| ahead.duration())
     }
 }
 
@@ -42,10 +42,19 @@ impl Photo {
 pub struct Scan {
     /// Its photographs, by their ids.
     pub photos: Vec<Photo>,
-    /// Files and folders that could not be looked at, and why.
-    pub failed: Vec<String>,
+    /// Files and folders that could not be looked at.
+    pub failed: Vec<Failed>,
     /// Pictures that are of no kind that is decoded, counted by their endings.
     pub others: BTreeMap<String, usize>,
+}
+
+/// A file or folder that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Its path; nothing below it was seen.
+    pub path: PathBuf,
+    /// Why, with its name.
+    pub reason: String,
 }
 
 /// Whether a file is, by its ending, a photograph that can be decoded.
@@ -65,7 +74,10 @@ pub fn scan(folder: &Path) -> Scan {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                scan.failed.push(error.to_string());
+                scan.failed.push(Failed {
+                    path: error.path().unwrap_or(folder).into(),
+                    reason: error.to_string(),
+                });
                 continue;
             }
         };
@@ -76,9 +88,10 @@ pub fn scan(folder: &Path) -> Scan {
         if PHOTOS.contains(&ending.as_str()) {
             match photo(folder, &entry) {
                 Ok(photo) => scan.photos.push(photo),
-                Err(reason) => scan
-                    .failed
-                    .push(format!("{}: {reason}", entry.path().display())),
+                Err(reason) => scan.failed.push(Failed {
+                    path: entry.path().into(),
+                    reason: format!("{}: {reason}", entry.path().display()),
+                }),
             }
         } else if OTHERS.contains(&ending.as_str()) {
             *scan.others.entry(ending).or_default() += 1;
@@ -138,9 +151,14 @@ mod tests {
         assert_eq!(found.others, BTreeMap::from([("heic".to_string(), 1)]));
         assert_eq!(found.photos[1].bytes, 7);
         assert!(found.photos[1].age() < Duration::from_secs(600));
+        let ahead = Photo {
+            modified: found.photos[1].modified + 3_600_000_000_000,
+            ..found.photos[1].clone()
+        };
+        assert!(ahead.age() > Duration::from_secs(3000));
         assert!(found.failed.is_empty());
         let nowhere = scan(&at("nowhere"));
-        assert!(nowhere.photos.is_empty() && nowhere.failed[0].contains("nowhere"));
+        assert!(nowhere.photos.is_empty() && nowhere.failed[0].reason.contains("nowhere"));
     }
 
     #[cfg(unix)]
