@@ -17,6 +17,8 @@ mod report;
 mod scores;
 mod serve;
 mod server;
+#[cfg(unix)]
+mod sidecars;
 mod sources;
 mod whole_way;
 mod words;
