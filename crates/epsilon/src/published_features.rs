@@ -220,9 +220,13 @@ fn write_store(
         .collect();
     let by_path: HashMap<&Path, &Source> =
         paths.iter().map(|path| path.as_path()).zip(files).collect();
+    let wrong = |reason| tokens::Unread {
+        reason,
+        content: true,
+    };
     let read = |id: &str, path: &Path| match by_path.get(path) {
-        Some(file) => file.features(id, shape).map(Into::into),
-        None => Err(format!("{}: not opened", path.display())),
+        Some(file) => file.features(id, shape).map(Into::into).map_err(wrong),
+        None => Err(wrong(format!("{}: not opened", path.display()))),
     };
     let extract_options = ExtractOptions {
         dtype,

@@ -50,7 +50,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("explain", &["methods", "vision::image"]),
     ("semantic_index", &["data::files", "kernels"]),
-    ("library", &["model", "data::files", "metrics"]),
+    (
+        "library",
+        &["model", "data::files", "data::labels", "metrics"],
+    ),
     (
         "predictor",
         &[

@@ -377,8 +377,11 @@ fn sidecars_are_read_by_other_programs() {
                 .collect()
         };
         let below = |between: &str| -> Vec<String> {
-            let names = names.iter().filter(|name| **name != "red");
-            names.map(|name| format!("colour{between}{name}")).collect()
+            let path = |name: &&str| match *name {
+                "red" => name.to_string(),
+                _ => format!("colour{between}{name}"),
+            };
+            names.iter().map(path).collect()
         };
         let mine = id == "a.jpg";
         let with = |first: &str, rest: Vec<String>| -> Vec<String> {
@@ -392,7 +395,9 @@ fn sidecars_are_read_by_other_programs() {
             with("trip|holiday", below("|")),
             "{id}"
         );
-        assert_eq!(list("XMP-digiKam:TagsList"), below("/"), "{id}");
+        // Begun in front of their list it would hide that from digiKam.
+        let tags = if mine { Vec::new() } else { below("/") };
+        assert_eq!(list("XMP-digiKam:TagsList"), tags, "{id}");
         let ours = [
             "XMP-dc:Subject",
             "XMP-lr:HierarchicalSubject",

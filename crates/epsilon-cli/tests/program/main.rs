@@ -19,6 +19,8 @@ mod scores;
 mod serve;
 mod serve_alone;
 mod server;
+#[cfg(unix)]
+mod sidecars;
 mod sources;
 mod whole_way;
 mod words;

@@ -117,8 +117,8 @@ pub fn write_store(
     let mut flawed = Vec::new();
     batches(rest, source, options.decoders, size, &mut |batch| {
         flawed.extend_from_slice(&batch.flawed);
-        for failure in &batch.failed {
-            writer.push_failed(&failure.id, &failure.reason);
+        for (id, unread) in &batch.failed {
+            writer.push_failed(id, &unread.reason);
         }
         writer.push(&batch.ids, &batch.features)?;
         let read = writer.consumed() - earlier;

@@ -12,7 +12,9 @@ pub use self::error::FeatureError;
 pub use self::extract::{ExtractOptions, Progress, extract, write_store};
 pub use self::merge::{MergeError, merge};
 pub use self::part::{NoPart, Part};
-pub use self::pipeline::{FeatureBatch, MakeFeatures, Read, ReadResult, Source, run, usual_batch};
+pub use self::pipeline::{
+    FeatureBatch, MakeFeatures, Read, ReadResult, Source, Unread, run, usual_batch,
+};
 pub use self::store::{
     Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,
 };

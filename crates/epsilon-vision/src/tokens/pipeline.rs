@@ -11,7 +11,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::store::Failure;
 use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
-use crate::image::{self, Limits, Preprocess};
+use crate::image::{self, ImageError, Limits, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
 const AHEAD: usize = 8;
@@ -47,8 +47,8 @@ pub struct FeatureBatch {
     pub ids: Vec<String>,
     /// Their features, in the same order.
     pub features: Features,
-    /// Images since the batch before that could not be read, and why.
-    pub failed: Vec<Failure>,
+    /// Ids of images since the batch before that could not be read, and why.
+    pub failed: Vec<(String, Unread)>,
     /// Images of this batch whose files are not quite right, and what is wrong.
     pub flawed: Vec<Failure>,
 }
@@ -116,8 +116,17 @@ impl From<Vec<f32>> for Read {
     }
 }
 
+/// Why an item could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What to tell.
+    pub reason: String,
+    /// Whether its content is wrong. Otherwise the system did not give it, as it may do the next time.
+    pub content: bool,
+}
+
 /// What was read of one item, or why it could not be.
-pub type ReadResult = Result<Read, String>;
+pub type ReadResult = Result<Read, Unread>;
 
 /// Makes features of what was read of some items, one after the other, and of their number, which is never 0.
 pub type MakeFeatures<'a> =
@@ -155,7 +164,7 @@ pub(super) fn batches<E: From<BackboneError>>(
                         .flawed
                         .extend(item.flaw.map(|reason| failure(id, reason)));
                 }
-                Err(reason) => batch.failed.push(failure(id, reason)),
+                Err(unread) => batch.failed.push((id.clone(), unread)),
             }
             if batch.ids.len() < size && index + 1 < items.len() {
                 continue;
@@ -192,9 +201,12 @@ struct Results {
 impl Results {
     fn next(&self, index: usize) -> ReadResult {
         let channel = &self.channels[index % self.channels.len()];
-        channel
-            .recv()
-            .unwrap_or_else(|_| Err("its decoding thread has ended".into()))
+        channel.recv().unwrap_or_else(|_| {
+            Err(Unread {
+                reason: "its decoding thread has ended".into(),
+                content: false,
+            })
+        })
     }
 }
 
@@ -227,12 +239,20 @@ fn read_ahead<T>(
 pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let read = image::open_for(path, preprocess, limits).map_err(|error| error.to_string())?;
+        let read = image::open_for(path, preprocess, limits).map_err(|error| Unread {
+            reason: error.to_string(),
+            content: !matches!(error, ImageError::Missing { .. } | ImageError::Read { .. }),
+        })?;
         let flaw = read.flaw.map(|flaw| format!("{}: {flaw}", shown(path)));
         let values = read.values;
         Ok(Read { values, flaw })
     }));
-    result.unwrap_or_else(|_| Err(format!("{}: the decoder failed", shown(path))))
+    result.unwrap_or_else(|_| {
+        Err(Unread {
+            reason: format!("{}: the decoder failed", shown(path)),
+            content: true,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -311,7 +331,7 @@ mod tests {
             assert_eq!(batch.features.global.len(), 3 * batch.ids.len());
             counts.push(batch.ids.len());
             seen.extend(batch.ids.clone());
-            failed.extend(batch.failed.iter().map(|failure| failure.id.clone()));
+            failed.extend(batch.failed.iter().map(|(id, _)| id.clone()));
             ControlFlow::Continue(())
         })
         .unwrap();

@@ -5,18 +5,18 @@
 //! written is dropped.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::sidecar::Subject;
+use super::lines::Lines;
+use super::ownership::Subject;
 use super::{LibraryError, Photo, failed};
 use crate::model::Ranked;
-use epsilon_data::files;
 
 const NAME: &str = "tags.jsonl";
+const HINT: &str = "mend the line or delete the file to tag all photographs anew";
 
 /// A kept label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,8 +80,11 @@ pub struct Entry {
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Labels that were added to its sidecar, with their parents before them; absent where none was written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether trying again is of no use: the file was read, and its content is wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub content: bool,
+    /// Labels in its sidecar, with their parents before them, as versions wrote that had no [`super::Ledger`]; read only.
+    #[serde(default, skip_serializing)]
     pub sidecar: Option<Vec<Vec<String>>>,
 }
 
@@ -93,8 +96,8 @@ pub struct Known {
     settings: String,
     /// Whether it could not be tagged.
     pub failed: bool,
-    /// Whether a sidecar was written.
-    pub sidecar: bool,
+    /// Whether it may go better the next time.
+    pub again: bool,
     place: u64,
 }
 
@@ -107,10 +110,8 @@ impl Known {
 
 /// The file, open for more.
 pub struct Journal {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     known: BTreeMap<String, Known>,
-    end: u64,
     /// Lines that a later one has replaced.
     stale: usize,
 }
@@ -121,45 +122,25 @@ impl Journal {
     /// # Errors
     /// When it cannot be read or written, or a line other than a last half one is damaged.
     pub fn open(folder: &Path) -> Result<Self, LibraryError> {
-        let path = folder.join(NAME);
-        let file = open(&path).map_err(|source| failed(&path, source))?;
-        let mut journal = Self {
-            path,
-            file,
-            known: BTreeMap::new(),
-            end: 0,
-            stale: 0,
-        };
-        journal.read()?;
-        Ok(journal)
+        let (mut known, mut stale) = (BTreeMap::new(), 0);
+        let lines = Lines::open(folder.join(NAME), HINT, &mut |place, line| {
+            let (photo, entry) = remembered(&serde_json::from_slice(line)?, place);
+            stale += usize::from(known.insert(photo, entry).is_some());
+            Ok(())
+        })?;
+        Ok(Self {
+            lines,
+            known,
+            stale,
+        })
     }
 
-    fn read(&mut self) -> Result<(), LibraryError> {
-        let path = self.path.clone();
-        let system = |source| failed(&path, source);
-        let mut reader = BufReader::new(&self.file);
-        let (mut known, mut end, mut stale) = (BTreeMap::new(), 0, 0);
-        let mut line = Vec::new();
-        for number in 1.. {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line).map_err(system)?;
-            if line.last() != Some(&b'\n') {
-                break;
-            }
-            let entry: Entry =
-                serde_json::from_slice(&line).map_err(|error| LibraryError::Form {
-                    path: path.clone(),
-                    reason: format!(
-                        "line {number}: {error}; mend the line or delete the file to tag all photographs anew"
-                    ),
-                })?;
-            let (photo, entry) = remembered(&entry, end);
-            stale += usize::from(known.insert(photo, entry).is_some());
-            end += length as u64;
-        }
-        self.file.set_len(end).map_err(system)?;
-        (self.known, self.end, self.stale) = (known, end, stale);
-        Ok(())
+    /// Whether the file is still there; see [`LibraryError::Gone`].
+    ///
+    /// # Errors
+    /// [`LibraryError::Gone`].
+    pub fn check(&self) -> Result<(), LibraryError> {
+        self.lines.check()
     }
 
     /// What is known of the photographs, by their ids.
@@ -175,39 +156,29 @@ impl Journal {
         let Some(known) = self.known.get(photo) else {
             return Ok(None);
         };
-        let line = self.line(known.place).map_err(|e| failed(&self.path, e))?;
+        let path = self.lines.path();
+        let line = self.lines.line(known.place).map_err(|e| failed(path, e))?;
         let entry = serde_json::from_str(&line);
         entry.map(Some).map_err(|error| LibraryError::Form {
-            path: self.path.clone(),
+            path: path.into(),
             reason: error.to_string(),
         })
-    }
-
-    fn line(&self, place: u64) -> io::Result<String> {
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(place))?;
-        let mut line = String::new();
-        BufReader::new(file.take(self.end - place)).read_line(&mut line)?;
-        Ok(line)
     }
 
     /// Appends lines; when it returns, they are on the disk.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When they cannot be written, [`LibraryError::Gone`].
     pub fn add(&mut self, entries: &[Entry]) -> Result<(), LibraryError> {
         let (mut text, mut known) = (Vec::new(), Vec::new());
         for entry in entries {
-            known.push(remembered(entry, self.end + text.len() as u64));
-            serde_json::to_writer(&mut text, entry).map_err(|e| failed(&self.path, e.into()))?;
+            known.push(remembered(entry, self.lines.end() + text.len() as u64));
+            let path = self.lines.path();
+            serde_json::to_writer(&mut text, entry).map_err(|e| failed(path, e.into()))?;
             text.push(b'\n');
         }
-        let written = self.file.seek(SeekFrom::Start(self.end)).and_then(|_| {
-            self.file.write_all(&text)?;
-            self.file.sync_data()
-        });
-        written.map_err(|source| failed(&self.path, source))?;
-        self.end += text.len() as u64;
+        self.lines.append(&text)?;
+        self.lines.sync()?;
         for (photo, entry) in known {
             self.stale += usize::from(self.known.insert(photo, entry).is_some());
         }
@@ -227,18 +198,15 @@ impl Journal {
         if self.stale == 0 {
             return Ok(());
         }
-        let path = self.path.clone();
-        let system = |source| failed(&path, source);
-        files::replace(&path, |file| {
+        self.lines.replace(|file| {
             let mut out = io::BufWriter::new(file);
             for known in self.known.values() {
-                out.write_all(self.line(known.place)?.as_bytes())?;
+                out.write_all(self.lines.line(known.place)?.as_bytes())?;
             }
             out.flush()
-        })
-        .map_err(system)?;
-        self.file = open(&path).map_err(system)?;
-        self.read()
+        })?;
+        *self = Self::open(&self.lines.folder())?;
+        Ok(())
     }
 
     /// All lines in the photographs' order.
@@ -248,17 +216,13 @@ impl Journal {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    files::own(path)
-}
-
 fn remembered(entry: &Entry, place: u64) -> (String, Known) {
     let known = Known {
         bytes: entry.bytes,
         modified: entry.modified,
         settings: entry.settings.clone(),
         failed: matches!(entry.outcome, Outcome::Error(_)),
-        sidecar: entry.sidecar.is_some(),
+        again: matches!(entry.outcome, Outcome::Error(_)) && !entry.content,
         place,
     };
     (entry.photo.clone(), known)
@@ -284,6 +248,7 @@ mod tests {
                     seen: true,
                 }]),
             },
+            content: false,
             sidecar: None,
         }
     }

@@ -1,20 +1,31 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
 //!
-//! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph) and `index`
-//! (the photographs' semantic vectors).
+//! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
+//! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
 
+mod forget;
 mod journal;
+mod ledger;
+mod lines;
+pub mod ownership;
 mod scan;
+#[cfg(test)]
+mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
+mod upkeep;
+pub mod xmp;
 
 use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
-pub use scan::{PatternError, Photo, Scan, Walk, scan};
+pub use ledger::{Ledger, Owned};
+pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
+pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
 
@@ -41,6 +52,15 @@ pub enum LibraryError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of the library that is not any more the one that was opened.
+    #[error(
+        "{}: was removed or moved away while it was in use; what was written until then is where it went: run it again",
+        path.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A folder without a library.
     #[error(
         "{}: holds no tagged library (library.json): make one with `epsilon tag MODEL PHOTOS`", folder.display()
@@ -65,7 +85,8 @@ pub struct Library {
     pub model: PathBuf,
     /// [`crate::model::Model::identity`] of it.
     pub identity: String,
-    /// The folder of photographs, as an absolute path.
+    /// The folder of photographs, as an absolute path. The file has it relative to the library where that lies in the folder
+    /// of photographs or beside it, so that both can be moved together.
     pub photos: PathBuf,
 }
 
@@ -111,12 +132,16 @@ impl Library {
             path: path.clone(),
             reason,
         };
-        let library: Self = serde_json::from_slice(&bytes).map_err(|e| form(e.to_string()))?;
+        let mut library: Self = serde_json::from_slice(&bytes).map_err(|e| form(e.to_string()))?;
         if library.version != VERSION {
             return Err(form(format!(
                 "format version {}; this program reads version {VERSION}",
                 library.version
             )));
+        }
+        if library.photos.is_relative() {
+            let from = std::path::absolute(&folder).map_err(|source| failed(&folder, source))?;
+            library.photos = resolved(&from, &library.photos);
         }
         Ok((library, folder))
     }
@@ -127,7 +152,12 @@ impl Library {
     /// When it cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), LibraryError> {
         let path = folder.join(MANIFEST);
-        let text = serde_json::to_vec_pretty(self).map_err(|error| LibraryError::Form {
+        let from = std::path::absolute(folder).map_err(|source| failed(folder, source))?;
+        let moving = Self {
+            photos: relative(&from, &self.photos),
+            ..self.clone()
+        };
+        let text = serde_json::to_vec_pretty(&moving).map_err(|error| LibraryError::Form {
             path: path.clone(),
             reason: error.to_string(),
         })?;
@@ -155,6 +185,33 @@ impl Library {
     }
 }
 
+/// The way from a library to its photographs, where it lies in their folder or beside it; otherwise their path.
+fn relative(library: &Path, photos: &Path) -> PathBuf {
+    if let Ok(inside) = library.strip_prefix(photos) {
+        let up = inside.components().map(|_| Component::ParentDir);
+        return std::iter::once(Component::CurDir).chain(up).collect();
+    }
+    match (library.parent() == photos.parent(), photos.file_name()) {
+        (true, Some(name)) => Path::new("..").join(name),
+        _ => photos.into(),
+    }
+}
+
+/// Where such a way leads.
+fn resolved(library: &Path, way: &Path) -> PathBuf {
+    let mut place = library.to_path_buf();
+    for part in way.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                place.pop();
+            }
+            part => place.push(part),
+        }
+    }
+    place
+}
+
 /// SHA-256, in hexadecimal, of what decides a photograph's tags beside the photograph: a change of it makes them anew.
 pub fn digest(settings: &impl Serialize) -> serde_json::Result<String> {
     Ok(files::sha256(&serde_json::to_vec(settings)?))
@@ -164,5 +221,27 @@ fn failed(path: &Path, source: std::io::Error) -> LibraryError {
     LibraryError::File {
         path: path.into(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t16_photographs_are_found_from_their_library() {
+        for (library, photos, way) in [
+            ("/a/p/.epsilon", "/a/p", "./.."),
+            ("/a/p/x/lib", "/a/p", "./../.."),
+            ("/a/p", "/a/p", "."),
+            ("/a/lib", "/a/p", "../p"),
+            ("/b/lib", "/a/p", "/a/p"),
+        ] {
+            let (library, photos) = (Path::new(library), Path::new(photos));
+            assert_eq!(relative(library, photos), Path::new(way));
+            assert_eq!(resolved(library, Path::new(way)), photos);
+        }
+        let moved = resolved(Path::new("/c/q/.epsilon"), Path::new(".."));
+        assert_eq!(moved, Path::new("/c/q"));
     }
 }

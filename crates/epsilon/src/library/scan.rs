@@ -50,12 +50,12 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// How long ago it was changed; nothing where the clock says that it will be.
+    /// How far from now it was changed. A time that lies ahead (a camera's clock, a copy from elsewhere) is as old as one that
+    /// lies as far behind: it does not say that somebody is writing.
     pub fn age(&self) -> Duration {
         let changed = UNIX_EPOCH + Duration::from_nanos(self.modified);
-        SystemTime::now()
-            .duration_since(changed)
-            .unwrap_or_default()
+        let age = SystemTime::now().duration_since(changed);
+        age.unwrap_or_else(|ahead| ahead.duration())
     }
 }
 
@@ -64,10 +64,19 @@ impl Photo {
 pub struct Scan {
     /// Its photographs, by their ids.
     pub photos: Vec<Photo>,
-    /// Files and folders that could not be looked at, and why.
-    pub failed: Vec<String>,
+    /// Files and folders that could not be looked at.
+    pub failed: Vec<Failed>,
     /// Pictures that are of no kind that is decoded, counted by their usual endings.
     pub others: BTreeMap<String, usize>,
+}
+
+/// A file or folder that could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Its path; nothing below it was seen.
+    pub path: PathBuf,
+    /// Why, with its name.
+    pub reason: String,
 }
 
 /// A pattern for what is left out that cannot be read.
@@ -144,7 +153,10 @@ impl Walk {
             match entry {
                 Ok(entry) if entry.file_type().is_file() => self.take(&entry, &mut scan),
                 Ok(_) => {}
-                Err(error) => scan.failed.push(said(&error)),
+                Err(error) => scan.failed.push(Failed {
+                    path: error.path().unwrap_or(&self.folder).into(),
+                    reason: said(&error),
+                }),
             }
         }
         scan.photos.sort_by(|a, b| a.id.cmp(&b.id));
@@ -176,10 +188,10 @@ impl Walk {
             Found::Other(kind) => *scan.others.entry(kind).or_default() += 1,
             Found::Photo => match photo(&self.folder, entry) {
                 Ok(photo) => scan.photos.push(photo),
-                Err(reason) => {
-                    let name = shown(entry.path());
-                    scan.failed.push(format!("{name}: {reason}"));
-                }
+                Err(reason) => scan.failed.push(Failed {
+                    path: entry.path().into(),
+                    reason: format!("{}: {reason}", shown(entry.path())),
+                }),
             },
         }
     }
@@ -286,9 +298,14 @@ mod tests {
         assert_eq!(found.others, BTreeMap::from([("heic".to_string(), 1)]));
         assert_eq!(found.photos[1].bytes, 7);
         assert!(found.photos[1].age() < Duration::from_secs(600));
+        let ahead = Photo {
+            modified: found.photos[1].modified + 3_600_000_000_000,
+            ..found.photos[1].clone()
+        };
+        assert!(ahead.age() > Duration::from_secs(3000));
         assert!(found.failed.is_empty());
         let nowhere = scan(&at("nowhere"));
-        assert!(nowhere.photos.is_empty() && nowhere.failed[0].contains("nowhere"));
+        assert!(nowhere.photos.is_empty() && nowhere.failed[0].reason.contains("nowhere"));
     }
 
     #[cfg(unix)]
@@ -301,7 +318,7 @@ mod tests {
         assert_eq!(found.photos.len(), 1);
         assert_eq!(found.failed.len(), 1, "{:?}", found.failed);
         assert!(
-            found.failed[0].contains(r"se\nlf: a link to"),
+            found.failed[0].reason.contains(r"se\nlf: a link to"),
             "{:?}",
             found.failed
         );

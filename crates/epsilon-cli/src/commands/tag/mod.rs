@@ -3,7 +3,7 @@
 mod watch;
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use epsilon::library::{Entry, Outcome as Tags};
@@ -34,9 +34,17 @@ pub struct Args {
     #[arg(long, value_name = "LIBRARY")]
     out: Option<PathBuf>,
     /// Also write the labels into XMP sidecars: PHOTO.jpg.xmp, as darktable and digiKam have it, or PHOTO.xmp. What others
-    /// wrote there stays.
+    /// wrote there stays; labels that an earlier run wrote and that are not kept any more are taken out.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "full", require_equals = true, value_enum)]
     xmp: Option<SidecarName>,
+    /// Take our labels out of sidecars whose photographs are gone, and remove those that nobody else wrote into. Without it
+    /// they are only named.
+    #[arg(long)]
+    prune: bool,
+    /// Forget photographs that are gone however many they are. Without it a folder that holds no photographs any more, or fewer
+    /// than half of those that are known (of 8 or more), is taken for a mount that is away.
+    #[arg(long)]
+    forget_missing: bool,
     /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
@@ -73,6 +81,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             SidecarName::Full => epsilon::tagger::SidecarName::Full,
             SidecarName::Stem => epsilon::tagger::SidecarName::Stem,
         }),
+        forget_missing: args.forget_missing,
+        prune: args.prune,
         csv: args.csv,
         exclude: args.exclude,
     };
@@ -119,10 +129,18 @@ fn tell(event: TagEvent<'_>, bar: &ProgressBar, json: bool) -> anyhow::Result<()
         TagEvent::Tagged(entry) => bar.suspend(|| print(entry, json))?,
         TagEvent::Failed(reason) => bar.suspend(|| console::name_failure(reason)),
         TagEvent::Flawed(what) => bar.suspend(|| console::warn(what)),
+        TagEvent::Orphan(sidecar) => bar.suspend(|| name_orphan(sidecar)),
         TagEvent::Done(photos) => bar.inc(photos as u64),
         _ => {}
     }
     Ok(())
+}
+
+fn name_orphan(sidecar: &Path) {
+    let sidecar = sidecar.display();
+    console::complain(format_args!(
+        "left behind: {sidecar}: its photograph is gone and it holds labels of ours; --prune takes them out"
+    ));
 }
 
 fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
@@ -148,8 +166,15 @@ fn summarise(report: &TagReport) {
             report.flawed
         ));
     }
+    let orphans = match report.orphans {
+        0 => String::new(),
+        orphans => format!(
+            "; of {orphans} sidecars left behind, {} cleared",
+            report.pruned
+        ),
+    };
     console::tell(format_args!(
-        "{} tagged, {} as they were, {} failed",
+        "{} tagged, {} as they were, {} failed{orphans}",
         report.tagged, report.unchanged, report.failed
     ));
 }

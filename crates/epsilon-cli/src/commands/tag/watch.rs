@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use epsilon::library::Walk;
@@ -16,13 +16,13 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// How long nothing must happen before a round begins.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether the folder and the library are still where they were. A folder that is moved away takes the
+/// watch with it, and what is made anew in its place is not watched: that ends the program with an error that says so.
+const CHECK: Duration = Duration::from_secs(2);
+
 /// Rounds until the program is stopped; whatever it was doing then, the next run goes on from there.
 pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
-    let (folder, library) = (
-        tagger.folder().to_path_buf(),
-        tagger.library().to_path_buf(),
-    );
-    let walk = tagger.walk().clone();
+    let folder = tagger.folder().to_path_buf();
     let mut others = Default::default();
     let (sender, events) = channel();
     let mut watcher = notify::recommended_watcher(sender)?;
@@ -36,7 +36,7 @@ pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
             others.clone_from(&report.others);
         }
         let again = if report.fresh > 0 { Some(SETTLE) } else { None };
-        if !wait(&events, &walk, &library, again)? {
+        if !wait(&events, tagger, again)? {
             return Ok(report);
         }
     }
@@ -46,24 +46,29 @@ pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
 /// nobody watches any more.
 fn wait(
     events: &Receiver<notify::Result<Event>>,
-    walk: &Walk,
-    library: &Path,
+    tagger: &Tagger<'_>,
     again: Option<Duration>,
 ) -> anyhow::Result<bool> {
+    let pause = again.unwrap_or(CHECK);
+    let mut end = Instant::now() + pause;
     loop {
-        let event = match again {
-            Some(again) => match events.recv_timeout(again) {
-                Err(RecvTimeoutError::Timeout) => return Ok(true),
-                Err(RecvTimeoutError::Disconnected) => return Ok(false),
-                Ok(event) => event,
-            },
-            None => match events.recv() {
-                Err(_) => return Ok(false),
-                Ok(event) => event,
-            },
-        };
-        if concerns(&event?, walk, library) {
-            break;
+        let left = end.saturating_duration_since(Instant::now());
+        // Events that do not concern us may come without end, too.
+        if left.is_zero() {
+            if again.is_some() {
+                return Ok(true);
+            }
+            tagger.check()?;
+            end = Instant::now() + pause;
+        }
+        match events.recv_timeout(left) {
+            Ok(event) => {
+                if concerns(&event?, tagger.walk(), tagger.library()) {
+                    break;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
         }
     }
     loop {

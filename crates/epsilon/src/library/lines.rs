@@ -1,0 +1,122 @@
+//! A file of lines of JSON that is appended to while a library is tagged: a line that a killed program left half written is
+//! dropped, and a file that was taken away meanwhile is noticed before more is lost.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use same_file::Handle;
+
+use super::{LibraryError, failed};
+use epsilon_data::files;
+
+/// The file, open for more.
+pub(super) struct Lines {
+    path: PathBuf,
+    file: File,
+    end: u64,
+}
+
+impl Lines {
+    /// Opens the file, made where there is none, and shows each whole line with its place. `hint` says what to do about a
+    /// damaged one.
+    pub fn open(
+        path: PathBuf,
+        hint: &str,
+        each: &mut dyn FnMut(u64, &[u8]) -> serde_json::Result<()>,
+    ) -> Result<Self, LibraryError> {
+        let file = files::own(&path).map_err(|e| failed(&path, e))?;
+        let mut lines = Self { path, file, end: 0 };
+        lines.read(hint, each)?;
+        Ok(lines)
+    }
+
+    fn read(
+        &mut self,
+        hint: &str,
+        each: &mut dyn FnMut(u64, &[u8]) -> serde_json::Result<()>,
+    ) -> Result<(), LibraryError> {
+        let system = |source| failed(&self.path, source);
+        let mut reader = BufReader::new(&self.file);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line).map_err(system)?;
+            if line.last() != Some(&b'\n') {
+                break;
+            }
+            each(self.end, &line).map_err(|error| LibraryError::Form {
+                path: self.path.clone(),
+                reason: format!("line {number}: {error}; {hint}"),
+            })?;
+            self.end += length as u64;
+        }
+        self.file.set_len(self.end).map_err(system)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder that it lies in.
+    pub fn folder(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).into()
+    }
+
+    /// Where the next line will stand.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Appends whole lines.
+    ///
+    /// # Errors
+    /// [`LibraryError::Gone`], and when they cannot be written.
+    pub fn append(&mut self, text: &[u8]) -> Result<(), LibraryError> {
+        self.check()?;
+        let mut file = &self.file;
+        let written = file.seek(SeekFrom::Start(self.end));
+        let written = written.and_then(|_| file.write_all(text));
+        written.map_err(|e| failed(&self.path, e))?;
+        self.end += text.len() as u64;
+        Ok(())
+    }
+
+    /// Returns when all that was appended is on the disk.
+    pub fn sync(&self) -> Result<(), LibraryError> {
+        self.file.sync_data().map_err(|e| failed(&self.path, e))
+    }
+
+    /// The line that begins at a place.
+    pub fn line(&self, place: u64) -> io::Result<String> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(place))?;
+        let mut line = String::new();
+        BufReader::new(file.take(self.end - place)).read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Writes the file anew with other lines, whole or not at all; it is to be opened again then.
+    pub fn replace(
+        &self,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> Result<(), LibraryError> {
+        self.check()?;
+        files::replace(&self.path, fill).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Whether the file at the path is still the one that is open: what is written into one that was removed, or moved away
+    /// with its folder, is lost.
+    ///
+    /// # Errors
+    /// [`LibraryError::Gone`].
+    pub fn check(&self) -> Result<(), LibraryError> {
+        let ours = self.file.try_clone().and_then(Handle::from_file);
+        match (ours, Handle::from_path(&self.path)) {
+            (Ok(ours), Ok(there)) if ours == there => Ok(()),
+            _ => Err(LibraryError::Gone {
+                path: self.path.clone(),
+            }),
+        }
+    }
+}
