@@ -1,7 +1,7 @@
 //! Names of files as text: without loss for results that programs read, and without control characters for people's screens.
 
 use std::fmt::{self, Display, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A path as text that loses nothing: a byte that is not UTF-8 becomes `\xHH`, its value in two hexadecimal digits. Everything
 /// else stands for itself, but for the backslash of a name that already reads like that, which becomes `\x5c`: so two paths
@@ -48,6 +48,42 @@ fn reads_as_byte(rest: &[u8]) -> bool {
     matches!(rest, [b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
 }
 
+/// The path that a [`text`] stands for. (Of a Windows name that is no Unicode, which nobody types, it is another one.)
+///
+/// ```
+/// use epsilon_data::paths::{path, text};
+/// use std::path::Path;
+///
+/// let name = Path::new(r"2024/\xe9t.jpg");
+/// assert_eq!(path(&text(name)), name);
+/// ```
+pub fn path(text: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = after;
+        match after {
+            [b'x', high, low, left @ ..] if first == b'\\' && reads_as_byte(after) => {
+                bytes.push(16 * value(*high) + value(*low));
+                rest = left;
+            }
+            _ => bytes.push(first),
+        }
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        std::ffi::OsString::from_vec(bytes).into()
+    }
+    #[cfg(not(unix))]
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
+/// The value of a hexadecimal digit.
+fn value(digit: u8) -> u8 {
+    (digit as char).to_digit(16).unwrap_or_default() as u8
+}
+
 /// A path for a line of text: as [`text`], with [`plain`] characters alone.
 pub fn shown(path: &Path) -> String {
     plain(&text(path)).to_string()
@@ -90,24 +126,6 @@ mod tests {
         );
     }
 
-    /// The bytes that a text stands for.
-    #[cfg(unix)]
-    fn bytes(text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut rest = text.as_bytes();
-        while let Some((&first, after)) = rest.split_first() {
-            rest = after;
-            if first == b'\\' && reads_as_byte(after) {
-                let digits = std::str::from_utf8(&after[1..3]).unwrap();
-                bytes.push(u8::from_str_radix(digits, 16).unwrap());
-                rest = &after[3..];
-            } else {
-                bytes.push(first);
-            }
-        }
-        bytes
-    }
-
     #[cfg(unix)]
     proptest::proptest! {
         #[test]
@@ -115,7 +133,7 @@ mod tests {
             use std::os::unix::ffi::OsStrExt;
             for name in [name.as_bytes(), &raw] {
                 let path = Path::new(std::ffi::OsStr::from_bytes(name));
-                proptest::prop_assert_eq!(bytes(&text(path)), name);
+                proptest::prop_assert_eq!(super::path(&text(path)), path);
             }
         }
     }

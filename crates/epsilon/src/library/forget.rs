@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::Scan;
+use epsilon_data::paths;
 
 /// Of so many known photographs at least half must be there to be believed.
 const MANY: usize = 8;
@@ -31,7 +32,7 @@ pub fn unseen<'a>(
 ) -> Unseen {
     let seen: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
     let hidden = |id: &str| {
-        let path = folder.join(id);
+        let path = folder.join(paths::path(id));
         scan.failed
             .iter()
             .any(|failed| path.starts_with(&failed.path))

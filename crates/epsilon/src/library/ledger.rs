@@ -14,6 +14,7 @@ use super::lines::Lines;
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
+use epsilon_data::paths;
 
 const NAME: &str = "sidecars.jsonl";
 const HINT: &str = "mend the line, or delete the file: what was written into sidecars then counts as somebody else's";
@@ -182,7 +183,7 @@ fn earlier(photos: &Path, journal: &Journal) -> Result<Vec<(String, Owned)>, Lib
             continue;
         };
         let names = [Name::Full, Name::Stem].map(|name| name.key(&entry.photo));
-        let there = |key: &&String| photos.join(key).exists();
+        let there = |key: &&String| photos.join(paths::path(key)).exists();
         let key = names.iter().find(there).unwrap_or(&names[0]);
         let subjects: Vec<Subject> = paths.into_iter().filter_map(Subject::of_path).collect();
         // Labels without parents stood in `dc:subject` alone.

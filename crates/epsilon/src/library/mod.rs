@@ -28,6 +28,7 @@ pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
 pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
+use epsilon_data::paths::shown;
 
 const VERSION: u32 = 1;
 const MANIFEST: &str = "library.json";
@@ -37,7 +38,7 @@ const LOCK: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -45,7 +46,7 @@ pub enum LibraryError {
         source: std::io::Error,
     },
     /// A file that is not what it should be.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}", shown(path))]
     Form {
         /// The file.
         path: PathBuf,
@@ -55,7 +56,7 @@ pub enum LibraryError {
     /// A file of the library that is not any more the one that was opened.
     #[error(
         "{}: was removed or moved away while it was in use; what was written until then is where it went: run it again",
-        path.display()
+        shown(path)
     )]
     Gone {
         /// The file.
@@ -63,14 +64,15 @@ pub enum LibraryError {
     },
     /// A folder without a library.
     #[error(
-        "{}: holds no tagged library (library.json): make one with `epsilon tag MODEL PHOTOS`", folder.display()
+        "{}: holds no tagged library (library.json): make one with `epsilon tag MODEL PHOTOS`",
+        shown(folder)
     )]
     None {
         /// The folder.
         folder: PathBuf,
     },
     /// Another process is tagging into the same folder.
-    #[error("{}: another process is tagging into this library", folder.display())]
+    #[error("{}: another process is tagging into this library", shown(folder))]
     Busy {
         /// The folder.
         folder: PathBuf,

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
+use epsilon_data::paths::shown;
 
 /// Bytes of a sidecar that is still read.
 pub const LARGEST: u64 = 8 << 20;
@@ -13,7 +14,7 @@ pub const LARGEST: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// It cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown(path))]
     File {
         /// The sidecar.
         path: PathBuf,
@@ -21,7 +22,7 @@ pub enum SidecarError {
         source: io::Error,
     },
     /// It is there and is no XMP that can be added to.
-    #[error("{}: {reason}; it was left as it is", path.display())]
+    #[error("{}: {reason}; it was left as it is", shown(path))]
     Form {
         /// The sidecar.
         path: PathBuf,

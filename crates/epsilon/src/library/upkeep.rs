@@ -8,7 +8,7 @@ use super::ledger::{Ledger, Owned};
 use super::ownership::{Lists, Wanted, plan};
 use super::sidecar::{self, Changed, Found, Name, SidecarError};
 use super::{Journal, Label, LibraryError, Outcome, Photo, xmp};
-use epsilon_data::files;
+use epsilon_data::{files, paths};
 
 /// How often a sidecar is tried that another program keeps changing.
 const TRIES: usize = 5;
@@ -42,7 +42,7 @@ impl Places {
     /// is how sidecars are named in this round; what was named otherwise in an earlier one is found, too.
     pub fn of(folder: &Path, photos: &[Photo], unseen: &[String], name: Option<Name>) -> Self {
         let seen = photos.iter().map(|photo| (&photo.id, photo.path.clone()));
-        let unseen = unseen.iter().map(|id| (id, folder.join(id)));
+        let unseen = unseen.iter().map(|id| (id, folder.join(paths::path(id))));
         let mut places = BTreeMap::new();
         for (id, path) in seen.chain(unseen) {
             for each in Name::ALL {
@@ -166,16 +166,16 @@ impl Sidecars {
         Ok(!wanted.partly)
     }
 
-    /// Sidecars with entries of ours whose photographs are all gone.
+    /// Sidecars with entries of ours whose photographs are all gone, by their paths in the folder, written as [`paths::text`] does.
     ///
     /// # Errors
     /// [`LibraryError`].
-    pub fn orphans(&mut self, places: &Places) -> Result<Vec<PathBuf>, LibraryError> {
+    pub fn orphans(&mut self, places: &Places) -> Result<Vec<String>, LibraryError> {
         let keys = self.ledger.sidecars();
         let keys = keys.filter(|key| !places.places.contains_key(*key));
         let mut orphans = Vec::new();
         for key in keys.map(String::from).collect::<Vec<_>>() {
-            let path = self.folder.join(&key);
+            let path = self.folder.join(paths::path(&key));
             let found = sidecar::look(&path).ok();
             let text = found.as_ref().map(|found| found.text.as_deref());
             let ours = self.ledger.of(&key);
@@ -183,7 +183,7 @@ impl Sidecars {
             let act = text.and_then(|text| Act::of(text, &ours, &Wanted::default()).ok());
             match act {
                 Some(Act::Nothing { after }) => self.ledger.settle(&key, after)?,
-                _ => orphans.push(PathBuf::from(key)),
+                _ => orphans.push(key),
             }
         }
         Ok(orphans)
@@ -193,9 +193,9 @@ impl Sidecars {
     ///
     /// # Errors
     /// [`UpkeepError`].
-    pub fn prune(&mut self, orphan: &Path) -> Result<(), UpkeepError> {
-        let key = orphan.display().to_string();
-        self.bring(&key, &self.folder.join(orphan), &Wanted::default())
+    pub fn prune(&mut self, orphan: &str) -> Result<(), UpkeepError> {
+        let path = self.folder.join(paths::path(orphan));
+        self.bring(orphan, &path, &Wanted::default())
     }
 
     fn bring(&mut self, key: &str, path: &Path, wanted: &Wanted) -> Result<(), UpkeepError> {

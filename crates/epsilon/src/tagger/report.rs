@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 
 use super::TagError;
 use crate::library::Entry;
@@ -19,8 +18,8 @@ pub enum TagEvent<'a> {
     Failed(&'a str),
     /// A photograph's file is not quite right, but it was read; the message names it.
     Flawed(&'a str),
-    /// A sidecar, by its path in the folder, that holds labels of ours while its photographs are gone; they stay there.
-    Orphan(&'a Path),
+    /// A sidecar, by its path in the folder as [`epsilon_data::paths::text`] writes it, that holds labels of ours while its photographs are gone; they stay there.
+    Orphan(&'a str),
     /// So many more of the photographs are done, for better or worse, and on the disk.
     Done(usize),
 }

@@ -3,7 +3,7 @@
 mod watch;
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use epsilon::library::{Entry, Outcome as Tags};
@@ -136,8 +136,8 @@ fn tell(event: TagEvent<'_>, bar: &ProgressBar, json: bool) -> anyhow::Result<()
     Ok(())
 }
 
-fn name_orphan(sidecar: &Path) {
-    let sidecar = sidecar.display();
+fn name_orphan(sidecar: &str) {
+    let sidecar = plain(sidecar);
     console::complain(format_args!(
         "left behind: {sidecar}: its photograph is gone and it holds labels of ours; --prune takes them out"
     ));
