@@ -229,9 +229,11 @@ impl State {
             );
             return Err(Refusal::unusable("map", message));
         }
+        let drawer = self.drawers.clone().acquire_owned().await.map_err(failed)?;
         let state = self.clone();
         let drawn =
             tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
+                let _drawer = drawer;
                 let drawn = maps.into_iter().map(|map| {
                     let picture = state.picture(&picture, &map)?;
                     Ok(Map { map, picture })

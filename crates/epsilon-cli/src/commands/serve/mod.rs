@@ -88,6 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let most = args.max_connections as usize;
     let connections = Connections::new(most, timeout, metrics.clone());
     let address = args.listen;
+    let threads = rayon::current_num_threads();
     let state = State {
         engine: engine.clone(),
         own: Arc::new(predictor.model().own_labels()),
@@ -99,7 +100,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         token,
         requests: Arc::new(Semaphore::new(args.queue as usize)),
         photos: Arc::new(Semaphore::new(limits::WAITING_PHOTOS)),
-        decoders: Arc::new(Semaphore::new(rayon::current_num_threads())),
+        decoders: Arc::new(Semaphore::new(threads)),
+        drawers: Arc::new(Semaphore::new((threads / 2).max(1))),
         look_ups: LookUps::new(limits::LOOK_UPS),
         bodies: Budget::new(limits::BODIES),
         answers: Budget::new(limits::ANSWERS),

@@ -37,6 +37,8 @@ pub struct State {
     pub photos: Arc<Semaphore>,
     /// One permit per concurrent decoder.
     pub decoders: Arc<Semaphore>,
+    /// One permit per explanation that is drawn at the same time: a drawn one is large, and others wait to be decoded.
+    pub drawers: Arc<Semaphore>,
     pub look_ups: LookUps,
     /// Bytes of bodies that are held.
     pub bodies: Budget,
