@@ -426,7 +426,7 @@ mod tests {
         ];
         assert_eq!(ids(&[]), all);
         assert_eq!(
-            ids(&["/old/", "raw/*", "!keep.png"]),
+            ids(&["/old/", "**/raw/*", "!keep.png"]),
             ["a.png", "sub/b.png", "sub/raw/keep.png"]
         );
         assert_eq!(ids(&["*.png"]), [""; 0]);
