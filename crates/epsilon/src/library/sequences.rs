@@ -192,7 +192,7 @@ impl World {
     fn labels(&self, id: &str, words: usize) -> Vec<Label> {
         let version = self.files[id].version as usize;
         let chosen = WORDS[words].iter().enumerate();
-        let chosen = chosen.filter(|(number, _)| (version + id.len() + number) % 4 != 0);
+        let chosen = chosen.filter(|(number, _)| !(version + id.len() + number).is_multiple_of(4));
         let label = |(_, word): (usize, &&str)| {
             let subject = Subject::of_path(word.split('|').map(String::from).collect()).unwrap();
             Label {
