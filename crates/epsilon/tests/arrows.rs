@@ -52,7 +52,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("semantic_index", &["data::files", "kernels"]),
     (
         "library",
-        &["model", "data::files", "data::labels", "metrics"],
+        &[
+            "model",
+            "data::files",
+            "data::labels",
+            "data::paths",
+            "metrics",
+            "vision::image",
+        ],
     ),
     (
         "predictor",
@@ -77,6 +84,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "semantic_index",
             "data::files",
             "data::labels",
+            "data::paths",
             "vision::tokens",
         ],
     ),
@@ -112,6 +120,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "data::labels",
             "metrics",
             "vision::backbone",
+            "vision::image",
             "vision::tokens",
         ],
     ),

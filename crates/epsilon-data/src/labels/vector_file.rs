@@ -507,8 +507,12 @@ mod tests {
         let resolved =
             resolve_words(&file, &names(wanted), &names(wanted)).map_err(|error| error.to_string());
         let index = VectorIndex::read(&file).and_then(|index| index.resolve(&names(wanted)));
-        let index = index.map_err(|error| error.to_string());
-        assert_eq!(index, resolved, "an index finds what reading finds");
+        // Of several faults either may be met first.
+        assert_eq!(
+            index.ok(),
+            resolved.as_ref().ok().cloned(),
+            "an index finds what reading finds"
+        );
         drop(world.dir);
         Ok(resolved?.vectors.values().to_vec())
     }

@@ -9,7 +9,7 @@ use crate::semantic_index::IndexError;
 use epsilon_data::labels::LabelError;
 use epsilon_data::paths::shown;
 
-/// What can go wrong with a tagging as a whole. A photograph that fails is none of it: see [`TagEvent::Failed`].
+/// What can go wrong with a tagging as a whole. A photograph that fails is none of it: see [`TagEvent::Failed`](super::TagEvent::Failed).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TagError {

@@ -19,7 +19,7 @@ pub struct TagOptions {
     pub keep: Keep,
     /// Words to tag with, with their parents; the model's own labels where none are given.
     pub words: Option<Vec<Subject>>,
-    /// The library's folder; [`Library::beside`] the photographs where none is given.
+    /// The library's folder; [`Library::beside`](crate::library::Library::beside) the photographs where none is given.
     pub library: Option<PathBuf>,
     /// Whether the labels are written into XMP sidecars, too, and how these are named.
     pub sidecars: Option<SidecarName>,
