@@ -129,7 +129,7 @@ mod tests {
     /// Readers do not shut each other out; a writer that asks for the lock is kept out until the last of them is gone.
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_mapped_file_is_locked_shared() {
+    fn a11_a_mapped_file_is_locked_shared() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, bytes(1 << 20)).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_keeps_its_old_content_for_who_has_it_open() {
+    fn a11_a_replaced_file_keeps_its_old_content_for_who_has_it_open() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, bytes(1 << 20)).unwrap();
