@@ -178,15 +178,16 @@ def recover(address, photo, words, slowest):
     return time.monotonic() - start
 
 
-def run(name, address, photo, words, memory, seconds):
+def run(name, address, photos, words, memory, seconds):
     """The row of one attack."""
-    # The first request has the vector file indexed.
-    request(address, "POST", "/v1/predict", [("photo", photo), ("labels", ",".join(words))])
+    photo, largest = photos[0], max(photos, key=len)
+    # The first request has the vector file indexed, and is as large as a batch of the network.
+    request(address, "POST", "/v1/predict", [*(("photo", photo) for photo in photos[:32]), ("labels", ",".join(words))])
     with Honest(address, photo, words, memory) as idle:
         time.sleep(seconds / 2)
     context = multiprocessing.get_context("fork")
     stop, leave = context.Event(), context.Event()
-    explain = post("/v1/explain", [("photo", photo), ("label", words[0])])
+    explain = post("/v1/explain", [("photo", largest), ("label", words[0])])
     target, settings = {
         "silent": (crowd, (SILENT, b"")),
         "half": (crowd, (HALF, b"GET /healthz HTTP/1.1\r\nHost: loc", b"a")),

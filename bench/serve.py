@@ -6,8 +6,8 @@
 MODEL is a trained model, PHOTOS a folder of JPEG files, such as runs/corel5k-best/seed-1/model.safetensors and
 ../shared/data/corel5k/test. In turn: extraction, 16 clients as fast as they are answered, extraction, the same clients with 5
 percent of broken or hostile requests, extraction. With --attack instead: silent, slow and unreading clients, and such as ask for
-unknown words of a large file of made-up vectors (see attack.py), each against a server of its own. Prints a Markdown table; with
---write it is kept in bench/results.
+unknown words of a large file of made-up vectors (see attack.py), each against a server of its own; photographs with a side of
+640 pixels or more make large answers. Prints a Markdown table; with --write it is kept in bench/results.
 """
 
 import argparse
@@ -98,7 +98,7 @@ def row(name, seen, rate):
 
 def attacked(arguments, card, photos):
     """The report of the attacks."""
-    photo = photos[0].read_bytes()
+    photos = [path.read_bytes() for path in photos]
     words = card["labels"][:10]
     with tempfile.TemporaryDirectory() as folder:
         vectors = Path(folder) / "vectors.txt"
@@ -107,7 +107,7 @@ def attacked(arguments, card, photos):
         for name in attack.NAMES:
             server, address = serve(arguments.model, "--vectors", vectors)
             host, port = address.split(":")
-            rows.append(attack.run(name, (host, int(port)), photo, words, lambda: resident(server.pid), arguments.seconds))
+            rows.append(attack.run(name, (host, int(port)), photos, words, lambda: resident(server.pid), arguments.seconds))
             server.send_signal(signal.SIGTERM)
             if server.wait(60):
                 raise SystemExit(f"{name}: the server ended with {server.returncode}")
@@ -115,8 +115,9 @@ def attacked(arguments, card, photos):
         f"{arguments.seconds} s each, {os.cpu_count()} cores, shared with the attackers; method {card['method']['kind']}, backbone "
         f"{card['backbone']['name']}, a vector file of {arguments.vectors_mb} MB. An honest client asks for /healthz and another one "
         "ranks ten known words for a photograph, ten times a second, again and again where it is refused. Idle load is "
-        "theirs alone; it includes the index of the vector file. Closed connections are opened again at once; when an attack "
-        f"is over its connections stay open.\n{attack.GOALS}\n\n{attack.table(rows)}"
+        "theirs alone, after a form of 32 photographs; it includes the index of the vector file. Who does not read has asked for the "
+        "maps of the largest photograph. Closed connections are opened again at once; when an attack is over its connections "
+        f"stay open.\n{attack.GOALS}\n\n{attack.table(rows)}"
     )
 
 

@@ -218,6 +218,7 @@ impl State {
             return Err(Refusal::unusable("photo", "give one photograph"));
         };
         let labels = self.vectors(vec![label.trim().into()]).await?;
+        let _one_of_few = self.explanations.acquire().await.map_err(failed)?;
         let (picture, seen) = self.look(photo, labels, true).await?;
         let Seen { ranked, maps } = seen;
         let label = ranked.into_iter().next();
@@ -229,11 +230,9 @@ impl State {
             );
             return Err(Refusal::unusable("map", message));
         }
-        let drawer = self.drawers.clone().acquire_owned().await.map_err(failed)?;
         let state = self.clone();
         let drawn =
             tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
-                let _drawer = drawer;
                 let drawn = maps.into_iter().map(|map| {
                     let picture = state.picture(&picture, &map)?;
                     Ok(Map { map, picture })

@@ -101,7 +101,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         requests: Arc::new(Semaphore::new(args.queue as usize)),
         photos: Arc::new(Semaphore::new(limits::WAITING_PHOTOS)),
         decoders: Arc::new(Semaphore::new(threads)),
-        drawers: Arc::new(Semaphore::new((threads / 2).max(1))),
+        explanations: Semaphore::new(threads),
         look_ups: LookUps::new(limits::LOOK_UPS),
         bodies: Budget::new(limits::BODIES),
         answers: Budget::new(limits::ANSWERS),

@@ -37,8 +37,9 @@ pub struct State {
     pub photos: Arc<Semaphore>,
     /// One permit per concurrent decoder.
     pub decoders: Arc<Semaphore>,
-    /// One permit per explanation that is drawn at the same time: a drawn one is large, and others wait to be decoded.
-    pub drawers: Arc<Semaphore>,
+    /// One permit per explanation that is computed and drawn: each holds its picture and its maps meanwhile, and predictions
+    /// do not wait behind many of them.
+    pub explanations: Semaphore,
     pub look_ups: LookUps,
     /// Bytes of bodies that are held.
     pub bodies: Budget,
