@@ -28,6 +28,20 @@ const SUFFIX: &str = ".tmp";
 ///
 /// What `fill` or the system says.
 pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    replace_if(path, fill, || Ok(()))
+}
+
+/// As [`replace`], with a last look at what is to be replaced: nothing but the renaming comes between `still` and the end, so that
+/// what somebody else writes meanwhile is seen there.
+///
+/// # Errors
+///
+/// What `fill`, `still` or the system says.
+pub fn replace_if(
+    path: &Path,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+    still: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -47,6 +61,7 @@ pub fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> i
         _ => {}
     }
     beside.as_file().sync_all()?;
+    still()?;
     beside.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     File::open(parent)?.sync_all()?;

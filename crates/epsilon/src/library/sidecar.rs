@@ -1,6 +1,6 @@
 //! XMP sidecars as files: how they are named, looked at, and changed only while they are what was looked at.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -146,12 +146,8 @@ impl Found {
     /// # Errors
     /// When it cannot be written.
     pub fn replace(&self, text: &str) -> Result<Changed, SidecarError> {
-        let written = files::replace(&self.place, |file| {
-            file.write_all(text.as_bytes())?;
-            // So that nothing slow lies between the look and the renaming.
-            file.sync_all()?;
-            self.is_as_found()
-        });
+        let fill = |file: &mut File| file.write_all(text.as_bytes());
+        let written = files::replace_if(&self.place, fill, || self.is_as_found());
         self.changed(written)
     }
 
@@ -255,7 +251,7 @@ mod tests {
         fs::create_dir(at("folder.xmp")).unwrap();
         fs::write(at("bytes.xmp"), [0xff, 0xfe, 0]).unwrap();
         fs::write(at("secret"), "no").unwrap();
-        let large = fs::File::create(at("large.xmp")).unwrap();
+        let large = File::create(at("large.xmp")).unwrap();
         large.set_len(LARGEST + 1).unwrap();
         let fifo = std::process::Command::new("mkfifo")
             .arg(at("fifo.xmp"))
