@@ -281,7 +281,8 @@ mod tests {
         ) {
             let names: Vec<String> = names.into_iter().collect();
             let [index, read] = both(&text, &names);
-            prop_assert_eq!(index, read);
+            // Of several faults either may be met first.
+            prop_assert_eq!(index.ok(), read.ok());
         }
     }
 }
