@@ -21,8 +21,8 @@ pub struct Unseen {
     pub doubted: Option<(usize, usize)>,
 }
 
-/// Sorts the known photographs that a scan of their folder did not see. Below what could not be looked at nothing is gone; and
-/// unless `believe`, nothing is in a folder that holds no photographs at all, or fewer than half of those that are known,
+/// Sorts the known photographs that a scan of their folder did not see. Below what could not be looked at nothing is gone; what
+/// is there and was left out is forgotten without doubt; and unless `believe`, nothing is in a folder that holds no photographs at all, or fewer than half of those that are known,
 /// where these are at least 8.
 pub fn unseen<'a>(
     known: impl Iterator<Item = &'a str>,
@@ -37,11 +37,13 @@ pub fn unseen<'a>(
             .iter()
             .any(|failed| path.starts_with(&failed.path))
     };
-    let (mut unseen, mut there) = (Unseen::default(), 0);
+    let left_out = |id: &str| folder.join(paths::path(id)).exists();
+    let (mut unseen, mut there, mut out) = (Unseen::default(), 0, Vec::new());
     for id in known {
         match seen.contains(id) {
             true => there += 1,
             false if hidden(id) => unseen.kept.push(id.into()),
+            false if left_out(id) => out.push(id.to_string()),
             false => unseen.gone.push(id.into()),
         }
     }
@@ -51,6 +53,7 @@ pub fn unseen<'a>(
         unseen.doubted = Some((there, of));
         unseen.kept.append(&mut unseen.gone);
     }
+    unseen.gone.append(&mut out);
     unseen
 }
 
@@ -88,6 +91,19 @@ mod tests {
         assert_eq!(found.kept, ["s/b", "s/t/c"]);
         let found = sorted(&["a", "s/b"], &scan(&[], &["p"]), true);
         assert_eq!((found.gone.len(), found.kept.len()), (0, 2));
+    }
+
+    #[test]
+    fn what_is_there_and_left_out_is_forgotten_without_doubt() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "").unwrap();
+        let known = ["a", "b"].into_iter();
+        let found = unseen(known, &scan(&[], &[]), folder.path(), false);
+        assert_eq!(
+            (found.doubted, found.gone),
+            (Some((0, 1)), vec!["a".to_string()])
+        );
+        assert_eq!(found.kept, ["b"]);
     }
 
     #[test]

@@ -242,6 +242,11 @@ fn what(path: &Path) -> Found {
     }
 }
 
+/// Whether a file is a photograph, left out or not.
+pub(super) fn is_photo(path: &Path) -> bool {
+    matches!(what(path), Found::Photo)
+}
+
 fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(START);
     let file = files::open(path, u64::MAX)?;

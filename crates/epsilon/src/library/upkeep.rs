@@ -2,10 +2,12 @@
 //! to that, in steps after each of which the program may be killed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ledger::{Ledger, Owned};
 use super::ownership::{Lists, Wanted, plan};
+use super::scan::is_photo;
 use super::sidecar::{self, Changed, Found, Name, SidecarError};
 use super::{Journal, Label, LibraryError, Outcome, Photo, xmp};
 use epsilon_data::{files, paths};
@@ -166,7 +168,8 @@ impl Sidecars {
         Ok(!wanted.partly)
     }
 
-    /// Sidecars with entries of ours whose photographs are all gone, by their paths in the folder, written as [`paths::text`] does.
+    /// Sidecars with entries of ours whose photographs are all gone, not only left out of the round, by their paths in the
+    /// folder, written as [`paths::text`] does.
     ///
     /// # Errors
     /// [`LibraryError`].
@@ -176,6 +179,9 @@ impl Sidecars {
         let mut orphans = Vec::new();
         for key in keys.map(String::from).collect::<Vec<_>>() {
             let path = self.folder.join(paths::path(&key));
+            if has_photo(&path) {
+                continue;
+            }
             let found = sidecar::look(&path).ok();
             let text = found.as_ref().map(|found| found.text.as_deref());
             let ours = self.ledger.of(&key);
@@ -258,6 +264,14 @@ impl Sidecars {
     pub fn tidy(&mut self) -> Result<(), LibraryError> {
         self.ledger.tidy()
     }
+}
+
+/// Whether a photograph lies beside a sidecar that is named so.
+fn has_photo(sidecar: &Path) -> bool {
+    let beside = sidecar.parent().map(fs::read_dir);
+    let files = beside.into_iter().flatten().flatten().flatten();
+    let mut photos = files.map(|file| file.path());
+    photos.any(|photo| Name::ALL.iter().any(|name| name.of(&photo) == sidecar) && is_photo(&photo))
 }
 
 /// What is to be done with a sidecar.
