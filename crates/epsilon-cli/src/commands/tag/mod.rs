@@ -139,7 +139,7 @@ fn tell(event: TagEvent<'_>, bar: &ProgressBar, json: bool) -> anyhow::Result<()
 fn name_orphan(sidecar: &str) {
     let sidecar = plain(sidecar);
     console::complain(format_args!(
-        "left behind: {sidecar}: its photograph is gone or left out and it holds labels of ours; --prune takes them out"
+        "left behind: {sidecar}: its photograph is gone and it holds labels of ours; --prune takes them out"
     ));
 }
 
