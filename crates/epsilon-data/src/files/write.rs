@@ -86,7 +86,7 @@ fn keep_owner_and_mode(_: &File, _: &Metadata) -> io::Result<()> {
 }
 
 /// Whether a file's name is one of those under which [`replace`] writes. One that stays is what a killed process left.
-pub fn is_leftover(name: &std::ffi::OsStr) -> bool {
+fn is_leftover(name: &std::ffi::OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }

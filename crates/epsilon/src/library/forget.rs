@@ -21,9 +21,9 @@ pub struct Unseen {
     pub doubted: Option<(usize, usize)>,
 }
 
-/// Sorts the known photographs that a scan of their folder did not see. Below what could not be looked at nothing is gone; what
-/// is there and was left out is forgotten without doubt; and unless `believe`, nothing is in a folder that holds no photographs at all, or fewer than half of those that are known,
-/// where these are at least 8.
+/// Sorts the known photographs that a scan of their folder did not see. Below what could not be looked at nothing is gone. What
+/// lies there and was left out of the scan is forgotten. Of the rest nothing is gone, unless `believe`, where the folder holds no
+/// photographs at all, or fewer than half of those that are known, if these are at least 8.
 pub fn unseen<'a>(
     known: impl Iterator<Item = &'a str>,
     scan: &Scan,

@@ -176,10 +176,10 @@ impl Sidecars {
     pub fn orphans(&mut self, places: &Places) -> Result<Vec<String>, LibraryError> {
         let keys = self.ledger.sidecars();
         let keys = keys.filter(|key| !places.places.contains_key(*key));
-        let mut orphans = Vec::new();
+        let (mut orphans, mut beside) = (Vec::new(), Beside::default());
         for key in keys.map(String::from).collect::<Vec<_>>() {
             let path = self.folder.join(paths::path(&key));
-            if has_photo(&path) {
+            if beside.has_photo(&path) {
                 continue;
             }
             let found = sidecar::look(&path).ok();
@@ -266,12 +266,32 @@ impl Sidecars {
     }
 }
 
-/// Whether a photograph lies beside a sidecar that is named so.
-fn has_photo(sidecar: &Path) -> bool {
-    let beside = sidecar.parent().map(fs::read_dir);
-    let files = beside.into_iter().flatten().flatten().flatten();
-    let mut photos = files.map(|file| file.path());
-    photos.any(|photo| Name::ALL.iter().any(|name| name.of(&photo) == sidecar) && is_photo(&photo))
+/// The files of folders by the sidecars that they would have, each folder read once.
+#[derive(Default)]
+struct Beside(HashMap<PathBuf, HashMap<PathBuf, Vec<PathBuf>>>);
+
+impl Beside {
+    /// Whether a photograph lies beside a sidecar that is named so.
+    fn has_photo(&mut self, sidecar: &Path) -> bool {
+        let folder = sidecar.parent().unwrap_or(Path::new(""));
+        let files = self
+            .0
+            .entry(folder.into())
+            .or_insert_with(|| by_sidecar(folder));
+        let mut photos = files.get(sidecar).into_iter().flatten();
+        photos.any(|photo| is_photo(photo))
+    }
+}
+
+fn by_sidecar(folder: &Path) -> HashMap<PathBuf, Vec<PathBuf>> {
+    let mut files: HashMap<PathBuf, Vec<PathBuf>> = HashMap::new();
+    for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+        for name in Name::ALL {
+            let sidecar = name.of(&file.path());
+            files.entry(sidecar).or_default().push(file.path());
+        }
+    }
+    files
 }
 
 /// What is to be done with a sidecar.
