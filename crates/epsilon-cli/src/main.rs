@@ -46,6 +46,8 @@ enum Command {
     Bench(commands::bench::Args),
     Sweep(commands::sweep::Args),
     Report(commands::report::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
 }
 
 /// The result of a command that ran to its end.
@@ -102,5 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Bench(args) => commands::bench::run(args),
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Report(args) => commands::report::run(args),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
     }
 }

@@ -100,6 +100,49 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// The backward pass of [`layer_norm`] over one row: `gradient` becomes that of `x` from `upstream`, that of the result;
+    /// those of weight and bias are added to `weight_sum` and `bias_sum`.
+    ///
+    /// With `y = (x - mean) s` and `u = upstream weight`, it is `s (u - mean(u) - y mean(u y))`.
+    ///
+    /// ```
+    /// use epsilon_kernels::rows::layer_norm_backward;
+    ///
+    /// let (mut gradient, mut weight_sum, mut bias_sum) = ([0.0; 4], [0.0; 4], [0.0; 4]);
+    /// let x = [-1.0, 1.0, -1.0, 1.0]; // mean 0, variance 1: y = x
+    /// let upstream = [1.0, 0.0, 0.0, 0.0];
+    /// layer_norm_backward(&x, &[4.0; 4], 0.0, &upstream, &mut gradient, &mut weight_sum, &mut bias_sum);
+    /// assert_eq!(gradient, [2.0, 0.0, -2.0, 0.0]);
+    /// assert_eq!((weight_sum, bias_sum), ([-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]));
+    /// ```
+    pub fn layer_norm_backward(
+        x: &[f32],
+        weight: &[f32],
+        epsilon: f32,
+        upstream: &[f32],
+        gradient: &mut [f32],
+        weight_sum: &mut [f32],
+        bias_sum: &mut [f32],
+    ) {
+        let (mean, scale) = mean_and_scale(x, epsilon);
+        let sums = weight_sum.iter_mut().zip(bias_sum);
+        let values = x.iter().zip(weight).zip(upstream);
+        for ((gradient, ((&x, &weight), &upstream)), (weight_sum, bias_sum)) in gradient.iter_mut().zip(values).zip(sums) {
+            *gradient = upstream * weight;
+            *weight_sum = fma::<FMA>(upstream, (x - mean) * scale, *weight_sum);
+            *bias_sum += upstream;
+        }
+        let width = x.len() as f32;
+        let sum = sum_of(gradient, |u| u);
+        let along = (dot(gradient, x) - mean * sum) * scale / width;
+        let sum = sum / width;
+        for (gradient, &x) in gradient.iter_mut().zip(x) {
+            *gradient = scale * (*gradient - sum - (x - mean) * scale * along);
+        }
+    }
+}
+
 /// The largest of a row; what is not a number is passed over.
 #[inline(always)]
 fn largest_of(row: &[f32]) -> f32 {

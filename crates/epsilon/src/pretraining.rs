@@ -1,8 +1,9 @@
 //! Pretraining of the built-in backbone: a small Vision Transformer trained on generated scenes, on seen labels only.
 //!
-//! Patch tokens are trained to predict which label's object (or none) covers most of their patch, by cross-entropy; the class
-//! token to predict the labels of the picture, by binary cross-entropy. Both use a linear map to the label vectors' space that
-//! is discarded afterwards. Pictures are generated on the fly, so none occurs twice.
+//! A seen label is two words, such as "striped" and "star". Patch tokens are trained to predict each word of the label whose
+//! object (or none) covers most of their patch, by cross-entropy; the class token to predict the picture's labels and their
+//! words, by binary cross-entropy. The linear maps to these targets are discarded afterwards. Pictures are generated on the
+//! fly, so none occurs twice.
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use crate::device;
 use crate::optimiser::{AdamSettings, Optimiser, OptimiserSettings};
 use crate::parameters::{self, Weights};
 use crate::tensor_vit;
@@ -22,13 +24,17 @@ use epsilon_vision::image::{Filter, Fit, Preprocess, RgbImage};
 
 /// Seed of the training pictures; the quickstart uses another.
 const SCENES_SEED: u64 = 1000;
+/// Seed of the pictures that the training is watched on.
+const VALIDATION_SEED: u64 = 2000;
 const WEIGHTS_SEED: u64 = 1;
 /// Number of steps that the built-in weights were trained for.
-pub const STEPS: usize = 1200;
-const BATCH: usize = 64;
+pub const STEPS: usize = 16_000;
+const BATCH: usize = 32;
 const LEARNING_RATE: f64 = 1.5e-3;
-/// Scale of the dot products with the unit label vectors.
-const MATCH_SCALE: f64 = 4.0;
+/// Batches of validation pictures.
+const VALIDATION_BATCHES: usize = 16;
+/// How often the validation pictures are looked at.
+const REPORTS: usize = 40;
 
 /// Why the backbone could not be trained.
 #[derive(Debug, thiserror::Error)]
@@ -46,11 +52,33 @@ pub enum PretrainingError {
     },
 }
 
-/// Configuration of the built-in backbone: pictures of 64 x 64 pixels, 8 x 8 tokens of width 96.
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Steps taken.
+    pub step: usize,
+    /// Loss of this step's pictures.
+    pub loss: f64,
+    /// How the weights do on pictures that are not trained on, after every 40th part of the training.
+    pub validation: Option<Validation>,
+}
+
+/// Figures on 512 pictures of seen labels that are not trained on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Validation {
+    /// Mean loss.
+    pub loss: f64,
+    /// Share of the patches with an object for which each word of its label is predicted, in the order of a label's words.
+    pub words: [f64; 2],
+    /// Mean average precision of the labels that the class token predicts.
+    pub map: f64,
+}
+
+/// Configuration of the built-in backbone: pictures of 64 x 64 pixels, 8 x 8 tokens of width 128.
 ///
 /// ```
 /// let config = epsilon::pretraining::config();
-/// assert_eq!((config.grid, config.blocks.dim), (8, 96));
+/// assert_eq!((config.grid, config.blocks.dim), (8, 128));
 /// ```
 pub fn config() -> VitConfig {
     VitConfig {
@@ -65,10 +93,10 @@ pub fn config() -> VitConfig {
         grid: 8,
         prefix: 1,
         blocks: BlockConfig {
-            dim: 96,
+            dim: 128,
             depth: 4,
-            heads: 3,
-            hidden: 384,
+            heads: 4,
+            hidden: 256,
             layer_norm_eps: 1e-6,
             activation: Activation::Gelu,
             causal: false,
@@ -79,14 +107,82 @@ pub fn config() -> VitConfig {
     }
 }
 
-/// Trains the backbone for `steps` steps of 64 pictures and writes its weights in f16. `progress` is called with the number and
-/// loss of every step.
+/// Words of a label.
+const WORDS: usize = 2;
+
+/// What is predicted: the seen labels, and their words by place.
+struct Targets {
+    /// Number of different words in each place.
+    counts: [usize; WORDS],
+    /// The words of every seen label, as numbers below `counts`.
+    words: Vec<[usize; WORDS]>,
+}
+
+impl Targets {
+    fn new(seen: &[String]) -> Self {
+        let mut known: [Vec<&str>; WORDS] = Default::default();
+        let mut words = Vec::new();
+        for name in seen {
+            let mut label = [0; WORDS];
+            for ((number, known), word) in label.iter_mut().zip(&mut known).zip(name.split(' ')) {
+                *number = known.iter().position(|k| *k == word).unwrap_or(known.len());
+                if *number == known.len() {
+                    known.push(word);
+                }
+            }
+            words.push(label);
+        }
+        Self {
+            counts: known.map(|known| known.len()),
+            words,
+        }
+    }
+
+    /// Logits of a patch: every word, and none, in each place.
+    fn patch(&self) -> usize {
+        self.counts.iter().map(|count| count + 1).sum()
+    }
+
+    /// Logits of a picture: the labels, then the words of each place.
+    fn class(&self) -> usize {
+        self.words.len() + self.counts.iter().sum::<usize>()
+    }
+
+    /// Where each place's logits of a patch begin, and how many they are.
+    fn places(&self) -> [(usize, usize); WORDS] {
+        let mut first = 0;
+        self.counts.map(|count| {
+            first += count + 1;
+            (first - count - 1, count + 1)
+        })
+    }
+
+    /// Marks the words of a patch's label, or none, in `target [patch()]`.
+    fn mark_patch(&self, label: Option<usize>, target: &mut [f32]) {
+        for (place, (first, count)) in self.places().into_iter().enumerate() {
+            let word = label.map_or(count - 1, |label| self.words[label][place]);
+            target[first + word] = 1.0;
+        }
+    }
+
+    /// Marks a label of a picture, and its words, in `target [class()]`.
+    fn mark_class(&self, label: usize, target: &mut [f32]) {
+        target[label] = 1.0;
+        let mut first = self.words.len();
+        for (&word, &count) in self.words[label].iter().zip(&self.counts) {
+            target[first + word] = 1.0;
+            first += count;
+        }
+    }
+}
+
+/// Trains the backbone for `steps` steps of 32 pictures and writes its weights in f16. `progress` is called after every step.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("backbone.safetensors");
 /// let mut steps = Vec::new();
-/// epsilon::pretraining::run(&path, 1, &mut |step, loss| steps.push((step, loss.is_finite())))?;
+/// epsilon::pretraining::run(&path, 1, &mut |at| steps.push((at.step, at.loss.is_finite())))?;
 /// assert_eq!(steps, [(1, true)]);
 /// assert_eq!(epsilon::backbone::load(&path)?.info().tokens, 64);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -97,32 +193,22 @@ pub fn config() -> VitConfig {
 pub fn run(
     path: &Path,
     steps: usize,
-    progress: &mut dyn FnMut(usize, f64),
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<(), PretrainingError> {
     let config = config();
-    let scenes = Scenes::new(SceneOptions {
-        size: config.preprocess.size,
-        seed: SCENES_SEED,
-    })?;
+    let scenes = |seed| {
+        let size = config.preprocess.size;
+        Scenes::new(SceneOptions { size, seed })
+    };
+    let (training, validation) = (scenes(SCENES_SEED)?, scenes(VALIDATION_SEED)?);
+    let targets = Targets::new(&training.names()[..training.seen()]);
     let device = Device::flex();
-    let labels = scenes.vectors()?.first(scenes.seen()).unit();
-    let vectors = TensorData::new(labels.values().to_vec(), [labels.len(), labels.dim()]);
-    let vectors: Tensor<2> = Tensor::from_data(vectors, &device);
 
     let mut specs = tensor_vit::specs(&config);
     let kept = specs.len();
-    for head in ["patch", "class"] {
-        specs.extend(parameters::linear(
-            &format!("map.{head}"),
-            config.blocks.dim,
-            labels.dim(),
-        ));
-        specs.extend(parameters::linear(
-            &format!("logit.{head}"),
-            config.blocks.dim,
-            1,
-        ));
-    }
+    let width = config.blocks.dim;
+    specs.extend(parameters::linear("patch", width, targets.patch()));
+    specs.extend(parameters::linear("class", width, targets.class()));
     let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(WEIGHTS_SEED), &device);
     let settings = OptimiserSettings::Adam(AdamSettings {
         weight_decay: 0.0,
@@ -131,12 +217,9 @@ pub fn run(
     let mut adam = Optimiser::new(settings, &weights);
     let schedule = Schedule::Cosine { floor: 0.01 };
     for step in 0..steps {
-        let pictures = Pictures::draw(&scenes, &config, step, &device);
+        let pictures = Pictures::draw(&training, &targets, &config, step, &device);
         let tracked = weights.tracked();
-        let all = tensor_vit::forward(&config, &tracked, pictures.images);
-        let patches = all.clone().narrow(1, 1, config.grid * config.grid);
-        let loss = patch_loss(&tracked, patches, &vectors, pictures.patches)
-            + class_loss(&tracked, all.narrow(1, 0, 1), &vectors, pictures.labels);
+        let (loss, _) = losses(&tracked, &targets, &config, &pictures);
         let value: f32 = loss.clone().inner().into_scalar();
         let gradients = tracked.gradients(&mut loss.backward());
         let at = StepPosition {
@@ -147,86 +230,175 @@ pub fn run(
             plateaus: 0,
         };
         adam.step(&mut weights, gradients, LEARNING_RATE * schedule.factor(at));
-        progress(step + 1, f64::from(value));
+        let step = step + 1;
+        progress(Progress {
+            step,
+            loss: f64::from(value),
+            validation: (step % (steps / REPORTS).max(1) == 0)
+                .then(|| validate(&weights, &validation, &targets, &config)),
+        });
     }
     write(path, &config, &weights, kept)
 }
 
-/// Scaled dot products `[B R, C]` of mapped tokens `[B, R, D]` with the label vectors, and one more logit `[B R, 1]`.
-fn matches(
-    weights: &Weights,
-    head: &str,
-    tokens: Tensor<3>,
-    vectors: &Tensor<2>,
-) -> (Tensor<2>, Tensor<2>) {
-    let [images, rows, width] = tokens.dims();
-    let tokens = tokens.reshape([images * rows, width]);
-    let (map, shift) = weights.linear(&format!("map.{head}"));
-    let (logit, offset) = weights.linear(&format!("logit.{head}"));
-    let matches =
-        (tokens.clone().matmul(map) + shift.unsqueeze()).matmul(vectors.clone().transpose());
-    (
-        matches * MATCH_SCALE,
-        tokens.matmul(logit) + offset.unsqueeze(),
-    )
+/// The logits of a batch: patches `[B N, patch()]` and pictures `[B, class()]`.
+struct Logits {
+    patches: Tensor<2>,
+    pictures: Tensor<2>,
 }
 
-/// Cross-entropy of what covers each patch, `[1]`; targets `[B N, C + 1]` are one-hot, the last for no object.
-fn patch_loss(
+/// The sum of both losses, `[1]`, and the logits.
+fn losses(
     weights: &Weights,
-    tokens: Tensor<3>,
-    vectors: &Tensor<2>,
-    targets: Tensor<2>,
-) -> Tensor<1> {
-    let (labels, none) = matches(weights, "patch", tokens, vectors);
-    let logits = Tensor::cat(vec![labels, none], 1);
-    (activation::log_softmax(logits, 1) * targets)
-        .sum_dim(1)
-        .mean()
-        * -1.0
+    targets: &Targets,
+    config: &VitConfig,
+    pictures: &Pictures,
+) -> (Tensor<1>, Logits) {
+    let all = tensor_vit::forward(config, weights, pictures.images.clone());
+    let [images, rows, width] = all.dims();
+    let linear = |name: &str, first: usize, count: usize| {
+        let (weight, bias) = weights.linear(name);
+        let tokens = all.clone().narrow(1, first, count);
+        tokens.reshape([images * count, width]).matmul(weight) + bias.unsqueeze()
+    };
+    let logits = Logits {
+        pictures: linear("class", 0, 1),
+        patches: linear("patch", 1, rows - 1),
+    };
+    let loss = patch_loss(&logits.patches, targets, &pictures.patches)
+        + class_loss(&logits.pictures, &pictures.labels);
+    (loss, logits)
 }
 
-/// Binary cross-entropy of the labels in a picture, `[1]`; targets `[B, C]` are 0 or 1. The extra logit is added to all labels.
-fn class_loss(
+/// Cross-entropy of the words of what covers each patch, `[1]`; targets `[B N, patch()]` are one-hot in each place.
+fn patch_loss(logits: &Tensor<2>, targets: &Targets, marked: &Tensor<2>) -> Tensor<1> {
+    let of_place = |(first, count)| {
+        let logits = logits.clone().narrow(1, first, count);
+        let marked = marked.clone().narrow(1, first, count);
+        (activation::log_softmax(logits, 1) * marked)
+            .sum_dim(1)
+            .mean()
+            * -1.0
+    };
+    let [first, second] = targets.places().map(of_place);
+    first + second
+}
+
+/// Binary cross-entropy of the labels and words in a picture, `[1]`; targets `[B, class()]` are 0 or 1.
+fn class_loss(logits: &Tensor<2>, marked: &Tensor<2>) -> Tensor<1> {
+    (activation::softplus(logits.clone(), 1.0) - logits.clone() * marked.clone()).mean()
+}
+
+/// Figures on the validation pictures.
+fn validate(
     weights: &Weights,
-    tokens: Tensor<3>,
-    vectors: &Tensor<2>,
-    targets: Tensor<2>,
-) -> Tensor<1> {
-    let (labels, bias) = matches(weights, "class", tokens, vectors);
-    let logits = labels + bias;
-    (activation::softplus(logits.clone(), 1.0) - logits * targets).mean()
+    scenes: &Scenes,
+    targets: &Targets,
+    config: &VitConfig,
+) -> Validation {
+    let (mut loss, mut hits, mut covered) = (0.0, [0usize; WORDS], 0usize);
+    let (mut scores, mut truth) = (Vec::new(), Vec::new());
+    for batch in 0..VALIDATION_BATCHES {
+        let pictures = Pictures::draw(scenes, targets, config, batch, &Device::flex());
+        let (value, logits) = losses(weights, targets, config, &pictures);
+        loss += f64::from(value.into_scalar::<f32>()) / VALIDATION_BATCHES as f64;
+        let rows = device::host(&logits.patches);
+        let marked = device::host(&pictures.patches);
+        let rows = rows.chunks_exact(targets.patch());
+        for (row, marked) in rows.zip(marked.chunks_exact(targets.patch())) {
+            let words = |row: &[f32]| {
+                targets
+                    .places()
+                    .map(|(first, count)| largest(&row[first..][..count]))
+            };
+            let (guess, right) = (words(row), words(marked));
+            if right[0] == targets.counts[0] {
+                continue;
+            }
+            covered += 1;
+            for place in 0..WORDS {
+                hits[place] += usize::from(guess[place] == right[place]);
+            }
+        }
+        scores.extend(device::host(&logits.pictures));
+        truth.extend(device::host(&pictures.labels));
+    }
+    Validation {
+        loss,
+        words: hits.map(|hits| hits as f64 / covered.max(1) as f64),
+        map: mean_average_precision(&scores, &truth, targets.class(), targets.words.len()),
+    }
+}
+
+/// Place of the largest value.
+fn largest(values: &[f32]) -> usize {
+    let places = 0..values.len();
+    places
+        .max_by(|&a, &b| values[a].total_cmp(&values[b]))
+        .unwrap_or(0)
+}
+
+/// Mean over the first `labels` columns of `[pictures, columns]` of their average precision.
+fn mean_average_precision(scores: &[f32], truth: &[f32], columns: usize, labels: usize) -> f64 {
+    let of_label = |label: usize| {
+        let column = |values: &[f32]| -> Vec<f32> {
+            values
+                .iter()
+                .skip(label)
+                .step_by(columns)
+                .copied()
+                .collect()
+        };
+        let (scores, truth) = (column(scores), column(truth));
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        let (mut found, mut sum) = (0.0, 0.0);
+        for (rank, &picture) in order.iter().enumerate() {
+            if truth[picture] > 0.0 {
+                found += 1.0;
+                sum += found / (rank + 1) as f64;
+            }
+        }
+        sum / f64::max(found, 1.0)
+    };
+    (0..labels).map(of_label).sum::<f64>() / labels as f64
 }
 
 /// A batch of normalised pictures and their targets.
 struct Pictures {
     /// `[B, 3, S, S]`.
     images: Tensor<4>,
-    /// Whether each seen label is in the picture, `[B, C]`.
+    /// The labels and words in the picture, `[B, class()]`.
     labels: Tensor<2>,
-    /// The label that covers each patch, one-hot, `[B N, C + 1]`.
+    /// The words of the label that covers each patch, `[B N, patch()]`.
     patches: Tensor<2>,
 }
 
 impl Pictures {
-    fn draw(scenes: &Scenes, config: &VitConfig, step: usize, device: &Device) -> Self {
-        let (preprocess, seen, tokens) =
-            (&config.preprocess, scenes.seen(), config.grid * config.grid);
+    fn draw(
+        scenes: &Scenes,
+        targets: &Targets,
+        config: &VitConfig,
+        step: usize,
+        device: &Device,
+    ) -> Self {
+        let (preprocess, tokens) = (&config.preprocess, config.grid * config.grid);
+        let (class, patch) = (targets.class(), targets.patch());
         let mut pixels = vec![0.0; BATCH * preprocess.len()];
-        let mut labels = vec![0.0; BATCH * seen];
-        let mut patches = vec![0.0; BATCH * tokens * (seen + 1)];
+        let mut labels = vec![0.0; BATCH * class];
+        let mut patches = vec![0.0; BATCH * tokens * patch];
         pixels
             .par_chunks_mut(preprocess.len())
-            .zip(labels.par_chunks_mut(seen))
-            .zip(patches.par_chunks_mut(tokens * (seen + 1)))
+            .zip(labels.par_chunks_mut(class))
+            .zip(patches.par_chunks_mut(tokens * patch))
             .enumerate()
             .for_each(|(i, ((pixels, labels), patches))| {
                 let scene = scenes.draw(Split::Train, (step * BATCH + i) as u32);
                 for object in &scene.objects {
-                    labels[object.label] = 1.0;
+                    targets.mark_class(object.label, labels);
                 }
-                for (patch, target) in patches.chunks_exact_mut(seen + 1).enumerate() {
-                    target[covering(&scene, config, patch).unwrap_or(seen)] = 1.0;
+                for (place, target) in patches.chunks_exact_mut(patch).enumerate() {
+                    targets.mark_patch(covering(&scene, config, place), target);
                 }
                 if let Some(image) =
                     RgbImage::from_raw(preprocess.size, preprocess.size, scene.pixels)
@@ -239,8 +411,8 @@ impl Pictures {
             |values, shape: [usize; 2]| Tensor::from_data(TensorData::new(values, shape), device);
         Self {
             images: Tensor::from_data(TensorData::new(pixels, [BATCH, 3, side, side]), device),
-            labels: tensor(labels, [BATCH, seen]),
-            patches: tensor(patches, [BATCH * tokens, seen + 1]),
+            labels: tensor(labels, [BATCH, class]),
+            patches: tensor(patches, [BATCH * tokens, patch]),
         }
     }
 }

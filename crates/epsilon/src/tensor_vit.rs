@@ -5,6 +5,9 @@ use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use crate::device;
 use crate::fused::gelu::gelu;
+use crate::fused::layer_norm::layer_norm;
+use crate::fused::linear::linear;
+use crate::fused::self_attention::self_attention;
 use crate::parameters::{Spec, Start, Weights};
 use epsilon_vision::backbone::{
     self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, Network,
@@ -144,41 +147,26 @@ struct Net<'a> {
 impl Net<'_> {
     fn linear(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
         let weight: Tensor<2> = self.weights.get(&format!("{name}.weight"));
-        let bias: Tensor<1> = self.weights.get(&format!("{name}.bias"));
-        let [count, rows, inputs] = x.dims();
-        let outputs = weight.dims()[0];
-        (x.reshape([count * rows, inputs]).matmul(weight.transpose()) + bias.unsqueeze())
-            .reshape([count, rows, outputs])
+        linear(
+            x,
+            weight.transpose(),
+            self.weights.get(&format!("{name}.bias")),
+        )
     }
 
     fn norm(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
-        let scale: Tensor<1> = self.weights.get(&format!("{name}.weight"));
-        let shift: Tensor<1> = self.weights.get(&format!("{name}.bias"));
-        let centred = x.clone() - x.mean_dim(2);
-        let variance = (centred.clone() * centred.clone()).mean_dim(2);
-        let epsilon = f64::from(self.config.layer_norm_eps);
-        centred / (variance + epsilon).sqrt() * scale.unsqueeze() + shift.unsqueeze()
+        layer_norm(
+            x,
+            self.weights.get(&format!("{name}.weight")),
+            self.weights.get(&format!("{name}.bias")),
+            self.config.layer_norm_eps,
+        )
     }
 
     fn attention(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
-        let [count, rows, width] = x.dims();
-        let heads = self.config.heads;
-        let head = width / heads;
-        let qkv = self
-            .linear(&format!("{name}.qkv"), x)
-            .reshape([count, rows, 3, heads, head])
-            .permute([2, 0, 3, 1, 4]);
-        let part = |index| {
-            qkv.clone()
-                .narrow(0, index, 1)
-                .reshape([count, heads, rows, head])
-        };
-        let logits = part(0).matmul(part(1).swap_dims(2, 3)) * (head as f64).sqrt().recip();
-        let mixed = activation::softmax(logits, 3).matmul(part(2));
-        self.linear(
-            &format!("{name}.proj"),
-            mixed.swap_dims(1, 2).reshape([count, rows, width]),
-        )
+        let qkv = self.linear(&format!("{name}.qkv"), x);
+        let mixed = self_attention(qkv, self.config.heads);
+        self.linear(&format!("{name}.proj"), mixed)
     }
 }
 

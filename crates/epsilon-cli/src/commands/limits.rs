@@ -6,7 +6,7 @@ use epsilon::image::Limits;
 use epsilon::recipe::Recipe;
 
 /// Which photographs are too large to be read.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct LimitArgs {
     /// Largest photograph that is read, in millions of pixels [default: 100, or what the recipe says].
     #[arg(long, value_name = "N", value_parser = RangedI64ValueParser::<u32>::new().range(1..=4000))]

@@ -1,6 +1,7 @@
 //! `epsilon quickstart`: extraction, training and evaluation on a synthetic data set that the program generates.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::Context;
 use epsilon::backbone;
@@ -13,8 +14,9 @@ use epsilon::pretraining;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 use epsilon_data::files;
+use epsilon_metrics::Evaluation;
 
-use super::{Place, train};
+use super::{Place, report, shell, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
@@ -55,32 +57,68 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         ("linear", Kind::Ridge(Ridge::default())),
         ("chance", Kind::Random(Random::default())),
     ];
-    let mut rows = Vec::new();
+    let (mut rows, mut runs) = (Vec::new(), Vec::new());
     for (name, method) in methods {
         let folder = folder.join(method.name());
         let recipe = Recipe {
             method,
             ..experiment.recipe().clone()
         };
-        let mut variant = experiment.variant(recipe, folder)?;
+        let mut variant = experiment.variant(recipe, folder.clone())?;
         rows.push((name, train::one_seed(&mut variant, 1, None)?));
+        runs.push(folder);
     }
     print_table(&rows)?;
-    let folder = folder.join(experiment.recipe().method.name());
-    let model = Layout(&folder).model(1);
+    let model = Layout(&runs[0]).model(1);
     let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
     let device = experiment.device();
-    print_pictures(&Model::load(&model, device)?, &prepared, &store, device)?;
-    let dataset = &prepared.dataset;
-    console::print(format_args!("\nmodel: {}", model.display()))?;
-    if let Some(&row) = dataset.rows(Split::Test).first() {
-        console::print(format_args!(
-            "try:   epsilon predict {} {}",
-            model.display(),
-            data.join(&dataset.records[row].id).display()
-        ))?;
+    let shown = shown(&prepared);
+    print_pictures(
+        &Model::load(&model, device)?,
+        &prepared,
+        &shown,
+        &store,
+        device,
+    )?;
+    let page = folder.join("report.html");
+    report::write(&report::Args::of(runs, page.clone()))?;
+    console::print(format_args!("\nmodel:  {}", model.display()))?;
+    console::print(format_args!(
+        "report: {} (open it in a web browser)",
+        page.display()
+    ))?;
+    if let Some(&row) = shown.first() {
+        let picture = data.join(&prepared.dataset.records[row].id);
+        suggest(&folder, &model, &picture)?;
     }
     Ok(Outcome::Done)
+}
+
+/// Prints what may be run next, as it can be pasted into the terminal.
+fn suggest(folder: &Path, model: &Path, picture: &Path) -> anyhow::Result<()> {
+    let program = shell::program();
+    let [model, picture, maps] = [model, picture, &folder.join("maps")].map(shell::quoted);
+    console::print("\nnext:")?;
+    for command in [
+        format!("predict {model} {picture}"),
+        format!("explain {model} {picture} --out {maps}"),
+        format!("serve {model}"),
+    ] {
+        console::print(format_args!("  {program} {command}"))?;
+    }
+    Ok(())
+}
+
+/// The test pictures that are shown: the first ones with three labels or more, an unseen one among them.
+fn shown(prepared: &Prepared) -> Vec<usize> {
+    let dataset = &prepared.dataset;
+    let rows = dataset.rows(Split::Test).into_iter();
+    rows.filter(|&row| {
+        let labels: Vec<usize> = dataset.labels.positives(row).collect();
+        labels.len() >= 3 && labels.iter().any(|&label| label >= dataset.seen)
+    })
+    .take(SHOWN)
+    .collect()
 }
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
@@ -89,22 +127,34 @@ fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
     let bar = console::bar(pretraining::STEPS as u64, "backbone");
-    let mut recent = 0.0;
-    pretraining::run(path, pretraining::STEPS, &mut |step, loss| {
-        recent = if step == 1 {
-            loss
+    let begun = Instant::now();
+    let (mut recent, mut printed) = (0.0, Ok(()));
+    console::print(
+        "   step    loss  validation loss  textures (%)  shapes (%)  label mAP (%)  seconds",
+    )?;
+    pretraining::run(path, pretraining::STEPS, &mut |at| {
+        recent = if at.step == 1 {
+            at.loss
         } else {
-            0.98 * recent + 0.02 * loss
+            0.98 * recent + 0.02 * at.loss
         };
-        bar.set_position(step as u64);
+        bar.set_position(at.step as u64);
         bar.set_message(format!("loss {recent:.4}"));
+        if let (Some(validation), Ok(())) = (at.validation, &printed) {
+            let [texture, shape] = validation.words.map(|share| 100.0 * share);
+            let line = format!(
+                "{:>7}{recent:>8.4}{:>17.4}{texture:>14.1}{shape:>12.1}{:>15.1}{:>9.0}",
+                at.step,
+                validation.loss,
+                100.0 * validation.map,
+                begun.elapsed().as_secs_f64(),
+            );
+            printed = bar.suspend(|| console::print(line));
+        }
     })?;
     bar.finish_and_clear();
-    console::print(format_args!(
-        "{}: written after {} steps, loss {recent:.4}",
-        path.display(),
-        pretraining::STEPS
-    ))?;
+    printed?;
+    console::print(path.display())?;
     Ok(Outcome::Done)
 }
 
@@ -126,16 +176,20 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
         gzsl.images_kept,
         gzsl.positives_per_image,
     ))?;
-    console::print("           ZSL mAP   seen mAP   GZSL mAP   ZSL F1@3  GZSL F1@3")?;
+    console::print("             ZSL mAP     seen mAP     GZSL mAP   ZSL F1@3  GZSL F1@3")?;
     for (name, figures) in rows {
-        let maps = figures.parts().map(|(_, part)| 100.0 * part.map);
-        let maps: String = maps.map(|map| format!("{map:>11.1}")).collect();
+        let map = |part: &Evaluation| {
+            let error = part.bootstrap.as_ref().map_or(0.0, |b| b.standard_error);
+            format!("{:>7.1} \u{b1} {:.1}", 100.0 * part.map, 100.0 * error)
+        };
+        let maps: Vec<String> = figures.parts().map(|(_, part)| map(part)).collect();
         let f1 = |set| {
             let top = figures.part(set).and_then(|part| part.top_k.first());
             top.map_or(0.0, |top| 100.0 * top.f1)
         };
         console::print(format_args!(
-            "{name:<7}{maps}{:>11.1}{:>11.1}",
+            "{name:<7}{}{:>11.1}{:>11.1}",
+            maps.join(" "),
             f1(LabelSet::Unseen),
             f1(LabelSet::All),
         ))?;
@@ -143,22 +197,17 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the best labels of a few test pictures that have an unseen label.
+/// Prints the best labels of test pictures.
 fn print_pictures(
     model: &Model,
     prepared: &Prepared,
+    rows: &[usize],
     store: &TokenStore,
     device: &epsilon::burn::tensor::Device,
 ) -> anyhow::Result<()> {
     let dataset = &prepared.dataset;
     let ranker = Ranker::new(model, prepared.vectors.clone(), device)?;
-    let with_unseen = dataset.rows(Split::Test).into_iter().filter(|&row| {
-        dataset
-            .labels
-            .positives(row)
-            .any(|label| label >= dataset.seen)
-    });
-    for row in with_unseen.take(SHOWN) {
+    for &row in rows {
         let id = &dataset.records[row].id;
         let Some(stored) = store.row_of(id) else {
             continue;

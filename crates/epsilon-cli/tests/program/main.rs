@@ -19,6 +19,7 @@ mod scores;
 mod serve;
 mod serve_alone;
 mod server;
+mod shells;
 #[cfg(unix)]
 mod sidecars;
 mod sources;

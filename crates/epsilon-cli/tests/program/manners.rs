@@ -22,6 +22,8 @@ fn help_and_version() {
         "train",
         "eval",
         "predict",
+        "completions",
+        "man",
     ];
     for verb in verbs {
         assert!(help.contains(&format!("  {verb} ")), "{verb}: {help}");

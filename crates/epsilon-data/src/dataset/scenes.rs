@@ -47,7 +47,7 @@ const UNSEEN: [(Texture, Shape); 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SceneOptions {
-    /// Width and height of a picture in pixels, 48 to 1024; objects take a quarter to a half of it.
+    /// Width and height of a picture in pixels, 48 to 1024; objects take a third to six tenths of it.
     pub size: u32,
     /// Seed of the pictures and of the label vectors.
     pub seed: u64,
@@ -406,7 +406,7 @@ mod tests {
                     let sides =
                         [right - left, bottom - top].map(|side| f64::from(side) / f64::from(size));
                     assert!(
-                        sides.iter().all(|side| (0.2..0.6).contains(side)),
+                        sides.iter().all(|side| (0.2..0.75).contains(side)),
                         "{object:?}"
                     );
                     // Even a thin shape that others overlap shows a fifth of its bounding box.

@@ -34,7 +34,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Number of test photographs to show; 0 for none.
-    #[arg(long, default_value_t = 24, value_name = "N")]
+    #[arg(long, default_value_t = PHOTOS, value_name = "N")]
     photos: usize,
     /// Token store [default: `tokens` in the run folder or one of its parents].
     #[arg(long, value_name = "FOLDER")]
@@ -43,7 +43,34 @@ pub struct Args {
     limits: LimitArgs,
 }
 
+/// Test photographs that are shown where nothing else is asked for.
+const PHOTOS: usize = 24;
+
+impl Args {
+    /// The report of these runs in this file, the rest by default.
+    pub fn of(runs: Vec<PathBuf>, out: PathBuf) -> Self {
+        Self {
+            runs,
+            out: Some(out),
+            photos: PHOTOS,
+            store: None,
+            limits: LimitArgs::default(),
+        }
+    }
+}
+
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let (out, failed) = write(&args)?;
+    console::print(out.display())?;
+    Ok(if failed > 0 {
+        Outcome::SomeFailed
+    } else {
+        Outcome::Done
+    })
+}
+
+/// Writes the page; gives its path and how many photographs could not be shown.
+pub fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
     let runs: Vec<Run> = args
         .runs
         .iter()
@@ -84,14 +111,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         page.html(&html);
     }
     data(&mut page, &prepared, &recipe)?;
-    let out = args.out.unwrap_or_else(|| first.folder.join("report.html"));
+    let beside = || first.folder.join("report.html");
+    let out = args.out.clone().unwrap_or_else(beside);
     files::write(&out, page.finish().as_bytes()).with_context(|| out.display().to_string())?;
-    console::print(out.display())?;
-    Ok(if failed > 0 {
-        Outcome::SomeFailed
-    } else {
-        Outcome::Done
-    })
+    Ok((out, failed))
 }
 
 fn store(asked: Option<&Path>, recipe: &Recipe, run: &Path) -> anyhow::Result<TokenStore> {

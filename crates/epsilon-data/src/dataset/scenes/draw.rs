@@ -7,6 +7,8 @@ use std::f32::consts::{PI, TAU};
 
 /// Sample points a side and pixel.
 const SAMPLES: u32 = 3;
+/// No sample point is further than this from its pixel's centre: a third of the diagonal.
+const SPREAD: f32 = 0.472;
 
 /// A point or a direction.
 type Point = [f32; 2];
@@ -33,6 +35,11 @@ impl Texture {
         Self::Ringed,
         Self::Hollow,
     ];
+
+    /// Whether it depends on the distance to the edge.
+    fn follows_the_edge(self) -> bool {
+        matches!(self, Self::Ringed | Self::Hollow)
+    }
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -120,6 +127,9 @@ impl Shape {
 /// No outline reaches further than this many radii from its centre.
 const REACH: f32 = 1.25;
 
+/// Least distance of two objects' centres as a share of the sum of their radii.
+const APART: f32 = 0.8;
+
 /// Centre and radius of an object, in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -127,18 +137,19 @@ pub(super) struct Place {
     radius: f32,
 }
 
-/// Chooses 1 to 4 places inside a picture that overlap little.
+/// Chooses 1 to 4 places inside a picture that may overlap by a fifth of their radii.
 pub(super) fn places(size: u32, rng: &mut impl Rng) -> Vec<Place> {
     let unit = size as f32 / 64.0;
     let wanted = rng.random_range(1..=4);
-    let largest = [15.0, 14.0, 12.5, 11.5][wanted - 1] * unit;
+    let largest = [19.0, 17.0, 15.0, 13.5][wanted - 1] * unit;
     let mut places: Vec<Place> = Vec::new();
     for _ in 0..40 * wanted {
-        let radius = rng.random_range(8.5 * unit..largest);
+        let radius = rng.random_range(10.5 * unit..largest);
         let edge = radius * 1.1;
         let inside = edge..size as f32 - edge;
         let centre = [rng.random_range(inside.clone()), rng.random_range(inside)];
-        let apart = |other: &Place| distance(centre, other.centre) > 0.95 * (radius + other.radius);
+        let apart =
+            |other: &Place| distance(centre, other.centre) > APART * (radius + other.radius);
         if places.iter().all(apart) {
             places.push(Place { centre, radius });
         }
@@ -197,7 +208,7 @@ impl Object {
             point[1] - self.place.centre[1],
         ];
         let radius = self.place.radius;
-        if squared(offset) > (REACH * radius).powi(2) {
+        if squared(offset) > (REACH * radius + SPREAD).powi(2) {
             return (-1.0, offset);
         }
         let own = seen_from(offset, self.turn);
@@ -368,14 +379,22 @@ impl Canvas {
     fn paint_pixel(&mut self, object: &Object, x: u32, y: u32) -> bool {
         let index = (y * self.size + x) as usize;
         let behind = self.pixels[index];
+        let (centre, own) = object.locate([x as f32 + 0.5, y as f32 + 0.5]);
+        if centre < -SPREAD {
+            return false;
+        }
+        // A depth changes no faster than the point moves, so all samples lie inside where the centre lies deep enough.
+        let sure = centre > SPREAD && !object.texture.follows_the_edge();
         let (mut sum, mut inside) = ([0.0; 3], 0);
         for sample in 0..SAMPLES * SAMPLES {
             let within = |i: u32| (i as f32 + 0.5) / SAMPLES as f32;
-            let point = [
-                x as f32 + within(sample % SAMPLES),
-                y as f32 + within(sample / SAMPLES),
-            ];
-            let (depth, own) = object.locate(point);
+            let offset = [within(sample % SAMPLES), within(sample / SAMPLES)];
+            let (depth, own) = if sure {
+                let moved = seen_from(offset.map(|c| c - 0.5), object.turn);
+                (centre, [own[0] + moved[0], own[1] + moved[1]])
+            } else {
+                object.locate([x as f32 + offset[0], y as f32 + offset[1]])
+            };
             inside += u32::from(depth > 0.0);
             let colour = if depth > 0.0 {
                 object.colour(depth, own)
@@ -397,8 +416,7 @@ impl Canvas {
     pub(super) fn finish(self, rng: &mut impl Rng) -> (Vec<u8>, Vec<u8>) {
         let strength = rng.random_range(1.0..6.0_f32);
         let pixels = self.pixels.iter().flatten();
-        let noisy =
-            pixels.map(|channel| (channel + strength * grain(rng)).round().clamp(0.0, 255.0) as u8);
+        let noisy = pixels.map(|channel| (channel + strength * grain(rng) + 0.5) as u8); // saturates
         (noisy.collect(), self.mask)
     }
 }
@@ -645,7 +663,7 @@ mod tests {
             for (i, place) in places.iter().enumerate() {
                 prop_assert!(place.centre.iter().all(|&c| c > place.radius && c + place.radius < size as f32));
                 for other in &places[..i] {
-                    prop_assert!(distance(place.centre, other.centre) > 0.9 * (place.radius + other.radius));
+                    prop_assert!(distance(place.centre, other.centre) > APART * (place.radius + other.radius));
                 }
             }
         }

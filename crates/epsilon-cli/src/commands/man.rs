@@ -1,0 +1,38 @@
+//! `epsilon man`: manual pages of the program and of its commands, from what `--help` says.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Command, CommandFactory};
+use clap_mangen::Man;
+use epsilon_data::files;
+
+use crate::{Cli, Outcome, console};
+
+/// Write manual pages: epsilon(1), and one for each command, such as epsilon-train(1).
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder for the pages; made if need be.
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    files::folder(&args.out).with_context(|| args.out.display().to_string())?;
+    let mut program = Cli::command().disable_help_subcommand(true);
+    program.build();
+    write(&program, &args.out)?;
+    Ok(Outcome::Done)
+}
+
+/// Writes the page of a command and those of the commands below it, and prints their paths.
+fn write(command: &Command, folder: &Path) -> anyhow::Result<()> {
+    let man = Man::new(command.clone());
+    let path = folder.join(man.get_filename());
+    files::replace(&path, |file| man.render(file)).with_context(|| path.display().to_string())?;
+    console::print(path.display())?;
+    for below in command.get_subcommands() {
+        write(below, folder)?;
+    }
+    Ok(())
+}

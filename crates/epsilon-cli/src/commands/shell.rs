@@ -1,0 +1,59 @@
+//! Commands as they are typed: how this program was called, and paths that a shell takes as one word.
+
+use std::path::Path;
+
+/// What starts this program again: `cargo run` where Cargo runs it, otherwise the word that it was called by.
+pub fn program() -> String {
+    let package = std::env::var("CARGO_PKG_NAME").ok();
+    let called = std::env::args_os().next();
+    program_of(package.as_deref(), called.as_deref().map(Path::new))
+}
+
+/// `package` is the one that Cargo says it runs, `called` the first word of the command.
+fn program_of(package: Option<&str>, called: Option<&Path>) -> String {
+    match (package, called) {
+        (Some(env!("CARGO_PKG_NAME")), _) if cfg!(debug_assertions) => "cargo run --".into(),
+        (Some(env!("CARGO_PKG_NAME")), _) => "cargo run --release --".into(),
+        (_, Some(called)) => quoted(called),
+        (_, None) => "epsilon".into(),
+    }
+}
+
+/// A path in quotes where a shell would not take it as it is.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/\\.:_-+=,@%".contains(c);
+    if text.chars().all(plain) && !text.is_empty() {
+        text
+    } else if cfg!(windows) {
+        format!("\"{text}\"")
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_started_as_it_was() {
+        let called = Some(Path::new("bin/epsilon"));
+        assert!(program_of(Some("epsilon-cli"), called).starts_with("cargo run "));
+        assert_eq!(program_of(Some("another"), called), "bin/epsilon");
+        assert_eq!(program_of(None, called), "bin/epsilon");
+        assert_eq!(program_of(None, None), "epsilon");
+    }
+
+    #[test]
+    #[cfg(not(windows))]
+    fn only_what_needs_it_is_quoted() {
+        let quoted = |path: &str| super::quoted(Path::new(path));
+        assert_eq!(
+            quoted("runs/quickstart/a_b-1.png"),
+            "runs/quickstart/a_b-1.png"
+        );
+        assert_eq!(quoted("my runs/$x"), "'my runs/$x'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+}
