@@ -46,7 +46,13 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// Writes a piece of a row. `sums` holds the columns in order, and more lanes than columns at the last panel's end.
     #[inline(always)]
-    pub fn write<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &[S::f32s]) {
+    pub(crate) fn write<S: Simd>(
+        &mut self,
+        simd: S,
+        row: usize,
+        columns: Range<usize>,
+        sums: &[S::f32s],
+    ) {
         let out = &mut self.out[row * self.stride..][columns.clone()];
         let bias = match self.finish.bias {
             [] => &[],

@@ -234,8 +234,8 @@ mod tests {
     fn erf(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
         for n in 1..200 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
         }
         sum * 2.0 / std::f64::consts::PI.sqrt()
     }
@@ -244,10 +244,10 @@ mod tests {
     fn exp_is_close_on_both_paths() {
         for i in -8700..8800 {
             let x = i as f32 / 100.0;
-            let exact = (x as f64).exp();
+            let exact = f64::from(x).exp();
             for value in [exp::<true>(x), exp::<false>(x)] {
                 assert!(
-                    (value as f64 / exact - 1.0).abs() < 3e-7,
+                    (f64::from(value) / exact - 1.0).abs() < 3e-7,
                     "exp({x}) = {value}"
                 );
             }
@@ -264,12 +264,12 @@ mod tests {
         gelu_backward(&x, &mut again, &mut gradient);
         assert_eq!(value, again);
         for (i, &x) in x.iter().enumerate() {
-            let x = x as f64;
+            let x = f64::from(x);
             let cdf = 0.5 * (1.0 + erf(x / 2f64.sqrt()));
             let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-            assert!((value[i] as f64 - x * cdf).abs() < 5e-7, "gelu({x})");
+            assert!((f64::from(value[i]) - x * cdf).abs() < 5e-7, "gelu({x})");
             assert!(
-                (gradient[i] as f64 - 2.0 * (cdf + x * density)).abs() < 2e-6,
+                (f64::from(gradient[i]) - 2.0 * (cdf + x * density)).abs() < 2e-6,
                 "gelu'({x})"
             );
         }

@@ -32,6 +32,7 @@ const MATCH_SCALE: f64 = 4.0;
 
 /// Why the backbone could not be trained.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PretrainingError {
     /// The pictures cannot be generated.
     #[error(transparent)]

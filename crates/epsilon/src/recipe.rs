@@ -17,6 +17,7 @@ use epsilon_vision::tokens::{ExtractOptions, TokenType};
 
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
     /// The file cannot be read.
     #[error("{path}: cannot be read: {reason}")]

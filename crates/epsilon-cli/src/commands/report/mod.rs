@@ -26,7 +26,7 @@ use runs::Run;
 /// A run is a folder written by `epsilon train`, or a row's folder of `epsilon bench` or `epsilon sweep`. Per-label curves and
 /// photographs are those of the first run's first seed.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Run folders; the first is shown in detail.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -43,7 +43,7 @@ pub struct Args {
     limits: LimitArgs,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let runs: Vec<Run> = args
         .runs
         .iter()

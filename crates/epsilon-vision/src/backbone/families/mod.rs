@@ -26,7 +26,6 @@ use super::{BackboneError, Options, Tokens};
 
 /// A family of weight files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
 pub struct Family {
     /// Short name.
     pub name: &'static str,
