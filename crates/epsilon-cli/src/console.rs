@@ -8,39 +8,39 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 /// Writes a result and a newline to stdout.
-pub fn print(text: impl std::fmt::Display) -> io::Result<()> {
+pub(crate) fn print(text: impl std::fmt::Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
 /// Writes a result to stdout as one JSON document.
-pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(serde_json::to_string_pretty(value)?)?)
 }
 
 /// Whether stderr is a terminal.
-pub fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Writes a progress message to stderr if it is a terminal.
-pub fn tell(text: impl std::fmt::Display) {
+pub(crate) fn tell(text: impl std::fmt::Display) {
     if is_terminal() {
         complain(text);
     }
 }
 
 /// Reports an input that failed on stderr, in one line.
-pub fn name_failure(text: impl std::fmt::Display) {
+pub(crate) fn name_failure(text: impl std::fmt::Display) {
     complain(format_args!("failed: {}", plain(&text.to_string())));
 }
 
 /// Reports on stderr, in one line, what is not right but was no obstacle.
-pub fn warn(text: impl std::fmt::Display) {
+pub(crate) fn warn(text: impl std::fmt::Display) {
     complain(format_args!("warning: {}", plain(&text.to_string())));
 }
 
 /// Writes a line to stderr, or several. Names in it come from strangers: what a terminal would obey is written out.
-pub fn complain(text: impl std::fmt::Display) {
+pub(crate) fn complain(text: impl std::fmt::Display) {
     let text = text.to_string();
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(LAYOUT) {
@@ -56,7 +56,7 @@ pub fn complain(text: impl std::fmt::Display) {
 const LAYOUT: [char; 2] = ['\n', '\t'];
 
 /// The message of an error and of its causes, without repetition: most messages of the library include their cause.
-pub fn explain(error: &anyhow::Error) -> String {
+pub(crate) fn explain(error: &anyhow::Error) -> String {
     error
         .chain()
         .map(ToString::to_string)
@@ -70,7 +70,7 @@ pub fn explain(error: &anyhow::Error) -> String {
 }
 
 /// A progress bar with rate and remaining time; hidden if stderr is not a terminal.
-pub fn bar(total: u64, what: &str) -> ProgressBar {
+pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     let target = if is_terminal() {
         ProgressDrawTarget::stderr_with_hz(4)
     } else {
@@ -87,7 +87,7 @@ pub fn bar(total: u64, what: &str) -> ProgressBar {
 }
 
 /// Whether an error means that the reader of the output closed its pipe.
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

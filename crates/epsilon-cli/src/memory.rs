@@ -3,23 +3,23 @@
 use std::fs;
 
 /// Peak resident memory since [`Peak::start`].
-pub struct Peak(());
+pub(crate) struct Peak(());
 
 impl Peak {
     /// Resets the peak; `None` on systems where this is impossible (Linux supports it).
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         // Writing 5 resets the process's high-water mark.
         fs::write("/proc/self/clear_refs", "5").ok().map(Self)
     }
 
     /// The peak since the start, in 10^6 bytes.
-    pub fn megabytes(&self) -> Option<f64> {
+    pub(crate) fn megabytes(&self) -> Option<f64> {
         status("VmHWM:")
     }
 }
 
 /// Memory available to processes without swapping, in 10^6 bytes.
-pub fn available() -> Option<f64> {
+pub(crate) fn available() -> Option<f64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     line(&meminfo, "MemAvailable:")
 }

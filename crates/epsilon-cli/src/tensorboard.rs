@@ -56,7 +56,7 @@ struct SessionLog {
 }
 
 /// The event file of one training.
-pub struct Events {
+pub(crate) struct Events {
     path: PathBuf,
     file: BufWriter<File>,
     step: usize,
@@ -65,7 +65,7 @@ pub struct Events {
 impl Events {
     /// Creates an event file in the folder, which is created if missing. Files of an earlier training are removed, unless it is
     /// resumed.
-    pub fn create(folder: &Path, resume: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(folder: &Path, resume: bool) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         if !resume {
             forget(folder).with_context(|| folder.display().to_string())?;
@@ -86,7 +86,7 @@ impl Events {
     }
 
     /// Writes the values of an event.
-    pub fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
+    pub(crate) fn tell(&mut self, event: &Event) -> anyhow::Result<()> {
         match event {
             Event::Step {
                 done,
@@ -115,6 +115,7 @@ impl Events {
                     ..Record::default()
                 })
             }
+            _ => Ok(()),
         }
     }
 

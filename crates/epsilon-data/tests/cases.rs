@@ -63,7 +63,11 @@ fn d01_an_image_is_its_folder_and_its_name() {
     let (dataset, summary) = read_coco(folder.path(), &train, &test, ["train", "val"]).unwrap();
     let ids: Vec<&str> = dataset.records.iter().map(|r| r.id.as_str()).collect();
     assert_eq!(ids, ["0001.jpg", "val/0001.jpg", "0002.jpg"]);
-    let paths: Vec<_> = dataset.records.iter().map(|r| r.path()).collect();
+    let paths: Vec<_> = dataset
+        .records
+        .iter()
+        .map(epsilon_data::dataset::Record::path)
+        .collect();
     let expected = ["train/0001.jpg", "val/0001.jpg", "val/0002.jpg"];
     assert_eq!(paths, expected.map(|path| folder.path().join(path)));
     assert_eq!(notes(&summary), []);

@@ -122,7 +122,7 @@ mod x86 {
     use crate::panels::{PANEL, Panels, Step};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
-    pub fn multiply<const INT8: bool, O: Output>(
+    pub(super) fn multiply<const INT8: bool, O: Output>(
         simd: V4,
         left: Left,
         rows: usize,
@@ -235,7 +235,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
-    pub fn encode_bf16(x: &[f32], words: &mut [u32]) {
+    pub(super) fn encode_bf16(x: &[f32], words: &mut [u32]) {
         for (x, words) in x.chunks(32).zip(words.chunks_mut(16)) {
             let (low, high) = (x.as_ptr(), x.as_ptr().wrapping_add(16));
             // SAFETY: the masks let only values of `x` be read and only `words` be written; any bits are words.
@@ -249,7 +249,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")]
-    pub fn encode_bytes(x: &[f32], words: &mut [u32]) -> [f32; 2] {
+    pub(super) fn encode_bytes(x: &[f32], words: &mut [u32]) -> [f32; 2] {
         let [low, high] = range(x);
         let width = high - low;
         // A row of equal values is its `low`; so is one that is not finite, and stays so.
@@ -282,7 +282,7 @@ mod x86 {
                 _mm_storeu_si128(
                     bytes.as_mut_ptr().cast(),
                     _mm512_maskz_cvtusepi32_epi8(mask, steps),
-                )
+                );
             };
             let (bytes, _) = bytes.as_chunks::<4>();
             for (word, bytes) in rest_words.iter_mut().zip(bytes) {

@@ -41,10 +41,10 @@ impl Instructions {
 macro_rules! vectorised {
     ($(#[$meta:meta])* $visible:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
+        #[allow(clippy::too_many_arguments, reason = "slices and their strides")]
         $visible fn $name($($arg: $type),*) {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments, dead_code)]
+            #[allow(clippy::too_many_arguments, dead_code, reason = "not every body reads FMA")]
             fn body<const FMA: bool>($($arg: $type),*) $body
             match $crate::cpu::arch() {
                 #[cfg(target_arch = "x86_64")]

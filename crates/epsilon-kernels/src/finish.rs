@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use crate::vector::{gelu_of, quick_gelu_of};
+use crate::vector::{gelu_of, quick_gelu_of, tanh_gelu_of};
 
 /// What becomes of the sums of a product.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,8 @@ pub enum After {
     Gelu,
     /// CLIP's approximation of GELU, `x sigmoid(1.702 x)`.
     QuickGelu,
+    /// GELU's approximation by a hyperbolic tangent, `x sigmoid(sqrt(8 / pi) (x + 0.044715 x^3))`.
+    TanhGelu,
 }
 
 impl Finish<'_> {
@@ -46,7 +48,13 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// Writes a piece of a row. `sums` holds the columns in order, and more lanes than columns at the last panel's end.
     #[inline(always)]
-    pub fn write<S: Simd>(&mut self, simd: S, row: usize, columns: Range<usize>, sums: &[S::f32s]) {
+    pub(crate) fn write<S: Simd>(
+        &mut self,
+        simd: S,
+        row: usize,
+        columns: Range<usize>,
+        sums: &[S::f32s],
+    ) {
         let out = &mut self.out[row * self.stride..][columns.clone()];
         let bias = match self.finish.bias {
             [] => &[],
@@ -70,6 +78,8 @@ impl Writer<'_> {
             (After::Gelu, false) => map(out, gelu_of::<false>),
             (After::QuickGelu, true) => map(out, quick_gelu_of::<true>),
             (After::QuickGelu, false) => map(out, quick_gelu_of::<false>),
+            (After::TanhGelu, true) => map(out, tanh_gelu_of::<true>),
+            (After::TanhGelu, false) => map(out, tanh_gelu_of::<false>),
         }
     }
 }

@@ -37,6 +37,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The same values, rows and columns exchanged.
+    #[must_use]
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,

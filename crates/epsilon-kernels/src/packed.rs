@@ -57,6 +57,7 @@ impl<'a> Rows<'a> {
     }
 
     /// At most `count` rows from `first` on.
+    #[must_use]
     pub fn part(self, first: usize, count: usize) -> Self {
         Self {
             data: &self.data[first * self.stride..],

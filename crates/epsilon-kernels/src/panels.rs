@@ -24,17 +24,17 @@ pub(crate) struct Panels<W> {
 
 impl<W: Copy + Default> Panels<W> {
     /// Words along the summed dimension.
-    pub fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.steps
     }
 
     /// Columns of the matrix.
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.columns
     }
 
     /// The panels with the columns they hold.
-    pub fn iter(&self) -> impl Iterator<Item = (Range<usize>, &[Step<W>])> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Range<usize>, &[Step<W>])> {
         (0..self.columns).step_by(PANEL).map(|first| {
             let rows = &self.rows[first / PANEL * self.steps..][..self.steps];
             (first..self.columns.min(first + PANEL), rows)
@@ -42,14 +42,14 @@ impl<W: Copy + Default> Panels<W> {
     }
 
     /// All words: word `s` of column `c` stands at `(c / 32 * steps + s) * 32 + c % 32`.
-    pub fn words(&self) -> &[W] {
+    pub(crate) fn words(&self) -> &[W] {
         const { assert!(size_of::<Step<W>>() == PANEL * size_of::<W>()) };
         // SAFETY: a `Step` is 32 words and, as was just asserted, nothing more; all of them are initialised.
         unsafe { std::slice::from_raw_parts(self.rows.as_ptr().cast(), self.rows.len() * PANEL) }
     }
 
     /// Replaces the content row by row: `row` writes the words of a step's given columns.
-    pub fn fill_rows(
+    pub(crate) fn fill_rows(
         &mut self,
         steps: usize,
         columns: usize,
@@ -66,7 +66,7 @@ impl<W: Copy + Default> Panels<W> {
     }
 
     /// Replaces the content column by column: `column` gives the words of a column at the given steps.
-    pub fn fill_columns<I: Iterator<Item = W>>(
+    pub(crate) fn fill_columns<I: Iterator<Item = W>>(
         &mut self,
         steps: usize,
         columns: usize,

@@ -75,7 +75,7 @@ mod x86 {
     use super::{LANES, scan};
 
     #[target_feature(enable = "avx512f,avx512bw")]
-    pub fn avx512(records: &[u8], groups: usize, query: &[i16], out: &mut [(f32, u32)]) {
+    pub(super) fn avx512(records: &[u8], groups: usize, query: &[i16], out: &mut [(f32, u32)]) {
         scan(records, groups, query, out, |row, query| {
             let mut sums = [_mm512_setzero_si512(); 2];
             let (rows, _) = row.as_chunks::<LANES>();
@@ -97,7 +97,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2")]
-    pub fn avx2(records: &[u8], groups: usize, query: &[i16], out: &mut [(f32, u32)]) {
+    pub(super) fn avx2(records: &[u8], groups: usize, query: &[i16], out: &mut [(f32, u32)]) {
         scan(records, groups, query, out, |row, query| {
             let mut sums = _mm256_setzero_si256();
             let (rows, _) = row.as_chunks::<16>();

@@ -80,6 +80,14 @@ pub(crate) fn quick_gelu_of<const FMA: bool>(x: f32) -> f32 {
     x / (1.0 + exp::<FMA>(-1.702 * x))
 }
 
+/// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, as a sigmoid.
+#[inline(always)]
+pub(crate) fn tanh_gelu_of<const FMA: bool>(x: f32) -> f32 {
+    // -sqrt(8 / pi), and 0.044715 times it.
+    let inner = x * fma::<FMA>(-0.071_354_82 * x, x, -1.595_769);
+    x / (1.0 + exp::<FMA>(inner))
+}
+
 vectorised! {
     /// `out = gelu(x) = x Phi(x)`, within 5e-7.
     ///
@@ -234,8 +242,8 @@ mod tests {
     fn erf(x: f64) -> f64 {
         let (mut term, mut sum) = (x, x);
         for n in 1..200 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
         }
         sum * 2.0 / std::f64::consts::PI.sqrt()
     }
@@ -244,10 +252,10 @@ mod tests {
     fn exp_is_close_on_both_paths() {
         for i in -8700..8800 {
             let x = i as f32 / 100.0;
-            let exact = (x as f64).exp();
+            let exact = f64::from(x).exp();
             for value in [exp::<true>(x), exp::<false>(x)] {
                 assert!(
-                    (value as f64 / exact - 1.0).abs() < 3e-7,
+                    (f64::from(value) / exact - 1.0).abs() < 3e-7,
                     "exp({x}) = {value}"
                 );
             }
@@ -264,12 +272,12 @@ mod tests {
         gelu_backward(&x, &mut again, &mut gradient);
         assert_eq!(value, again);
         for (i, &x) in x.iter().enumerate() {
-            let x = x as f64;
+            let x = f64::from(x);
             let cdf = 0.5 * (1.0 + erf(x / 2f64.sqrt()));
             let density = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-            assert!((value[i] as f64 - x * cdf).abs() < 5e-7, "gelu({x})");
+            assert!((f64::from(value[i]) - x * cdf).abs() < 5e-7, "gelu({x})");
             assert!(
-                (gradient[i] as f64 - 2.0 * (cdf + x * density)).abs() < 2e-6,
+                (f64::from(gradient[i]) - 2.0 * (cdf + x * density)).abs() < 2e-6,
                 "gelu'({x})"
             );
         }
@@ -344,6 +352,30 @@ mod tests {
             let expected = x / 2.0 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
             assert!(
                 (f64::from(*ours) - expected).abs() < 1.5e-6,
+                "{x}: {ours} for {expected}"
+            );
+        }
+    }
+
+    vectorised! {
+        fn tanh_gelu(x: &mut [f32]) {
+            for x in x {
+                *x = tanh_gelu_of::<FMA>(*x);
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_gelu_agrees_with_f64() {
+        let inputs: Vec<f32> = (-9000..=9000).map(|i| i as f32 / 100.0).collect();
+        let mut values = inputs.clone();
+        tanh_gelu(&mut values);
+        for (ours, x) in values.iter().zip(inputs.iter().copied().map(f64::from)) {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            let expected = 0.5 * x * (1.0 + inner.tanh());
+            let allowed = 5e-7 * expected.abs().max(1.0);
+            assert!(
+                (f64::from(*ours) - expected).abs() < allowed,
                 "{x}: {ours} for {expected}"
             );
         }

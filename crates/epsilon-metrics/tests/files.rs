@@ -301,7 +301,7 @@ fn labels_that_say_nothing_are_refused() {
 fn scores_that_are_not_finite_are_named() {
     let world = World::new();
     world.edit("f32.npy", |bytes| {
-        bytes[128 + 4 * 11..][..4].copy_from_slice(&f32::NAN.to_le_bytes())
+        bytes[128 + 4 * 11..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     });
     let joined = join(&world.path("f32.npy"), &world.path("labels.npy"), None).unwrap();
     let columns = [2, 3];

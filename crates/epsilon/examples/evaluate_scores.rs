@@ -10,7 +10,7 @@ use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
 use epsilon_metrics::{Protocol, SplitEvaluation, evaluate_protocols};
 
 /// Figures of the unseen, of the seen and of all labels; the first `seen` columns are the seen labels.
-pub fn evaluate(
+pub(crate) fn evaluate(
     scores: &Path,
     labels: &Path,
     seen: usize,
@@ -22,7 +22,6 @@ pub fn evaluate(
     Ok(figures.remove(0))
 }
 
-#[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [scores, labels, seen, protocol] = &arguments[..] else {

@@ -10,7 +10,11 @@ use epsilon::library::scan;
 use epsilon::tokens::{self, ExtractOptions, TokenStore};
 
 /// An extraction that was interrupted goes on where it stopped.
-pub fn extract(weights: &Path, folder: &Path, store: &Path) -> Result<TokenStore, Box<dyn Error>> {
+pub(crate) fn extract(
+    weights: &Path,
+    folder: &Path,
+    store: &Path,
+) -> Result<TokenStore, Box<dyn Error>> {
     let options = backbone::Options::default();
     let backbone = backbone::load_with(&backbone::locate(weights, Download::WithBar)?, &options)?;
     let photos = scan(folder).photos.into_iter();
@@ -23,7 +27,6 @@ pub fn extract(weights: &Path, folder: &Path, store: &Path) -> Result<TokenStore
     Ok(TokenStore::open(store)?)
 }
 
-#[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [weights, folder, store] = &arguments[..] else {

@@ -9,14 +9,17 @@ use epsilon::Predictor;
 use epsilon::model::Ranking;
 
 /// The words, best first.
-pub fn rank(model: &Path, photo: &Path, words: &[String]) -> Result<Ranking, Box<dyn Error>> {
+pub(crate) fn rank(
+    model: &Path,
+    photo: &Path,
+    words: &[String],
+) -> Result<Ranking, Box<dyn Error>> {
     // The model names its backbone and its word vectors.
     let predictor = Predictor::load(model)?;
     let labels = predictor.labels(words)?;
     Ok(predictor.rank(photo, &labels)?)
 }
 
-#[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, photo, words @ ..] = &arguments[..] else {

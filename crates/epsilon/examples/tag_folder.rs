@@ -11,7 +11,7 @@ use epsilon::tagger::{TagEvent, TagOptions, TagReport};
 use epsilon::{Predictor, Tagger};
 
 /// Tags what is new in the folder or has changed.
-pub fn tag(model: &Path, folder: &Path) -> Result<TagReport, Box<dyn Error>> {
+pub(crate) fn tag(model: &Path, folder: &Path) -> Result<TagReport, Box<dyn Error>> {
     let predictor = Predictor::load(model)?;
     let mut tagger = Tagger::open(&predictor, folder, TagOptions::new(Keep::best(3)))?;
     let report = tagger.tag(&mut |event| {
@@ -25,7 +25,6 @@ pub fn tag(model: &Path, folder: &Path) -> Result<TagReport, Box<dyn Error>> {
     Ok(report)
 }
 
-#[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, folder] = &arguments[..] else {

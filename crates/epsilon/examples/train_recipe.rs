@@ -10,12 +10,11 @@ use epsilon::experiment::Figures;
 use epsilon::recipe::Recipe;
 
 /// Keeps tokens, model and figures in the folder; what is there of an earlier run is used again.
-pub fn train(recipe: &Path, folder: &Path) -> Result<Figures, Box<dyn Error>> {
+pub(crate) fn train(recipe: &Path, folder: &Path) -> Result<Figures, Box<dyn Error>> {
     let mut experiment = Experiment::open(Recipe::read(recipe)?, folder)?;
     Ok(experiment.run(1, &mut |_| {})?)
 }
 
-#[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [recipe, folder] = &arguments[..] else {

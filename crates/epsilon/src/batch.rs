@@ -167,13 +167,17 @@ pub(crate) struct LabelsOn {
 
 impl LabelsOn {
     /// The labels that are trained on.
-    pub fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
+    pub(crate) fn new(host: Arc<LabelVectors>, device: &Device) -> Self {
         let columns = (0..host.len()).collect();
         Self::known_as(host, columns, device)
     }
 
     /// Labels of which the method knows each as the label of this number, where it knows but these.
-    pub fn known_as(host: Arc<LabelVectors>, columns: Arc<[usize]>, device: &Device) -> Self {
+    pub(crate) fn known_as(
+        host: Arc<LabelVectors>,
+        columns: Arc<[usize]>,
+        device: &Device,
+    ) -> Self {
         let shape = [host.len(), host.dim()];
         let data = TensorData::new(host.values().to_vec(), shape);
         Self {
@@ -184,7 +188,7 @@ impl LabelsOn {
         }
     }
 
-    pub fn batch(
+    pub(crate) fn batch(
         &self,
         dims: &Dims,
         images: usize,

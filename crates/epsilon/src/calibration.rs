@@ -17,6 +17,7 @@ const ROUNDS: usize = 50;
 
 /// What can go wrong with a calibration.
 #[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
 pub enum CalibrationError {
     /// Not a precision.
     #[error("a precision of {0}: give a value above 0 and below 1")]

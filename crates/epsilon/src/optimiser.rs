@@ -96,6 +96,7 @@ impl Default for RmsPropSettings {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum OptimiserSettings {
     /// Adam.
     Adam(AdamSettings),

@@ -11,6 +11,7 @@ use crate::device;
 
 /// Weights that do not fit what is specified.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightError {
     /// A weight that is needed and not there.
     #[error("weight `{0}` is missing")]
@@ -92,6 +93,7 @@ impl Spec {
     }
 
     /// The same, kept with the model and changed by no gradient.
+    #[must_use]
     pub fn kept(self) -> Self {
         Self {
             trained: false,
@@ -302,6 +304,7 @@ impl Weights {
     }
 
     /// A copy whose trained values are leaves of a fresh autodiff graph.
+    #[must_use]
     pub fn tracked(&self) -> Self {
         let track = |(spec, value): (&Spec, &Tensor<1>)| match spec.trained {
             true => value.clone().autodiff().require_grad(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What the fused operations do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Phase {
     /// GFP's linear map of the tokens, `G = X W + b`, and `dW`.
     Split,

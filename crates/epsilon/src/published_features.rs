@@ -25,6 +25,7 @@ use epsilon_vision::tokens::{
 
 /// Why features cannot be imported.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// A file is unreadable, damaged, or not of the published form.
     #[error("{path}: {reason}")]
@@ -266,7 +267,7 @@ fn write_table(
             let named = names.iter().zip(&labels);
             named
                 .filter(|(_, value)| **value == Some(wanted))
-                .map(|(name, _)| name.to_string())
+                .map(|(name, _)| (*name).clone())
                 .collect()
         };
         let negatives = if negative { of(-1) } else { Vec::new() };
@@ -481,6 +482,7 @@ fn info((channels, positions): (usize, usize)) -> BackboneInfo {
             false => (1, positions),
         },
         global: None,
+        classes: None,
         projected: false,
         precision: Precision::F32,
     }

@@ -17,6 +17,7 @@ use epsilon_vision::tokens::{ExtractOptions, TokenType};
 
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
     /// The file cannot be read.
     #[error("{path}: cannot be read: {reason}")]
@@ -175,6 +176,7 @@ impl BackboneSettings {
             tokens: self.tokens,
             precision: self.precision,
             weights_key: self.weights_key.clone(),
+            ..Options::default()
         }
     }
 }

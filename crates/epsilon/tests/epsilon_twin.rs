@@ -60,7 +60,7 @@ impl Fixture {
                 .data()
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-            tensors.insert(name.to_string(), (view.shape().to_vec(), values.collect()));
+            tensors.insert(name.clone(), (view.shape().to_vec(), values.collect()));
         }
         Self {
             config: serde_json::from_str(config).unwrap(),

@@ -1,5 +1,10 @@
 //! The five programs of `examples/` run on drawn pictures.
 
+#![expect(
+    dead_code,
+    reason = "the programs' main functions are not what is called here"
+)]
+
 #[path = "../examples/evaluate_scores.rs"]
 mod evaluate_scores;
 #[path = "../examples/extract_tokens.rs"]

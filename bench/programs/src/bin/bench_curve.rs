@@ -39,7 +39,7 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
     let model = training.run(&mut |event| match event {
         Event::Step { loss, .. } => losses.push(loss),
         Event::Epoch(record) => waiting.push(record.waiting),
-        Event::Resumed { .. } => {}
+        _ => {}
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let figures = experiment::measure(

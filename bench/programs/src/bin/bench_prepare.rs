@@ -2,7 +2,7 @@
 //! vector file. `trees` writes official-looking files of full scale. Prints one line of JSON: seconds and peak memory.
 
 #[path = "../../../../crates/epsilon-data/src/dataset/trees.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with tests")]
 mod trees;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use crate::{Outcome, console};
 
 /// List the supported backbones, or check a weight file.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -37,7 +37,7 @@ enum Command {
     },
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::List { json: true } => console::print_json(&FAMILIES)?,
         Command::List { json: false } => list()?,
@@ -95,6 +95,10 @@ fn show(check: &Check) -> anyhow::Result<()> {
         ("input", format!("{0} x {0} pixels", preprocess.size)),
         ("tokens", format!("{} x {}", info.tokens, info.dim)),
         ("global", check.global.to_string()),
+        (
+            "own classes",
+            check.classes.map_or("none".into(), |n| n.to_string()),
+        ),
         ("parameters", check.parameters.to_string()),
         ("sha256", info.weights_sha256.clone()),
         (

@@ -12,7 +12,7 @@ use crate::{Outcome, console};
 /// Give a model probabilities, and a threshold for every label that labelled images show often enough, one for the other
 /// seen and one for the unseen labels. They are kept in the model's file, where `tag` and `predict` find them.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The model.
     model: PathBuf,
     /// The labelled images: the recipe whose test images serve [default: the model's own].
@@ -36,7 +36,7 @@ struct Result {
     held_out: Option<BothSides>,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let rule = args.precision.map_or(Rule::BestF1, Rule::Precision);
     let device = epsilon::device::device("cpu")?;
     let mut model = Model::load(&args.model, &device)?;

@@ -9,12 +9,12 @@ use crate::{Cli, Outcome};
 
 /// Print a shell's completion script: how to install it is in docs/installing.md.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The shell.
     shell: Shell,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "epsilon", &mut script);
     io::stdout().lock().write_all(&script)?;

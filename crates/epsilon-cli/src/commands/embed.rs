@@ -13,7 +13,7 @@ use crate::{Outcome, console};
 /// Find the vectors of label names in a file of word vectors, and say how each was found; or make them with a text
 /// tower.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Label names, one a line.
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
@@ -54,7 +54,7 @@ struct Row<'a> {
     found: &'a Found,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let names = labels::read_names(&args.labels)?;
     let Some(vectors) = &args.vectors else {
         return make(&args, names);

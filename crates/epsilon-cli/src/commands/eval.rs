@@ -20,7 +20,7 @@ const FEW: usize = 3;
 /// Evaluate a model on its recipe's test images, or the scores of any program.
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "scores"])))]
-pub struct Args {
+pub(crate) struct Args {
     /// Model file (.safetensors).
     model: Option<PathBuf>,
     /// Token store [default: `tokens` in the model's run folder].
@@ -71,7 +71,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match (&args.model, &args.scores, &args.labels) {
         (Some(model), ..) => of_model(&args, model)?,
         (None, Some(scores), Some(labels)) => of_scores(&args, scores, labels)?,

@@ -15,7 +15,7 @@ use crate::{Outcome, console};
 
 /// Show where a model looked in photographs for labels: a picture for each, the photograph under a heat map.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
     /// The photographs.
@@ -53,7 +53,7 @@ struct Picture {
     file: String,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let predictor = args.trained.load()?;
     let words = (!args.label.is_empty()).then_some(&*args.label);
     let labels = args.trained.labels(&predictor, words)?;

@@ -11,7 +11,7 @@ use crate::{Outcome, console};
 
 /// Extract the backbone's tokens of a recipe's photographs to disk; resumes where an earlier run stopped.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
@@ -29,7 +29,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut recipe = Recipe::read(&args.recipe)?;
     args.limits.put_into(&mut recipe);
     let mut experiment = args.place.open(recipe, &args.place.folder(&args.recipe))?;

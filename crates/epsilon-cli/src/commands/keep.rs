@@ -6,7 +6,7 @@ use epsilon::model::{Keep, Model};
 
 /// The options that select labels.
 #[derive(Args)]
-pub struct KeepArgs {
+pub(super) struct KeepArgs {
     /// Keep the N best labels regardless of probability; with --threshold, at most N.
     #[arg(long, value_name = "N")]
     top: Option<usize>,
@@ -17,13 +17,13 @@ pub struct KeepArgs {
 
 impl KeepArgs {
     /// Refuses options that are invalid for every model.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.top != Some(0), "--top 0: give at least 1");
         Ok(())
     }
 
     /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
-    pub fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
+    pub(super) fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
         let calibrated = model.card().calibration().is_some();
         let keep = match (self.threshold, self.top) {
             (Some(p), _) if !(0.0..=1.0).contains(&p) => {

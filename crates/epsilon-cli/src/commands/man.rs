@@ -11,13 +11,13 @@ use crate::{Cli, Outcome, console};
 
 /// Write manual pages: epsilon(1), and one for each command, such as epsilon-train(1).
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Folder for the pages; made if need be.
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     files::folder(&args.out).with_context(|| args.out.display().to_string())?;
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();

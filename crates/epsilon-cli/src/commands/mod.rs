@@ -1,27 +1,27 @@
 //! The commands, one file each, and what they share.
 
-pub mod backbone;
-pub mod bench;
-pub mod calibrate;
-pub mod completions;
-pub mod embed;
-pub mod eval;
-pub mod explain;
-pub mod extract;
+pub(crate) mod backbone;
+pub(crate) mod bench;
+pub(crate) mod calibrate;
+pub(crate) mod completions;
+pub(crate) mod embed;
+pub(crate) mod eval;
+pub(crate) mod explain;
+pub(crate) mod extract;
 mod keep;
 mod limits;
-pub mod man;
-pub mod predict;
-pub mod prepare;
-pub mod quickstart;
-pub mod report;
-pub mod search;
-pub mod serve;
+pub(crate) mod man;
+pub(crate) mod predict;
+pub(crate) mod prepare;
+pub(crate) mod quickstart;
+pub(crate) mod report;
+pub(crate) mod search;
+pub(crate) mod serve;
 mod shell;
-pub mod store;
-pub mod sweep;
-pub mod tag;
-pub mod train;
+pub(crate) mod store;
+pub(crate) mod sweep;
+pub(crate) mod tag;
+pub(crate) mod train;
 mod trained;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ use crate::console;
 
 /// The output folder and the device of an experiment.
 #[derive(Args)]
-pub struct Place {
+pub(crate) struct Place {
     /// Output folder for tokens, checkpoints, models and figures [default: runs/RECIPE].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -48,17 +48,17 @@ pub struct Place {
 
 impl Place {
     /// The folder of the experiment that this recipe file describes.
-    pub fn folder(&self, recipe: &Path) -> PathBuf {
+    pub(crate) fn folder(&self, recipe: &Path) -> PathBuf {
         run_folder(self.out.as_deref(), recipe)
     }
 
     /// The experiment of the recipe in this file.
-    pub fn experiment(&self, path: &Path) -> anyhow::Result<Experiment> {
+    pub(crate) fn experiment(&self, path: &Path) -> anyhow::Result<Experiment> {
         self.open(Recipe::read(path)?, &self.folder(path))
     }
 
     /// The experiment of a recipe, with its files in `folder`.
-    pub fn open(&self, recipe: Recipe, folder: &Path) -> anyhow::Result<Experiment> {
+    pub(crate) fn open(&self, recipe: Recipe, folder: &Path) -> anyhow::Result<Experiment> {
         let device = epsilon::device::device(&self.device)?;
         let experiment = Experiment::open(recipe, folder)?.with_device(device);
         Ok(experiment.with_download_bar(console::is_terminal()))
@@ -66,12 +66,12 @@ impl Place {
 }
 
 /// The folder of a recipe's experiment: the one asked for, or `runs/RECIPE`.
-pub fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
+pub(crate) fn run_folder(out: Option<&Path>, recipe: &Path) -> PathBuf {
     out.map_or_else(|| Layout::default_folder(recipe), PathBuf::from)
 }
 
 /// [`Experiment::of_model`]; its error for missing tokens mentions the option `--store`.
-pub fn of_model(
+pub(crate) fn of_model(
     model: &Model,
     path: &Path,
     other: Option<&Path>,
@@ -86,13 +86,16 @@ pub fn of_model(
 }
 
 /// Extracts an experiment's missing tokens with a progress bar, and names the images that failed; returns whether there are any.
-pub fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
+pub(crate) fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
     let report = with_bar(|progress| experiment.extract(progress))?;
     Ok(name_failures(&report))
 }
 
 /// [`extract`] for one part of the images; returns its token store as well.
-pub fn extract_part(experiment: &mut Experiment, part: Part) -> anyhow::Result<(TokenStore, bool)> {
+pub(crate) fn extract_part(
+    experiment: &mut Experiment,
+    part: Part,
+) -> anyhow::Result<(TokenStore, bool)> {
     let (store, report) = with_bar(|progress| experiment.extract_part(part, progress))?;
     Ok((store, name_failures(&report)))
 }
@@ -125,7 +128,7 @@ fn name_failures(report: &ExtractReport) -> bool {
 }
 
 /// Scores test images with a progress bar.
-pub fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
+pub(crate) fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
     let bar = console::bar(0, "measure");
     let scored = score(&mut |done, total| {
         bar.set_length(total as u64);
@@ -136,7 +139,7 @@ pub fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T 
 }
 
 /// Mean and unbiased standard deviation; the latter is 0 for one value.
-pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();

@@ -13,7 +13,7 @@ use crate::{Outcome, console};
 
 /// Rank labels for photographs: the model's own or any words, those it never trained on among them.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
     /// The photographs.
@@ -38,7 +38,7 @@ struct Prediction {
     labels: Vec<Ranked>,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let predictor = args.trained.load()?;
     let keep = args.keep.of(predictor.model(), Some(USUAL))?;

@@ -16,7 +16,7 @@ use crate::{Outcome, console};
 
 /// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Recipe file (TOML).
     recipe: PathBuf,
     /// Folder for the index of a published data set [default: runs/RECIPE].
@@ -32,7 +32,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
     let mut recipe = Recipe::read(&args.recipe)?;
     args.limits.put_into(&mut recipe);

@@ -26,7 +26,7 @@ const SHOWN: usize = 4;
 
 /// Run the whole pipeline on generated pictures: train on 27 labels, evaluate on those and 9 unseen ones. Needs no download.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
     /// Instead, train the built-in backbone from scratch, on seen labels only, and write its weights to this file.
@@ -34,7 +34,7 @@ pub struct Args {
     train_backbone: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(path) = &args.train_backbone {
         return train_backbone(path);
     }

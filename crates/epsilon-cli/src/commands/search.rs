@@ -14,7 +14,7 @@ use crate::{Outcome, console};
 
 /// Rank a tagged library for any word, also one that it was not tagged with.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The library that `epsilon tag` made, or the folder of photographs that it is in.
     library: PathBuf,
     /// What to look for: a word, or several as one, such as "red flower".
@@ -36,7 +36,7 @@ struct Found {
     hit: Hit,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.top > 0, "--top 0: give at least 1");
     let (library, folder) = Library::read(&args.library)?;
     let device = epsilon::device::device("cpu")?;

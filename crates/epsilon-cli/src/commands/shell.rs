@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// What starts this program again: `cargo run` where Cargo runs it, otherwise the word that it was called by.
-pub fn program() -> String {
+pub(super) fn program() -> String {
     let package = std::env::var("CARGO_PKG_NAME").ok();
     let called = std::env::args_os().next();
     program_of(package.as_deref(), called.as_deref().map(Path::new))
@@ -20,7 +20,7 @@ fn program_of(package: Option<&str>, called: Option<&Path>) -> String {
 }
 
 /// A path in quotes where a shell would not take it as it is.
-pub fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/\\.:_-+=,@%".contains(c);
     if text.chars().all(plain) && !text.is_empty() {

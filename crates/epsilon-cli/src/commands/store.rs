@@ -12,7 +12,7 @@ use crate::{Outcome, console};
 
 /// Merge token stores, or import published features as one.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -72,7 +72,7 @@ enum ZerosArgument {
     Negative,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match args.command {
         Command::ImportH5(args) => import_h5(args),
         Command::Merge(args) => merge(args),

@@ -17,7 +17,7 @@ const MOST: usize = 1000;
 ///
 /// Finished trainings are reused: run it again to resume, or with more values.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.jobs > 0, "--jobs 0: give at least 1");
     let comparison = Comparison::sweep(&args.recipe, &args.set)?;
     let folder = args.place.folder(&args.recipe);

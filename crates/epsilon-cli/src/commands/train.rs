@@ -15,7 +15,7 @@ use crate::{Outcome, console};
 
 /// Run a recipe: extract missing tokens, train once per seed, and evaluate on the test images.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Recipe file (TOML).
     recipe: PathBuf,
     #[command(flatten)]
@@ -42,7 +42,7 @@ struct Row {
     figures: Figures,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let experiment = args.place.experiment(&args.recipe)?;
     let mut experiment = experiment.with_resume(args.resume);
     if let Some(seed) = args.seed {
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 
 /// TensorBoard's event file of a seed. It is made when the training has begun: until then another one may be writing into the
 /// folder.
-pub struct EventFile {
+pub(crate) struct EventFile {
     folder: PathBuf,
     resume: bool,
     events: Option<Events>,
@@ -99,7 +99,7 @@ impl EventFile {
 }
 
 /// Trains and evaluates with one seed, with a progress bar, and writes TensorBoard events if `events` is given.
-pub fn one_seed(
+pub(crate) fn one_seed(
     experiment: &mut Experiment,
     seed: u64,
     mut events: Option<EventFile>,
@@ -118,7 +118,7 @@ pub fn one_seed(
 }
 
 /// The progress of a training: a bar and one line per epoch on a terminal, otherwise only the lines.
-pub struct View {
+pub(crate) struct View {
     bar: ProgressBar,
     folder: PathBuf,
     /// Where the recipe says how many there are.
@@ -128,7 +128,7 @@ pub struct View {
 
 impl View {
     /// The progress of a seed's training.
-    pub fn new(experiment: &Experiment, seed: u64) -> Self {
+    pub(crate) fn new(experiment: &Experiment, seed: u64) -> Self {
         Self {
             bar: console::bar(0, &format!("seed {seed}")),
             folder: experiment.layout().seed(seed),
@@ -142,7 +142,7 @@ impl View {
     }
 
     /// Updates the bar, or prints the line of an epoch.
-    pub fn show(&mut self, event: &RunEvent) {
+    pub(crate) fn show(&mut self, event: &RunEvent) {
         match event {
             RunEvent::Training(Event::Step {
                 done,
@@ -192,7 +192,7 @@ impl View {
     }
 
     /// Removes the bar.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }
 

@@ -15,7 +15,7 @@ use crate::console;
 
 /// Which model, where its backbone and the words' vectors are, and where to compute.
 #[derive(Args)]
-pub struct TrainedArgs {
+pub(super) struct TrainedArgs {
     /// The model.
     model: PathBuf,
     #[command(flatten)]
@@ -35,7 +35,7 @@ pub struct TrainedArgs {
 
 /// Where the vectors of words are.
 #[derive(Args)]
-pub struct VectorArgs {
+pub(super) struct VectorArgs {
     /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
@@ -53,7 +53,7 @@ impl VectorArgs {
     }
 
     /// The vectors of these words for a model.
-    pub fn words(&self, model: &Model, words: &[String]) -> anyhow::Result<LabelVectors> {
+    pub(super) fn words(&self, model: &Model, words: &[String]) -> anyhow::Result<LabelVectors> {
         let words = WordVectors::new(model, self.file()).find(words);
         words.map_err(with_option)
     }
@@ -61,7 +61,7 @@ impl VectorArgs {
 
 impl TrainedArgs {
     /// Loads the model and its backbone.
-    pub fn load(&self) -> anyhow::Result<Predictor> {
+    pub(super) fn load(&self) -> anyhow::Result<Predictor> {
         let mut options = Predictor::options(&self.model)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits())
@@ -77,7 +77,7 @@ impl TrainedArgs {
     }
 
     /// The words to rank, or the model's own labels where none are given.
-    pub fn labels<'a>(
+    pub(super) fn labels<'a>(
         &self,
         predictor: &'a Predictor,
         words: Option<&[String]>,
@@ -90,7 +90,7 @@ impl TrainedArgs {
     }
 
     /// Refuses a vector file where no words are named.
-    pub fn check_words(&self, named: bool) -> anyhow::Result<()> {
+    pub(super) fn check_words(&self, named: bool) -> anyhow::Result<()> {
         match &self.vectors.vectors {
             Some(file) if !named => bail!(
                 "{}: vectors of which words? Name the words, too",
@@ -102,7 +102,7 @@ impl TrainedArgs {
 }
 
 /// The error, with the option that helps.
-pub fn with_option(error: PredictError) -> anyhow::Error {
+pub(super) fn with_option(error: PredictError) -> anyhow::Error {
     match &error {
         PredictError::Backbone(BackboneError::Hub(HubError::NotAllowed { .. })) => {
             let help = "--allow-download asks the hub for it; --backbone names another place";

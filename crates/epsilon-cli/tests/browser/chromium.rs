@@ -13,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser with one page, closed when dropped.
-pub struct Browser {
+pub(crate) struct Browser {
     child: Child,
     socket: WebSocket<TcpStream>,
     calls: u64,
@@ -24,7 +24,7 @@ pub struct Browser {
 
 impl Browser {
     /// `None`, said in a line, where Chromium is not installed.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let installed = |name: &&str| Command::new(name).arg("--version").output().is_ok();
         let Some(name) = names.iter().find(|name| installed(name)) else {
@@ -112,19 +112,19 @@ impl Browser {
     }
 
     /// What pages have complained of since the last time.
-    pub fn complaints(&mut self) -> Vec<String> {
+    pub(crate) fn complaints(&mut self) -> Vec<String> {
         self.evaluate("0");
         std::mem::take(&mut self.complaints)
     }
 
     /// Makes the window so wide, in pixels.
-    pub fn width(&mut self, width: u32) {
+    pub(crate) fn width(&mut self, width: u32) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.call("Emulation.setDeviceMetricsOverride", size);
     }
 
     /// Opens a page, and waits until all of it is there.
-    pub fn open(&mut self, url: &str) {
+    pub(crate) fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({"url": url}));
         self.until(&format!(
             "location.href.startsWith({:?}) && document.readyState === 'complete'",
@@ -133,7 +133,7 @@ impl Browser {
     }
 
     /// The value of an expression on the page.
-    pub fn evaluate(&mut self, expression: &str) -> Value {
+    pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let parameters =
             json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let result = self.call("Runtime.evaluate", parameters);
@@ -145,7 +145,7 @@ impl Browser {
     }
 
     /// Waits until an expression on the page is true.
-    pub fn until(&mut self, expression: &str) {
+    pub(crate) fn until(&mut self, expression: &str) {
         let start = Instant::now();
         while self.evaluate(&format!("Boolean({expression})")) != true {
             let page = || "document.body && document.body.innerText".to_string();
@@ -158,7 +158,7 @@ impl Browser {
     }
 
     /// Drops files onto the middle of an element, as a mouse does.
-    pub fn drop_files(&mut self, selector: &str, files: &[PathBuf]) {
+    pub(crate) fn drop_files(&mut self, selector: &str, files: &[PathBuf]) {
         let middle = format!(
             "(() => {{ const box = document.querySelector({selector:?}).getBoundingClientRect(); \
              return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
@@ -173,13 +173,13 @@ impl Browser {
     }
 
     /// Types a text into an element.
-    pub fn write(&mut self, selector: &str, text: &str) {
+    pub(crate) fn write(&mut self, selector: &str, text: &str) {
         self.evaluate(&format!("document.querySelector({selector:?}).focus()"));
         self.call("Input.insertText", json!({"text": text}));
     }
 
     /// Presses a key, as `Tab` or `Enter`.
-    pub fn press(&mut self, key: &str) {
+    pub(crate) fn press(&mut self, key: &str) {
         let text = if key == "Enter" { "\r" } else { "" };
         for kind in ["keyDown", "keyUp"] {
             let code = if key == "Enter" { 13 } else { 9 };
@@ -189,7 +189,7 @@ impl Browser {
     }
 
     /// Whether the page can be read without scrolling sideways.
-    pub fn fits(&mut self) -> bool {
+    pub(crate) fn fits(&mut self) -> bool {
         self.evaluate(
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth",
         ) == true

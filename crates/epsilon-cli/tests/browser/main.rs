@@ -3,10 +3,10 @@
 
 mod chromium;
 #[path = "../program/server.rs"]
-#[allow(dead_code)] // the page asks the server, not these tests
+#[allow(dead_code, reason = "the page asks the server, not these tests")]
 mod server;
 #[path = "../program/world.rs"]
-#[allow(dead_code)] // shared with the tests of the program
+#[allow(dead_code, reason = "shared with the tests of the program")]
 mod world;
 
 use std::fs;

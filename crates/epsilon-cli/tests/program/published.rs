@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::world::{RECIPE, World};
 
 #[path = "../../../epsilon-data/src/dataset/trees.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "shared with the benchmarks")]
 mod trees;
 
 /// A recipe for another data set, given the keys of `[data]`.

@@ -226,17 +226,21 @@ fn bad_scores_are_refused() {
         );
     };
     run(&all_unknown, "", &["labels.csv", "unknown"]);
-    let ones = |world: &World| {
-        world.write(
-            "labels.csv",
-            "image,cat,dog,owl,elk\na,1,0,0,0\nb,0,1,0,0\nc,0,0,1,0\nd,0,0,0,1\n",
-        );
-    };
-    run(&ones, "", &["labels.csv", "--zero negative"]);
-    run(&ones, "--zero unknown --protocol ours", &["ours"]);
+    run(&ones_and_zeros, "", &["labels.csv", "--zero negative"]);
+    run(&ones_and_zeros, "--zero unknown --protocol ours", &["ours"]);
+}
 
+fn ones_and_zeros(world: &World) {
+    world.write(
+        "labels.csv",
+        "image,cat,dog,owl,elk\na,1,0,0,0\nb,0,1,0,0\nc,0,0,1,0\nd,0,0,0,1\n",
+    );
+}
+
+#[test]
+fn scores_are_refused_without_what_tells_their_labels() {
     let world = world();
-    ones(&world);
+    ones_and_zeros(&world);
     world
         .run("eval --scores scores.csv --labels labels.csv --zero negative")
         .done();

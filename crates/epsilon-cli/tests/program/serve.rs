@@ -279,18 +279,29 @@ fn what_is_too_much_or_makes_no_sense_is_refused() {
         "",
     );
     assert_eq!(server.get("/v1/predict").status, 405);
-
-    // Names that are none of this machine's, and pages of other sites.
-    let strange =
-        server.raw("GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
-    assert!(strange.starts_with("HTTP/1.1 403"), "{strange}");
-    let page = server.raw("GET /v1/labels HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n");
-    assert!(page.starts_with("HTTP/1.1 403"), "{page}");
     assert_eq!(
         predict(&with("top", b"1")).status,
         200,
         "and it still answers"
     );
+}
+
+/// Names that are none of this machine's, and pages of other sites.
+#[test]
+fn strangers_are_refused() {
+    let world = world();
+    let server = Server::start(&world, MODEL);
+    let strange =
+        server.raw("GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(strange.starts_with("HTTP/1.1 403"), "{strange}");
+    let page = server.raw("GET /v1/labels HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 403"), "{page}");
+    assert_eq!(server.get("/v1/labels").status, 200, "and it still answers");
+}
+
+#[test]
+fn a_server_that_cannot_be_is_not_started() {
+    let world = world();
     for (arguments, part) in [
         ("--queue 0", "--queue <N>"),
         ("--token-file nowhere", "nowhere"),

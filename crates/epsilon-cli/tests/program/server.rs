@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::world::World;
 
 /// A server, stopped when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens: name and port.
     pub address: String,
@@ -19,7 +19,7 @@ pub struct Server {
 
 /// What it answered.
 #[derive(Debug)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub status: u16,
     pub text: String,
     pub retry_after: String,
@@ -27,13 +27,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{self:?}"))
     }
 }
 
 /// A form of parts: name, file name (none for a text), value. Its content type and its bytes.
-pub fn form(parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
+pub(crate) fn form(parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
     let boundary = "a-line-that-no-part-holds";
     let mut body = Vec::new();
     for (name, file, value) in parts {
@@ -56,12 +56,12 @@ pub fn form(parts: &[(&str, &str, &[u8])]) -> (String, Vec<u8>) {
 
 impl Server {
     /// `epsilon serve` with these arguments, at a free port.
-    pub fn start(world: &World, arguments: &str) -> Self {
+    pub(crate) fn start(world: &World, arguments: &str) -> Self {
         Self::start_on(world, "127.0.0.1:0", arguments)
     }
 
     /// The same, listening on this address.
-    pub fn start_on(world: &World, listen: &str, arguments: &str) -> Self {
+    pub(crate) fn start_on(world: &World, listen: &str, arguments: &str) -> Self {
         let mut command = world.command(&format!("serve {arguments} --listen {listen}"));
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
@@ -79,19 +79,19 @@ impl Server {
     }
 
     /// The id of its process.
-    pub fn process(&self) -> u32 {
+    pub(crate) fn process(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         reply(self.agent.get(self.url(path)).call())
     }
 
-    pub fn with_token(&self, path: &str, token: &str) -> Reply {
+    pub(crate) fn with_token(&self, path: &str, token: &str) -> Reply {
         let request = self.agent.get(self.url(path));
         reply(
             request
@@ -100,17 +100,17 @@ impl Server {
         )
     }
 
-    pub fn post(&self, path: &str, (kind, body): &(String, Vec<u8>)) -> Reply {
+    pub(crate) fn post(&self, path: &str, (kind, body): &(String, Vec<u8>)) -> Reply {
         self.post_as(kind, path, body)
     }
 
-    pub fn post_as(&self, kind: &str, path: &str, body: &[u8]) -> Reply {
+    pub(crate) fn post_as(&self, kind: &str, path: &str, body: &[u8]) -> Reply {
         let request = self.agent.post(self.url(path));
         reply(request.header("Content-Type", kind).send(body))
     }
 
     /// The answer to a request as it is written.
-    pub fn raw(&self, request: &str) -> String {
+    pub(crate) fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
@@ -118,12 +118,12 @@ impl Server {
         answer
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits for its end; its exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -136,7 +136,7 @@ impl Drop for Server {
 }
 
 /// Tries until there is something, half a minute at most.
-pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = check() {

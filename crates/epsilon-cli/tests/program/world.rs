@@ -32,7 +32,7 @@ const OTHER_WORDS: [(&str, [u8; 3]); 3] = [
     ("brown", [120, 70, 20]),
 ];
 
-pub const RECIPE: &str = r#"seeds = [1]
+pub(crate) const RECIPE: &str = r#"seeds = [1]
 
 [data]
 table = "labels.tsv"
@@ -62,10 +62,10 @@ bootstrap = 20
 "#;
 
 /// Random numbers that a seed repeats (splitmix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -73,28 +73,28 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
     /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
 /// A temporary folder with everything a recipe needs.
-pub struct World {
+pub(crate) struct World {
     folder: TempDir,
 }
 
 impl World {
     /// 24 training and 12 test pictures.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(24, 12)
     }
 
-    pub fn of(train: usize, test: usize) -> Self {
+    pub(crate) fn of(train: usize, test: usize) -> Self {
         let world = Self {
             folder: tempfile::tempdir().unwrap(),
         };
@@ -113,9 +113,9 @@ impl World {
             .map(|(name, [r, g, b])| {
                 format!(
                     "{name} {:.3} {:.3} {:.3} 0.5\n",
-                    *r as f32 / 255.,
-                    *g as f32 / 255.,
-                    *b as f32 / 255.
+                    f32::from(*r) / 255.,
+                    f32::from(*g) / 255.,
+                    f32::from(*b) / 255.
                 )
             })
             .collect();
@@ -160,27 +160,27 @@ impl World {
         self.write("labels.tsv", table);
     }
 
-    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap()
     }
 
     /// Replaces the first `from` in a text file, which must be there.
-    pub fn edit(&self, name: &str, from: &str, to: &str) {
+    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) {
         let text = self.text(name);
         assert!(text.contains(from), "{name} has no {from:?}");
         self.write(name, text.replacen(from, to, 1));
     }
 
     /// Keeps the lines of a text file that `keep` wants.
-    pub fn keep_lines(&self, name: &str, keep: impl Fn(&str) -> bool) {
+    pub(crate) fn keep_lines(&self, name: &str, keep: impl Fn(&str) -> bool) {
         let kept: String = self
             .text(name)
             .lines()
@@ -191,14 +191,14 @@ impl World {
     }
 
     /// Cuts a file to a share of its length.
-    pub fn truncate(&self, name: &str, share: f64) {
+    pub(crate) fn truncate(&self, name: &str, share: f64) {
         let path = self.path(name);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..(bytes.len() as f64 * share) as usize]).unwrap();
     }
 
     /// The program with these arguments (separated by spaces), in the world's folder, with two threads.
-    pub fn command(&self, arguments: &str) -> Command {
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_epsilon"));
         command
             .args(arguments.split_whitespace())
@@ -212,12 +212,12 @@ impl World {
     }
 
     /// Runs the program to its end.
-    pub fn run(&self, arguments: &str) -> Ended {
+    pub(crate) fn run(&self, arguments: &str) -> Ended {
         self.end(self.command(arguments), arguments)
     }
 
     /// Runs a [`World::command`] with these arguments to its end.
-    pub fn end(&self, mut command: Command, arguments: &str) -> Ended {
+    pub(crate) fn end(&self, mut command: Command, arguments: &str) -> Ended {
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let ended = Ended {
@@ -231,13 +231,13 @@ impl World {
     }
 
     /// Every file below a folder with its content.
-    pub fn files(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    pub(crate) fn files(&self, folder: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         files(&self.path(folder))
     }
 }
 
 /// Every file below a folder with its content, by its path from there.
-pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(dir) = open.pop() {
@@ -257,7 +257,7 @@ pub fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Two folders hold the same files with the same bytes. (Says which differ; the bytes themselves would fill the screen.)
-pub fn assert_same_files(
+pub(crate) fn assert_same_files(
     found: &BTreeMap<PathBuf, Vec<u8>>,
     expected: &BTreeMap<PathBuf, Vec<u8>>,
 ) {
@@ -276,7 +276,7 @@ fn is_epoch(line: &str) -> bool {
 
 /// How a run of the program ended.
 #[derive(Debug)]
-pub struct Ended {
+pub(crate) struct Ended {
     arguments: String,
     pub code: Option<i32>,
     pub stdout: String,
@@ -285,30 +285,30 @@ pub struct Ended {
 
 impl Ended {
     /// It did all it should and had nothing to complain about; gives stdout.
-    pub fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         let complaints = self.stderr.lines().filter(|line| !is_epoch(line));
         assert_eq!((self.code, complaints.count()), (Some(0), 0), "{self:?}");
         self.stdout
     }
 
     /// What it said of the epochs of its trainings.
-    pub fn epochs(&self) -> Vec<&str> {
+    pub(crate) fn epochs(&self) -> Vec<&str> {
         self.stderr.lines().filter(|line| is_epoch(line)).collect()
     }
 
     /// [`Ended::done`] with JSON.
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.done()).unwrap()
     }
 
     /// It could not start or went wrong, said nothing on stdout, and stderr holds all these parts.
-    pub fn refused(&self, parts: &[&str]) {
+    pub(crate) fn refused(&self, parts: &[&str]) {
         assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{self:?}");
         self.says(parts);
     }
 
     /// It went on without some inputs, which stderr names; gives stdout.
-    pub fn partly(self, parts: &[&str]) -> String {
+    pub(crate) fn partly(self, parts: &[&str]) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
         self.says(parts);
         self.stdout
@@ -327,13 +327,13 @@ impl Ended {
 }
 
 /// A Vision Transformer of random weights: 32 x 32 pixels, 16 tokens 64 wide, 2 blocks.
-pub fn backbone(seed: u64) -> Vec<u8> {
+pub(crate) fn backbone(seed: u64) -> Vec<u8> {
     let shapes: Vec<(String, Vec<usize>)> = shapes(64, 8, 17, 2, 128);
     network(seed, &shapes)
 }
 
 /// Names and shapes of timm's Vision Transformer.
-pub fn shapes(
+pub(crate) fn shapes(
     dim: usize,
     patch: usize,
     tokens: usize,
@@ -371,7 +371,7 @@ pub fn shapes(
 }
 
 /// A weight file of random values with these tensors.
-pub fn network(seed: u64, shapes: &[(String, Vec<usize>)]) -> Vec<u8> {
+pub(crate) fn network(seed: u64, shapes: &[(String, Vec<usize>)]) -> Vec<u8> {
     let mut random = Random(seed);
     let tensors: Vec<(&String, &Vec<usize>, Vec<u8>)> = shapes
         .iter()
@@ -390,7 +390,7 @@ pub fn network(seed: u64, shapes: &[(String, Vec<usize>)]) -> Vec<u8> {
     let views = tensors.iter().map(|(name, shape, bytes)| {
         (
             name,
-            TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap(),
+            TensorView::new(Dtype::F32, (*shape).clone(), bytes).unwrap(),
         )
     });
     let settings = r#"{"heads": 2, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}"#;

@@ -367,6 +367,7 @@ impl Dataset {
 /// Where a data set comes from: one variant a kind, with its options.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Source {
     /// A list of photographs.
     Table(table::TableOptions),

@@ -396,7 +396,10 @@ impl Rows<'_> {
     }
 
     /// Sorts the entries into rows and drops training images with too many positives.
-    #[allow(clippy::type_complexity)]
+    #[allow(
+        clippy::type_complexity,
+        reason = "taken apart at once by its one caller"
+    )]
     fn finish(
         mut self,
         labels: usize,

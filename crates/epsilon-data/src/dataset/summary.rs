@@ -70,7 +70,7 @@ impl Notes {
         let never = (0..dataset.names.len()).filter(|&label| positive[label] && !negative[label]);
         let never: Vec<&String> = never.map(|label| &dataset.names[label]).collect();
         if !never.is_empty() {
-            let examples = never.iter().take(EXAMPLES).map(|name| name.to_string());
+            let examples = never.iter().take(EXAMPLES).map(|name| (*name).clone());
             self.add(
                 "labels that are negative for no test image, so that any ranking of them is perfect",
                 never.len(),

@@ -633,34 +633,36 @@ mod tests {
             .collect()
     }
 
-    #[test]
-    fn the_three_formats_read_alike() {
-        let tables = [
-            (
-                "t.tsv",
-                "a.jpg\ttrain\tcat,ice cream,tree\nb.jpg\ttest\tcow,tree\nc.jpg\ttrain\t\n",
-            ),
-            (
-                "t.TSV",
-                "\u{feff}path\tsplit\tlabels\r\na.jpg\ttrain\tcat, ice cream;tree\r\n\r\nb.jpg\ttest\ttree|cow\r\nc.jpg\ttrain\t",
-            ),
-            (
-                "t.csv",
-                "a.jpg,train,\"cat,ice cream,tree\"\nb.jpg,test,cow;tree\nc.jpg,train,\n",
-            ),
-            (
-                "t.csv",
-                "\u{feff}Labels,path,split\r\ncat|ice cream|tree,\"a.jpg\",train\r\n\"tree,cow\",b.jpg,test\r\n,c.jpg,train\r\n",
-            ),
-            (
-                "t.jsonl",
-                r#"{"path":"a.jpg","split":"train","labels":["cat","ice cream","tree"]}
+    /// The same table in each format, twice in those of lines.
+    const ALIKE: [(&str, &str); 5] = [
+        (
+            "t.tsv",
+            "a.jpg\ttrain\tcat,ice cream,tree\nb.jpg\ttest\tcow,tree\nc.jpg\ttrain\t\n",
+        ),
+        (
+            "t.TSV",
+            "\u{feff}path\tsplit\tlabels\r\na.jpg\ttrain\tcat, ice cream;tree\r\n\r\nb.jpg\ttest\ttree|cow\r\nc.jpg\ttrain\t",
+        ),
+        (
+            "t.csv",
+            "a.jpg,train,\"cat,ice cream,tree\"\nb.jpg,test,cow;tree\nc.jpg,train,\n",
+        ),
+        (
+            "t.csv",
+            "\u{feff}Labels,path,split\r\ncat|ice cream|tree,\"a.jpg\",train\r\n\"tree,cow\",b.jpg,test\r\n,c.jpg,train\r\n",
+        ),
+        (
+            "t.jsonl",
+            r#"{"path":"a.jpg","split":"train","labels":["cat","ice cream","tree"]}
 
 {"labels":["cow","cow","tree"],"path":"b.jpg","split":"test"}
 {"path":"c.jpg","split":"train","labels":[]}"#,
-            ),
-        ];
-        for (name, content) in tables {
+        ),
+    ];
+
+    #[test]
+    fn the_three_formats_read_alike() {
+        for (name, content) in ALIKE {
             let (dataset, summary) = read_table(name, content).unwrap();
             assert_eq!((dataset.names.len(), dataset.seen), (4, 3), "{content}");
             assert_eq!(

@@ -7,10 +7,10 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 /// Random numbers that a seed repeats (splitmix64).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -18,12 +18,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// `count` different numbers below `end`, or all of them, ascending.
-    pub fn some(&mut self, count: usize, end: usize) -> Vec<usize> {
+    pub(crate) fn some(&mut self, count: usize, end: usize) -> Vec<usize> {
         let mut drawn: Vec<usize> = (0..count).map(|_| self.below(end)).collect();
         drawn.sort_unstable();
         drawn.dedup();
@@ -42,7 +42,7 @@ fn write(path: &Path, text: &str) {
 
 /// NUS-WIDE's text files for `parts[0]` training and `parts[1]` test images; gives the labels that each image must have,
 /// as positions in seen tags followed by concepts.
-pub fn nus_wide(
+pub(crate) fn nus_wide(
     folder: &Path,
     tags: &[String],
     concepts: &[String],
@@ -98,7 +98,12 @@ pub fn nus_wide(
 }
 
 /// A small [`nus_wide`]: tags t0 to t7 and cat, concepts cat and dog.
-pub fn small_nus_wide(folder: &Path, train: usize, test: usize, seed: u64) -> Vec<Vec<usize>> {
+pub(crate) fn small_nus_wide(
+    folder: &Path,
+    train: usize,
+    test: usize,
+    seed: u64,
+) -> Vec<Vec<usize>> {
     let tags: Vec<String> = (0..8)
         .map(|i| format!("t{i}"))
         .chain(["cat".into()])
@@ -118,7 +123,7 @@ pub fn small_nus_wide(folder: &Path, train: usize, test: usize, seed: u64) -> Ve
 ///
 /// Classes are `/m/0` and so on, described as `class 0`, every hundredth in quotes with a comma; the list of unseen
 /// positions counts backwards in `unseen_labels.txt`.
-pub fn open_images(
+pub(crate) fn open_images(
     folder: &Path,
     classes: [usize; 3],
     parts: [usize; 2],
@@ -179,7 +184,7 @@ pub fn open_images(
 }
 
 /// A COCO file of instances with these categories; gives, for each image, its file and its categories.
-pub fn coco(
+pub(crate) fn coco(
     path: &Path,
     categories: &[&str],
     images: usize,
@@ -226,7 +231,7 @@ pub fn coco(
 
 /// Pascal VOC's XML files and image sets `trainval` and `test`. Gives each image's objects: class and whether it is
 /// marked as difficult.
-pub fn voc(
+pub(crate) fn voc(
     folder: &Path,
     classes: &[&str],
     parts: [usize; 2],

@@ -574,7 +574,7 @@ impl<'a> Machine<'a> {
             b'R' => self.call()?,
             b'b' => self.build()?,
             b'N' | b'J' | b'K' | b'M' | b'G' | b'X' | b'T' | b'B' | b'U' | b'C' => {
-                self.literal(code)?
+                self.literal(code)?;
             }
             0x88..=0x8a | 0x8c..=0x8e | 0x96 => self.literal(code)?,
             other => self.container(other)?,

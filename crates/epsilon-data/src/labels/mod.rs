@@ -434,6 +434,7 @@ impl LabelVectors {
     }
 
     /// The same labels with every row scaled to Euclidean length 1.
+    #[must_use]
     pub fn unit(&self) -> Self {
         let mut values = self.values.clone();
         for row in values.chunks_exact_mut(self.dim) {
@@ -500,6 +501,7 @@ impl LabelVectors {
     /// assert_eq!(vectors.first(1).names(), ["sun"]);
     /// # Ok::<(), epsilon_data::labels::LabelError>(())
     /// ```
+    #[must_use]
     pub fn first(&self, count: usize) -> Self {
         let count = count.min(self.len());
         Self {

@@ -48,17 +48,17 @@ impl Frame {
 
     /// Describes a row, counted from 0, with its name if it has one.
     pub(super) fn row(&self, row: usize) -> String {
-        place("row", row, &self.image_names)
+        place("row", row, self.image_names.as_deref())
     }
 
     /// Describes a column, counted from 0, with its name if it has one.
     pub(super) fn column(&self, column: usize) -> String {
-        place("column", column, &self.label_names)
+        place("column", column, self.label_names.as_deref())
     }
 }
 
-fn place(what: &str, at: usize, names: &Option<Vec<String>>) -> String {
-    match names.as_ref().and_then(|names| names.get(at)) {
+fn place(what: &str, at: usize, names: Option<&[String]>) -> String {
+    match names.and_then(|names| names.get(at)) {
         Some(name) => format!("{what} {at} ({name})"),
         None => format!("{what} {at}"),
     }

@@ -142,7 +142,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub fn of(self, path: &Path, format: &'static str) -> ImageError {
+    pub(super) fn of(self, path: &Path, format: &'static str) -> ImageError {
         let path = path.into();
         match self {
             Self::Truncated => ImageError::Truncated { path, format },
@@ -155,7 +155,7 @@ impl Fault {
     }
 
     /// Of an error of a decoder: truncated where an unexpected end of the file is its cause.
-    pub fn from_cause(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(super) fn from_cause(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
             if let Some(io) = error.downcast_ref::<std::io::Error>()

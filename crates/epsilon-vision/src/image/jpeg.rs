@@ -12,7 +12,7 @@ const PROGRESSIVE: u8 = 0xC2;
 
 /// What the segments say.
 #[derive(Debug, Default)]
-pub struct Jpeg {
+pub(super) struct Jpeg {
     /// Whether there is an end marker.
     pub ended: bool,
     frame: Option<Frame>,
@@ -42,7 +42,7 @@ struct Component {
 /// # Errors
 /// [`Fault::Truncated`] where the file ends before its last scan does. Whether that scan's own data is whole is not known here
 /// if there is no end marker: see [`endings`].
-pub fn examine(bytes: &[u8]) -> Result<Jpeg, Fault> {
+pub(super) fn examine(bytes: &[u8]) -> Result<Jpeg, Fault> {
     let jpeg = walk(bytes);
     let complete = |frame: &Frame| frame.components.iter().all(|one| one.done == u64::MAX);
     match &jpeg.frame {
@@ -127,7 +127,7 @@ impl Jpeg {
     }
 
     /// Bytes of memory that decoding takes, the pixels included.
-    pub fn memory(&self) -> u64 {
+    pub(super) fn memory(&self) -> u64 {
         let Some(frame) = &self.frame else { return 0 };
         // Grey stays grey; everything else becomes three channels.
         let channels = if frame.components.len() == 1 { 1 } else { 3 };
@@ -183,7 +183,7 @@ impl Frame {
 /// A file that lacks its end marker, with two different endings. A decoder that needs more of the picture than there is makes
 /// different pixels of the two: whatever bit it reads first is 0 in one and 1 in the other. Of a code it finds ones alone,
 /// which stand for nothing (T.81, C.2): the second is not [readable](is_readable).
-pub fn endings(bytes: &[u8]) -> [Vec<u8>; 2] {
+pub(super) fn endings(bytes: &[u8]) -> [Vec<u8>; 2] {
     // A file that was reserved on the disk but not filled ends in zeros; one alone may belong to a stuffed 0xFF.
     let mut kept = bytes;
     if kept.ends_with(&[0, 0]) {
@@ -202,7 +202,7 @@ pub fn endings(bytes: &[u8]) -> [Vec<u8>; 2] {
 }
 
 /// Whether every code of a file stands for something. (As a rule the decoder goes on after one that does not.)
-pub fn is_readable(bytes: &[u8]) -> bool {
+pub(super) fn is_readable(bytes: &[u8]) -> bool {
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::MAX)

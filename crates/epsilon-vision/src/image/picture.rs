@@ -13,13 +13,13 @@ use super::resize::Narrowing;
 const BLOCK: u32 = 4 << 20;
 
 /// A picture before it is turned upright.
-pub struct Picture<'a> {
+pub(super) struct Picture<'a> {
     pub source: Source<'a>,
     pub orientation: Orientation,
 }
 
 /// Where its pixels are.
-pub enum Source<'a> {
+pub(super) enum Source<'a> {
     /// Decoded, of 8 bits a channel.
     Held(DynamicImage, Option<Flaw>),
     /// Yet to be decoded.
@@ -31,7 +31,7 @@ impl Picture<'_> {
     ///
     /// # Errors
     /// What its decoder says.
-    pub fn whole(self) -> Result<(RgbImage, Option<Flaw>), Fault> {
+    pub(super) fn whole(self) -> Result<(RgbImage, Option<Flaw>), Fault> {
         let (image, flaw) = self.upright()?;
         Ok((image.into_rgb8(), flaw))
     }
@@ -56,7 +56,7 @@ impl Picture<'_> {
     ///
     /// # Errors
     /// What its decoder says.
-    pub fn resized(self, to: &Preprocess) -> Result<(RgbImage, Option<Flaw>), Fault> {
+    pub(super) fn resized(self, to: &Preprocess) -> Result<(RgbImage, Option<Flaw>), Fault> {
         let narrowing = |(width, height)| Narrowing::new(width, height, to.size, to.fit, to.filter);
         match self.source {
             Source::Rows(rows) if self.orientation == Orientation::NoTransforms => {
@@ -75,7 +75,7 @@ impl Picture<'_> {
 }
 
 /// Rows of this width that are handed on at a time.
-pub fn block_rows(width: u32) -> u32 {
+pub(super) fn block_rows(width: u32) -> u32 {
     (BLOCK / 3 / width.max(1)).max(1)
 }
 
@@ -96,7 +96,7 @@ fn blocks(image: &DynamicImage, each: &mut dyn FnMut(RgbImage)) {
 }
 
 /// Adds pixels of one to four channels to RGB pixels: grey is repeated, and alpha is left out.
-pub fn push_rgb(from: &[u8], channels: usize, to: &mut Vec<u8>) {
+pub(super) fn push_rgb(from: &[u8], channels: usize, to: &mut Vec<u8>) {
     match channels {
         1 | 2 => to.extend(from.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3])),
         3 => to.extend_from_slice(from),

@@ -13,7 +13,7 @@ use super::picture::{block_rows, push_rgb};
 const CHUNKS: usize = 64 << 20;
 
 /// Width and height, where the file begins as it should.
-pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
     let (&[w3, w2, w1, w0, h3, h2, h1, h0], _) = bytes.get(16..)?.split_first_chunk()?;
     let width = u32::from_be_bytes([w3, w2, w1, w0]);
     let height = u32::from_be_bytes([h3, h2, h1, h0]);
@@ -21,7 +21,7 @@ pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// A file whose header has been read.
-pub struct Rows<'a> {
+pub(super) struct Rows<'a> {
     reader: Box<png::Reader<Cursor<&'a [u8]>>>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
         let limits = png::Limits { bytes: CHUNKS };
         let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), limits);
         decoder.set_transformations(Transformations::EXPAND);
@@ -41,19 +41,19 @@ impl<'a> Rows<'a> {
     }
 
     /// Width and height.
-    pub fn size(&self) -> (u32, u32) {
+    pub(super) fn size(&self) -> (u32, u32) {
         self.reader.info().size()
     }
 
     /// How the picture is to be turned.
-    pub fn orientation(&self) -> Orientation {
+    pub(super) fn orientation(&self) -> Orientation {
         let exif = self.reader.info().exif_metadata.as_deref();
         let orientation = exif.and_then(Orientation::from_exif_chunk);
         orientation.unwrap_or(Orientation::NoTransforms)
     }
 
     /// Bytes of memory that reading the rows takes: some of them, or all pixels where rows come in several passes.
-    pub fn memory(&self) -> u64 {
+    pub(super) fn memory(&self) -> u64 {
         let (width, height) = self.size();
         // A row in up to 8 bytes a pixel, filtered, unfiltered and expanded, some of each ahead.
         let rows = (8 << 20) + 64 * u64::from(width);
@@ -67,7 +67,7 @@ impl<'a> Rows<'a> {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn blocks(mut self, each: &mut dyn FnMut(RgbImage)) -> Result<Option<Flaw>, Fault> {
+    pub(super) fn blocks(mut self, each: &mut dyn FnMut(RgbImage)) -> Result<Option<Flaw>, Fault> {
         if self.reader.info().interlaced {
             each(self.interlaced()?);
             return self.end();

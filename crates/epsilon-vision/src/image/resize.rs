@@ -43,7 +43,7 @@ pub(super) struct Narrowing {
 }
 
 impl Narrowing {
-    pub fn new(width: u32, height: u32, size: u32, fit: Fit, filter: Filter) -> Self {
+    pub(super) fn new(width: u32, height: u32, size: u32, fit: Fit, filter: Filter) -> Self {
         let filter = match filter {
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Bilinear => FilterType::Bilinear,
@@ -57,7 +57,7 @@ impl Narrowing {
     }
 
     /// Takes the next rows, of the whole width.
-    pub fn push(&mut self, block: &RgbImage) {
+    pub(super) fn push(&mut self, block: &RgbImage) {
         if block.is_empty() || self.size == 0 {
             return;
         }
@@ -69,7 +69,7 @@ impl Narrowing {
     }
 
     /// The resized image, when all rows have come.
-    pub fn finish(mut self) -> RgbImage {
+    pub(super) fn finish(mut self) -> RgbImage {
         let mut out = RgbImage::new(self.size, self.size);
         let row = 3 * self.size as usize;
         let rows = self.rows.len().checked_div(row).unwrap_or_default() as u32;

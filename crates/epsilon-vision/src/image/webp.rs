@@ -5,7 +5,7 @@ use super::error::{Fault, Flaw};
 
 /// What the chunks say.
 #[derive(Debug)]
-pub struct WebP {
+pub(super) struct WebP {
     /// Bytes of memory that decoding takes for each pixel, the pixels included.
     pub memory: u64,
     /// Whether bytes are missing after the picture.
@@ -16,7 +16,7 @@ pub struct WebP {
 ///
 /// # Errors
 /// [`Fault::Truncated`] where that chunk is not whole.
-pub fn examine(bytes: &[u8]) -> Result<WebP, Fault> {
+pub(super) fn examine(bytes: &[u8]) -> Result<WebP, Fault> {
     let claimed = size(bytes, 4).ok_or(Fault::Truncated)?.saturating_add(8);
     let mut at = 12;
     loop {

@@ -172,6 +172,7 @@ mod tests {
                 dim: 3,
                 grid: (2, 1),
                 global: None,
+                classes: None,
                 projected: false,
                 precision: Default::default(),
             },
@@ -610,7 +611,7 @@ mod tests {
         let single = make("single", &items, &single);
         let to = folder.path().join("to");
         let message = |parts: &[&PathBuf]| {
-            let parts: Vec<PathBuf> = parts.iter().map(|dir| dir.to_path_buf()).collect();
+            let parts: Vec<PathBuf> = parts.iter().map(|dir| (*dir).clone()).collect();
             let text = super::super::merge(&parts, &to).unwrap_err().to_string();
             assert!(!to.exists(), "something was written: {text}");
             text

@@ -34,6 +34,7 @@ use crate::training::{Event, RunFolder, TrainingError};
 /// What can go wrong in an experiment.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
+#[non_exhaustive]
 pub enum ExperimentError {
     /// In the recipe.
     Recipe(#[from] RecipeError),
@@ -369,14 +370,11 @@ impl Experiment {
     /// # Errors
     /// As [`extract`](Self::extract).
     pub fn tokens(&mut self) -> Result<Arc<TokenStore>, ExperimentError> {
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                self.extract(&mut |_| {})?;
-                return self.tokens();
-            }
-        };
-        Ok(self.store.insert(store).clone())
+        if let Some(store) = &self.store {
+            return Ok(store.clone());
+        }
+        self.extract(&mut |_| {})?;
+        self.tokens()
     }
 
     /// Trains with a seed and measures the model; writes the recipe, metrics, checkpoints, `model.safetensors` and

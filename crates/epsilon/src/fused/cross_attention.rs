@@ -50,7 +50,7 @@ pub(crate) fn runs_on(tokens: &Tensor<3>) -> bool {
 impl Encoder {
     /// The attention of normalised prompts `[B or 1, M, D]` to standardised tokens `[B, N, D]` with this many heads:
     /// `[B, M, D]`. Logits are scaled by `scale`.
-    pub fn attend(
+    pub(crate) fn attend(
         self,
         prompts: Tensor<3>,
         tokens: &Tensor<3>,
@@ -73,7 +73,7 @@ impl Encoder {
 impl Refinement {
     /// The attention of prompts `[B or 1, M, D]` to tokens `[B, N, D]`: `[B, M, D]`, and its weights `[B, M, N]`, which have
     /// no gradient. Logits are scaled by `scale`.
-    pub fn attend(
+    pub(crate) fn attend(
         self,
         prompts: Tensor<3>,
         tokens: &Tensor<3>,

@@ -59,6 +59,7 @@ impl Label {
 /// What came of a photograph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// Its labels, best first.
     Labels(Vec<Label>),

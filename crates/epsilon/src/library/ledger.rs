@@ -205,7 +205,7 @@ mod tests {
     fn owned(names: &[&str]) -> Owned {
         Owned {
             lists: Lists {
-                subject: names.iter().map(|name| name.to_string()).collect(),
+                subject: names.iter().map(ToString::to_string).collect(),
                 ..Lists::default()
             },
             made: vec!["aa".into()],

@@ -20,7 +20,7 @@ pub(super) struct Lines {
 impl Lines {
     /// Opens the file, made where there is none, and shows each whole line with its place. `hint` says what to do about a
     /// damaged one.
-    pub fn open(
+    pub(super) fn open(
         path: PathBuf,
         hint: &str,
         each: &mut dyn FnMut(u64, &[u8]) -> serde_json::Result<()>,
@@ -54,17 +54,17 @@ impl Lines {
         self.file.set_len(self.end).map_err(system)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The folder that it lies in.
-    pub fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).into()
     }
 
     /// Where the next line will stand.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.end
     }
 
@@ -72,7 +72,7 @@ impl Lines {
     ///
     /// # Errors
     /// [`LibraryError::Gone`], and when they cannot be written.
-    pub fn append(&mut self, text: &[u8]) -> Result<(), LibraryError> {
+    pub(super) fn append(&mut self, text: &[u8]) -> Result<(), LibraryError> {
         self.check()?;
         let mut file = &self.file;
         let written = file.seek(SeekFrom::Start(self.end));
@@ -83,12 +83,12 @@ impl Lines {
     }
 
     /// Returns when all that was appended is on the disk.
-    pub fn sync(&self) -> Result<(), LibraryError> {
+    pub(super) fn sync(&self) -> Result<(), LibraryError> {
         self.file.sync_data().map_err(|e| failed(&self.path, e))
     }
 
     /// The line that begins at a place.
-    pub fn line(&self, place: u64) -> io::Result<String> {
+    pub(super) fn line(&self, place: u64) -> io::Result<String> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(place))?;
         let mut line = String::new();
@@ -97,7 +97,7 @@ impl Lines {
     }
 
     /// Writes the file anew with other lines, whole or not at all; it is to be opened again then.
-    pub fn replace(
+    pub(super) fn replace(
         &self,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), LibraryError> {
@@ -110,7 +110,7 @@ impl Lines {
     ///
     /// # Errors
     /// [`LibraryError::Gone`].
-    pub fn check(&self) -> Result<(), LibraryError> {
+    pub(super) fn check(&self) -> Result<(), LibraryError> {
         let ours = self.file.try_clone().and_then(Handle::from_file);
         match (ours, Handle::from_path(&self.path)) {
             (Ok(ours), Ok(there)) if ours == there => Ok(()),

@@ -36,6 +36,7 @@ const LOCK: &str = "lock";
 
 /// What can go wrong with a library's own files.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LibraryError {
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", shown(path))]

@@ -12,6 +12,7 @@ pub const LARGEST: u64 = 8 << 20;
 
 /// Why a sidecar could not be written. It is then as it was.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SidecarError {
     /// It cannot be read or written.
     #[error("{}: {source}", shown(path))]
@@ -165,7 +166,13 @@ impl Found {
     fn changed(&self, done: io::Result<()>) -> Result<Changed, SidecarError> {
         match done {
             Ok(()) => Ok(Changed::Done),
-            Err(error) if error.get_ref().is_some_and(|e| e.is::<NotAsFound>()) => {
+            Err(error)
+                if error.get_ref().is_some_and(
+                    <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<
+                        NotAsFound,
+                    >,
+                ) =>
+            {
                 Ok(Changed::Meanwhile)
             }
             Err(source) => Err(system(&self.place, source)),

@@ -17,6 +17,7 @@ const TRIES: usize = 5;
 
 /// Why a sidecar is not up to date.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum UpkeepError {
     /// The sidecar; the others can be gone on with.
     #[error(transparent)]

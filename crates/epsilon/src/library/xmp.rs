@@ -221,9 +221,7 @@ fn element<'a>(
     property: &Property,
 ) -> Result<Option<Node<'a, 'a>>, String> {
     let name = (property.namespace, property.name);
-    let mut children = descriptions
-        .iter()
-        .flat_map(|description| description.children());
+    let mut children = descriptions.iter().flat_map(roxmltree::Node::children);
     let Some(element) = children.find(|node| node.has_tag_name(name)) else {
         return Ok(None);
     };
@@ -247,7 +245,7 @@ fn items<'a>(list: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
 }
 
 fn said(item: Node) -> String {
-    let texts = item.descendants().filter(|node| node.is_text());
+    let texts = item.descendants().filter(roxmltree::Node::is_text);
     let text: String = texts.filter_map(|node| node.text()).collect();
     text.trim().to_string()
 }
@@ -368,7 +366,7 @@ mod tests {
 
     fn names(names: &[&str]) -> Lists {
         Lists {
-            subject: names.iter().map(|name| name.to_string()).collect(),
+            subject: names.iter().map(ToString::to_string).collect(),
             ..Lists::default()
         }
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 const BLOCK: usize = 64;
 
 /// `X' Y [m, n]` of `X [rows, m]` and `Y [rows, n]`, all row-major.
-pub fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
+pub(super) fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
     let mut out = vec![0.0; m * n];
     for (x, y) in x.chunks(BLOCK * m).zip(y.chunks(BLOCK * n)) {
         let rows = out.par_chunks_exact_mut(n).enumerate();
@@ -21,7 +21,7 @@ pub fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
 
 /// `W [n, k]` with `A W = B`, all row-major, by Cholesky's factors `A = L L'`; of `a [n, n]` only the lower triangle counts. `None`
 /// where A is not positive definite.
-pub fn solve(mut a: Vec<f64>, n: usize, mut b: Vec<f64>, k: usize) -> Option<Vec<f64>> {
+pub(super) fn solve(mut a: Vec<f64>, n: usize, mut b: Vec<f64>, k: usize) -> Option<Vec<f64>> {
     for column in 0..n {
         let (above, below) = a.split_at_mut((column + 1) * n);
         let row = &mut above[column * n..];

@@ -8,7 +8,7 @@ use crate::batch::Dims;
 ///
 /// # Errors
 /// [`MethodError::Setting`] names both widths where they differ.
-pub fn one_space(dims: &Dims) -> Result<(), MethodError> {
+pub(super) fn one_space(dims: &Dims) -> Result<(), MethodError> {
     let (image, text) = (dims.global_width(), dims.label_width);
     if image == text {
         return Ok(());

@@ -17,7 +17,7 @@ const SEED: u64 = 42;
 
 /// Centres `[count, d_w]` of the labels' vectors, row-major, of at most as many clusters as labels: k-means from starts drawn by
 /// k-means++. They depend on nothing but the vectors.
-pub fn centres(labels: &LabelVectors, count: usize) -> Vec<f32> {
+pub(super) fn centres(labels: &LabelVectors, count: usize) -> Vec<f32> {
     if labels.len() <= count {
         return labels.values().to_vec();
     }
@@ -89,7 +89,7 @@ fn closest(centres: &[f32], vector: &[f32]) -> (usize, f32) {
 }
 
 /// Which centre is nearest to each label of a batch, as ones and zeros `[count, C]`.
-pub fn nearest(centres: &[f32], batch: &Batch) -> Tensor<2> {
+pub(super) fn nearest(centres: &[f32], batch: &Batch) -> Tensor<2> {
     let labels = &batch.label_vectors_host;
     let (clusters, count) = (centres.len() / labels.dim(), labels.len());
     let mut chosen = vec![0.0; clusters * count];

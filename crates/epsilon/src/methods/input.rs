@@ -42,20 +42,20 @@ impl Input {
 }
 
 /// Numbers of rows or columns, to select by.
-pub fn numbers(chosen: &[usize], device: &Device) -> Tensor<1, Int> {
+pub(super) fn numbers(chosen: &[usize], device: &Device) -> Tensor<1, Int> {
     let numbers: Vec<i64> = chosen.iter().map(|&number| number as i64).collect();
     let count = numbers.len();
     Tensor::from_data(TensorData::new(numbers, [count]), device)
 }
 
 /// Of scores `[B, labels of the training]` those of the labels that are asked for, `[B, C]`.
-pub fn columns(scores: Tensor<2>, batch: &Batch) -> Tensor<2> {
+pub(super) fn columns(scores: Tensor<2>, batch: &Batch) -> Tensor<2> {
     let chosen = numbers(&batch.columns, &scores.device().inner());
     scores.select(1, chosen)
 }
 
 /// The place of the largest value, the first of equals.
-pub fn largest(values: &[f32]) -> usize {
+pub(super) fn largest(values: &[f32]) -> usize {
     let places = 0..values.len();
     let better = |best, next| {
         if values[next] > values[best] {
@@ -68,13 +68,13 @@ pub fn largest(values: &[f32]) -> usize {
 }
 
 /// Rows scaled to unit length; a row of zeros stays one.
-pub fn unit(x: Tensor<2>) -> Tensor<2> {
+pub(super) fn unit(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
     x / length.clamp_min(1e-12)
 }
 
 /// Sets a share `rate` of the values to 0 and scales the others up by `1 / (1 - rate)`.
-pub fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
+pub(super) fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
     if rate == 0.0 {
         return x;
     }

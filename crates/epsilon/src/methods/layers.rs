@@ -16,7 +16,7 @@ const NORM_MOMENTUM: f64 = 0.1;
 ///
 /// # Errors
 /// [`MethodError::Setting`] when the number of tokens is no square; `method` is for the message.
-pub fn grid(dims: &Dims, method: &str) -> Result<[usize; 2], MethodError> {
+pub(super) fn grid(dims: &Dims, method: &str) -> Result<[usize; 2], MethodError> {
     let side = dims.tokens.isqrt();
     if side * side == dims.tokens {
         return Ok([side; 2]);
@@ -28,13 +28,13 @@ pub fn grid(dims: &Dims, method: &str) -> Result<[usize; 2], MethodError> {
 }
 
 /// `x W + b` over the last dimension of `x [A, R, inputs]`, with the weights of this name.
-pub fn map(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
+pub(super) fn map(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
     let (weight, bias) = weights.linear(name);
     linear::linear(x, weight, bias)
 }
 
 /// `x W` likewise, without a bias.
-pub fn product(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
+pub(super) fn product(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
     let weight: Tensor<2> = weights.get(&format!("{name}.weight"));
     let [outer, rows, inputs] = x.dims();
     let outputs = weight.dims()[1];
@@ -43,7 +43,7 @@ pub fn product(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
 }
 
 /// A weight `[inputs, outputs]` of a linear map without bias.
-pub fn product_spec(name: &str, inputs: usize, outputs: usize) -> Spec {
+pub(super) fn product_spec(name: &str, inputs: usize, outputs: usize) -> Spec {
     Spec::new(
         format!("{name}.weight"),
         &[inputs, outputs],
@@ -54,7 +54,12 @@ pub fn product_spec(name: &str, inputs: usize, outputs: usize) -> Spec {
 /// The tokens in a `size x size` window at every place of the grid, side by side: `[B, H' W', size^2 D]`, so that a
 /// convolution is a linear map of them. With `padded` places outside the grid hold zeros and the grid keeps its shape (odd
 /// sizes); otherwise it shrinks by `size - 1`.
-pub fn windows(x: Tensor<3>, [height, width]: [usize; 2], size: usize, padded: bool) -> Tensor<3> {
+pub(super) fn windows(
+    x: Tensor<3>,
+    [height, width]: [usize; 2],
+    size: usize,
+    padded: bool,
+) -> Tensor<3> {
     let [images, _, channels] = x.dims();
     let mut grid = x.reshape([images, height, width, channels]);
     let (mut rows, mut columns) = (height, width);
@@ -76,7 +81,7 @@ pub fn windows(x: Tensor<3>, [height, width]: [usize; 2], size: usize, padded: b
 }
 
 /// Scale, shift, running mean and running variance of a batch normalisation.
-pub fn norm_specs(name: &str, channels: usize) -> [Spec; 4] {
+pub(super) fn norm_specs(name: &str, channels: usize) -> [Spec; 4] {
     let spec = |part: &str, start: f32| {
         Spec::new(
             format!("{name}.{part}"),
@@ -94,7 +99,7 @@ pub fn norm_specs(name: &str, channels: usize) -> [Spec; 4] {
 
 /// Batch normalisation of every channel of `x [B, N, C]` over images and tokens: with the statistics of the batch where
 /// `kept` takes the running ones' new values, otherwise with the running ones.
-pub fn batch_norm(
+pub(super) fn batch_norm(
     weights: &Weights,
     name: &str,
     x: Tensor<3>,

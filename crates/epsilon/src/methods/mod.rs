@@ -47,6 +47,7 @@ use epsilon_data::labels::LabelVectors;
 
 /// What can go wrong in a method.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MethodError {
     /// A setting out of its range, or one that does not fit the tokens.
     #[error("method setting {0}")]

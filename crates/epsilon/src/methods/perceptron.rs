@@ -9,7 +9,7 @@ use super::input::dropout;
 use crate::parameters::{self, Spec, Weights};
 
 /// `x -> W_L relu(... relu(x W_1 + b_1) ...) + b_L`.
-pub struct Perceptron<'a> {
+pub(super) struct Perceptron<'a> {
     /// What the names of its weights start with.
     pub prefix: &'a str,
     /// The name of the last layer.
@@ -25,7 +25,7 @@ impl Perceptron<'_> {
     ///
     /// # Errors
     /// [`MethodError::Setting`] for a hidden layer of no width and a dropout outside [0, 1).
-    pub fn specs(&self, inputs: usize, outputs: usize) -> Result<Vec<Spec>, MethodError> {
+    pub(super) fn specs(&self, inputs: usize, outputs: usize) -> Result<Vec<Spec>, MethodError> {
         if self.hidden.contains(&0) {
             return Err(MethodError::Setting("hidden = 0: give at least 1".into()));
         }
@@ -47,7 +47,7 @@ impl Perceptron<'_> {
     }
 
     /// Its output `[B, outputs]`; hidden values are dropped where a generator is given.
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         weights: &Weights,
         mut x: Tensor<2>,
@@ -65,7 +65,7 @@ impl Perceptron<'_> {
     }
 
     /// Hidden values of an image.
-    pub fn live_values(&self) -> usize {
+    pub(super) fn live_values(&self) -> usize {
         3 * self.hidden.iter().sum::<usize>()
     }
 

@@ -29,6 +29,7 @@ pub use scorer::{Scorer, SemanticVectors};
 
 /// What can go wrong with a model file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// The file cannot be read or written, or is no model.
     #[error("{path}: {reason}")]

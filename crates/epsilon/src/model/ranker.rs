@@ -139,6 +139,7 @@ impl Keep {
     }
 
     /// At most `count` of them.
+    #[must_use]
     pub fn at_most(self, count: usize) -> Self {
         let top = Some(count);
         Self { top, ..self }

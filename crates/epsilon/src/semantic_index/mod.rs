@@ -21,6 +21,7 @@ pub use writer::IndexWriter;
 
 /// What can go wrong with an index.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IndexError {
     /// A file or folder cannot be read or written.
     #[error("{}: {source}", path.display())]

@@ -55,14 +55,14 @@ pub(super) struct Round<'a, 'o> {
 }
 
 impl Round<'_, '_> {
-    pub fn tell(&mut self, event: TagEvent<'_>) -> Result<(), TagError> {
+    pub(super) fn tell(&mut self, event: TagEvent<'_>) -> Result<(), TagError> {
         match (self.observe)(event) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(TagError::Stopped),
         }
     }
 
-    pub fn fail(&mut self, reason: &str) -> Result<(), TagError> {
+    pub(super) fn fail(&mut self, reason: &str) -> Result<(), TagError> {
         self.report.failed += 1;
         self.tell(TagEvent::Failed(reason))
     }

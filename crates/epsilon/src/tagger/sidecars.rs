@@ -13,7 +13,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub fn new(places: Places) -> Self {
+    pub(super) fn new(places: Places) -> Self {
         Self {
             places,
             done: HashSet::new(),

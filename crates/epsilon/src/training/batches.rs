@@ -171,7 +171,7 @@ pub(super) struct HostBatch {
 }
 
 impl HostBatch {
-    pub fn onto(self, dims: &Dims, labels: &LabelsOn) -> Batch {
+    pub(super) fn onto(self, dims: &Dims, labels: &LabelsOn) -> Batch {
         labels.batch(dims, self.images, self.tokens, self.global, self.targets)
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct State {
 
 impl State {
     /// Steps finished in all, of epochs with so many each.
-    pub fn done(&self, epochs: &[usize]) -> usize {
+    pub(super) fn done(&self, epochs: &[usize]) -> usize {
         let whole = epochs.iter().take(self.epoch).sum::<usize>();
         whole + self.step
     }
@@ -76,12 +76,12 @@ pub(super) struct Course {
 
 impl Course {
     /// What would be the model now: the average of the weights, or they themselves.
-    pub fn current(&self) -> &Weights {
+    pub(super) fn current(&self) -> &Weights {
         self.average.as_ref().unwrap_or(&self.learners[0].weights)
     }
 
     /// Writes the checkpoint, whole or not at all.
-    pub fn write(&self, path: &Path) -> Result<(), TrainingError> {
+    pub(super) fn write(&self, path: &Path) -> Result<(), TrainingError> {
         let named = |prefix: &str, weights: &Weights| -> Vec<_> {
             let all = weights.to_host().into_iter();
             all.map(|(spec, values)| (format!("{prefix}.{}", spec.name), spec.shape, values))
@@ -112,7 +112,7 @@ impl Course {
 
     /// Goes on from a checkpoint of a training with the same identity, but for its number of epochs, which may be another where the
     /// schedule does not depend on it; `None` where there is no checkpoint.
-    pub fn resume(
+    pub(super) fn resume(
         &mut self,
         path: &Path,
         schedule: &Schedule,

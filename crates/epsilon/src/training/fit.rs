@@ -143,6 +143,7 @@ pub struct EpochRecord {
 }
 
 /// What the observer of a training is told.
+#[non_exhaustive]
 pub enum Event<'a> {
     /// A step is done.
     Step {

@@ -22,6 +22,7 @@ use epsilon_kernels::bf16;
 
 /// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainingError {
     /// A setting out of its range.
     #[error("training setting {0}")]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Schedule {
     /// Stays as it is.
     Constant,
@@ -186,7 +187,7 @@ pub(super) struct Plateaus {
 
 impl Plateaus {
     /// Takes note of an epoch's loss.
-    pub fn note(&mut self, loss: f64, schedule: &Schedule) {
+    pub(super) fn note(&mut self, loss: f64, schedule: &Schedule) {
         let Schedule::Plateau { patience, .. } = schedule else {
             return;
         };

@@ -2,7 +2,7 @@
 
 /// Draws pictures into `data` of a new folder, extracts their tokens into `tokens`, and trains a method on them:
 /// `model.safetensors`. The recipe is in `recipe.toml`.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not every test needs both")]
 pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
     use epsilon::experiment::{Training, extract, prepare};
     let folder = drawn_recipe(method)?;
@@ -27,7 +27,7 @@ pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error
 }
 
 /// Draws 60 pictures to train on and 8 to test into `data` of a new folder, with a recipe for them, `recipe.toml`.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "not every test needs both")]
 pub fn drawn_recipe(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
     use epsilon::dataset::scenes::{SceneOptions, Scenes};
     let folder = tempfile::tempdir()?;

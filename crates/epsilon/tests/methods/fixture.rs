@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::device;
 
-pub struct Fixture {
+pub(crate) struct Fixture {
     pub name: String,
     pub kind: Kind,
     /// How many of the labels, the last ones, are unseen.
@@ -24,7 +24,7 @@ pub struct Fixture {
 
 impl Fixture {
     /// Every fixture, by name.
-    pub fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/methods/fixtures");
         let entries = std::fs::read_dir(folder).unwrap();
         let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -67,7 +67,7 @@ impl Fixture {
         &self.tensors[tensor].0
     }
 
-    pub fn tensor(&self, name: &str) -> &[f32] {
+    pub(crate) fn tensor(&self, name: &str) -> &[f32] {
         let found = self.tensors.get(name);
         &found
             .unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
@@ -75,12 +75,12 @@ impl Fixture {
     }
 
     /// What follows a prefix in the names of the tensors that have it.
-    pub fn names(&self, prefix: &str) -> BTreeSet<&str> {
+    pub(crate) fn names(&self, prefix: &str) -> BTreeSet<&str> {
         let names = self.tensors.keys();
         names.filter_map(|name| name.strip_prefix(prefix)).collect()
     }
 
-    pub fn images(&self) -> usize {
+    pub(crate) fn images(&self) -> usize {
         self.shape("tokens")[0]
     }
 
@@ -88,7 +88,7 @@ impl Fixture {
         self.shape("label_vectors")[0]
     }
 
-    pub fn dims(&self) -> Dims {
+    pub(crate) fn dims(&self) -> Dims {
         let [width, global] = [self.shape("tokens")[2], self.shape("global")[1]];
         Dims {
             tokens: self.shape("tokens")[1],
@@ -100,7 +100,7 @@ impl Fixture {
         }
     }
 
-    pub fn weights(&self) -> Weights {
+    pub(crate) fn weights(&self) -> Weights {
         let specs = self.kind.specs(&self.dims()).unwrap();
         let value = |name: &str| self.tensor(&format!("weight.{name}")).to_vec();
         let values = specs.iter().map(|spec| {
@@ -112,7 +112,7 @@ impl Fixture {
         Weights::from_values(specs, values, &device()).unwrap()
     }
 
-    pub fn batch(&self) -> Batch {
+    pub(crate) fn batch(&self) -> Batch {
         let get =
             |name: &str| TensorData::new(self.tensor(name).to_vec(), self.shape(name).to_vec());
         let dims = self.dims();
@@ -133,7 +133,7 @@ impl Fixture {
 }
 
 #[track_caller]
-pub fn assert_close(name: &str, ours: &[f32], theirs: &[f32], relative: f32) {
+pub(crate) fn assert_close(name: &str, ours: &[f32], theirs: &[f32], relative: f32) {
     assert_eq!(ours.len(), theirs.len(), "{name}");
     let scale = theirs.iter().fold(0.0f32, |top, v| top.max(v.abs()));
     // A gradient that cancels exactly is about 1e-17 there; rounding is all that is left of it here.

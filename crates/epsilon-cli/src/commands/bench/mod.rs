@@ -28,7 +28,7 @@ use table::{Line, Table};
 /// Each method is tuned over its grid by the seen-label mAP on the validation images, with the first seed; the best setting is
 /// then trained with every seed. Finished trainings are reused: run it again to resume.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Comparison file (TOML), such as recipes/tables/corel5k.toml.
     comparison: PathBuf,
     #[command(flatten)]
@@ -58,7 +58,7 @@ struct Trained {
     peak_mb: Option<f64>,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut comparison = Comparison::read(&args.comparison)?;
     if !args.only.is_empty() {
         comparison.only(&args.only).map_err(|name| {
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// A comparison to run.
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     pub comparison: &'a Comparison,
     pub place: &'a Place,
     /// Folder of the tokens.
@@ -97,7 +97,7 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// Trains what is missing, then writes and prints the table.
-    pub fn run(&self) -> anyhow::Result<Outcome> {
+    pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
         let rows = &self.comparison.rows;
         let shared = self.comparison.shared();
         let mut experiment = self.place.open(shared.clone(), self.folder)?;

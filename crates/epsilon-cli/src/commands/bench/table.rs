@@ -16,7 +16,7 @@ use crate::commands::mean_and_deviation;
 
 /// A method with all its trainings.
 #[derive(Debug, Clone, Serialize)]
-pub struct Line {
+pub(super) struct Line {
     pub name: String,
     pub published: Option<Published>,
     /// The grid point that was best on the validation images; empty if nothing was tuned.
@@ -74,11 +74,11 @@ impl Line {
 type PublishedFigures = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
 
 /// All lines of a comparison.
-pub struct Table<'a>(pub &'a [Line]);
+pub(super) struct Table<'a>(pub &'a [Line]);
 
 impl Table<'_> {
     /// Writes `table.md`, `table.csv` and `table.tex` into a folder.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+    pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let files = [
             ("table.md", self.markdown().into_bytes()),
             ("table.csv", self.csv()?),
@@ -92,7 +92,7 @@ impl Table<'_> {
     }
 
     /// Tables of the unseen labels, of all labels, of the cost, and of what the grid gave.
-    pub fn markdown(&self) -> String {
+    pub(super) fn markdown(&self) -> String {
         let Some(first) = self.0.first() else {
             return String::new();
         };

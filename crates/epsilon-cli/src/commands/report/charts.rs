@@ -14,13 +14,13 @@ const COLOURS: [RGBColor; 6] = [
 ];
 
 /// A line of a chart.
-pub struct Series {
+pub(super) struct Series {
     pub name: String,
     pub points: Vec<(f64, f64)>,
 }
 
 /// A chart of lines over the same axes, with a text alternative for screen readers.
-pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> anyhow::Result<String> {
+pub(super) fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> anyhow::Result<String> {
     let points = || series.iter().flat_map(|series| &series.points);
     let range = |of: fn(&(f64, f64)) -> f64| {
         let values = points().map(of).filter(|v| v.is_finite());
@@ -33,10 +33,7 @@ pub fn lines(title: &str, [x, y]: [&str; 2], series: &[Series]) -> anyhow::Resul
     let mut svg = String::new();
     draw(&mut svg, [x, y], series, range(|p| p.0), range(|p| p.1))
         .map_err(|error| anyhow!("{title}: {error}"))?;
-    let words: Vec<String> = series
-        .iter()
-        .filter_map(|series| series.in_words())
-        .collect();
+    let words: Vec<String> = series.iter().filter_map(Series::in_words).collect();
     let label = super::page::escape(&format!("{title}: {y} over {x}. {}", words.join(" ")));
     let opening = format!("<svg role=\"img\" aria-label=\"{label}\" ");
     Ok(svg.replacen("<svg ", &opening, 1))

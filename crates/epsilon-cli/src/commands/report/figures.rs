@@ -9,7 +9,7 @@ use super::page::{self, Page};
 use super::runs::Run;
 
 /// Adds the mean figures of all runs, and the details of each run's first seed.
-pub fn figures(page: &mut Page, runs: &[Run]) {
+pub(super) fn figures(page: &mut Page, runs: &[Run]) {
     page.section("Figures");
     let measured = &runs[0].seeds[0].figures;
     let any = measured.seen();
@@ -87,7 +87,7 @@ fn one_part(set: LabelSet, part: &Evaluation) -> Vec<String> {
 }
 
 /// Adds the mAP over the setting in which the runs differ, if they are rows of a sweep over one number.
-pub fn sweep(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
+pub(super) fn sweep(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     let names: Vec<&str> = runs.iter().map(|run| run.name.as_str()).collect();
     let Some((key, values)) = swept(&names) else {
         return Ok(());
@@ -160,7 +160,7 @@ fn swept(names: &[&str]) -> Option<(String, Vec<f64>)> {
 }
 
 /// Adds the curves of loss, validation mAP and learning rate over the epochs of every training.
-pub fn curves(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
+pub(super) fn curves(page: &mut Page, runs: &[Run]) -> anyhow::Result<()> {
     let series = |of: fn(&EpochRecord) -> Option<f64>| -> Vec<Series> {
         let all = runs
             .iter()

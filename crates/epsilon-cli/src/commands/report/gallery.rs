@@ -24,7 +24,7 @@ const QUALITY: u8 = 70;
 const SHOWN: usize = 10;
 
 /// The first `count` test photographs that have tokens as HTML, and the number that could not be opened.
-pub fn gallery(
+pub(super) fn gallery(
     model: &Model,
     prepared: &Prepared,
     store: &TokenStore,

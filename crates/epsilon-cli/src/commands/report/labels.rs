@@ -16,7 +16,7 @@ const BINS: usize = 10;
 const POINTS: usize = 200;
 
 /// Adds the labels by average precision: the best, the worst, and all of them.
-pub fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
+pub(super) fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
     page.section("Best and worst labels");
     let dataset = &prepared.dataset;
     let figures = &run.seeds[0].figures;
@@ -66,7 +66,7 @@ pub fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
 }
 
 /// Adds precision-recall curves, pooled over all pairs of an image and a label.
-pub fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Result<()> {
+pub(super) fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Result<()> {
     let count = scored.labels.len();
     let of = |from: usize, to: usize| -> Vec<(f64, f64)> {
         let choose = |row: usize| row * count + from..row * count + to;
@@ -109,7 +109,7 @@ pub fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Resu
 }
 
 /// Adds reliability curves: observed frequency over predicted probability.
-pub fn reliability_curves(
+pub(super) fn reliability_curves(
     page: &mut Page,
     calibration: &Calibration,
     shown: &Standardised,

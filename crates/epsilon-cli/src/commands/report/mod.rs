@@ -26,7 +26,7 @@ use runs::Run;
 /// A run is a folder written by `epsilon train`, or a row's folder of `epsilon bench` or `epsilon sweep`. Per-label curves and
 /// photographs are those of the first run's first seed.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Run folders; the first is shown in detail.
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -48,7 +48,7 @@ const PHOTOS: usize = 24;
 
 impl Args {
     /// The report of these runs in this file, the rest by default.
-    pub fn of(runs: Vec<PathBuf>, out: PathBuf) -> Self {
+    pub(super) fn of(runs: Vec<PathBuf>, out: PathBuf) -> Self {
         Self {
             runs,
             out: Some(out),
@@ -59,7 +59,7 @@ impl Args {
     }
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let (out, failed) = write(&args)?;
     console::print(out.display())?;
     Ok(if failed > 0 {
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Writes the page; gives its path and how many photographs could not be shown.
-pub fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
+pub(super) fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
     let runs: Vec<Run> = args
         .runs
         .iter()

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// Escapes text for HTML content and attribute values.
-pub fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -19,7 +19,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// A page under construction, written from top to bottom.
-pub struct Page {
+pub(super) struct Page {
     title: String,
     /// Anchor and heading of every section.
     sections: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub struct Page {
 }
 
 impl Page {
-    pub fn new(title: &str) -> Self {
+    pub(super) fn new(title: &str) -> Self {
         Self {
             title: title.into(),
             sections: Vec::new(),
@@ -36,7 +36,7 @@ impl Page {
     }
 
     /// Starts a section with this heading.
-    pub fn section(&mut self, heading: &str) {
+    pub(super) fn section(&mut self, heading: &str) {
         let anchor = format!("s{}", self.sections.len() + 1);
         let _ = write!(
             self.body,
@@ -47,17 +47,17 @@ impl Page {
     }
 
     /// Adds HTML verbatim.
-    pub fn html(&mut self, html: &str) {
+    pub(super) fn html(&mut self, html: &str) {
         self.body.push_str(html);
         self.body.push('\n');
     }
 
-    pub fn paragraph(&mut self, text: &str) {
+    pub(super) fn paragraph(&mut self, text: &str) {
         self.html(&format!("<p>{}</p>", escape(text)));
     }
 
     /// Adds a chart with a caption.
-    pub fn figure(&mut self, caption: &str, svg: &str) {
+    pub(super) fn figure(&mut self, caption: &str, svg: &str) {
         self.html(&format!(
             "<figure>{svg}<figcaption>{}</figcaption></figure>",
             escape(caption)
@@ -65,7 +65,7 @@ impl Page {
     }
 
     /// Adds a collapsible element.
-    pub fn details(&mut self, summary: &str, html: &str) {
+    pub(super) fn details(&mut self, summary: &str, html: &str) {
         self.html(&format!(
             "<details><summary>{}</summary>{html}</details>",
             escape(summary)
@@ -73,13 +73,13 @@ impl Page {
     }
 
     /// Adds a table whose first column is a header; it scrolls if it is wider than the screen.
-    pub fn table(&mut self, caption: &str, head: &[String], rows: &[Vec<String>]) {
+    pub(super) fn table(&mut self, caption: &str, head: &[String], rows: &[Vec<String>]) {
         let table = table(caption, head, rows);
         self.html(&table);
     }
 
     /// The whole document.
-    pub fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         let links: Vec<String> = self
             .sections
             .iter()
@@ -98,7 +98,7 @@ impl Page {
 }
 
 /// A table in a frame that can be scrolled with the keyboard.
-pub fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> String {
+pub(super) fn table(caption: &str, head: &[String], rows: &[Vec<String>]) -> String {
     let caption = escape(caption);
     let mut html = format!(
         "<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table><caption>{caption}</caption><thead><tr>"

@@ -10,14 +10,14 @@ use epsilon_data::files;
 use crate::commands::mean_and_deviation;
 
 /// A run: a recipe's trainings, one per seed.
-pub struct Run {
+pub(super) struct Run {
     pub name: String,
     pub folder: PathBuf,
     pub seeds: Vec<Seed>,
 }
 
 /// A finished training.
-pub struct Seed {
+pub(super) struct Seed {
     pub seed: u64,
     pub figures: Figures,
     pub epochs: Vec<EpochRecord>,
@@ -25,7 +25,7 @@ pub struct Seed {
 
 impl Run {
     /// Reads the finished trainings in a run's folder.
-    pub fn read(folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
         let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let seeds = names.filter_map(|name| name.strip_prefix("seed-")?.parse().ok());
@@ -52,7 +52,7 @@ impl Run {
     }
 
     /// Mean and standard deviation over the seeds, in percent, of the mAP of a label set.
-    pub fn map(&self, set: LabelSet) -> Option<(f64, f64)> {
+    pub(super) fn map(&self, set: LabelSet) -> Option<(f64, f64)> {
         let parts = self.seeds.iter().map(|seed| seed.figures.part(set));
         let maps = parts.map(|part| Some(100.0 * part?.map));
         Some(mean_and_deviation(&maps.collect::<Option<Vec<f64>>>()?))

@@ -23,7 +23,7 @@ use super::request::discard;
 use super::state::{Begun, State, alive};
 
 /// All routes.
-pub fn routes(state: Arc<State>) -> Router {
+pub(super) fn routes(state: Arc<State>) -> Router {
     let guarded = Router::new()
         .route("/v1/predict", post(predict))
         .route("/v1/explain", post(explain))

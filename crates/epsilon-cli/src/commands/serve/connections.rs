@@ -30,10 +30,10 @@ use super::metrics::Metrics;
 
 /// Marks requests on connections of the reserve.
 #[derive(Clone, Copy)]
-pub struct Reserved;
+pub(super) struct Reserved;
 
 /// All connections.
-pub struct Connections {
+pub(super) struct Connections {
     most: usize,
     /// Time for a head, and for the time between requests.
     head: Duration,
@@ -70,7 +70,7 @@ impl Table {
 
 impl Connections {
     /// At most this many at once, for requests that may take `timeout`.
-    pub fn new(most: usize, timeout: Duration, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(most: usize, timeout: Duration, metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             most,
             head: patience(timeout).min(HEAD_TIME),
@@ -81,7 +81,7 @@ impl Connections {
     }
 
     /// Answers connections until `stop`; then finishes what has begun.
-    pub async fn serve(
+    pub(super) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         router: Router,

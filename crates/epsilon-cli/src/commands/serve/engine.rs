@@ -20,7 +20,7 @@ use super::metrics::Metrics;
 use super::refusal::{Refusal, failed};
 
 /// A photograph to look at.
-pub struct Work {
+pub(super) struct Work {
     /// As the network takes it.
     pub pixels: Vec<f32>,
     pub labels: Arc<LabelVectors>,
@@ -32,10 +32,10 @@ pub struct Work {
 }
 
 /// What came of it, or why nothing did.
-pub type Answer = Result<Seen, Refusal>;
+pub(super) type Answer = Result<Seen, Refusal>;
 
 /// What the model sees in a photograph.
-pub struct Seen {
+pub(super) struct Seen {
     /// All labels, best first.
     pub ranked: Ranking,
     /// Where it looked for the first label, if asked.
@@ -44,7 +44,7 @@ pub struct Seen {
 
 /// A handle on the engine; it ends when all of them are gone.
 #[derive(Clone)]
-pub struct Engine {
+pub(super) struct Engine {
     work: Sender<Work>,
     /// Closed when the thread has ended.
     alive: watch::Receiver<()>,
@@ -52,7 +52,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the thread.
-    pub fn start(predictor: Arc<Predictor>, metrics: Metrics) -> (Self, JoinHandle<()>) {
+    pub(super) fn start(predictor: Arc<Predictor>, metrics: Metrics) -> (Self, JoinHandle<()>) {
         Self::run(move |queue| {
             let most = usual_batch(predictor.backbone().info());
             let mut bench = Bench {
@@ -68,7 +68,9 @@ impl Engine {
     }
 
     /// Starts a thread that takes work until nobody can give it any more.
-    pub fn run(take: impl FnOnce(Receiver<Work>) + Send + 'static) -> (Self, JoinHandle<()>) {
+    pub(super) fn run(
+        take: impl FnOnce(Receiver<Work>) + Send + 'static,
+    ) -> (Self, JoinHandle<()>) {
         let (work, queue) = channel();
         let (ended, alive) = watch::channel(());
         let worker = thread::spawn(move || {
@@ -80,18 +82,18 @@ impl Engine {
     }
 
     /// Whether it still takes work.
-    pub fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         self.alive.has_changed().is_ok()
     }
 
     /// Waits until its thread has ended.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
     }
 
     /// What the model sees in a photograph.
-    pub async fn look(
+    pub(super) async fn look(
         &self,
         pixels: Vec<f32>,
         labels: Arc<LabelVectors>,

@@ -27,7 +27,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Counts requests, refuses those that may not come, and sets security headers.
-pub async fn count(
+pub(super) async fn count(
     Given(state): Given<Arc<State>>,
     path: Option<MatchedPath>,
     request: Request,
@@ -108,7 +108,7 @@ async fn held(response: Response, answers: &Budget) -> Result<Response, Refusal>
 }
 
 /// Requires the bearer token, if one is configured.
-pub async fn token(
+pub(super) async fn token(
     Given(state): Given<Arc<State>>,
     request: Request,
     next: Next,

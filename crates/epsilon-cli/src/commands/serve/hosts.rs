@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode, Version};
 use super::refusal::Refusal;
 
 /// The names that requests may be addressed to.
-pub struct Hosts {
+pub(super) struct Hosts {
     /// Whether only these are answered; otherwise any name is.
     checked: bool,
     listen: IpAddr,
@@ -18,7 +18,7 @@ pub struct Hosts {
 }
 
 /// A name of `--allow-host`: without scheme, port and path.
-pub fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     let name = name(text);
     let strange = |c: char| c.is_whitespace() || c.is_control() || "/@,*?#".contains(c);
     if name.is_empty()
@@ -52,7 +52,7 @@ fn address(name: &str) -> Option<IpAddr> {
 
 impl Hosts {
     /// Names are checked on a loopback address, where nobody is asked for a token, and where names are given.
-    pub fn new(listen: SocketAddr, allowed: Vec<String>, token: bool) -> Self {
+    pub(super) fn new(listen: SocketAddr, allowed: Vec<String>, token: bool) -> Self {
         Self {
             checked: listen.ip().is_loopback() || !token || !allowed.is_empty(),
             listen: listen.ip(),
@@ -61,7 +61,7 @@ impl Hosts {
     }
 
     /// Refuses requests to other names, and those of pages of other sites.
-    pub fn check(&self, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn check(&self, version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
         let host = self.host(version, headers)?;
         let forbidden = |message: &str| Refusal::new(StatusCode::FORBIDDEN, "site", message);
         if let Some(host) = host

@@ -7,72 +7,72 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Connections at once (`--max-connections`). Beyond it, the one that has been silent for longest makes room.
-pub const CONNECTIONS: u32 = 512;
+pub(super) const CONNECTIONS: u32 = 512;
 /// Further connections, where none is silent: only /healthz and /readyz are answered on them.
-pub const RESERVED: usize = 64;
+pub(super) const RESERVED: usize = 64;
 /// Open files that the process needs besides its connections.
-pub const OTHER_FILES: usize = 128;
+pub(super) const OTHER_FILES: usize = 128;
 /// How long a connection may go without a complete request head, at most: `--timeout` shortens it, see [`patience`].
-pub const HEAD_TIME: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head of a request, in bytes.
-pub const HEAD_BYTES: usize = 32 << 10;
+pub(super) const HEAD_BYTES: usize = 32 << 10;
 /// The most header lines of a request.
-pub const HEADERS: usize = 100;
+pub(super) const HEADERS: usize = 100;
 
 /// Running and queued requests (`--queue`).
-pub const QUEUE: u32 = 64;
+pub(super) const QUEUE: u32 = 64;
 /// Seconds for the work on a request (`--timeout`).
-pub const TIMEOUT: u32 = 30;
+pub(super) const TIMEOUT: u32 = 30;
 /// Size of a request's body in megabytes (`--max-body`).
-pub const BODY: u32 = 20;
+pub(super) const BODY: u32 = 20;
 /// Bytes of bodies held at once.
-pub const BODIES: usize = 512 << 20;
+pub(super) const BODIES: usize = 512 << 20;
 /// Bytes of answers held at once until their clients have read them.
-pub const ANSWERS: usize = 32 << 20;
+pub(super) const ANSWERS: usize = 32 << 20;
 /// Answers of up to this many bytes are always given: those about the server's health, and refusals, must get through.
-pub const SMALL_ANSWER: usize = 4 << 10;
+pub(super) const SMALL_ANSWER: usize = 4 << 10;
 
 /// Photographs in a request.
-pub const PHOTOS: usize = 32;
+pub(super) const PHOTOS: usize = 32;
 /// Photographs decoded or waiting for the engine at once: enough for two batches.
-pub const WAITING_PHOTOS: usize = 64;
+pub(super) const WAITING_PHOTOS: usize = 64;
 /// Longest side of the pictures that maps are drawn on, in pixels.
-pub const MAP_SIDE: u32 = 640;
+pub(super) const MAP_SIDE: u32 = 640;
 
 /// Labels in a request (`--max-labels`).
-pub const LABELS: u32 = 1000;
+pub(super) const LABELS: u32 = 1000;
 /// Length of a label in bytes.
-pub const LABEL_BYTES: usize = 200;
+pub(super) const LABEL_BYTES: usize = 200;
 /// Words without a vector that an answer names.
-pub const NAMED: usize = 20;
+pub(super) const NAMED: usize = 20;
 /// Requests whose words are looked up in the vector file, or that wait for it: one at a time is looked up.
-pub const LOOK_UPS: usize = 8;
+pub(super) const LOOK_UPS: usize = 8;
 /// Lists of labels that stay ready for ranking.
-pub const RANKERS: usize = 16;
+pub(super) const RANKERS: usize = 16;
 /// Labels in an answer for a model without thresholds (`--top`).
-pub const TOP: usize = 10;
+pub(super) const TOP: usize = 10;
 
 /// How long a shutdown waits for running requests.
-pub const STOP: Duration = Duration::from_secs(10);
+pub(super) const STOP: Duration = Duration::from_secs(10);
 
 /// How long a client may take to send a request's body, and then to read the answer: a third of the time for the work.
-pub fn patience(timeout: Duration) -> Duration {
+pub(super) fn patience(timeout: Duration) -> Duration {
     timeout / 3
 }
 
 /// Bytes that may be held at once.
 #[derive(Clone)]
-pub struct Budget {
+pub(super) struct Budget {
     /// A permit for each KB.
     left: Arc<Semaphore>,
     total: u32,
 }
 
 /// Bytes that are held; given back when dropped.
-pub type Held = OwnedSemaphorePermit;
+pub(super) type Held = OwnedSemaphorePermit;
 
 impl Budget {
-    pub fn new(bytes: usize) -> Self {
+    pub(super) fn new(bytes: usize) -> Self {
         let total = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         Self {
             left: Arc::new(Semaphore::new(total as usize)),
@@ -81,7 +81,7 @@ impl Budget {
     }
 
     /// Takes that many bytes, if they are left. What is larger than the whole budget takes all of it.
-    pub fn take(&self, bytes: usize) -> Option<Held> {
+    pub(super) fn take(&self, bytes: usize) -> Option<Held> {
         let wanted = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         let wanted = wanted.min(self.total);
         self.left.clone().try_acquire_many_owned(wanted).ok()

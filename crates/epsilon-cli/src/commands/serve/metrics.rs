@@ -13,20 +13,20 @@ use prometheus_client::registry::Registry;
 
 /// Labels of a request: route and status.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Ended {
+pub(super) struct Ended {
     pub route: String,
     pub status: u16,
 }
 
 /// Label of a refusal: its code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Refused {
+pub(super) struct Refused {
     pub code: &'static str,
 }
 
 /// The metrics; clones share their counters.
 #[derive(Clone)]
-pub struct Metrics {
+pub(super) struct Metrics {
     registry: Arc<Registry>,
     pub requests: Family<Ended, Counter>,
     refused: Family<Refused, Counter>,
@@ -42,7 +42,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("epsilon");
         let requests = Family::default();
         let refused = Family::default();
@@ -97,12 +97,12 @@ impl Metrics {
     }
 
     /// Counts a refusal.
-    pub fn refuse(&self, code: &'static str) {
+    pub(super) fn refuse(&self, code: &'static str) {
         self.refused.get_or_create(&Refused { code }).inc();
     }
 
     /// All metrics as text.
-    pub fn text(&self) -> Result<String, std::fmt::Error> {
+    pub(super) fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -35,7 +35,7 @@ use state::{About, LookUps, State};
 
 /// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /readyz, /metrics, /openapi.json, and a web page at /.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
     /// Address to listen on; port 0 picks a free port.
@@ -72,7 +72,7 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
     clap::value_parser!(u32).range(range)
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let token = args.token_file.as_deref().map(read_token).transpose()?;
     if !args.listen.ip().is_loopback() && token.is_none() {

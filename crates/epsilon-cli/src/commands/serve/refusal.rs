@@ -11,14 +11,14 @@ use crate::console;
 
 /// An error reply.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     pub code: &'static str,
     message: String,
 }
 
 impl Refusal {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -27,12 +27,12 @@ impl Refusal {
     }
 
     /// For a well-formed request that cannot be processed (status 422).
-    pub fn unusable(code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn unusable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
     /// Code and message as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> serde_json::Value {
         json!({"code": self.code, "message": self.message})
     }
 }
@@ -58,7 +58,7 @@ impl IntoResponse for Refusal {
 }
 
 /// An internal error of the server (status 500). What went wrong may name its files: that is for its log alone.
-pub fn failed(error: impl std::fmt::Display) -> Refusal {
+pub(super) fn failed(error: impl std::fmt::Display) -> Refusal {
     console::complain(format_args!("a request failed: {error}"));
     Refusal::new(
         StatusCode::INTERNAL_SERVER_ERROR,

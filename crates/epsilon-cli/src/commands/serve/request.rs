@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 /// The parameters of a request.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub struct Asked {
+pub(super) struct Asked {
     #[serde(skip)]
     pub photos: Vec<Photo>,
     /// Labels, separated by commas or newlines.
@@ -27,14 +27,18 @@ pub struct Asked {
 }
 
 /// An encoded photograph.
-pub struct Photo {
+pub(super) struct Photo {
     pub name: String,
     pub bytes: Bytes,
 }
 
 impl Asked {
     /// Reads a multipart form, or a picture as the whole body.
-    pub async fn read(request: Request, max_body: usize, bodies: &Budget) -> Result<Self, Refusal> {
+    pub(super) async fn read(
+        request: Request,
+        max_body: usize,
+        bodies: &Budget,
+    ) -> Result<Self, Refusal> {
         let length = length(&request);
         if length.is_some_and(|length| length > max_body as u64) {
             discard(request, max_body).await;
@@ -150,7 +154,7 @@ fn kind(request: &Request) -> String {
 
 /// Reads the body of a request that is refused to its end, unless it is far too large: a client that is still sending when
 /// the connection is closed loses the reply.
-pub async fn discard(request: Request, max_body: usize) {
+pub(super) async fn discard(request: Request, max_body: usize) {
     let length = length(&request);
     let mut sent = request.into_body();
     while length.is_some_and(|length| length <= 4 * max_body as u64)

@@ -21,7 +21,7 @@ use super::refusal::{Refusal, failed};
 use super::request::{Asked, Photo};
 
 /// State shared by all requests.
-pub struct State {
+pub(super) struct State {
     pub engine: Engine,
     pub predictor: Arc<Predictor>,
     /// The model's own labels.
@@ -52,7 +52,7 @@ pub struct State {
 
 /// The description of the model at `/v1/labels`.
 #[derive(Debug, Clone, Serialize)]
-pub struct About {
+pub(super) struct About {
     pub method: &'static str,
     backbone: String,
     protocol: String,
@@ -68,7 +68,7 @@ struct Label {
 
 impl About {
     /// The description of a model.
-    pub fn of(model: &Model) -> Self {
+    pub(super) fn of(model: &Model) -> Self {
         let (card, labels) = (model.card(), model.own_labels());
         let names = labels.names().iter().enumerate();
         Self {
@@ -87,14 +87,14 @@ impl About {
 }
 
 /// The permit of a running request.
-pub struct Begun<'a> {
+pub(super) struct Begun<'a> {
     metrics: &'a Metrics,
     _place: OwnedSemaphorePermit,
 }
 
 impl Begun<'_> {
     /// Runs the work, or refuses it after the time limit.
-    pub async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         timeout: Duration,
         work: impl Future<Output = Result<T, Refusal>>,
@@ -109,7 +109,7 @@ impl Begun<'_> {
 }
 
 /// Whether the engine lives.
-pub fn alive(engine: &Engine) -> Result<(), Refusal> {
+pub(super) fn alive(engine: &Engine) -> Result<(), Refusal> {
     let dead = || {
         let message = "the engine has failed; the server ends";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "engine", message)
@@ -118,7 +118,7 @@ pub fn alive(engine: &Engine) -> Result<(), Refusal> {
 }
 
 /// Whether the engine lives and a place in the queue is free.
-pub fn ready(engine: &Engine, requests: &Semaphore) -> Result<(), Refusal> {
+pub(super) fn ready(engine: &Engine, requests: &Semaphore) -> Result<(), Refusal> {
     alive(engine)?;
     match requests.available_permits() {
         0 => Err(full()),
@@ -139,7 +139,7 @@ impl Drop for Begun<'_> {
 }
 
 /// The requests whose words are looked up in the vector file: a short queue, and one at a time, beside all others.
-pub struct LookUps {
+pub(super) struct LookUps {
     /// One permit per request that waits or is looked up.
     queue: Arc<Semaphore>,
     /// One permit for the one that is looked up.
@@ -147,7 +147,7 @@ pub struct LookUps {
 }
 
 impl LookUps {
-    pub fn new(queue: usize) -> Self {
+    pub(super) fn new(queue: usize) -> Self {
         Self {
             queue: Arc::new(Semaphore::new(queue)),
             turn: Arc::new(Semaphore::new(1)),
@@ -169,12 +169,12 @@ impl LookUps {
 
 impl State {
     /// Whether it can take a request.
-    pub fn ready(&self) -> Result<(), Refusal> {
+    pub(super) fn ready(&self) -> Result<(), Refusal> {
         ready(&self.engine, &self.requests)
     }
 
     /// Acquires a permit, before the body is read, so that queued work is bounded.
-    pub fn begin(&self) -> Result<Begun<'_>, Refusal> {
+    pub(super) fn begin(&self) -> Result<Begun<'_>, Refusal> {
         let place = self.requests.clone().try_acquire_owned();
         let place = place.map_err(|_| full())?;
         self.metrics.in_work.inc();
@@ -185,7 +185,7 @@ impl State {
     }
 
     /// Parses a request, within the time for sending it.
-    pub async fn read(&self, request: Request) -> Result<Asked, Refusal> {
+    pub(super) async fn read(&self, request: Request) -> Result<Asked, Refusal> {
         let read = Asked::read(request, self.max_body, &self.bodies);
         let slow = |_| {
             let message = "the request was sent too slowly";
@@ -197,7 +197,7 @@ impl State {
     }
 
     /// The vectors of the requested labels, or of the model's own.
-    pub async fn labels(
+    pub(super) async fn labels(
         self: &Arc<Self>,
         words: Option<&str>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
@@ -216,7 +216,7 @@ impl State {
     }
 
     /// The vectors of these labels.
-    pub async fn vectors(
+    pub(super) async fn vectors(
         self: &Arc<Self>,
         words: Vec<String>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
@@ -242,7 +242,7 @@ impl State {
 
     /// Decodes a photograph and ranks the labels for it. With `maps`, also returns the maps and a small version of the photograph
     /// to draw them on.
-    pub async fn look(
+    pub(super) async fn look(
         self: &Arc<Self>,
         photo: &Photo,
         labels: Arc<LabelVectors>,

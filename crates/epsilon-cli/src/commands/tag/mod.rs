@@ -20,7 +20,7 @@ use crate::{Outcome, console};
 /// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
 /// photographs by any word. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
     /// The folder of photographs.
@@ -69,7 +69,7 @@ enum SidecarName {
     Stem,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     args.trained.check_words(args.labels.is_some())?;
     let predictor = args.trained.load()?;

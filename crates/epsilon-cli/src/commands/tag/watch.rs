@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const CHECK: Duration = Duration::from_secs(2);
 
 /// Rounds until the program is stopped; whatever it was doing then, the next run goes on from there.
-pub fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
+pub(super) fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagReport> {
     let folder = tagger.folder().to_path_buf();
     let mut others = Default::default();
     let (sender, events) = channel();

@@ -440,7 +440,7 @@ impl Patches {
     fn at(&self, point: Point) -> f32 {
         let scaled = point.map(|c| c.clamp(0.0, 0.999) * 5.0);
         let [column, row] = scaled.map(|c| c.floor() as usize);
-        let [across, down] = scaled.map(|c| c.fract()).map(|t| t * t * (3.0 - 2.0 * t));
+        let [across, down] = scaled.map(f32::fract).map(|t| t * t * (3.0 - 2.0 * t));
         let along = |row: usize| {
             self.grid[row][column] * (1.0 - across) + self.grid[row][column + 1] * across
         };
@@ -642,10 +642,10 @@ mod tests {
             match texture {
                 Texture::Plain => assert_eq!([first, second, through], [1.0, 0.0, 0.0]),
                 Texture::Hollow => {
-                    assert!(first > 0.3 && second == 0.0 && through > 0.4, "{shares:?}")
+                    assert!(first > 0.3 && second == 0.0 && through > 0.4, "{shares:?}");
                 }
                 Texture::Dotted => {
-                    assert!(first > 0.6 && second > 0.2 && through == 0.0, "{shares:?}")
+                    assert!(first > 0.6 && second > 0.2 && through == 0.0, "{shares:?}");
                 }
                 _ => assert!(
                     (0.35..0.65).contains(&second) && through == 0.0,

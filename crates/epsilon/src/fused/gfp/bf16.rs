@@ -21,7 +21,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     /// Of tokens `[B N, D]`, worked on `block` rows at a time.
-    pub fn new(tokens: &[f32], width: usize, block: usize) -> Self {
+    pub(super) fn new(tokens: &[f32], width: usize, block: usize) -> Self {
         let mut rows = vec![0; tokens.len() / 2];
         let columns = rows
             .par_chunks_mut(block * width / 2)
@@ -42,12 +42,12 @@ impl Tokens {
     }
 
     /// Rows `start..start + rows`, to multiply from the left.
-    pub fn rows(&self, start: usize, rows: usize) -> &[u32] {
+    pub(super) fn rows(&self, start: usize, rows: usize) -> &[u32] {
         &self.rows[start * self.width / 2..][..rows * self.width / 2]
     }
 
     /// The block of rows that begins at `start`, to multiply transposed.
-    pub fn columns(&self, start: usize) -> &Panels {
+    pub(super) fn columns(&self, start: usize) -> &Panels {
         &self.columns[start / self.block]
     }
 }
@@ -67,7 +67,7 @@ pub(super) struct Operands {
 
 impl Operands {
     /// For the forward pass: `W`, `W1` and `W2`.
-    pub fn forward(sizes: &Sizes, weights: &GroupWeights) -> Self {
+    pub(super) fn forward(sizes: &Sizes, weights: &GroupWeights) -> Self {
         let mut operands = Self::default();
         operands.split.fill(weights.split, sizes.width, sizes.width);
         operands.fc1.fill(weights.fc1, sizes.hidden, sizes.hidden);
@@ -76,7 +76,7 @@ impl Operands {
     }
 
     /// For the backward pass: `W1` and `W2` transposed.
-    pub fn backward(sizes: &Sizes, weights: &GroupWeights) -> Self {
+    pub(super) fn backward(sizes: &Sizes, weights: &GroupWeights) -> Self {
         let mut operands = Self::default();
         operands
             .fc1

@@ -22,7 +22,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// Words that a row of this width takes among what is kept.
-    pub fn words(&self, width: usize) -> usize {
+    pub(super) fn words(&self, width: usize) -> usize {
         match self.precision {
             Precision::F32 => width,
             Precision::Bf16 => width / 2,
@@ -30,17 +30,17 @@ impl Sizes {
     }
 
     /// Rows of all tokens.
-    pub fn rows(&self) -> usize {
+    pub(super) fn rows(&self) -> usize {
         self.images * self.count
     }
 
     /// Rows worked on at once: whole images.
-    pub fn block(&self) -> usize {
+    pub(super) fn block(&self) -> usize {
         self.count * (ROWS / self.count).clamp(1, self.images)
     }
 
     /// Threads each group's products may use: all of them only where there are fewer groups than threads.
-    pub fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         (rayon::current_num_threads() / self.groups).max(1)
     }
 }
@@ -56,7 +56,10 @@ pub(super) struct GroupWeights<'a> {
 
 impl<'a> GroupWeights<'a> {
     /// One for each group.
-    pub fn split(sizes: &Sizes, [split, bias, fc1, bias1, fc2]: [&'a [f32]; 5]) -> Vec<Self> {
+    pub(super) fn split(
+        sizes: &Sizes,
+        [split, bias, fc1, bias1, fc2]: [&'a [f32]; 5],
+    ) -> Vec<Self> {
         let part = |values: &'a [f32], group: usize| {
             let length = values.len() / sizes.groups;
             &values[group * length..][..length]
@@ -94,7 +97,7 @@ static SCRATCH: Mutex<Vec<Scratch>> = Mutex::new(Vec::new());
 
 impl Scratch {
     /// Runs `work` with buffers of at least these sizes and any content.
-    pub fn with<T>(sizes: &Sizes, work: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn with<T>(sizes: &Sizes, work: impl FnOnce(&mut Self) -> T) -> T {
         let spare = || SCRATCH.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = spare().pop().unwrap_or_default();
         let rows = sizes.block();
@@ -126,7 +129,7 @@ pub(super) struct Block<'a> {
 
 impl Block<'_> {
     /// Those of the images that rows `start..start + rows` belong to.
-    pub fn part(&self, sizes: &Sizes, start: usize, rows: usize) -> Block<'_> {
+    pub(super) fn part(&self, sizes: &Sizes, start: usize, rows: usize) -> Block<'_> {
         let (wide, narrow) = (sizes.words(sizes.width), sizes.words(sizes.hidden));
         let first = start / sizes.count * sizes.width;
         let images = first..first + rows / sizes.count * sizes.width;

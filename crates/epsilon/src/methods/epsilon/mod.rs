@@ -203,7 +203,6 @@ pub struct Epsilon {
 }
 
 /// The additions are left out of recipes that do not use them.
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }

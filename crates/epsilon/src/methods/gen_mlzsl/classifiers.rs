@@ -21,7 +21,7 @@ pub(super) struct Drawn {
 
 impl Drawn {
     /// As many images for every unseen label as the settings say.
-    pub fn new(
+    pub(super) fn new(
         settings: &GenMlzsl,
         networks: &Networks,
         generator: &Weights,
@@ -76,7 +76,7 @@ pub(super) enum HeadOf {
 
 impl HeadOf {
     /// A linear map of images brought to 0..1, zero at first.
-    pub fn specs(self, images: &Images<'_>) -> Vec<Spec> {
+    pub(super) fn specs(self, images: &Images<'_>) -> Vec<Spec> {
         let seen = if self == Self::All { images.seen() } else { 0 };
         let labels = seen + images.whole.unseen.len();
         let zero = Start::Constant(0.0);
@@ -106,7 +106,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub fn new(of: HeadOf, images: &'a Images<'a>, drawn: &'a Drawn) -> Self {
+    pub(super) fn new(of: HeadOf, images: &'a Images<'a>, drawn: &'a Drawn) -> Self {
         let (real, seen) = match of {
             HeadOf::Unseen => (0, 0),
             HeadOf::All => (images.len(), images.seen()),
@@ -124,7 +124,12 @@ impl<'a> Head<'a> {
     }
 
     /// Images `[B, G]`, whether each label is there, and whether it counts, both `[B, labels]`.
-    pub fn batch(&self, picks: &[usize], negatives: Negatives, device: &Device) -> [Tensor<2>; 3] {
+    pub(super) fn batch(
+        &self,
+        picks: &[usize],
+        negatives: Negatives,
+        device: &Device,
+    ) -> [Tensor<2>; 3] {
         let (width, labels) = (self.images.width, self.labels());
         let mut values = Vec::with_capacity(picks.len() * width);
         let mut there = vec![0.0; picks.len() * labels];

@@ -38,7 +38,7 @@ pub(super) struct Conditions {
 
 impl Conditions {
     /// Those of these sets of labels, none of which is empty.
-    pub fn new(sets: &[&[usize]], vectors: &LabelVectors, device: &Device) -> Self {
+    pub(super) fn new(sets: &[&[usize]], vectors: &LabelVectors, device: &Device) -> Self {
         let total: usize = sets.iter().map(|set| set.len()).sum();
         let images = sets.len();
         let flat = sets.iter().flat_map(|set| set.iter());
@@ -68,7 +68,7 @@ impl Conditions {
 
 impl Networks {
     /// Weights of generator and encoder.
-    pub fn generator_specs(&self) -> Vec<Spec> {
+    pub(super) fn generator_specs(&self) -> Vec<Spec> {
         let input = self.noise + self.label_width;
         let mut specs = Vec::new();
         let mut add = |name: &str, inputs, outputs| {
@@ -97,7 +97,7 @@ impl Networks {
     }
 
     /// The critic's weights.
-    pub fn critic_specs(&self) -> Vec<Spec> {
+    pub(super) fn critic_specs(&self) -> Vec<Spec> {
         let inputs = self.features + self.label_width;
         let layers = [
             parameters::linear("critic.fc1", inputs, self.hidden),
@@ -107,7 +107,7 @@ impl Networks {
     }
 
     /// Drawn images `[B, G]` from noise `[B, z]`.
-    pub fn draw(&self, weights: &Weights, noise: Tensor<2>, on: &Conditions) -> Tensor<2> {
+    pub(super) fn draw(&self, weights: &Weights, noise: Tensor<2>, on: &Conditions) -> Tensor<2> {
         sigmoid(self.logits(weights, noise, on))
     }
 
@@ -158,7 +158,7 @@ impl Networks {
     }
 
     /// `VAE - adversarial D(G(z, A))`, averaged over the images; `noise` is the encoder's and the generator's.
-    pub fn generator_loss(
+    pub(super) fn generator_loss(
         &self,
         weights: &Weights,
         critic: &Weights,
