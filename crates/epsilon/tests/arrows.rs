@@ -93,7 +93,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "optimiser",
             "tensor_vit",
-            "training",
             "data::dataset",
             "data::formats",
             "vision::backbone",

@@ -20,7 +20,7 @@ use super::{Place, report, shell, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
-const TRAIN_PICTURES: u32 = 3000;
+const TRAIN_PICTURES: u32 = 5000;
 const TEST_PICTURES: u32 = 1000;
 const SHOWN: usize = 4;
 

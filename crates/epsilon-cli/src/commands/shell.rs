@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+/// This package's name.
+const OWN: &str = env!("CARGO_PKG_NAME");
+
 /// What starts this program again: `cargo run` where Cargo runs it, otherwise the word that it was called by.
 pub(super) fn program() -> String {
     let package = std::env::var("CARGO_PKG_NAME").ok();
@@ -12,8 +15,8 @@ pub(super) fn program() -> String {
 /// `package` is the one that Cargo says it runs, `called` the first word of the command.
 fn program_of(package: Option<&str>, called: Option<&Path>) -> String {
     match (package, called) {
-        (Some(env!("CARGO_PKG_NAME")), _) if cfg!(debug_assertions) => "cargo run --".into(),
-        (Some(env!("CARGO_PKG_NAME")), _) => "cargo run --release --".into(),
+        (Some(OWN), _) if cfg!(debug_assertions) => "cargo run --".into(),
+        (Some(OWN), _) => "cargo run --release --".into(),
         (_, Some(called)) => quoted(called),
         (_, None) => "epsilon".into(),
     }
