@@ -1,7 +1,7 @@
 //! Pretraining of the built-in backbone: a small Vision Transformer trained on generated scenes, on seen labels only.
 //!
 //! A seen label is two words, such as "striped" and "star". Patch tokens are trained to predict each word of the label whose
-//! object (or none) covers most of their patch, by cross-entropy; the class token to predict the picture's labels and their
+//! object (or none) covers most of their patch, by cross-entropy over the words that make a seen label of it; the class token to predict the picture's labels and their
 //! words, by binary cross-entropy. The linear maps to these targets are discarded afterwards. Pictures are generated on the
 //! fly, so none occurs twice.
 
@@ -39,6 +39,9 @@ const FALL: f64 = 0.4;
 const VALIDATION_BATCHES: usize = 32;
 /// Steps from one look at the validation pictures to the next.
 const REPORT_EVERY: usize = 500;
+
+/// What is added to a logit that takes no part in a softmax.
+const LEFT_OUT: f32 = -1e4;
 
 /// Why the backbone could not be trained.
 #[derive(Debug, thiserror::Error)]
@@ -162,11 +165,23 @@ impl Targets {
         })
     }
 
-    /// Marks the words of a patch's label, or none, in `target [patch()]`.
-    fn mark_patch(&self, label: Option<usize>, target: &mut [f32]) {
+    /// Marks the words of a patch's label, or none, in `target [patch()]`; and in `left_out`, of the same length, the words that
+    /// would make an unseen label of it: of these nothing is learnt, not even that they do not occur together.
+    fn mark_patch(&self, label: Option<usize>, target: &mut [f32], left_out: &mut [f32]) {
         for (place, (first, count)) in self.places().into_iter().enumerate() {
-            let word = label.map_or(count - 1, |label| self.words[label][place]);
-            target[first + word] = 1.0;
+            let Some(label) = label else {
+                target[first + count - 1] = 1.0;
+                continue;
+            };
+            let words = self.words[label];
+            target[first + words[place]] = 1.0;
+            for other in 0..count - 1 {
+                let mut changed = words;
+                changed[place] = other;
+                if !self.words.contains(&changed) {
+                    left_out[first + other] = LEFT_OUT;
+                }
+            }
         }
     }
 
@@ -269,7 +284,8 @@ fn losses(
         pictures: linear("class", 0, 1),
         patches: linear("patch", 1, rows - 1),
     };
-    let loss = patch_loss(&logits.patches, targets, &pictures.patches)
+    let patches = logits.patches.clone() + pictures.left_out.clone();
+    let loss = patch_loss(&patches, targets, &pictures.patches)
         + class_loss(&logits.pictures, &pictures.labels);
     (loss, logits)
 }
@@ -376,6 +392,8 @@ struct Pictures {
     labels: Tensor<2>,
     /// The words of the label that covers each patch, `[B N, patch()]`.
     patches: Tensor<2>,
+    /// What is added to the patches' logits, of the same shape.
+    left_out: Tensor<2>,
 }
 
 impl Pictures {
@@ -391,18 +409,22 @@ impl Pictures {
         let mut pixels = vec![0.0; BATCH * preprocess.len()];
         let mut labels = vec![0.0; BATCH * class];
         let mut patches = vec![0.0; BATCH * tokens * patch];
+        let mut left_out = patches.clone();
         pixels
             .par_chunks_mut(preprocess.len())
             .zip(labels.par_chunks_mut(class))
             .zip(patches.par_chunks_mut(tokens * patch))
+            .zip(left_out.par_chunks_mut(tokens * patch))
             .enumerate()
-            .for_each(|(i, ((pixels, labels), patches))| {
+            .for_each(|(i, (((pixels, labels), patches), left_out))| {
                 let scene = scenes.draw(Split::Train, (step * BATCH + i) as u32);
                 for object in &scene.objects {
                     targets.mark_class(object.label, labels);
                 }
-                for (place, target) in patches.chunks_exact_mut(patch).enumerate() {
-                    targets.mark_patch(covering(&scene, config, place), target);
+                let patches = patches.chunks_exact_mut(patch);
+                let patches = patches.zip(left_out.chunks_exact_mut(patch));
+                for (place, (target, left_out)) in patches.enumerate() {
+                    targets.mark_patch(covering(&scene, config, place), target, left_out);
                 }
                 if let Some(image) =
                     RgbImage::from_raw(preprocess.size, preprocess.size, scene.pixels)
@@ -417,6 +439,7 @@ impl Pictures {
             images: Tensor::from_data(TensorData::new(pixels, [BATCH, 3, side, side]), device),
             labels: tensor(labels, [BATCH, class]),
             patches: tensor(patches, [BATCH * tokens, patch]),
+            left_out: tensor(left_out, [BATCH * tokens, patch]),
         }
     }
 }
@@ -494,12 +517,15 @@ mod tests {
             ([2, 2], 6, 7)
         );
         assert_eq!(targets.words, [[0, 0], [1, 1], [0, 1]]);
-        let (mut patch, mut class) = ([0.0; 6], [0.0; 7]);
-        targets.mark_patch(Some(1), &mut patch);
+        let (mut patch, mut left_out, mut class) = ([0.0; 6], [0.0; 6], [0.0; 7]);
+        targets.mark_patch(Some(1), &mut patch, &mut left_out);
         assert_eq!(patch, [0.0, 1.0, 0.0, 0.0, 1.0, 0.0]);
-        patch = [0.0; 6];
-        targets.mark_patch(None, &mut patch);
+        // A striped circle is not seen; a plain square is.
+        assert_eq!(left_out, [0.0, 0.0, 0.0, LEFT_OUT, 0.0, 0.0]);
+        (patch, left_out) = ([0.0; 6], [0.0; 6]);
+        targets.mark_patch(None, &mut patch, &mut left_out);
         assert_eq!(patch, [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(left_out, [0.0; 6]);
         targets.mark_class(2, &mut class);
         assert_eq!(class, [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0]);
         targets.mark_class(0, &mut class);

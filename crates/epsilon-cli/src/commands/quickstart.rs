@@ -20,7 +20,7 @@ use super::{Place, report, shell, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
-const TRAIN_PICTURES: u32 = 5000;
+const TRAIN_PICTURES: u32 = 3000;
 const TEST_PICTURES: u32 = 1000;
 const SHOWN: usize = 4;
 
@@ -176,7 +176,7 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
         gzsl.images_kept,
         gzsl.positives_per_image,
     ))?;
-    console::print("             ZSL mAP     seen mAP     GZSL mAP   ZSL F1@3  GZSL F1@3")?;
+    console::print("             ZSL mAP      seen mAP      GZSL mAP   ZSL F1@3  GZSL F1@3")?;
     for (name, figures) in rows {
         let map = |part: &Evaluation| {
             let error = part.bootstrap.as_ref().map_or(0.0, |b| b.standard_error);
