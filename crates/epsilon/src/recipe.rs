@@ -391,6 +391,10 @@ impl Recipe {
             let needed = "[backbone] is missing: name its weights, or finished tokens as `store` in [features]";
             return Err(form(needed.into()));
         }
+        if matches!(self.method.fitting(), Fitting::Given) {
+            let (kind, reason) = (self.method.name(), MethodError::NotTrained);
+            return Err(form(format!("[method] kind = \"{kind}\": {reason}")));
+        }
         if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
         }

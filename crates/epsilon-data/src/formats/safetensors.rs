@@ -1,14 +1,14 @@
 //! What the library shares of safetensors files: writing them whole, a metadata entry, the values of a tensor.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::stand_in;
-use crate::files::write;
+use crate::files::{DESCRIPTION, open, write};
 
 /// A tensor to write: name, shape, values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
@@ -69,6 +69,26 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
     entries
         .and_then(|entries| entries.get(key).cloned())
         .ok_or_else(|| format!("its metadata has no `{key}`: the file was made by another program"))
+}
+
+/// Whether the file at `path` is a safetensors file whose metadata has this entry. Its header alone is read.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn has_metadata(path: &Path, key: &str) -> io::Result<bool> {
+    let mut file = open(path, u64::MAX)?;
+    let (mut header, mut length) = (Vec::new(), [0; 8]);
+    (&mut file).take(8).read_to_end(&mut header)?;
+    let Ok(()) = header.as_slice().read_exact(&mut length) else {
+        return Ok(false);
+    };
+    // Of another file these are any bytes.
+    let length = u64::from_le_bytes(length);
+    if length > DESCRIPTION {
+        return Ok(false);
+    }
+    file.take(length).read_to_end(&mut header)?;
+    Ok(metadata(&header, key).is_ok())
 }
 
 /// The values of an f32 tensor of a safetensors file.

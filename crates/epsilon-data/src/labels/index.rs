@@ -1,7 +1,9 @@
 //! Where every word of a vector file stands. The file is read through once; after that a word costs a single read, and the
 //! nearest words are found without the file. For programs that look words up again and again, such as a server.
 
-use super::resolve::{Asked, Resolved, Words, resolve_words, wanted};
+use super::resolve::{
+    Asked, Resolved, Words, approximate, read_words, resolve_words, wanted,
+};
 use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::Lines;
 use super::vector_file::VectorFile;
@@ -145,6 +147,25 @@ impl VectorIndex {
             // Something is wrong with one of the words, or the file is another by now: reading it in order tells what.
             None => resolve_words(&self.file, names, names),
         }
+    }
+
+    /// Width of the vectors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The vector of each name as [`VectorIndex::resolve`] finds it, or the mean of those of its parts that are words of the file;
+    /// none where no part of it is one. For lists of names that were not made for the file, such as a network's classes.
+    ///
+    /// # Errors
+    /// As [`super::resolve_words`] for a damaged file.
+    pub fn approximate(&self, names: &[String]) -> Result<Vec<Option<Vec<f32>>>, LabelError> {
+        let found = match self.find(names) {
+            Some(found) => found,
+            None => read_words(&self.file, names)?.1,
+        };
+        let names = names.iter();
+        Ok(names.map(|name| approximate(&composed(name), &found)).collect())
     }
 
     /// All words that some rule for some name could use. None if the file has changed, or where a word of them stands twice

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 use crate::batch::{Batch, Dims, LabelsOn, Targets};
-use crate::fused::scores::best_match;
 use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
 use epsilon_data::labels::LabelVectors;
@@ -19,7 +18,9 @@ pub(super) const SCORE_BATCH: usize = 16;
 pub struct SemanticVectors {
     /// M, vectors of an image.
     pub groups: usize,
-    /// `[images, M, d_w]`, row-major.
+    /// d, their width: that of the label vectors for most methods.
+    pub width: usize,
+    /// `[images, M, d]`, row-major.
     pub values: Vec<f32>,
 }
 
@@ -100,9 +101,11 @@ impl<'a> Scorer<'a> {
             let scores = self.method.scores(self.weights, &batch);
             return (crate::device::host(&scores), None);
         };
-        let scores = best_match(vectors.clone(), &batch.label_vectors);
+        let labels = &batch.label_vectors;
+        let scores = (self.method).match_scores(self.weights, vectors.clone(), labels);
         let vectors = SemanticVectors {
             groups: vectors.dims()[1],
+            width: vectors.dims()[2],
             values: crate::device::host(&vectors),
         };
         (crate::device::host(&scores), Some(vectors))

@@ -1,6 +1,9 @@
-//! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked.
+//! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked; or a network
+//! that ranks labels without any training.
 
 mod photo;
+mod sentences;
+mod untrained;
 mod words;
 
 use std::borrow::Cow;
@@ -14,9 +17,11 @@ use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
 use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed};
-use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features};
+use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features, is_hub_id};
 use epsilon_vision::image::{self, Flaw, ImageError, Limits, Pixels, RgbImage};
 use epsilon_vision::tokens::usual_batch;
+
+use untrained::Untrained;
 
 pub use photo::Photo;
 pub use words::WordVectors;
@@ -45,6 +50,47 @@ pub enum PredictError {
     NoVectorFile {
         /// The word.
         word: String,
+    },
+    /// A classifier in place of a model, without vectors of words.
+    #[error(
+        "{}: a classifier without a text tower: it ranks words by a file of word vectors, such as GloVe's, and none was given",
+        path.display()
+    )]
+    NeedsVectors {
+        /// The weights.
+        path: PathBuf,
+    },
+    /// A classifier whose classes have no names.
+    #[error(
+        "{}: a classifier of {count} classes, whose names are not known: give a list of them, a line for each class in the \
+         order of its head, with its names between commas", path.display()
+    )]
+    NeedsClasses {
+        /// The weights.
+        path: PathBuf,
+        /// Classes of the network.
+        count: usize,
+    },
+    /// A list of the names of classes that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Classes {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of word vectors that lacks most of the words that a model without training needs.
+    #[error(
+        "{}: holds vectors of {found} of the {needed} words that a model without training needs at least: give a file of more \
+         words", path.display()
+    )]
+    FewWords {
+        /// The vector file.
+        path: PathBuf,
+        /// Words that were found.
+        found: usize,
+        /// Words that are needed.
+        needed: usize,
     },
     /// The photograph cannot be read.
     #[error(transparent)]
@@ -93,6 +139,8 @@ pub struct PredictorOptions {
     model: PathBuf,
     backbone: Option<PathBuf>,
     vectors: Option<VectorFile>,
+    classes: Option<PathBuf>,
+    labels: Option<Vec<String>>,
     device: Device,
     progress: bool,
     allow_download: bool,
@@ -111,6 +159,22 @@ impl PredictorOptions {
     #[must_use]
     pub fn vectors(mut self, file: impl Into<VectorFile>) -> Self {
         self.vectors = Some(file.into());
+        self
+    }
+
+    /// The names of a classifier's classes, where weights take the place of a model: a line for each class in the order of its head,
+    /// its names between commas [default: ImageNet's 1,000].
+    #[must_use]
+    pub fn classes(mut self, file: impl Into<PathBuf>) -> Self {
+        self.classes = Some(file.into());
+        self
+    }
+
+    /// The words that will be ranked, where they are known beforehand: they are the own labels of a model without training that
+    /// needs no others, so that a text tower makes vectors of these alone.
+    #[must_use]
+    pub fn labels(mut self, words: Vec<String>) -> Self {
+        self.labels = Some(words);
         self
     }
 
@@ -143,12 +207,27 @@ impl PredictorOptions {
         self
     }
 
-    /// Loads the model and its backbone.
+    /// Loads the model and its backbone, or the network that takes the place of both.
     ///
     /// # Errors
     /// [`PredictError::Model`] for a damaged model file and for a backbone that is not the model's,
     /// [`PredictError::Backbone`] for one that cannot be loaded.
     pub fn load(self) -> Result<Predictor, PredictError> {
+        if is_hub_id(&self.model) || !Model::is_at(&self.model)? {
+            let Untrained {
+                model,
+                words,
+                backbone,
+            } = Untrained::load(&self)?;
+            return Ok(Predictor {
+                words,
+                path: self.model,
+                model,
+                backbone,
+                device: self.device,
+                limits: self.limits,
+            });
+        }
         let model = Model::load(&self.model, &self.device)?;
         let card = model.card();
         let weights = self.backbone.as_deref();
@@ -201,7 +280,9 @@ pub struct Predictor {
 }
 
 impl Predictor {
-    /// Loads a model and its backbone, with the settings that the model names, on the CPU.
+    /// Loads a model and its backbone, with the settings that the model names, on the CPU. In place of a model it takes the weights
+    /// of a network that ranks labels without training: a file, a folder or `hf:OWNER/NAME` of an image and a text tower (CLIP,
+    /// SigLIP), or of a classifier with [word vectors](PredictorOptions::vectors).
     ///
     /// # Errors
     /// As [`PredictorOptions::load`].
@@ -215,6 +296,8 @@ impl Predictor {
             model: model.into(),
             backbone: None,
             vectors: None,
+            classes: None,
+            labels: None,
             device: Device::flex(),
             progress: false,
             allow_download: false,
