@@ -7,7 +7,7 @@ use epsilon_data::files;
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::methods::Kind;
+use crate::methods::{Fitting, Kind, MethodError};
 use crate::training::{TrainingError, TrainingSettings};
 use epsilon_data::dataset::Source;
 use epsilon_data::labels::VectorFile;

@@ -10,17 +10,17 @@ use epsilon::model::{Ranked, Ranker};
 use epsilon::paths;
 use serde::Serialize;
 
-use super::trained::TrainedArgs;
+use super::trained::{TrainedArgs, ranker};
 use crate::{Outcome, console};
 
 /// Show where a model looked in photographs for labels: a picture for each, the photograph under a heat map.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    trained: TrainedArgs,
     /// The photographs.
     #[arg(required = true, value_name = "PHOTO")]
     photos: Vec<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// A label to look for, one of the model's own or any word with a vector; may be given again [default: the photograph's
     /// three best of the model's own].
     #[arg(long, value_name = "WORD")]
@@ -54,9 +54,9 @@ struct Picture {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let predictor = args.trained.load()?;
     let words = (!args.label.is_empty()).then_some(&*args.label);
-    let labels = args.trained.labels(&predictor, words)?;
+    let predictor = args.trained.load(words)?;
+    let labels = ranker(&predictor, words)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut all = Vec::new();
     let mut failed = false;

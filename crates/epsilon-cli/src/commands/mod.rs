@@ -20,6 +20,7 @@ pub(crate) mod sweep;
 pub(crate) mod tag;
 pub(crate) mod train;
 mod trained;
+mod words;
 
 use std::path::{Path, PathBuf};
 

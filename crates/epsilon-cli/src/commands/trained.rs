@@ -16,13 +16,19 @@ use crate::console;
 /// Which model, where its backbone and the words' vectors are, and where to compute.
 #[derive(Args)]
 pub(super) struct TrainedArgs {
-    /// The model.
+    /// The model: a file that this program trained or bundled; or a network that ranks words without training, a weight file, a
+    /// folder, hf:OWNER/NAME or a name of `epsilon models`.
+    #[arg(long, value_name = "MODEL")]
     model: PathBuf,
     #[command(flatten)]
     vectors: VectorArgs,
     /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
+    /// The names of a classifier's classes, where its weights take the place of a model: a line for each class in the order of its
+    /// head, its names between commas [default: ImageNet's 1,000].
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
     /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
     #[arg(long)]
     allow_download: bool,
@@ -60,8 +66,8 @@ impl VectorArgs {
 }
 
 impl TrainedArgs {
-    /// Loads the model and its backbone.
-    pub(super) fn load(&self) -> anyhow::Result<Predictor> {
+    /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
+    pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
         let mut options = Predictor::options(&self.model)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits())
@@ -73,31 +79,32 @@ impl TrainedArgs {
         if let Some(file) = self.vectors.file() {
             options = options.vectors(file);
         }
-        options.load().map_err(with_option)
-    }
-
-    /// The words to rank, or the model's own labels where none are given.
-    pub(super) fn labels<'a>(
-        &self,
-        predictor: &'a Predictor,
-        words: Option<&[String]>,
-    ) -> anyhow::Result<Ranker<'a>> {
-        self.check_words(words.is_some())?;
-        match words {
-            Some(words) => predictor.labels(words).map_err(with_option),
-            None => Ok(predictor.own_labels()?),
+        if let Some(classes) = &self.classes {
+            options = options.classes(classes);
         }
-    }
-
-    /// Refuses a vector file where no words are named.
-    pub(super) fn check_words(&self, named: bool) -> anyhow::Result<()> {
+        if let Some(words) = words {
+            options = options.labels(words.to_vec());
+        }
+        let predictor = options.load().map_err(with_option)?;
         match &self.vectors.vectors {
-            Some(file) if !named => bail!(
+            Some(file) if words.is_none() && predictor.is_trained() => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.display()
             ),
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(predictor)
+    }
+}
+
+/// The words to rank, or the model's own labels where none are given.
+pub(super) fn ranker<'a>(
+    predictor: &'a Predictor,
+    words: Option<&[String]>,
+) -> anyhow::Result<Ranker<'a>> {
+    match words {
+        Some(words) => predictor.labels(words).map_err(with_option),
+        None => Ok(predictor.own_labels()?),
     }
 }
 
@@ -111,8 +118,11 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
         PredictError::Backbone(_) => {
             anyhow::Error::new(error).context("--backbone names another place")
         }
-        PredictError::NoVectorFile { .. } => {
+        PredictError::NoVectorFile { .. } | PredictError::NeedsVectors { .. } => {
             anyhow::Error::new(error).context("give the words' vectors with --vectors")
+        }
+        PredictError::NeedsClasses { .. } => {
+            anyhow::Error::new(error).context("give the list with --classes")
         }
         _ => error.into(),
     }

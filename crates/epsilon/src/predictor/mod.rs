@@ -315,6 +315,11 @@ impl Predictor {
         &self.model
     }
 
+    /// Whether it was trained: otherwise none of its labels is a seen one.
+    pub fn is_trained(&self) -> bool {
+        !self.model.card().seen_labels().is_empty()
+    }
+
     /// Its backbone.
     pub fn backbone(&self) -> &dyn Backbone {
         &*self.backbone

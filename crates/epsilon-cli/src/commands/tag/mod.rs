@@ -8,26 +8,28 @@ use std::time::Duration;
 
 use epsilon::library::{Entry, Outcome as Tags};
 use epsilon::paths::plain;
-use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger, read_words};
+use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
 
 use super::keep::KeepArgs;
 use super::trained::{TrainedArgs, with_option};
+use super::words::WordArgs;
 use crate::{Outcome, console};
 
-/// Tag all photographs of a folder and of the folders in it, with the model's own labels or any words.
+/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Of the words to tag with,
+/// `animal|dog` is the word dog below animal.
 ///
 /// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
 /// photographs by any word. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The folder of photographs.
+    #[arg(value_name = "PHOTOS")]
+    folder: PathBuf,
     #[command(flatten)]
     trained: TrainedArgs,
-    /// The folder of photographs.
-    folder: PathBuf,
-    /// Words to tag with, one a line; `animal|dog` is the word dog below animal [default: the model's own labels].
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     keep: KeepArgs,
     /// The library folder [default: .epsilon in the folder of photographs].
@@ -71,11 +73,16 @@ enum SidecarName {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    args.trained.check_words(args.labels.is_some())?;
-    let predictor = args.trained.load()?;
+    let words = args.words.read()?.map(|lines| args.words.subjects(lines));
+    let words = words.transpose()?;
+    let names = words.as_ref().map(|words| {
+        let names = words.iter().map(|word| word.name.clone());
+        names.collect::<Vec<String>>()
+    });
+    let predictor = args.trained.load(names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
-        words: args.labels.as_deref().map(read_words).transpose()?,
+        words,
         library: args.out,
         sidecars: args.xmp.map(|name| match name {
             SidecarName::Full => epsilon::tagger::SidecarName::Full,
