@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use epsilon::backbone::{BackboneError, HubError};
-use epsilon::labels::{LabelVectors, VectorFile};
+use epsilon::labels::VectorFile;
+use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
 use epsilon::predictor::WordVectors;
 use epsilon::{PredictError, Predictor};
@@ -58,10 +59,20 @@ impl VectorArgs {
         })
     }
 
-    /// The vectors of these words for a model.
-    pub(super) fn words(&self, model: &Model, words: &[String]) -> anyhow::Result<LabelVectors> {
-        let words = WordVectors::new(model, self.file()).find(words);
-        words.map_err(with_option)
+    /// The model of a library, without its backbone, and the vectors of words.
+    pub(super) fn load_words(
+        &self,
+        library: &Library,
+        words: &[String],
+    ) -> anyhow::Result<(Model, WordVectors)> {
+        let mut options = Predictor::options(&library.model).labels(words.to_vec());
+        if let Some(file) = self.file().or_else(|| library.vectors.clone()) {
+            options = options.vectors(file);
+        }
+        if let Some(classes) = &library.classes {
+            options = options.classes(classes);
+        }
+        options.load_words().map_err(with_option)
     }
 }
 

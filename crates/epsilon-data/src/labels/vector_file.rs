@@ -29,7 +29,7 @@ const WIDEST: usize = 1 << 16;
 const LONGEST_WORD: u64 = 1 << 16;
 
 /// A file of word vectors. It must not be changed while it is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VectorFile {
     /// The file.
     pub path: PathBuf,

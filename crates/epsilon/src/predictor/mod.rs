@@ -213,7 +213,7 @@ impl PredictorOptions {
     /// [`PredictError::Model`] for a damaged model file and for a backbone that is not the model's,
     /// [`PredictError::Backbone`] for one that cannot be loaded.
     pub fn load(self) -> Result<Predictor, PredictError> {
-        if is_hub_id(&self.model) || !Model::is_at(&self.model)? {
+        if self.is_untrained()? {
             let Untrained {
                 model,
                 words,
@@ -221,11 +221,9 @@ impl PredictorOptions {
             } = Untrained::load(&self)?;
             return Ok(Predictor {
                 words,
-                path: self.model,
                 model,
                 backbone,
-                device: self.device,
-                limits: self.limits,
+                options: self,
             });
         }
         let model = Model::load(&self.model, &self.device)?;
@@ -243,13 +241,30 @@ impl PredictorOptions {
             .map_err(PredictError::Backbone)?;
         model.check_backbone(backbone.info())?;
         Ok(Predictor {
-            words: WordVectors::new(&model, self.vectors),
-            path: self.model,
+            words: WordVectors::new(&model, self.vectors.clone()),
             model,
             backbone,
-            device: self.device,
-            limits: self.limits,
+            options: self,
         })
+    }
+
+    /// Loads the model without its backbone, which only photographs need, and the vectors of words.
+    ///
+    /// # Errors
+    /// As [`PredictorOptions::load`].
+    pub fn load_words(self) -> Result<(Model, WordVectors), PredictError> {
+        if self.is_untrained()? {
+            let Untrained { model, words, .. } = Untrained::load(&self)?;
+            return Ok((model, words));
+        }
+        let model = Model::load(&self.model, &self.device)?;
+        let words = WordVectors::new(&model, self.vectors);
+        Ok((model, words))
+    }
+
+    /// Whether a network without training takes the place of a model.
+    fn is_untrained(&self) -> Result<bool, PredictError> {
+        Ok(is_hub_id(&self.model) || !Model::is_at(&self.model)?)
     }
 }
 
@@ -271,12 +286,10 @@ impl PredictorOptions {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Predictor {
-    path: PathBuf,
     model: Model,
     backbone: Box<dyn Backbone>,
     words: WordVectors,
-    device: Device,
-    limits: Limits,
+    options: PredictorOptions,
 }
 
 impl Predictor {
@@ -305,9 +318,19 @@ impl Predictor {
         }
     }
 
-    /// The model's file.
+    /// The model's file, or the weights that take its place: a file, a folder or `hf:OWNER/NAME`.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.options.model
+    }
+
+    /// The words' vectors that were given beside the model.
+    pub fn vectors(&self) -> Option<&VectorFile> {
+        self.options.vectors.as_ref()
+    }
+
+    /// The classes' names that were given beside the model.
+    pub fn classes(&self) -> Option<&Path> {
+        self.options.classes.as_deref()
     }
 
     /// The model.
@@ -327,7 +350,7 @@ impl Predictor {
 
     /// The largest files and pictures that it decodes.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.options.limits
     }
 
     /// A list of words to rank: labels of the model, or any that its file of word vectors knows. Ready once, it serves for
@@ -356,7 +379,7 @@ impl Predictor {
     /// # Errors
     /// As [`Model::scorer`].
     pub fn ranker(&self, labels: LabelVectors) -> Result<Ranker<'_>, PredictError> {
-        Ok(Ranker::new(&self.model, labels, &self.device)?)
+        Ok(Ranker::new(&self.model, labels, &self.options.device)?)
     }
 
     /// The vectors of words.
@@ -524,7 +547,7 @@ impl Predictor {
     }
 
     fn input<'p>(&self, photo: Photo<'p>) -> Result<Input<'p>, ImageError> {
-        let (to, limits) = (&self.backbone.info().preprocess, &self.limits);
+        let (to, limits) = (&self.backbone.info().preprocess, &self.options.limits);
         Ok(match photo {
             Photo::File(path) => Input::Pixels(image::open_for(path, to, limits)?),
             Photo::Bytes(bytes) => {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use same_file::Handle;
 
 pub use self::error::TagError;
-use self::error::{absolute, failed};
+use self::error::{absolute, absolute_file, failed};
 pub use self::options::{TagOptions, read_words, subjects};
 use self::report::Round;
 pub use self::report::{Observe, TagEvent, TagReport};
@@ -106,7 +106,10 @@ impl<'a> Tagger<'a> {
         };
         let identity = predictor.model().identity();
         let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
-        Library::new(model, identity, folder.clone()).write(&library)?;
+        let mut described = Library::new(model, identity, folder.clone());
+        described.vectors = predictor.vectors().map(absolute_file).transpose()?;
+        described.classes = predictor.classes().map(absolute).transpose()?;
+        described.write(&library)?;
         let journal = Journal::open(&library)?;
         Ok(Self {
             sidecars: Sidecars::open(&library, &folder, &journal)?,
