@@ -137,6 +137,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "calibration",
             "methods",
             "model",
+            "predictor",
             "recipe",
             "tensor_vit",
             "training",

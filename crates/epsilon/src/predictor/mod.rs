@@ -348,6 +348,11 @@ impl Predictor {
         &*self.backbone
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.options.device
+    }
+
     /// The largest files and pictures that it decodes.
     pub fn limits(&self) -> &Limits {
         &self.options.limits
