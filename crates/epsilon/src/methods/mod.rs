@@ -149,7 +149,11 @@ pub struct LabelMap {
 
 impl LabelMap {
     /// A map of values that are not negative, brought to a sum of 1; `None` where they stand on no square grid, or are all 0.
-    fn new(what: &'static str, group: Option<usize>, mut values: Vec<f32>) -> Option<Self> {
+    pub(crate) fn new(
+        what: &'static str,
+        group: Option<usize>,
+        mut values: Vec<f32>,
+    ) -> Option<Self> {
         let side = values.len().isqrt();
         let sum: f32 = values.iter().sum();
         if side * side != values.len() || !(sum > 0.0 && sum.is_finite()) {

@@ -233,15 +233,7 @@ impl<'a> Ranker<'a> {
         let own = model.own_labels().unit();
         let method = model.card().method();
         let global = method.prototypes(model.weights(), &own)?;
-        let dims = model.card().dims();
-        let width = dims.global_width();
-        let parts = global.chunks(SCORE_BATCH * width).flat_map(|part| {
-            let count = part.len() / width;
-            // No method looks at the tokens of its prototypes.
-            let tokens = vec![0.0; count * dims.tokens * dims.width];
-            self.scorer.score(count, tokens, part.to_vec())
-        });
-        let scores: Vec<f32> = parts.collect();
+        let scores = self.scorer.score_global(global);
         Some(standardised(&scores, self.labels.len(), own.len()))
     }
 
@@ -275,6 +267,19 @@ impl<'a> Ranker<'a> {
             self.rank(part.len(), tokens, global)
         });
         ranked.flatten().collect()
+    }
+
+    /// Raw scores of one of the labels for each image.
+    pub(crate) fn scores_of(
+        &self,
+        images: usize,
+        tokens: Vec<f32>,
+        global: Vec<f32>,
+        label: usize,
+    ) -> Vec<f32> {
+        let scores = self.scorer.score(images, tokens, global);
+        let labels = self.scorer.labels();
+        scores.into_iter().skip(label).step_by(labels).collect()
     }
 
     /// Heat maps of one of the labels for one image, as [`Scorer::maps`].

@@ -86,6 +86,21 @@ impl<'a> Scorer<'a> {
         crate::device::host(&self.method.scores(self.weights, &batch))
     }
 
+    /// Scores `[images, C]` of images that are global vectors alone, for a method that does not look at tokens.
+    pub(super) fn score_global(&self, global: Vec<f32>) -> Vec<f32> {
+        let width = self.dims.global_width();
+        let images = global.len() / width;
+        let dims = Dims {
+            tokens: 1,
+            width: 1,
+            global: Some(width),
+            ..self.dims
+        };
+        let (tokens, none) = (vec![0.0; images], Targets::default());
+        let batch = self.labels.batch(&dims, images, tokens, global, none);
+        crate::device::host(&self.method.scores(self.weights, &batch))
+    }
+
     /// As [`Scorer::score`], and the images' semantic vectors where the method scores by these.
     pub fn score_with_vectors(
         &self,

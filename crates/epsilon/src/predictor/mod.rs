@@ -26,6 +26,11 @@ use untrained::Untrained;
 pub use photo::Photo;
 pub use words::WordVectors;
 
+/// Rows and columns of the grid that an occlusion map stands on.
+const PLACES: usize = 7;
+/// Rows and columns of the grid that are covered at once.
+const WINDOW: usize = 3;
+
 /// What can go wrong with a prediction.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -527,13 +532,56 @@ impl Predictor {
         let place = place.ok_or_else(|| PredictError::NotRanked {
             label: label.into(),
         })?;
-        let Features { tokens, global } = self.features(photo)?.into_owned();
-        let maps = labels.maps(tokens, global, place);
+        let input = self.input(photo.into())?;
+        let pixels = match &input {
+            Input::Pixels(pixels) if !self.is_trained() => Some(pixels.values.clone()),
+            _ => None,
+        };
+        let Features { tokens, global } = self.features_of(input)?.into_owned();
+        let mut maps = labels.maps(tokens, global, place);
+        if let (true, Some(pixels)) = (maps.is_empty(), pixels) {
+            maps.extend(self.occlusion(&pixels, labels, place)?);
+        }
         if maps.is_empty() {
             let method = self.model.card().method().name();
             return Err(PredictError::NoMap { method });
         }
         Ok(maps)
+    }
+
+    /// Where a label's score falls when a part of the picture is covered (Zeiler and Fergus, "Visualizing and Understanding
+    /// Convolutional Networks", 2014): a window of [`WINDOW`] by [`WINDOW`] places, grey, is moved over a grid of [`PLACES`] by
+    /// [`PLACES`]. It costs a pass through the network for each place. None where no part matters.
+    fn occlusion(
+        &self,
+        pixels: &[f32],
+        labels: &Ranker<'_>,
+        place: usize,
+    ) -> Result<Option<LabelMap>, PredictError> {
+        let size = self.backbone.info().preprocess.size as usize;
+        let span = |at: usize| {
+            let from = (at + 1).saturating_sub(WINDOW.div_ceil(2));
+            let to = (at + 1 + WINDOW / 2).min(PLACES);
+            from * size / PLACES..to * size / PLACES
+        };
+        let mut scores = Vec::with_capacity(PLACES * PLACES);
+        for row in 0..PLACES {
+            let covered = (0..PLACES).flat_map(|column| {
+                let mut covered = pixels.to_vec();
+                for channel in covered.chunks_exact_mut(size * size) {
+                    for line in span(row) {
+                        // The mean of the pixels that the network was trained on.
+                        channel[line * size..][span(column)].fill(0.0);
+                    }
+                }
+                covered
+            });
+            let Features { tokens, global } = self.forward(&covered.collect::<Vec<_>>(), PLACES)?;
+            scores.extend(labels.scores_of(PLACES, tokens, global, place));
+        }
+        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let falls = scores.into_iter().map(|score| highest - score);
+        Ok(LabelMap::new("occlusion", None, falls.collect()))
     }
 
     /// The photograph with a heat map laid over it, from none over yellow to red.
