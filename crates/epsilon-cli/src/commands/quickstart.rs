@@ -75,7 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     console::print(format_args!("\nmodel: {}", model.display()))?;
     if let Some(&row) = dataset.rows(Split::Test).first() {
         console::print(format_args!(
-            "try:   epsilon predict {} {}",
+            "try:   epsilon predict --model {} {}",
             model.display(),
             data.join(&dataset.records[row].id).display()
         ))?;

@@ -92,7 +92,7 @@ fn vgg_from_photographs_to_labels() {
     world.run("train recipe.toml --out out").done();
     let model = "out/seed-1/model.safetensors";
     let ranked = world
-        .run(&format!("predict {model} test-0007.png --json"))
+        .run(&format!("predict --model {model} test-0007.png --json"))
         .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
     world.edit(
@@ -138,7 +138,7 @@ fn precisions_are_kept_apart() {
     assert!(manifest.contains("\"precision\": \"int8\""), "{manifest}");
     let model = "other/seed-1/model.safetensors";
     let ranked = world
-        .run(&format!("predict {model} test-0007.png --json"))
+        .run(&format!("predict --model {model} test-0007.png --json"))
         .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
     world
@@ -177,7 +177,7 @@ fn clip_from_photographs_to_any_words() {
     world.run("train recipe.toml --out out").done();
     world.write("new.txt", "sea lion\nred\n");
     let model = "out/seed-1/model.safetensors";
-    let predict = format!("predict {model} test-0007.png --labels new.txt --json");
+    let predict = format!("predict --model {model} test-0007.png --labels new.txt --json");
     let ranked = world.run(&predict).json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 2);
 }

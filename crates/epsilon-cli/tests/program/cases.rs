@@ -63,7 +63,7 @@ fn a02_planted_links_lead_nowhere() {
         fs::copy(world.path("test-0025.png"), photos("a.png")).unwrap();
     };
     world.write("precious", "mine");
-    let tag = format!("tag {model} photos --top 1 --xmp");
+    let tag = format!("tag --model {model} photos --top 1 --xmp");
     for name in ["lock", "tags.jsonl", "sidecars.jsonl"] {
         clean();
         symlink(world.path("precious"), photos(".epsilon").join(name)).unwrap();
@@ -110,17 +110,17 @@ fn a09_pipes_are_not_waited_for() {
         let name = format!("photos/.epsilon/{name}");
         let _ = fs::remove_file(world.path(&name));
         pipe(&name);
-        let tag = format!("tag {model} photos --top 1");
+        let tag = format!("tag --model {model} photos --top 1");
         world.run(&tag).refused(&[&name, "a pipe"]);
         fs::remove_file(world.path(&name)).unwrap();
     }
     pipe("weights");
-    let predict = format!("predict {model} test-0025.png");
+    let predict = format!("predict --model {model} test-0025.png");
     world
         .run(&format!("{predict} --backbone weights"))
         .refused(&["weights", "a pipe"]);
     world
-        .run("predict weights test-0025.png")
+        .run("predict --model weights test-0025.png")
         .refused(&["weights", "a pipe"]);
     world
         .run(&format!("{predict} --labels weights"))

@@ -45,10 +45,10 @@ fn wrong_usage_is_refused() {
         .run("train recipe.toml --device tpu")
         .refused(&["tpu", "cpu"]);
     world
-        .run("predict model.safetensors photo.jpg --top 0")
+        .run("predict --model model.safetensors photo.jpg --top 0")
         .refused(&["--top 0"]);
     world
-        .run("predict model.safetensors photo.jpg")
+        .run("predict --model model.safetensors photo.jpg")
         .refused(&["model.safetensors"]);
     assert!(!world.path("runs").exists(), "nothing was begun");
     let mut command = Command::new(env!("CARGO_BIN_EXE_epsilon"));

@@ -35,7 +35,7 @@ fn tag(world: &World, words: &str, more: &str) -> Ended {
 }
 
 fn command(words: &str, more: &str) -> String {
-    format!("tag {MODEL} p --labels {words} --top 2 {more}")
+    format!("tag --model {MODEL} p --labels {words} --top 2 {more}")
 }
 
 /// What stands in the lists of a sidecar, in its order, each list in brackets; nothing where there is no sidecar.
@@ -390,7 +390,7 @@ fn t16_photos_are_found_where_they_lie_now() {
     // The library beside the photographs, both moved.
     fs::create_dir_all(world.path("first")).unwrap();
     fs::rename(world.path("q"), world.path("first/p")).unwrap();
-    let tag = format!("tag {MODEL} first/p --labels A --top 2 --out first/lib");
+    let tag = format!("tag --model {MODEL} first/p --labels A --top 2 --out first/lib");
     world.run(&tag).done();
     fs::rename(world.path("first"), world.path("second")).unwrap();
     let found = world.run("search second/lib red --json").json();

@@ -10,6 +10,7 @@ use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
 use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
+use epsilon::PredictError;
 use epsilon::model::{Keep, Ranked};
 use serde::Serialize;
 use serde_json::json;
