@@ -38,7 +38,8 @@ pub struct VectorIndex {
 enum Form {
     /// Numbers as text, up to the line's end.
     Text,
-    Numbers(Number),
+    /// And the bytes from one to the next.
+    Numbers(Number, u64),
     /// Of a pickle, which is small or shares vectors, the words alone are indexed; it is read anew each time.
     Pickle,
 }
@@ -60,11 +61,16 @@ impl Form {
                 *at
             }
             Values::Bytes { at, .. } => {
-                *self = Self::Numbers(Number::F32);
+                *self = Self::Numbers(Number::F32, 4);
                 *at
             }
-            Values::File { offset, number, .. } => {
-                *self = Self::Numbers(*number);
+            Values::File {
+                offset,
+                step,
+                number,
+                ..
+            } => {
+                *self = Self::Numbers(*number, *step);
                 *offset
             }
             Values::Pickle(..) => {
@@ -232,10 +238,11 @@ impl VectorIndex {
                 let text = lines.next_line().ok()??.text;
                 row(Values::Text { text, at }).parse().ok()
             }
-            Form::Numbers(number) => {
+            Form::Numbers(number, step) => {
                 let values = Values::File {
                     file: &self.open,
                     offset: at,
+                    step: *step,
                     number: *number,
                 };
                 row(values).parse().ok()

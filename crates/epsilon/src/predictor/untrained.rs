@@ -1,9 +1,8 @@
 //! Models without training: a network with an image and a text tower (CLIP, SigLIP), or a classifier with the names of its
 //! classes and a file of word vectors. Either becomes a [`Model`] like a trained one, but that it has seen no label.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::tensor::Device;
 use serde_json::json;
 
 use super::sentences::{Sentences, cache_folder};
@@ -15,7 +14,7 @@ use crate::methods::{ClassWords, ClipZeroShot, Kind};
 use crate::model::{Card, Model, Provenance};
 use crate::parameters::Weights;
 use epsilon_data::files;
-use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, read_names};
+use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex};
 use epsilon_vision::backbone::{
     self, Backbone, BackboneError, BackboneInfo, Download, Global, Options, Pairing, TextTower,
 };
