@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let predictor = args.trained.load()?;
     let keep = args.keep.of(predictor.model(), Some(USUAL))?;
-    let words = args.labels.as_deref().map(labels::read_names).transpose()?;
+    let words = args.labels.as_deref().map(labels::read_list).transpose()?;
     let labels = args.trained.labels(&predictor, words.as_deref())?;
     let mut predictions = Vec::new();
     for (photo, ranking) in args

@@ -10,7 +10,7 @@ use crate::library::ownership::Subject;
 use crate::library::sidecar::Name as SidecarName;
 use crate::model::{Keep, Ranker};
 use crate::predictor::Predictor;
-use epsilon_data::labels::read_names;
+use epsilon_data::labels::read_list;
 
 /// How a folder is tagged.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,7 @@ impl TagOptions {
     }
 }
 
-/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal.
+/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal. It may be a pipe.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -90,7 +90,7 @@ impl TagOptions {
 /// # Errors
 /// [`TagError::Words`] for a list that cannot be read, [`TagError::Line`].
 pub fn read_words(path: &Path) -> Result<Vec<Subject>, TagError> {
-    let lines = read_names(path)?.into_iter();
+    let lines = read_list(path)?.into_iter();
     let words = lines.map(|line| {
         let parts: Vec<String> = line.split('|').map(|part| part.trim().into()).collect();
         let whole = parts.iter().all(|part| !part.is_empty());
