@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use crate::vector::{gelu_of, quick_gelu_of};
+use crate::vector::{gelu_of, quick_gelu_of, tanh_gelu_of};
 
 /// What becomes of the sums of a product.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,8 @@ pub enum After {
     Gelu,
     /// CLIP's approximation of GELU, `x sigmoid(1.702 x)`.
     QuickGelu,
+    /// GELU's approximation by a hyperbolic tangent, `x sigmoid(sqrt(8 / pi) (x + 0.044715 x^3))`.
+    TanhGelu,
 }
 
 impl Finish<'_> {
@@ -76,6 +78,8 @@ impl Writer<'_> {
             (After::Gelu, false) => map(out, gelu_of::<false>),
             (After::QuickGelu, true) => map(out, quick_gelu_of::<true>),
             (After::QuickGelu, false) => map(out, quick_gelu_of::<false>),
+            (After::TanhGelu, true) => map(out, tanh_gelu_of::<true>),
+            (After::TanhGelu, false) => map(out, tanh_gelu_of::<false>),
         }
     }
 }

@@ -33,7 +33,13 @@ fn products_with_what_follows() {
         stride: 19,
         count: 27,
     };
-    for after in [After::Store, After::Add, After::Gelu, After::QuickGelu] {
+    for after in [
+        After::Store,
+        After::Add,
+        After::Gelu,
+        After::QuickGelu,
+        After::TanhGelu,
+    ] {
         compare("product", 2e-5, || {
             let mut out = wave(27 * 45, 0.1);
             let finish = Finish { bias: &bias, after };

@@ -80,6 +80,14 @@ pub(crate) fn quick_gelu_of<const FMA: bool>(x: f32) -> f32 {
     x / (1.0 + exp::<FMA>(-1.702 * x))
 }
 
+/// `0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, as a sigmoid.
+#[inline(always)]
+pub(crate) fn tanh_gelu_of<const FMA: bool>(x: f32) -> f32 {
+    // -sqrt(8 / pi), and 0.044715 times it.
+    let inner = x * fma::<FMA>(-0.071_354_82 * x, x, -1.595_769);
+    x / (1.0 + exp::<FMA>(inner))
+}
+
 vectorised! {
     /// `out = gelu(x) = x Phi(x)`, within 5e-7.
     ///
@@ -344,6 +352,30 @@ mod tests {
             let expected = x / 2.0 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
             assert!(
                 (f64::from(*ours) - expected).abs() < 1.5e-6,
+                "{x}: {ours} for {expected}"
+            );
+        }
+    }
+
+    vectorised! {
+        fn tanh_gelu(x: &mut [f32]) {
+            for x in x {
+                *x = tanh_gelu_of::<FMA>(*x);
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_gelu_agrees_with_f64() {
+        let inputs: Vec<f32> = (-9000..=9000).map(|i| i as f32 / 100.0).collect();
+        let mut values = inputs.clone();
+        tanh_gelu(&mut values);
+        for (ours, x) in values.iter().zip(inputs.iter().copied().map(f64::from)) {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            let expected = 0.5 * x * (1.0 + inner.tanh());
+            let allowed = 5e-7 * expected.abs().max(1.0);
+            assert!(
+                (f64::from(*ours) - expected).abs() < allowed,
                 "{x}: {ours} for {expected}"
             );
         }

@@ -100,6 +100,9 @@ impl Gatherer {
 ///
 /// A radix sort of the 32 score bits, least significant digit first. It is stable, so images with equal scores stay in
 /// order and the other 32 bits need no pass.
+///
+/// Its counts go up to the number of entries, which an [`Entry`] holds in 32 bits; so they need none of the overflow checks that
+/// the rest of the crate is compiled with, and that cost a fifth of an evaluation here.
 pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
     if entries.len() < FEW {
         entries.sort_unstable();
@@ -107,12 +110,13 @@ pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
     }
     let mut counts = [[0_u32; BUCKETS]; DIGITS];
     for &entry in entries.iter() {
-        for (digit, counts) in counts.iter_mut().enumerate() {
-            counts[bucket(entry, digit)] += 1;
+        for (digit, counts) in (0..).zip(&mut counts) {
+            let count = &mut counts[bucket(entry, digit)];
+            *count = count.wrapping_add(1);
         }
     }
     scratch.resize(entries.len(), Entry::default());
-    for (digit, starts) in counts.iter_mut().enumerate() {
+    for (digit, starts) in (0..).zip(&mut counts) {
         if starts.iter().any(|&count| count as usize == entries.len()) {
             continue; // All share this digit.
         }
@@ -123,14 +127,14 @@ pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
         for &entry in entries.iter() {
             let place = &mut starts[bucket(entry, digit)];
             scratch[*place as usize] = entry;
-            *place += 1;
+            *place = place.wrapping_add(1);
         }
         std::mem::swap(entries, scratch);
     }
 }
 
-fn bucket(entry: Entry, digit: usize) -> usize {
-    (entry.order() >> (DIGIT * digit as u32)) as usize & (BUCKETS - 1)
+fn bucket(entry: Entry, digit: u32) -> usize {
+    entry.order().wrapping_shr(DIGIT.wrapping_mul(digit)) as usize & (BUCKETS - 1)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub(crate) struct Entry(u64);
 impl Entry {
     /// `image` is below 2^30 and `label` in -1..=1; the checks of the tables ensure both.
     pub(crate) fn new(image: usize, score: f32, label: i8) -> Self {
-        let low = (image as u64) << 2 | (label + 1) as u64;
+        let low = (image as u64) << 2 | label.wrapping_add(1) as u64;
         Self(u64::from(descending(score)) << 32 | low)
     }
 

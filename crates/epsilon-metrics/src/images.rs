@@ -213,7 +213,7 @@ impl List {
         }
         let at_least = |score: f32| match many {
             true => listed - self.scores.partition_point(|&s| s < score),
-            false => self.scores.iter().filter(|&&s| s >= score).count(),
+            false => at_least_of(&self.scores, score),
         };
         let Some(&last) = positives.first() else {
             return (0, 0.0);
@@ -230,4 +230,11 @@ impl List {
         // Without a pair `wrong` is 0.
         (at_least(last), wrong as f64 / pairs.max(1) as f64)
     }
+}
+
+/// How many of the scores, at most 2^30 of them, are at least this one. Without the overflow check of a `count`, which would
+/// keep the loop from being vectorised.
+fn at_least_of(scores: &[f32], score: f32) -> usize {
+    let reached = |count: u32, &s: &f32| count.wrapping_add(u32::from(s >= score));
+    scores.iter().fold(0, reached) as usize
 }

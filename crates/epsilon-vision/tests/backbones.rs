@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use epsilon_vision::backbone::{
-    self, Backbone, BackboneError, Features, Options, Precision, TextTower, Tokens,
+    self, Backbone, BackboneError, DifferenceKind, Features, Global, Options, Pairing, Precision,
+    TextTower, Tokens,
 };
 use epsilon_vision::image::{Filter, Fit};
 use proptest::prelude::*;
@@ -189,6 +190,98 @@ fn vgg_from_both_of_pytorchs_containers() {
         let one = run(&*network, &images[3 * 224 * 224..]);
         assert_eq!(one.tokens, out.tokens[196 * 20..], "an image stands alone");
         assert_eq!(one.global, out.global[28..]);
+    }
+}
+
+/// The scores of a network's own classes, of every family that has them, and how such a backbone is told from the usual.
+#[test]
+fn scores_of_the_networks_own_classes() {
+    let all = expected();
+    let images: Vec<f32> = (0..2 * 3 * 224 * 224)
+        .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
+        .collect();
+    for (file, name) in [
+        ("vit", "vit"),
+        ("deit_distilled", "deit_distilled"),
+        ("dinov2_classifier", "dinov2_classifier"),
+        ("timm_distilled.safetensors", "timm_distilled"),
+        ("timm_gap.safetensors", "timm_gap"),
+        ("vgg19.pth", "vgg19"),
+    ] {
+        let options = Options {
+            global: Global::Classes,
+            ..Options::default()
+        };
+        let usual = backbone::load(&fixture(file)).unwrap();
+        let network = backbone::load_with(&fixture(file), &options).unwrap();
+        let info = network.info();
+        let (shape, logits) = &all[&format!("{name}.logits")];
+        assert_eq!(
+            (info.classes, info.global_dim()),
+            (Some(shape[1]), shape[1])
+        );
+        assert_eq!(info.options(), options, "{name}");
+        let images = all.get(&format!("{name}.input")).map_or(&images, |x| &x.1);
+        let (ours, usual_out) = (run(&*network, images), run(&*usual, images));
+        assert_close(&format!("{name} logits"), &ours.global, logits);
+        assert_eq!(ours.tokens, usual_out.tokens, "{name}");
+        let difference = info.difference(usual.info()).unwrap();
+        assert_eq!(difference.kind, DifferenceKind::Shape);
+        assert!(
+            difference
+                .found
+                .contains(&format!("scores of {} classes", shape[1]))
+        );
+        // What a store wrote before there was a choice.
+        let mut text = serde_json::to_value(usual.info()).unwrap();
+        assert!(text.as_object_mut().unwrap().remove("classes").is_none());
+        assert_eq!(
+            &serde_json::from_value::<backbone::BackboneInfo>(text).unwrap(),
+            usual.info()
+        );
+        let check = backbone::check(&fixture(file), &Options::default()).unwrap();
+        assert_eq!(check.classes, Some(shape[1]));
+    }
+    for file in ["clip", "dinov2", "timm_dinov2.safetensors"] {
+        let options = Options {
+            global: Global::Classes,
+            ..Options::default()
+        };
+        let error = backbone::load_with(&fixture(file), &options).err().unwrap();
+        assert!(
+            error.to_string().contains("no classifier's head"),
+            "{error}"
+        );
+        let check = backbone::check(&fixture(file), &Options::default()).unwrap();
+        assert_eq!(check.classes, None);
+    }
+}
+
+#[test]
+fn how_pairs_are_scored() {
+    let scale = 2.6592f32.exp(); // what transformers starts from
+    for file in ["clip", "open_clip"] {
+        let found = backbone::pairing(&fixture(file), None).unwrap().unwrap();
+        assert!(
+            (found.scale / scale - 1.0).abs() < 5e-3,
+            "{file}: {found:?}"
+        );
+        assert_eq!(found.bias, None);
+    }
+    let tower = TextTower::load(&fixture("clip"), None).unwrap();
+    let found = backbone::pairing(&fixture("clip"), None).unwrap();
+    assert_eq!(tower.pairing, found);
+    let text = serde_json::to_string(&found).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Option<Pairing>>(&text).unwrap(),
+        found
+    );
+    for file in ["vit", "dinov2", "vgg19.pth"] {
+        assert_eq!(
+            backbone::pairing(&fixture(file), None).unwrap(),
+            None,
+            "{file}"
+        );
     }
 }
 

@@ -17,7 +17,7 @@ use crate::tensor_vit;
 use crate::training::{Schedule, StepPosition};
 use epsilon_data::dataset::scenes::{Scene, SceneOptions, Scenes};
 use epsilon_data::dataset::{DatasetError, Split};
-use epsilon_vision::backbone::{Activation, BlockConfig, Resampling, VitConfig};
+use epsilon_vision::backbone::{Activation, BlockConfig, Global, Resampling, VitConfig};
 use epsilon_vision::image::{Filter, Fit, Preprocess, RgbImage};
 
 /// Seed of the training pictures; the quickstart uses another.
@@ -76,7 +76,7 @@ pub fn config() -> VitConfig {
         },
         project_tokens: false,
         resampling: Resampling::Antialiased,
-        classes: None,
+        global: Global::Features,
     }
 }
 

@@ -482,6 +482,7 @@ fn info((channels, positions): (usize, usize)) -> BackboneInfo {
             false => (1, positions),
         },
         global: None,
+        classes: None,
         projected: false,
         precision: Precision::F32,
     }

@@ -176,6 +176,7 @@ impl BackboneSettings {
             tokens: self.tokens,
             precision: self.precision,
             weights_key: self.weights_key.clone(),
+            ..Options::default()
         }
     }
 }

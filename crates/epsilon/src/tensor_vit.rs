@@ -7,8 +7,8 @@ use crate::device;
 use crate::fused::gelu::gelu;
 use crate::parameters::{Spec, Start, Weights};
 use epsilon_vision::backbone::{
-    self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, Network,
-    Options, Precision, VitConfig, VitWeights,
+    self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, Global,
+    HeadInput, Network, Options, Precision, VitConfig, VitWeights,
 };
 use std::path::Path;
 
@@ -130,6 +130,10 @@ pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tens
         let hidden = match config.blocks.activation {
             Activation::Gelu => gelu(hidden),
             Activation::QuickGelu => hidden.clone() * activation::sigmoid(hidden * 1.702),
+            Activation::TanhGelu => {
+                let inner = hidden.clone() + hidden.clone().powi_scalar(3) * 0.044_715;
+                hidden * activation::sigmoid(inner * (8.0 / std::f64::consts::PI).sqrt())
+            }
         };
         x = x + net.linear(&name("mlp.fc2"), hidden);
     }
@@ -187,6 +191,8 @@ pub struct TensorVit {
     config: VitConfig,
     info: BackboneInfo,
     weights: Weights,
+    /// What each part of the classifier reads, where its scores are the global vector.
+    head: Vec<HeadInput>,
     device: Device,
 }
 
@@ -216,6 +222,15 @@ impl TensorVit {
             more("projection", &[map.bias.len(), config.blocks.dim]);
             put("projection".into(), &map.weight, &map.bias);
         }
+        let mut head = Vec::new();
+        if config.global == Global::Classes {
+            for (index, part) in weights.head.iter().enumerate() {
+                let name = format!("head.{index}");
+                more(&name, &[part.map.bias.len(), config.blocks.dim]);
+                put(name, &part.map.weight, &part.map.bias);
+                head.push(part.input);
+            }
+        }
         put(
             "patch_embed.proj".into(),
             &weights.patch_embed.weight,
@@ -236,6 +251,7 @@ impl TensorVit {
         Self {
             info: weights.info(),
             weights: weights_on,
+            head,
             device: device.clone(),
             config,
         }
@@ -266,20 +282,28 @@ impl Backbone for TensorVit {
         let mut tokens = all.clone().narrow(1, prefix, rows - prefix);
         let mut global = match prefix {
             0 => tokens.clone().mean_dim(1),
-            _ => all.narrow(1, 0, 1),
+            _ => all.clone().narrow(1, 0, 1),
         };
-        if self.weights.has("projection.weight") {
-            let net = Net {
-                config: &self.config.blocks,
-                weights: &self.weights,
+        let net = Net {
+            config: &self.config.blocks,
+            weights: &self.weights,
+        };
+        let parts = self.head.iter().enumerate().map(|(index, input)| {
+            let read = match *input {
+                HeadInput::Token(place) => all.clone().narrow(1, place, 1),
+                HeadInput::Mean => tokens.clone().mean_dim(1),
             };
+            net.linear(&format!("head.{index}"), read)
+        });
+        let scores = parts.reduce(|sum, part| sum + part);
+        if self.weights.has("projection.weight") {
             global = net.linear("projection", global);
             if self.config.project_tokens {
                 tokens = net.linear("projection", tokens);
             }
         }
         debug_assert!(self.info.dim == width || self.config.project_tokens);
-        out.global = device::host(&global);
+        out.global = device::host(&scores.unwrap_or(global));
         out.tokens = device::host(&tokens);
         Ok(())
     }

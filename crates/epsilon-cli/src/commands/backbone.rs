@@ -95,6 +95,10 @@ fn show(check: &Check) -> anyhow::Result<()> {
         ("input", format!("{0} x {0} pixels", preprocess.size)),
         ("tokens", format!("{} x {}", info.tokens, info.dim)),
         ("global", check.global.to_string()),
+        (
+            "own classes",
+            check.classes.map_or("none".into(), |n| n.to_string()),
+        ),
         ("parameters", check.parameters.to_string()),
         ("sha256", info.weights_sha256.clone()),
         (

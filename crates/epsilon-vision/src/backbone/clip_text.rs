@@ -9,9 +9,9 @@ use rayon::prelude::*;
 use serde_json::json;
 use tokenizers::Tokenizer;
 
-use super::BackboneError;
 use super::families::{TextParts, read_text};
 use super::vit::{Scratch, Transformer, map, norm};
+use super::{BackboneError, Pairing};
 use epsilon_kernels::finish::After;
 use epsilon_kernels::linear::{Arithmetic, LinearMap, stride};
 use epsilon_kernels::packed::Rows;
@@ -24,6 +24,8 @@ const END: &str = "<|endoftext|>";
 pub struct TextTower {
     /// SHA-256 of the weight file, in hexadecimal.
     pub weights_sha256: String,
+    /// How its vectors and the image tower's are scored, where the file says so.
+    pub pairing: Option<Pairing>,
     path: PathBuf,
     tokenizer: Tokenizer,
     begin: u32,
@@ -77,6 +79,7 @@ impl TextTower {
             blocks,
             norm: last,
             projection,
+            pairing,
         } = parts;
         let dim = config.dim;
         let (words, length) = (embedding.len() / dim, positions.len() / dim);
@@ -91,6 +94,7 @@ impl TextTower {
         }
         Ok(Self {
             weights_sha256,
+            pairing,
             tokenizer,
             begin,
             end,

@@ -26,6 +26,9 @@ pub struct BackboneInfo {
     /// Width of the global vector where it is not `dim`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global: Option<usize>,
+    /// Number of the network's own classes where the global vector holds their scores ([`Global::Classes`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
     /// Whether the tokens went through the network's projection ([`Tokens::Projected`]).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub projected: bool,
@@ -45,11 +48,26 @@ pub enum Tokens {
     Projected,
 }
 
+/// Which global vector a network gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Global {
+    /// What stands for the whole image: the class token, or what the family has in its place, projected where the network
+    /// has a projection.
+    #[default]
+    Features,
+    /// The scores of the classes that the network was trained on, before any softmax: its classifier's head applied to what
+    /// it was trained for.
+    Classes,
+}
+
 /// What is chosen about a backbone besides its weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Which tokens.
     pub tokens: Tokens,
+    /// Which global vector.
+    pub global: Global,
     /// What its products are computed in.
     pub precision: Precision,
     /// Of a file that holds several networks, such as the weights and their running average, the key that one stands under:
@@ -77,7 +95,7 @@ pub enum DifferenceKind {
     Preprocess,
     /// What the network computes in.
     Precision,
-    /// Number, width, grid or projection of the tokens, or the width of the global vector.
+    /// Number, width, grid or projection of the tokens, or what the global vector is and its width.
     Shape,
 }
 
@@ -111,12 +129,20 @@ impl BackboneInfo {
                 info.dim,
                 info.grid,
                 info.global_dim(),
+                info.classes,
                 info.projected,
             )
         };
         let shape_text = |info: &Self| {
             let (tokens, dim, global) = (info.tokens, info.dim, info.global_dim());
-            format!("{tokens} tokens of {dim}, global vectors of {global}")
+            let tokens = match info.projected {
+                true => format!("{tokens} projected tokens of {dim}"),
+                false => format!("{tokens} tokens of {dim}"),
+            };
+            match info.classes {
+                Some(classes) => format!("{tokens}, scores of {classes} classes"),
+                None => format!("{tokens}, global vectors of {global}"),
+            }
         };
         let (kind, [found, wanted]) = if identity(self) != identity(wanted) {
             (DifferenceKind::Weights, [self, wanted].map(weights))
@@ -169,6 +195,10 @@ impl BackboneInfo {
         };
         Options {
             tokens,
+            global: match self.classes {
+                Some(_) => Global::Classes,
+                None => Global::Features,
+            },
             precision: self.precision,
             weights_key: self.weights_key.clone(),
         }

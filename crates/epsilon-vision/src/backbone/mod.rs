@@ -5,6 +5,7 @@ mod clip_text;
 mod families;
 mod hub;
 mod info;
+mod pairing;
 mod precision;
 mod settings;
 mod tensors;
@@ -21,12 +22,14 @@ use thiserror::Error;
 pub use self::clip_text::TextTower;
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
-pub use self::info::{BackboneInfo, Difference, DifferenceKind, Options, Tokens};
+pub use self::info::{BackboneInfo, Difference, DifferenceKind, Global, Options, Tokens};
+pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
 pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
-    Activation, BlockConfig, BlockWeights, Linear, NormWeights, Resampling, VitConfig, VitWeights,
+    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, Resampling,
+    VitConfig, VitWeights,
 };
 
 /// A network with fixed weights that makes `N` tokens and one global vector of every image.
@@ -272,6 +275,22 @@ pub fn read(path: &Path, options: &Options) -> Result<Network, BackboneError> {
 }
 
 impl Network {
+    /// What the network is and what goes in and comes out, in f32.
+    pub fn info(&self) -> BackboneInfo {
+        match self {
+            Network::Vit(weights) => weights.info(),
+            Network::Vgg(weights) => weights.info(),
+        }
+    }
+
+    /// Classes of the classifier in the file, if it has one ([`Global::Classes`]).
+    pub fn classes(&self) -> Option<usize> {
+        match self {
+            Network::Vit(weights) => weights.classes(),
+            Network::Vgg(weights) => weights.classes(),
+        }
+    }
+
     /// The network on the engine of the CPU.
     ///
     /// # Errors
@@ -309,6 +328,8 @@ pub struct Check {
     pub info: BackboneInfo,
     /// Width of the global vector.
     pub global: usize,
+    /// Classes of the classifier in the file, if it has one; their scores are what [`Global::Classes`] gives.
+    pub classes: Option<usize>,
     /// Values of all tensors in the file, unused ones included.
     pub parameters: u64,
 }
@@ -332,13 +353,11 @@ pub struct Check {
 /// See [`BackboneError`].
 pub fn check(path: &Path, options: &Options) -> Result<Check, BackboneError> {
     let found = families::read(path, options)?;
-    let info = match &found.network {
-        Network::Vit(weights) => weights.info(),
-        Network::Vgg(weights) => weights.info(),
-    };
+    let info = found.network.info();
     Ok(Check {
         family: found.family,
         global: info.global_dim(),
+        classes: found.network.classes(),
         info,
         parameters: found.values,
     })

@@ -27,6 +27,18 @@ pub(super) struct Settings {
     pub std: Option<[f32; 3]>,
     pub fit: Option<Fit>,
     pub filter: Option<Filter>,
+    /// What a classifier reads, where that is not the class token.
+    pub pooling: Option<Pooling>,
+}
+
+/// What a classifier reads, in timm's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Pooling {
+    /// The class token.
+    Token,
+    /// The mean of the patch tokens.
+    Avg,
 }
 
 /// Settings, and sizes that the tensors must agree with.
@@ -51,6 +63,7 @@ impl Settings {
             std: self.std.or(other.std),
             fit: self.fit.or(other.fit),
             filter: self.filter.or(other.filter),
+            pooling: self.pooling.or(other.pooling),
         }
     }
 }
@@ -130,9 +143,10 @@ fn activation(name: &str, path: &Path) -> Result<Activation, BackboneError> {
     match name {
         "gelu" => Ok(Activation::Gelu),
         "quick_gelu" => Ok(Activation::QuickGelu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::TanhGelu),
         other => Err(bad(
             path,
-            format!("activation {other}: this program has gelu and quick_gelu"),
+            format!("activation {other}: this program has gelu, quick_gelu and gelu_pytorch_tanh"),
         )),
     }
 }
@@ -166,9 +180,14 @@ fn hugging_face_config(json: &Value, config: &mut Config) -> Result<(), Backbone
 
 fn timm_config(json: &Value, architecture: &str, config: &mut Config) -> Result<(), BackboneError> {
     let path = config.path.clone();
+    let settings = &mut config.settings;
+    settings.pooling = match get::<String>(json, "global_pool", &path)?.as_deref() {
+        Some("avg") => Some(Pooling::Avg),
+        Some("token") => Some(Pooling::Token),
+        _ => None,
+    };
     // Older folders keep the keys at the top.
     let json = json.get("pretrained_cfg").unwrap_or(json);
-    let settings = &mut config.settings;
     let quick = architecture.contains("quickgelu");
     settings.activation = Some(if quick {
         Activation::QuickGelu

@@ -362,6 +362,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// From here on names are asked for with what stands before them.
+    pub(super) fn whole_names(mut self) -> Self {
+        self.prefix = "";
+        self
+    }
+
     fn entry(&self, name: &str) -> Option<&'a Entry> {
         self.tensors.entries.get(&format!("{}{name}", self.prefix))
     }

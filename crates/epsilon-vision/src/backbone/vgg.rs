@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::precision::Precision;
 use super::tensors::Reader;
 use super::weights::Linear;
-use super::{Backbone, BackboneError, BackboneInfo, Features};
+use super::{Backbone, BackboneError, BackboneInfo, Features, Global};
 use crate::image::Preprocess;
 use epsilon_kernels::finish::After;
 use epsilon_kernels::linear::{Arithmetic, Encoded, LinearMap};
@@ -30,6 +30,7 @@ pub struct VggWeights {
     sha256: String,
     weights_key: Option<String>,
     preprocess: Preprocess,
+    global: Global,
     parts: Parts,
 }
 
@@ -38,6 +39,8 @@ pub(super) struct Parts {
     convolutions: Vec<Convolution>,
     /// To the first fully connected layer, and to the second.
     connected: [Linear; 2],
+    /// The classifier, the last fully connected layer, if it is there.
+    head: Option<Linear>,
 }
 
 struct Convolution {
@@ -87,6 +90,10 @@ pub(super) fn read(reader: &mut Reader) -> Parts {
             reader.biased("classifier.0", hidden, values),
             reader.biased("classifier.3", outputs, hidden),
         ],
+        head: reader.has("classifier.6.weight").then(|| {
+            let classes = reader.size("classifier.6.weight", 0);
+            reader.biased("classifier.6", classes, outputs)
+        }),
     }
 }
 
@@ -121,6 +128,7 @@ impl Parts {
         sha256: String,
         weights_key: Option<String>,
         preprocess: Preprocess,
+        global: Global,
     ) -> Result<VggWeights, String> {
         let pools = self.convolutions.iter().filter(|c| c.pooled).count() as u32;
         // The last maximum halves once more.
@@ -134,6 +142,7 @@ impl Parts {
             sha256,
             weights_key,
             preprocess,
+            global,
             parts: self,
         })
     }
@@ -146,7 +155,9 @@ impl VggWeights {
         let pools = convolutions.iter().filter(|c| c.pooled).count();
         let side = self.preprocess.size as usize >> pools;
         let dim = convolutions.last().map_or(0, |last| last.map.bias.len());
-        let global = self.parts.connected[1].bias.len();
+        let wanted = self.global == Global::Classes;
+        let classes = self.classes().filter(|_| wanted);
+        let global = classes.unwrap_or(self.parts.connected[1].bias.len());
         BackboneInfo {
             name: self.name.clone(),
             weights_sha256: self.sha256.clone(),
@@ -156,18 +167,27 @@ impl VggWeights {
             dim,
             grid: (side, side),
             global: (global != dim).then_some(global),
+            classes,
             projected: false,
             precision: Precision::F32,
         }
     }
+
+    /// Classes of the classifier, if the file has one.
+    pub fn classes(&self) -> Option<usize> {
+        self.parts.head.as_ref().map(|head| head.bias.len())
+    }
 }
 
 /// A VGG ready to run. [`Features::tokens`] are the last convolution's map after its ReLU (VGG19: conv5_4),
-/// [`Features::global`] is the second fully connected layer after its ReLU.
+/// [`Features::global`] is the second fully connected layer after its ReLU, or the last one's scores of the network's
+/// classes ([`Global::Classes`]).
 pub struct Vgg {
     info: BackboneInfo,
     layers: Vec<Layer>,
     connected: [Wide; 2],
+    /// Of the classifier, where its scores are the global vector.
+    head: Option<Wide>,
     /// Working memory that finished images left for the next.
     spare: Mutex<Vec<Scratch>>,
 }
@@ -403,7 +423,7 @@ impl Wide {
         }
     }
 
-    /// `relu(weight rows + bias)` of `count` rows.
+    /// `weight rows + bias` of `count` rows.
     fn run(&self, data: &[f32], count: usize) -> Vec<f32> {
         let rows = Rows {
             data,
@@ -426,10 +446,17 @@ impl Wide {
         for row in 0..count {
             for (part, map) in parts.iter().zip(&self.slices) {
                 let part = &part[row * map.outputs()..][..map.outputs()];
-                joined.extend(part.iter().map(|value| relu(*value)));
+                joined.extend_from_slice(part);
             }
         }
         joined
+    }
+
+    /// `relu(weight rows + bias)` of `count` rows.
+    fn run_relu(&self, data: &[f32], count: usize) -> Vec<f32> {
+        let mut out = self.run(data, count);
+        out.iter_mut().for_each(|value| *value = relu(*value));
+        out
     }
 }
 
@@ -446,7 +473,9 @@ impl Vgg {
         let Parts {
             convolutions,
             connected,
+            head,
         } = weights.parts;
+        let head = head.filter(|_| weights.global == Global::Classes);
         Ok(Self {
             info,
             layers: convolutions
@@ -454,6 +483,7 @@ impl Vgg {
                 .map(|convolution| Layer::new(convolution, arithmetic))
                 .collect(),
             connected: connected.map(|linear| Wide::new(&linear, arithmetic)),
+            head: head.map(|linear| Wide::new(&linear, Arithmetic::F32)),
             spare: Mutex::new(Vec::new()),
         })
     }
@@ -519,8 +549,12 @@ impl Backbone for Vgg {
                 let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
                 spare.push(scratch);
             });
-        let hidden = self.connected[0].run(&pooled, count);
-        out.global = self.connected[1].run(&hidden, count);
+        let hidden = self.connected[0].run_relu(&pooled, count);
+        let features = self.connected[1].run_relu(&hidden, count);
+        out.global = match &self.head {
+            Some(head) => head.run(&features, count),
+            None => features,
+        };
         Ok(())
     }
 }

@@ -8,9 +8,9 @@ use rayon::prelude::*;
 
 use super::precision::Precision;
 use super::weights::{
-    Activation, BlockConfig, BlockWeights, Linear, NormWeights, VitConfig, VitWeights,
+    Activation, BlockConfig, BlockWeights, HeadInput, Linear, NormWeights, VitConfig, VitWeights,
 };
-use super::{Backbone, BackboneError, BackboneInfo, Features};
+use super::{Backbone, BackboneError, BackboneInfo, Features, Global};
 use epsilon_kernels::attention::{Attention, attend};
 use epsilon_kernels::finish::After;
 use epsilon_kernels::linear::{Arithmetic, Encoded, LinearMap, stride};
@@ -23,7 +23,7 @@ const PART: usize = 768;
 /// A Vision Transformer ready to run. [`Features::tokens`] are the patch tokens after the final layer
 /// normalisation, [`Features::global`] is the class token there, or the mean of the patch tokens where there is no
 /// class token; both through the projection where the network has one (the tokens only if
-/// [`VitConfig::project_tokens`]). Images of a batch are spread over the threads of rayon's current pool.
+/// [`VitConfig::project_tokens`]); or the scores of the network's classes ([`Global::Classes`]). Images of a batch are spread over the threads of rayon's current pool.
 pub struct Vit {
     info: BackboneInfo,
     config: VitConfig,
@@ -35,7 +35,8 @@ pub struct Vit {
     transformer: Transformer,
     norm: Norm,
     projection: Option<LinearMap>,
-    head: Option<LinearMap>,
+    /// Of the classifier, where its scores are the global vector.
+    head: Vec<(HeadInput, LinearMap)>,
     /// Working memory that finished images left for the next.
     spare: Mutex<Vec<Scratch>>,
 }
@@ -188,6 +189,13 @@ impl Vit {
             bias: vec![0.0; dim],
         };
         let exact = |linear: &Linear| map(linear, Arithmetic::F32);
+        let head = match config.global {
+            Global::Features => Vec::new(),
+            Global::Classes => {
+                let parts = weights.head.iter();
+                parts.map(|part| (part.input, exact(&part.map))).collect()
+            }
+        };
         Ok(Self {
             info,
             start,
@@ -196,25 +204,10 @@ impl Vit {
             transformer: Transformer::new(weights.blocks, &config.blocks, arithmetic),
             norm: norm(weights.norm, epsilon),
             projection: weights.projection.as_ref().map(exact),
-            head: weights.head.as_ref().map(exact),
+            head,
             spare: Mutex::new(Vec::new()),
             config,
         })
-    }
-
-    /// The classifier's scores (before any softmax) for global vectors `[n, D]`, as `[n, classes]`; `None` when the
-    /// file holds no classifier.
-    pub fn logits(&self, global: &[f32]) -> Option<Vec<f32>> {
-        let head = self.head.as_ref()?;
-        let dim = self.config.blocks.dim;
-        let rows = Rows {
-            data: global,
-            stride: dim,
-            count: global.len() / dim,
-        };
-        let mut out = vec![0.0; rows.count * head.outputs()];
-        head.apply(rows.into(), After::Store, &mut out, head.outputs());
-        Some(out)
     }
 
     /// One image through the whole network. `tokens` is `[N, D]`, `global` is one vector.
@@ -233,26 +226,29 @@ impl Vit {
     /// Normalised rows to the results.
     fn finish(&self, s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
         let (dim, prefix) = (self.config.blocks.dim, self.config.prefix);
-        let step = stride(dim);
+        let (step, count) = (stride(dim), self.info.tokens);
         let patches = &s.normed[prefix * step..];
-        if prefix == 0 {
-            // Without a class token the mean stands for the image; its row is free by now.
-            let mean = &mut s.tokens[..dim];
-            let count = self.info.tokens;
-            mean.fill(0.0);
-            for row in patches.chunks_exact(step).take(count) {
-                for (sum, value) in mean.iter_mut().zip(row) {
-                    *sum += value / count as f32;
-                }
-            }
+        let heads_mean = self.head.iter().any(|(input, _)| *input == HeadInput::Mean);
+        if prefix == 0 || heads_mean {
+            // The place of the first row is free by now.
+            mean(patches.chunks_exact(step).take(count), &mut s.tokens[..dim]);
         }
-        let whole = if prefix == 0 { &s.tokens } else { &s.normed };
         let rows = |data, count| Rows {
             data,
             stride: step,
             count,
         };
+        let whole = if prefix == 0 { &s.tokens } else { &s.normed };
+        for (index, (input, map)) in self.head.iter().enumerate() {
+            let row = match input {
+                HeadInput::Token(index) => &s.normed[index * step..],
+                HeadInput::Mean => &s.tokens,
+            };
+            let after = if index == 0 { After::Store } else { After::Add };
+            map.apply(rows(row, 1).into(), after, global, map.outputs());
+        }
         match &self.projection {
+            _ if !self.head.is_empty() => {}
             Some(map) => {
                 let whole = rows(whole, 1).into();
                 map.apply(whole, After::Store, global, map.outputs());
@@ -261,7 +257,7 @@ impl Vit {
         }
         match &self.projection {
             Some(map) if self.config.project_tokens => {
-                let patches = rows(patches, self.info.tokens).into();
+                let patches = rows(patches, count).into();
                 map.apply(patches, After::Store, tokens, map.outputs());
             }
             _ => {
@@ -408,6 +404,7 @@ impl Transformer {
         let activation = match self.config.activation {
             Activation::Gelu => After::Gelu,
             Activation::QuickGelu => After::QuickGelu,
+            Activation::TanhGelu => After::TanhGelu,
         };
         self.normalise(&block.norm2, s, count);
         let [encoded, encoded_hidden] = &mut s.encoded;
@@ -418,6 +415,17 @@ impl Transformer {
             let hidden = rows(&s.hidden, width, count);
             let hidden = encoded_hidden.encode(block.arithmetic, hidden, width);
             fc2.apply(hidden, After::Add, &mut s.tokens, stride(dim));
+        }
+    }
+}
+
+/// The mean of some rows.
+fn mean<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, out: &mut [f32]) {
+    let count = rows.len() as f32;
+    out.fill(0.0);
+    for row in rows {
+        for (sum, value) in out.iter_mut().zip(row) {
+            *sum += value / count;
         }
     }
 }
@@ -470,7 +478,7 @@ mod tests {
     use safetensors::tensor::{TensorView, serialize};
     use safetensors::{Dtype, SafeTensors};
 
-    use super::super::{load, load_weights};
+    use super::super::{Options, load, load_weights, load_with};
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
@@ -543,11 +551,23 @@ mod tests {
     const HEADS: Option<&str> = Some(r#"{"heads": 5}"#);
 
     /// Largest differences of patch tokens, class tokens and logits from a reference `[n, 1 + N, D]`.
-    fn differences(vit: &Vit, io: &Tensors, suffix: &str) -> [f32; 3] {
+    fn differences(weights: &VitWeights, io: &Tensors, suffix: &str) -> [f32; 3] {
         let (shape, input) = &io[&format!("input{suffix}")];
-        let mut out = Features::default();
-        vit.forward(input, shape[0], &mut out).unwrap();
-        let logits = vit.logits(&out.global).unwrap();
+        let run = |global| {
+            let mut weights = weights.clone();
+            weights.config.global = global;
+            let vit = Vit::new(weights, Precision::F32).unwrap();
+            let mut out = Features::default();
+            vit.forward(input, shape[0], &mut out).unwrap();
+            (vit, out)
+        };
+        let (vit, out) = run(Global::Features);
+        let (classifier, Features { global: logits, .. }) = run(Global::Classes);
+        let classes = classifier.info.classes.unwrap();
+        assert_eq!(
+            (classes, classifier.info.global_dim()),
+            (logits.len() / shape[0], classes)
+        );
         let dim = vit.info.dim;
         let (mut tokens, mut global) = (Vec::new(), Vec::new());
         for image in io[&format!("tokens{suffix}")]
@@ -576,8 +596,8 @@ mod tests {
         let io = read(&fixture("tiny_io.safetensors"));
         for size in [20, 12, 28] {
             let weights = load_weights(&fixture("tiny.safetensors")).unwrap();
-            let vit = Vit::new(weights.with_image_size(size).unwrap(), Precision::F32).unwrap();
-            for difference in differences(&vit, &io, &format!("_{size}")) {
+            let weights = weights.with_image_size(size).unwrap();
+            for difference in differences(&weights, &io, &format!("_{size}")) {
                 assert!(difference < 1e-4, "{size} pixels: differs by {difference}");
             }
         }
@@ -590,27 +610,28 @@ mod tests {
             println!("skipped: ../shared/data is missing");
             return;
         }
-        let vit = Vit::new(load_weights(&path).unwrap(), Precision::F32).unwrap();
-        assert_eq!(
-            (vit.info.tokens, vit.info.dim, vit.info.grid),
-            (196, 192, (14, 14))
-        );
-        assert_eq!(vit.info.preprocess.size, 224);
+        let weights = load_weights(&path).unwrap();
+        let info = weights.info();
+        assert_eq!((info.tokens, info.dim, info.grid), (196, 192, (14, 14)));
+        assert_eq!((info.preprocess.size, weights.classes()), (224, Some(1000)));
         let io = read(&shared("deit_tiny_reference_io.safetensors"));
-        let [tokens, global, logits] = differences(&vit, &io, "");
+        let [tokens, global, logits] = differences(&weights, &io, "");
         assert!(
             tokens < 1e-3 && global < 1e-3,
             "tokens {tokens}, class token {global}"
         );
         assert!(logits < 1e-2, "logits {logits}");
+        let options = Options {
+            global: Global::Classes,
+            ..Options::default()
+        };
+        let classifier = load_with(&path, &options).unwrap();
+        assert_eq!(classifier.info().options(), options);
         let mut out = Features::default();
-        vit.forward(&io["input"].1, 1, &mut out).unwrap();
+        classifier.forward(&io["input"].1, 1, &mut out).unwrap();
         let best =
             |scores: &[f32]| (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
-        assert_eq!(
-            best(&vit.logits(&out.global).unwrap()),
-            best(&io["logits"].1)
-        );
+        assert_eq!(best(&out.global), best(&io["logits"].1));
     }
 
     /// Mean cosine of rows of `dim` values.
@@ -685,8 +706,8 @@ mod tests {
             half::bf16::from_f32(x).to_le_bytes()
         });
         for (file, tolerance) in [(f16, 0.02), (bf16, 0.2)] {
-            let vit = Vit::new(load_weights(file.path()).unwrap(), Precision::F32).unwrap();
-            let difference = differences(&vit, &io, "_20")[0];
+            let weights = load_weights(file.path()).unwrap();
+            let difference = differences(&weights, &io, "_20")[0];
             assert!(difference < tolerance, "differs by {difference}");
         }
     }

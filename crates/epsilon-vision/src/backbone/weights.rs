@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::BackboneInfo;
 use super::precision::Precision;
+use super::{BackboneInfo, Global};
 use crate::image::Preprocess;
 
 /// What stands between the two linear maps of a block's MLP.
@@ -15,6 +15,8 @@ pub enum Activation {
     Gelu,
     /// `x sigmoid(1.702 x)`, as OpenAI's CLIP was trained.
     QuickGelu,
+    /// GELU's approximation by a hyperbolic tangent (`gelu_pytorch_tanh`), as SigLIP was trained.
+    TanhGelu,
 }
 
 /// The shape of a transformer's blocks.
@@ -63,8 +65,8 @@ pub struct VitConfig {
     pub project_tokens: bool,
     /// For images of another size.
     pub resampling: Resampling,
-    /// Classes of the classifier, if the file has one.
-    pub classes: Option<usize>,
+    /// Which global vector.
+    pub global: Global,
 }
 
 /// A linear map as PyTorch keeps it: `y = weight x + bias`.
@@ -86,6 +88,24 @@ impl Linear {
             *bias *= factor;
         }
     }
+}
+
+/// What a part of a classifier reads, after the final layer normalisation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadInput {
+    /// One of the tokens before the patches, counted from 0: the class token, or DeiT's distillation token.
+    Token(usize),
+    /// The mean of the patch tokens.
+    Mean,
+}
+
+/// A part of a classifier. The classes' scores are the sum over the parts.
+#[derive(Clone, Debug)]
+pub struct HeadPart {
+    /// What it reads.
+    pub input: HeadInput,
+    /// `[classes, dim]`.
+    pub map: Linear,
 }
 
 /// Scale and shift of a layer normalisation, `[dim]` each.
@@ -140,8 +160,8 @@ pub struct VitWeights {
     pub norm: NormWeights,
     /// After the final layer normalisation, `[width, dim]`, if any.
     pub projection: Option<Linear>,
-    /// The classifier on the class token, `[classes, dim]`.
-    pub head: Option<Linear>,
+    /// The classifier in the file, empty where it has none.
+    pub head: Vec<HeadPart>,
 }
 
 impl VitWeights {
@@ -153,7 +173,9 @@ impl VitWeights {
             Some(width) if self.config.project_tokens => width,
             _ => dim,
         };
-        let global = projected.unwrap_or(dim);
+        let wanted = self.config.global == Global::Classes;
+        let classes = self.classes().filter(|_| wanted);
+        let global = classes.or(projected).unwrap_or(dim);
         BackboneInfo {
             name: self.name.clone(),
             weights_sha256: self.sha256.clone(),
@@ -163,9 +185,15 @@ impl VitWeights {
             dim: width,
             grid: (grid, grid),
             global: (global != width).then_some(global),
+            classes,
             projected: projected.is_some() && self.config.project_tokens,
             precision: Precision::F32,
         }
+    }
+
+    /// Classes of the classifier, if the file has one.
+    pub fn classes(&self) -> Option<usize> {
+        self.head.first().map(|part| part.map.bias.len())
     }
 
     /// The same network for images of `size` x `size` pixels. The position embedding of the patches is

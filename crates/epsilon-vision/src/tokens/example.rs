@@ -18,6 +18,7 @@ use epsilon_vision::tokens::{StoreSettings, StoreWriter, TokenStore};
 #     dim: 3,
 #     grid: (1, 2),
 #     global: None,
+#     classes: None,
 #     projected: false,
 #     precision: Precision::F32,
 # };

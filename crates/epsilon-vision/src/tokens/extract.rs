@@ -172,6 +172,7 @@ mod tests {
                 dim: 3,
                 grid: (2, 1),
                 global: None,
+                classes: None,
                 projected: false,
                 precision: Default::default(),
             },

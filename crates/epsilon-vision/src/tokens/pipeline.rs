@@ -276,6 +276,7 @@ mod tests {
             dim: 3,
             grid: (1, 2),
             global: None,
+            classes: None,
             projected: false,
             precision: Default::default(),
         }

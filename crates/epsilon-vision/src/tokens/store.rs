@@ -437,6 +437,14 @@ fn rows(manifest: &Manifest) -> Result<HashMap<String, usize>, String> {
     {
         return Err("tokens, dim and shard_size must be above zero".into());
     }
+    let global = header.backbone.global_dim();
+    if let Some(classes) = header.backbone.classes
+        && classes != global
+    {
+        return Err(format!(
+            "{classes} classes, but global vectors of {global} values"
+        ));
+    }
     for (index, shard) in shards.iter().enumerate() {
         let fits = (1..=header.shard_size).contains(&shard.rows);
         if !fits || shard.file != shard_name(index) {
@@ -560,6 +568,7 @@ mod tests {
                     dim: 3,
                     grid: (1, 2),
                     global: None,
+                    classes: None,
                     projected: false,
                     precision: Default::default(),
                 },

@@ -57,6 +57,7 @@ fn model_of(method: Kind, width: usize, values: Option<BTreeMap<String, Vec<f32>
         dim: width,
         grid: (side, side),
         global: None,
+        classes: None,
         projected: false,
         precision: Default::default(),
     };

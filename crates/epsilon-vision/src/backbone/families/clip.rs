@@ -73,7 +73,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         blocks: blocks(&mut reader, start, &NAMES, dim, hidden),
         norm: reader.norm("vision_model.post_layernorm", dim),
         projection: Some(reader.linear("visual_projection", width, dim)),
-        head: None,
+        head: Vec::new(),
     };
     reader.finish(source.family, |name| {
         name.starts_with("text_model.")

@@ -5,8 +5,8 @@ use std::path::Path;
 use super::super::settings::{Config, Tower, read_folder};
 use super::super::tensors::{Reader, Tensors};
 use super::super::weights::{Activation, BlockConfig, BlockWeights, Linear, NormWeights};
-use super::super::{BackboneError, Options};
-use super::part::{self, Kind};
+use super::super::{BackboneError, Options, Pairing};
+use super::part::{self, Found, Kind};
 use super::source::Source;
 use super::vision_transformer::{blocks, transposed};
 use super::{clip, name, open_clip};
@@ -21,6 +21,7 @@ pub(in crate::backbone) struct TextParts {
     pub(in crate::backbone) blocks: Vec<BlockWeights>,
     pub(in crate::backbone) norm: NormWeights,
     pub(in crate::backbone) projection: Linear,
+    pub(in crate::backbone) pairing: Option<Pairing>,
 }
 
 /// The two namings.
@@ -42,8 +43,7 @@ pub(in crate::backbone) fn read_text(
     path: &Path,
     key: Option<&str>,
 ) -> Result<(TextParts, String), BackboneError> {
-    let mut tensors = Tensors::open(path)?;
-    let found = part::choose(&mut tensors, &KINDS, key)?;
+    let (tensors, found) = open(path, key)?;
     let found = found.ok_or_else(|| BackboneError::Unknown {
         path: tensors.path.clone(),
         tried: KINDS.map(|kind| kind.name).to_vec(),
@@ -82,6 +82,7 @@ pub(in crate::backbone) fn read_text(
             || name == "attn_mask"
     })?;
     let (mut parts, activation) = parts;
+    parts.pairing = pairing(&tensors)?;
     let dim = parts.config.dim;
     let heads = source.heads(dim)?;
     parts.config.heads = heads;
@@ -93,6 +94,54 @@ pub(in crate::backbone) fn read_text(
         ("intermediate_size", parts.config.hidden),
     ])?;
     Ok((parts, tensors.sha256.clone()))
+}
+
+/// Opens a file and finds the text tower in it, if there is one.
+fn open(path: &Path, key: Option<&str>) -> Result<(Tensors, Option<Found>), BackboneError> {
+    let mut tensors = Tensors::open(path)?;
+    let found = part::choose(&mut tensors, &KINDS, key)?;
+    Ok((tensors, found))
+}
+
+/// What the file says of pairs of an image and a sentence, if it has a text tower.
+pub(in crate::backbone) fn read_pairing(
+    path: &Path,
+    key: Option<&str>,
+) -> Result<Option<Pairing>, BackboneError> {
+    let (tensors, found) = open(path, key)?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    pairing(&tensors)
+}
+
+fn pairing(tensors: &Tensors) -> Result<Option<Pairing>, BackboneError> {
+    let mut reader = Reader::new(tensors, "");
+    // CLIP's is a number, SigLIP's a vector of one.
+    let mut number = |name: &str| {
+        let shape = reader.shape(name).to_vec();
+        let shape = if shape.len() == 1 {
+            vec![1]
+        } else {
+            Vec::new()
+        };
+        reader.maybe(name, &shape)
+    };
+    let (scale, bias) = (number("logit_scale"), number("logit_bias"));
+    // The others are not asked for here.
+    reader.finish("a text tower", |_| true)?;
+    let Some(&[scale]) = scale.as_deref() else {
+        return Ok(None);
+    };
+    let scale = scale.exp();
+    if !scale.is_finite() {
+        return Err(BackboneError::NotFinite {
+            path: tensors.path.clone(),
+            tensor: "exp(logit_scale)".into(),
+        });
+    }
+    let bias = bias.and_then(|bias| bias.first().copied());
+    Ok(Some(Pairing { scale, bias }))
 }
 
 fn from_hugging_face(reader: &mut Reader) -> (TextParts, Option<Activation>) {
@@ -113,6 +162,7 @@ fn from_hugging_face(reader: &mut Reader) -> (TextParts, Option<Activation>) {
         blocks,
         norm: reader.norm("text_model.final_layer_norm", dim),
         projection: reader.linear("text_projection", width, dim),
+        pairing: None,
     };
     (parts, Some(Activation::QuickGelu))
 }
@@ -134,6 +184,7 @@ fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
         blocks,
         norm: reader.norm("ln_final", dim),
         projection: transposed(&reader.tensor("text_projection", &[dim, width]), width),
+        pairing: None,
     };
     (parts, None)
 }

@@ -3,10 +3,10 @@
 
 use super::super::settings::SWIGLU;
 use super::super::tensors::Reader;
-use super::super::weights::{Activation, Resampling};
+use super::super::weights::{Activation, HeadInput, Resampling};
 use super::super::{BackboneError, Network};
 use super::source::{Source, Usual};
-use super::vision_transformer::{Joined, Names, Parts, blocks};
+use super::vision_transformer::{Joined, Names, Parts, blocks, distilled_head, head};
 use super::{Family, timm};
 use crate::image::{Filter, Fit};
 
@@ -88,7 +88,7 @@ pub(super) fn read_parts(
         Resampling::Antialiased
     };
     prefix_tokens.extend(registers.unwrap_or_default());
-    let parts = Parts {
+    let mut parts = Parts {
         dim,
         patch,
         hidden,
@@ -100,7 +100,20 @@ pub(super) fn read_parts(
         blocks: blocks(&mut reader, "encoder.layer.", names, dim, hidden),
         norm: reader.norm("layernorm", dim),
         projection: None,
-        head: None,
+        head: Vec::new(),
+    };
+    // The classifier stands beside the network, not in it.
+    let mut reader = reader.whole_names();
+    parts.head = match (dino, reader.has("cls_classifier.weight")) {
+        (true, _) => {
+            let inputs = [HeadInput::Token(0), HeadInput::Mean];
+            head(&mut reader, "classifier", dim, &inputs)
+        }
+        (false, true) if placed == 2 => {
+            let names = ["cls_classifier", "distillation_classifier"];
+            distilled_head(&mut reader, names, dim)
+        }
+        (false, _) => head(&mut reader, "classifier", dim, &[HeadInput::Token(0)]),
     };
     reader.finish(source.family, |name| {
         name.starts_with("pooler.")

@@ -15,14 +15,14 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub(super) use self::clip_text::{TextParts, read_text};
+pub(super) use self::clip_text::{TextParts, read_pairing, read_text};
 use self::part::Kind;
 use self::source::Source;
 use super::settings::{Config, Settings, Tower, read_folder};
 use super::tensors::{METADATA_KEY, Reader, Tensors};
 use super::vgg::VggWeights;
 use super::weights::VitWeights;
-use super::{BackboneError, Options, Tokens};
+use super::{BackboneError, Global, Options, Tokens};
 
 /// A family of weight files.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -123,6 +123,13 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, Backbon
         )));
     }
     let network = read(&source, reader)?;
+    if options.global == Global::Classes && network.classes().is_none() {
+        return Err(source.bad(
+            "the scores of its own classes were asked for, and it holds no classifier's head that fits: take weights with one, such \
+             as timm's without its head removed"
+                .into(),
+        ));
+    }
     Ok(Recognised {
         family,
         network,

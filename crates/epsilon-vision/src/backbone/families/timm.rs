@@ -1,14 +1,14 @@
 //! Vision Transformers with timm's names: ViT, DeiT, DINOv2 (whose own names are the same) and CLIP's image tower.
 //! Source: <https://github.com/huggingface/pytorch-image-models>, `timm/models/vision_transformer.py`.
 
-use super::super::settings::SWIGLU;
+use super::super::settings::{Pooling, SWIGLU};
 use super::super::tensors::Reader;
-use super::super::weights::{Activation, Resampling};
+use super::super::weights::{Activation, HeadInput, Resampling};
 use super::super::{BackboneError, Network};
 use super::Family;
 use super::dinov2::DINO;
 use super::source::{IMAGENET, Source, Usual};
-use super::vision_transformer::{Joined, Names, Parts, blocks};
+use super::vision_transformer::{Joined, Names, Parts, blocks, distilled_head, head};
 
 pub(super) const FAMILY: Family = Family {
     name: "vit-timm",
@@ -79,6 +79,13 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         Resampling::Antialiased
     };
     let with_pre_norm = reader.has("norm_pre.weight");
+    let distilled = reader.has("dist_token") && reader.has("head_dist.weight");
+    let pooled = source.settings.pooling == Some(Pooling::Avg) || !reader.has("cls_token");
+    let head = match (distilled, pooled) {
+        (true, _) => distilled_head(&mut reader, ["head", "head_dist"], dim),
+        (false, true) => head(&mut reader, "head", dim, &[HeadInput::Mean]),
+        (false, false) => head(&mut reader, "head", dim, &[HeadInput::Token(0)]),
+    };
     let parts = Parts {
         dim,
         patch,
@@ -91,14 +98,10 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         blocks: blocks(&mut reader, "blocks.", &NAMES, dim, hidden),
         norm: reader.norm("norm", dim),
         projection: None,
-        head: {
-            let classes = reader.size("head.weight", 0);
-            (reader.has("head.weight") || reader.has("head.bias"))
-                .then(|| reader.linear("head", classes, dim))
-        },
+        head,
     };
     reader.finish("a Vision Transformer with timm's names", |name| {
-        name == "mask_token" || name.starts_with("head_dist.")
+        name == "mask_token" || name.starts_with("head.") || name.starts_with("head_dist.")
     })?;
     // timm's CLIP towers begin with a norm and come with either activation.
     let activation = (!with_pre_norm).then_some(Activation::Gelu);

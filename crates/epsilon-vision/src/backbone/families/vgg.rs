@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
     ],
     prefixes: &[""],
     tokens: "the last convolution's map after its ReLU (VGG19: conv5_4); global: the second fully connected \
-        layer after its ReLU",
+        layer after its ReLU, or the classes' scores (the last layer)",
     widths: "VGG19 196 x 512; global 4096",
     typical: &["vgg19-dcbb9e9d.pth", "vgg19_bn-c79401a0.pth"],
     projects: false,
@@ -33,9 +33,7 @@ const USUAL: Usual = Usual {
 /// Reads the weights.
 pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, BackboneError> {
     let parts = vgg::read(&mut reader);
-    reader.finish(source.family, |name| {
-        name.starts_with("classifier.6.") || name.ends_with(".num_batches_tracked")
-    })?;
+    reader.finish(source.family, |name| name.ends_with(".num_batches_tracked"))?;
     let preprocess = source.preprocess(224, USUAL)?;
     let size = preprocess.size;
     let weights = parts.finish(
@@ -43,6 +41,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         source.tensors.sha256.clone(),
         source.weights_key.clone(),
         preprocess,
+        source.options.global,
     );
     let weights = weights.map_err(|reason| source.bad(format!("image size {size}: {reason}")))?;
     Ok(Network::Vgg(Box::new(weights)))

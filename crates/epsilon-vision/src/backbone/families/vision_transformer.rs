@@ -2,7 +2,8 @@
 
 use super::super::tensors::Reader;
 use super::super::weights::{
-    Activation, BlockConfig, BlockWeights, Linear, NormWeights, Resampling, VitConfig, VitWeights,
+    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, Resampling,
+    VitConfig, VitWeights,
 };
 use super::super::{BackboneError, Tokens};
 use super::source::{Source, Usual};
@@ -23,7 +24,7 @@ pub(super) struct Parts {
     pub(super) blocks: Vec<BlockWeights>,
     pub(super) norm: NormWeights,
     pub(super) projection: Option<Linear>,
-    pub(super) head: Option<Linear>,
+    pub(super) head: Vec<HeadPart>,
 }
 
 /// Names of a block's parts; queries, keys and values joined or apart.
@@ -102,6 +103,57 @@ pub(super) fn blocks(
         .collect()
 }
 
+/// The classifier called `name`, which reads these inputs side by side; nothing where there is no matrix that does.
+pub(super) fn head(
+    reader: &mut Reader,
+    name: &str,
+    dim: usize,
+    inputs: &[HeadInput],
+) -> Vec<HeadPart> {
+    let shape = reader.shape(&format!("{name}.weight"));
+    let &[classes, width] = shape else {
+        return Vec::new();
+    };
+    if dim == 0 || width != dim.saturating_mul(inputs.len()) {
+        return Vec::new();
+    }
+    let whole = reader.linear(name, classes, width);
+    let parts = inputs.iter().enumerate().map(|(index, &input)| {
+        let rows = whole.weight.chunks_exact(width);
+        let weight = rows.flat_map(|row| row[index * dim..(index + 1) * dim].to_vec());
+        let bias = match index {
+            0 => whole.bias.clone(),
+            _ => vec![0.0; classes],
+        };
+        HeadPart {
+            input,
+            map: Linear {
+                weight: weight.collect(),
+                bias,
+            },
+        }
+    });
+    parts.collect()
+}
+
+/// DeiT's two classifiers, whose mean are the classes' scores; nothing where not both are there with the same classes.
+pub(super) fn distilled_head(reader: &mut Reader, names: [&str; 2], dim: usize) -> Vec<HeadPart> {
+    let classes = names.map(|name| reader.size(&format!("{name}.weight"), 0));
+    if classes[0] != classes[1] {
+        return Vec::new();
+    }
+    let [first, second] =
+        [0, 1].map(|index| head(reader, names[index], dim, &[HeadInput::Token(index)]));
+    if first.is_empty() || second.is_empty() {
+        return Vec::new();
+    }
+    let mut parts = [first, second].concat();
+    for part in &mut parts {
+        part.map.scale(&vec![0.5; classes[0]]);
+    }
+    parts
+}
+
 /// `[inputs, outputs]` as a linear map without bias.
 pub(super) fn transposed(matrix: &[f32], outputs: usize) -> Linear {
     let column = |output: usize| matrix.iter().skip(output).step_by(outputs.max(1)).copied();
@@ -174,7 +226,7 @@ impl Source<'_> {
                 blocks,
                 project_tokens: self.options.tokens == Tokens::Projected,
                 resampling,
-                classes: parts.head.as_ref().map(|head| head.bias.len()),
+                global: self.options.global,
             },
             head: parts.head,
         };
