@@ -8,6 +8,7 @@ use epsilon::backbone::{self, Download, TextTower};
 use epsilon::labels::{self, Found, LabelVectors, VectorFile};
 use serde::Serialize;
 
+use super::output;
 use crate::{Outcome, console};
 
 /// Find the vectors of label names in a file of word vectors, and say how each was found; or make them with a text
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     )]
     template: String,
     /// Write the vectors that were found or made here, as text.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     out: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
@@ -55,7 +56,7 @@ struct Row<'a> {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let names = labels::read_names(&args.labels)?;
+    let names = labels::read_list(&args.labels)?;
     let Some(vectors) = &args.vectors else {
         return make(&args, names);
     };

@@ -7,13 +7,14 @@ use epsilon::Predictor;
 use epsilon::backbone::is_hub_id;
 use epsilon::dataset::{Split, table};
 use epsilon::experiment::{self, Figures, LabelSet, Scored};
-use epsilon::labels::{VectorFile, read_names};
+use epsilon::labels::{VectorFile, read_list};
 use epsilon::model::Model;
 use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_data::files;
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
+use super::output;
 use super::trained::with_option;
 use crate::{Outcome, console};
 
@@ -71,10 +72,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "scores")]
     standardise: bool,
     /// Write per-label figures to this CSV file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     per_label: Option<PathBuf>,
     /// Write the model's scores to this file: .npy or .safetensors, with names in files beside it, or .csv.
-    #[arg(long, value_name = "FILE", conflicts_with = "scores")]
+    #[arg(long, value_name = "FILE", value_parser = output::file(), conflicts_with = "scores")]
     save_scores: Option<PathBuf>,
     /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
@@ -290,7 +291,7 @@ fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
     };
     let columns = |list: &Option<PathBuf>| -> anyhow::Result<Option<Vec<bool>>> {
         let Some(path) = list else { return Ok(None) };
-        let listed = read_names(path)?;
+        let listed = read_list(path)?;
         let strange = listed.iter().filter(|name| !names.contains(name));
         let strange: Vec<String> = strange.map(|name| format!("{name:?}")).collect();
         if !strange.is_empty() {

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod extract;
 mod keep;
 mod limits;
+mod output;
 pub(crate) mod predict;
 pub(crate) mod prepare;
 pub(crate) mod quickstart;

@@ -14,7 +14,7 @@ use epsilon::recipe::Recipe;
 use epsilon::tokens::TokenStore;
 use epsilon_data::files;
 
-use super::{Place, train};
+use super::{Place, output, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
     /// Instead, train the built-in backbone from scratch, on seen labels only, and write its weights to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     train_backbone: Option<PathBuf>,
 }
 

@@ -32,9 +32,14 @@ impl WordArgs {
 
 fn read(named: &Path) -> anyhow::Result<Vec<String>> {
     let Some(text) = named.to_str().filter(|text| !is_file(named, text)) else {
-        return Ok(labels::read_names(named)?);
+        return Ok(labels::read_list(named)?);
     };
-    let words = text.split(',').map(|word| word.trim().to_string());
+    let words = text.split(',').map(|word| {
+        let word = word.trim();
+        // A shell takes quotes away, unless they stand in others.
+        let quoted = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+        quoted.unwrap_or(word).trim().to_string()
+    });
     let words: Vec<String> = words.collect();
     if words.iter().any(String::is_empty) {
         bail!("--labels {text:?}: a word is missing beside a comma");
@@ -67,6 +72,7 @@ mod tests {
         assert_eq!(read(&file).unwrap(), ["sea", "red flower"]);
         let words = |text: &str| read(Path::new(text)).map_err(|error| error.to_string());
         assert_eq!(words("dog, red flower").unwrap(), ["dog", "red flower"]);
+        assert_eq!(words("dog,\"red flower\"").unwrap(), ["dog", "red flower"]);
         assert_eq!(words("animal|dog").unwrap(), ["animal|dog"]);
         assert!(words("dog,,cat").unwrap_err().contains("missing"));
         assert!(words("dog,cat,dog").unwrap_err().contains("twice"));

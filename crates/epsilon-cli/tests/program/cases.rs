@@ -122,7 +122,32 @@ fn a09_pipes_are_not_waited_for() {
     world
         .run("predict --model weights test-0025.png")
         .refused(&["weights", "a pipe"]);
+    world.edit("recipe.toml", "seen.txt", "weights");
     world
-        .run(&format!("{predict} --labels weights"))
+        .run("prepare recipe.toml")
         .refused(&["weights", "a pipe"]);
+}
+
+/// As a shell makes one of `--labels <(command)`; its writer may be slower than the program.
+#[cfg(unix)]
+#[test]
+fn a_list_that_is_named_in_a_call_may_be_a_pipe() {
+    use std::fs;
+    use std::process::Command;
+
+    let world = World::new();
+    world.run("train recipe.toml --out out").done();
+    let path = world.path("words");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let writer = std::thread::spawn(move || fs::write(path, "red\npurple\n"));
+    let predict = "predict out/seed-1/model.safetensors test-0025.png --labels words --json";
+    let said = world.run(predict).json();
+    writer.join().unwrap().unwrap();
+    let labels = said[0]["labels"].as_array().unwrap().iter();
+    let mut names: Vec<&str> = labels
+        .map(|label| label["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["purple", "red"]);
 }

@@ -50,6 +50,9 @@ fn a_model_is_calibrated() {
         .run(&tag)
         .refused(&["no thresholds", "epsilon calibrate", "--top"]);
     world
+        .run(&format!("tag --model {MODEL} nowhere"))
+        .refused(&["nowhere: No such file"]);
+    world
         .run(&format!("predict --model {MODEL} test-0025.png --threshold 0.5"))
         .refused(&["--threshold", "epsilon calibrate"]);
     let before = fs::metadata(world.path(MODEL)).unwrap().len();

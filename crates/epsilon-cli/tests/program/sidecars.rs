@@ -474,3 +474,23 @@ fn a09_hostile_sidecars_are_named_and_left_alone() {
     assert_eq!(world.text("p/a.jpg.xmp"), nested);
     assert_eq!(world.text("p/b.png.xmp"), attributes);
 }
+
+/// Without `--xmp` a sidecar is nobody's business.
+#[cfg(unix)]
+#[test]
+fn a_sidecar_that_is_a_link_to_nothing_is_named_once() {
+    use std::os::unix::fs::symlink;
+
+    let world = world();
+    symlink("nowhere", world.path("p/a.jpg.xmp")).unwrap();
+    symlink("nowhere", world.path("p/b.xmp")).unwrap();
+    tag(&world, "A", "").done();
+    let told = tag(&world, "A", "--xmp");
+    for sidecar in ["p/a.jpg.xmp", "p/b.xmp"] {
+        assert_eq!(told.stderr.matches(sidecar).count(), 1, "{told:?}");
+    }
+    told.partly(&["link to nothing", "left as it is"]);
+    assert!(world.path("p/b.png.xmp").is_file());
+    assert!(world.path("p/a.jpg.xmp").is_symlink());
+    tag(&world, "B", "").done();
+}

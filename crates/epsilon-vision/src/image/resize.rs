@@ -4,7 +4,7 @@
 use ::image::RgbImage;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::{Filter, Fit};
+use super::fit::{Filter, Fit};
 
 /// The part of an image that is kept, in pixels of the image before it is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]

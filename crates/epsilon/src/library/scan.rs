@@ -153,6 +153,7 @@ impl Walk {
             match entry {
                 Ok(entry) if entry.file_type().is_file() => self.take(&entry, &mut scan),
                 Ok(_) => {}
+                Err(error) if is_link_to_no_picture(&error) => {}
                 Err(error) => scan.failed.push(Failed {
                     path: error.path().unwrap_or(&self.folder).into(),
                     reason: said(&error),
@@ -221,6 +222,16 @@ fn said(error: &walkdir::Error) -> String {
         (None, Some(reason)) => format!("{path}: {reason}"),
         (None, None) => path,
     }
+}
+
+/// Whether something that cannot be looked at is a link to nothing that would be no picture either, such as a sidecar: whoever
+/// wants it looks himself.
+fn is_link_to_no_picture(error: &walkdir::Error) -> bool {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    error.io_error().is_some_and(is_gone)
+        && error
+            .path()
+            .is_some_and(|path| path.is_symlink() && NOT_PICTURES.contains(&&*ending(path)))
 }
 
 /// What a file is, by its ending or its first bytes.
@@ -327,6 +338,18 @@ mod tests {
             "{:?}",
             found.failed
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_matters_where_a_photograph_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "a.jpg.xmp", "notes.txt"] {
+            std::os::unix::fs::symlink("nowhere", folder.path().join(name)).unwrap();
+        }
+        let found = scan(folder.path());
+        assert_eq!(found.failed.len(), 1, "{:?}", found.failed);
+        assert!(found.failed[0].path.ends_with("a.jpg"));
     }
 
     #[cfg(unix)]

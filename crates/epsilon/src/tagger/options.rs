@@ -10,7 +10,7 @@ use crate::library::ownership::Subject;
 use crate::library::sidecar::Name as SidecarName;
 use crate::model::{Keep, Ranker};
 use crate::predictor::Predictor;
-use epsilon_data::labels::read_names;
+use epsilon_data::labels::read_list;
 
 /// How a folder is tagged.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +76,7 @@ impl TagOptions {
     }
 }
 
-/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal.
+/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal. It may be a pipe.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -91,7 +91,7 @@ impl TagOptions {
 /// # Errors
 /// [`TagError::Words`] for a list that cannot be read, [`TagError::Line`].
 pub fn read_words(path: &Path) -> Result<Vec<Subject>, TagError> {
-    subjects(read_names(path)?, path)
+    subjects(read_list(path)?, path)
 }
 
 /// Words to tag with, as [`read_words`] reads them, that were found at `place`.

@@ -6,12 +6,14 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use epsilon::library::{Entry, Outcome as Tags};
-use epsilon::paths::plain;
+use epsilon::paths::{plain, shown};
 use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
 
 use super::keep::KeepArgs;
+use super::output;
 use super::trained::{TrainedArgs, with_option};
 use super::words::WordArgs;
 use crate::{Outcome, console};
@@ -48,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long)]
     forget_missing: bool,
     /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     csv: Option<PathBuf>,
     /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again. Hidden files
     /// and folders and those of file servers and systems (@eaDir, lost+found, recycle bins) are left out in any case.
@@ -79,6 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         let names = words.iter().map(|word| word.name.clone());
         names.collect::<Vec<String>>()
     });
+    std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
     let predictor = args.trained.load(names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,

@@ -27,6 +27,11 @@ pub(super) const IMAGENET: Usual = Usual {
     epsilon: 1e-6,
 };
 
+pub(super) const DINO: Usual = Usual {
+    fit: Fit::ShorterSide { resize: 256 },
+    ..IMAGENET
+};
+
 /// What is read, and all that is known about it besides its tensors.
 pub(super) struct Source<'a> {
     pub(super) tensors: &'a Tensors,

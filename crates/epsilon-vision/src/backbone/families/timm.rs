@@ -6,8 +6,7 @@ use super::super::tensors::Reader;
 use super::super::weights::{Activation, HeadInput, Resampling};
 use super::super::{BackboneError, Network};
 use super::Family;
-use super::dinov2::DINO;
-use super::source::{IMAGENET, Source, Usual};
+use super::source::{DINO, IMAGENET, Source, Usual};
 use super::vision_transformer::{Joined, Names, Parts, blocks, distilled_head, head};
 
 pub(super) const FAMILY: Family = Family {
