@@ -127,7 +127,10 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
 /// Measures a network without training on the test photographs of a recipe.
 fn of_untrained(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let Some(data) = &args.data else {
-        bail!("{}: is no model of this program; a network without training is evaluated on the data of a recipe: --data RECIPE", path.display());
+        bail!(
+            "{}: is no model of this program; a network without training is evaluated on the data of a recipe: --data RECIPE",
+            path.display()
+        );
     };
     ensure!(
         args.store.is_none(),
@@ -151,9 +154,8 @@ fn of_untrained(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
     settings.standardise |= args.standardise;
-    let (scored, failed) = super::measuring(|progress| {
-        experiment::score_photographs(&predictor, &recipe, progress)
-    })?;
+    let (scored, failed) =
+        super::measuring(|progress| experiment::score_photographs(&predictor, &recipe, progress))?;
     failed.iter().for_each(console::name_failure);
     let (labels, seen) = (scored.labels.len(), scored.seen);
     let ks = args.k.as_ref().unwrap_or(&settings.k_gzsl).clone();

@@ -37,7 +37,9 @@ fn read(named: &Path) -> anyhow::Result<Vec<String>> {
     let words = text.split(',').map(|word| {
         let word = word.trim();
         // A shell takes quotes away, unless they stand in others.
-        let quoted = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+        let quoted = word
+            .strip_prefix('"')
+            .and_then(|word| word.strip_suffix('"'));
         quoted.unwrap_or(word).trim().to_string()
     });
     let words: Vec<String> = words.collect();

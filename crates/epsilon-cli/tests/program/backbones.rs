@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Puts a fixture, a file or a folder, into the world.
-fn put(world: &World, from: &str, to: &str) {
+pub(crate) fn put(world: &World, from: &str, to: &str) {
     let source = fixture(&format!("backbones/{from}"));
     if source.is_file() {
         fs::copy(source, world.path(to)).unwrap();

@@ -55,7 +55,9 @@ fn skipped_everywhere(world: &World, image: &str, reason: &str) {
         "12 of 12"
     };
     assert!(out.contains(measured), "{out}");
-    let ended = world.run(&format!("predict --model {MODEL} {image} test-0025.png --json"));
+    let ended = world.run(&format!(
+        "predict --model {MODEL} {image} test-0025.png --json"
+    ));
     let ranked: Value = serde_json::from_str(&ended.partly(&[image, reason])).unwrap();
     let [only] = ranked.as_array().unwrap().as_slice() else {
         panic!("one photograph: {ranked}")
@@ -152,7 +154,9 @@ fn an_unknown_word() {
     world.run("train recipe.toml --out out").done();
     world.write("words.txt", "purple\nbrwon\n");
     world
-        .run(&format!("predict --model {MODEL} test-0025.png --labels words.txt"))
+        .run(&format!(
+            "predict --model {MODEL} test-0025.png --labels words.txt"
+        ))
         .refused(&["`brwon`", "nearest: `brown`"]);
     world
         .run("embed --labels words.txt --vectors vectors.txt")

@@ -141,7 +141,8 @@ fn a_list_that_is_named_in_a_call_may_be_a_pipe() {
     let made = Command::new("mkfifo").arg(&path).status();
     assert!(made.unwrap().success());
     let writer = std::thread::spawn(move || fs::write(path, "red\npurple\n"));
-    let predict = "predict out/seed-1/model.safetensors test-0025.png --labels words --json";
+    let predict =
+        "predict --model out/seed-1/model.safetensors test-0025.png --labels words --json";
     let said = world.run(predict).json();
     writer.join().unwrap().unwrap();
     let labels = said[0]["labels"].as_array().unwrap().iter();

@@ -60,6 +60,8 @@ fn what_cannot_be_explained_is_said() {
     ended.partly(&["broken.png"]);
     assert!(world.path("maps").read_dir().unwrap().count() >= 3);
     world
-        .run(&format!("explain --model {model} test-0025.png --label nobodys"))
+        .run(&format!(
+            "explain --model {model} test-0025.png --label nobodys"
+        ))
         .refused(&["nobodys"]);
 }

@@ -53,7 +53,9 @@ fn a_model_is_calibrated() {
         .run(&format!("tag --model {MODEL} nowhere"))
         .refused(&["nowhere: No such file"]);
     world
-        .run(&format!("predict --model {MODEL} test-0025.png --threshold 0.5"))
+        .run(&format!(
+            "predict --model {MODEL} test-0025.png --threshold 0.5"
+        ))
         .refused(&["--threshold", "epsilon calibrate"]);
     let before = fs::metadata(world.path(MODEL)).unwrap().len();
     let said = world.run(&format!("calibrate {MODEL} --json")).json();
@@ -98,7 +100,9 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
         .done();
     let predict = |more: &str| {
         world
-            .run(&format!("predict --model {MODEL} test-0025.png --json {more}"))
+            .run(&format!(
+                "predict --model {MODEL} test-0025.png --json {more}"
+            ))
             .json()
     };
     let all = predict("--top 9");
@@ -123,7 +127,9 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
     let above = predict(&format!("--threshold {middle} --top 3"));
     assert_eq!(above[0]["labels"].as_array().unwrap(), &all[..3]);
     world
-        .run(&format!("predict --model {MODEL} test-0025.png --threshold 2"))
+        .run(&format!(
+            "predict --model {MODEL} test-0025.png --threshold 2"
+        ))
         .refused(&["0 to 1"]);
     let lines = world
         .run(&format!("predict --model {MODEL} test-0025.png --top 2"))
@@ -172,7 +178,9 @@ fn a_folder_is_tagged_once_and_what_changes_again() {
         .filter(|(id, _)| id != "broken.png" && !id.contains(' '))
     {
         let predicted = world
-            .run(&format!("predict --model {MODEL} photos/{id} --top 2 --json"))
+            .run(&format!(
+                "predict --model {MODEL} photos/{id} --top 2 --json"
+            ))
             .json();
         let names = predicted[0]["labels"].as_array().unwrap().iter();
         let names: Vec<&str> = names.map(|l| l["name"].as_str().unwrap()).collect();
@@ -230,7 +238,9 @@ fn a_folder_is_tagged_once_and_what_changes_again() {
 fn a_folder_is_tagged_with_other_words() {
     let world = world();
     fs::remove_file(world.path("photos/broken.png")).unwrap();
-    world.run(&format!("tag --model {MODEL} photos --top 2")).done();
+    world
+        .run(&format!("tag --model {MODEL} photos --top 2"))
+        .done();
     world.write("words.txt", "purple\ncolour|dark|brown\n");
     let json = world
         .run(&format!(
@@ -248,7 +258,9 @@ fn a_folder_is_tagged_with_other_words() {
     }
     world.write("bad.txt", "animal||dog\n");
     world
-        .run(&format!("tag --model {MODEL} photos --labels bad.txt --top 1"))
+        .run(&format!(
+            "tag --model {MODEL} photos --labels bad.txt --top 1"
+        ))
         .refused(&["bad.txt", "animal||dog"]);
     world
         .run(&format!("tag --model {MODEL} nowhere --top 1"))
@@ -492,7 +504,9 @@ fn a_sidecar_that_is_no_xmp_is_named_and_left_alone() {
 fn photographs_that_come_are_tagged_while_it_watches() {
     let world = world();
     let mut watching = world
-        .command(&format!("tag --model {MODEL} photos --top 1 --watch --out lib"))
+        .command(&format!(
+            "tag --model {MODEL} photos --top 1 --watch --out lib"
+        ))
         .spawn()
         .unwrap();
     let wait = |what: &str, until: &dyn Fn(&str) -> bool| {

@@ -22,6 +22,7 @@ mod server;
 #[cfg(unix)]
 mod sidecars;
 mod sources;
+mod untrained;
 mod whole_way;
 mod words;
 mod world;

@@ -139,8 +139,14 @@ fn outputs_replace_no_devices() {
     let world = World::new();
     std::os::unix::fs::symlink("/dev/zero", world.path("zero.csv")).unwrap();
     for (arguments, parts) in [
-        ("tag model photos --csv zero.csv", ["--csv", "a device"]),
-        ("tag model photos --csv /dev/stdout", ["--csv", "--json"]),
+        (
+            "tag --model model photos --csv zero.csv",
+            ["--csv", "a device"],
+        ),
+        (
+            "tag --model model photos --csv /dev/stdout",
+            ["--csv", "--json"],
+        ),
         ("eval model --per-label -", ["--per-label", "no file"]),
         (
             "eval model --save-scores /dev/null",

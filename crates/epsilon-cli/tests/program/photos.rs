@@ -305,7 +305,9 @@ fn t17_the_largest_photograph_is_chosen_wherever_photographs_are_read() {
             .partly(&refused);
     }
     world
-        .run(&format!("tag --model {MODEL} photos --top 1 --max-megapixels 1"))
+        .run(&format!(
+            "tag --model {MODEL} photos --top 1 --max-megapixels 1"
+        ))
         .partly(&refused);
     // The recipe's own key, and the option in its place.
     world.edit(
@@ -346,9 +348,11 @@ fn t20_a_photograph_without_its_end_is_read_with_a_warning() {
     assert_eq!(said.as_array().unwrap().len(), 4);
     assert_eq!(said[0]["labels"], said[2]["labels"]);
     assert_eq!(said[1]["labels"], said[3]["labels"]);
-    let said = world.run(&format!("tag --model {MODEL} photos --top 1")).partly(&[
-        "2 photographs were read although their files are not quite right",
-        "failed: ",
-    ]);
+    let said = world
+        .run(&format!("tag --model {MODEL} photos --top 1"))
+        .partly(&[
+            "2 photographs were read although their files are not quite right",
+            "failed: ",
+        ]);
     assert_eq!(said.lines().count(), 2);
 }

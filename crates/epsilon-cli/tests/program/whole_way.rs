@@ -120,8 +120,9 @@ fn photographs_are_ranked_for_own_and_for_new_words() {
         "vectors-too.txt",
         world.text("vectors.txt") + "dark 0.1 0.1 0.1 0.4\n",
     );
-    let arguments =
-        format!("predict --model {MODEL} test-0026.png --labels words.txt --vectors vectors-too.txt");
+    let arguments = format!(
+        "predict --model {MODEL} test-0026.png --labels words.txt --vectors vectors-too.txt"
+    );
     let text = world.run(&arguments).done();
     let ranked = world.run(&format!("{arguments} --json")).json();
     assert_predictions(&text, &ranked, &["test-0026.png"], 4);

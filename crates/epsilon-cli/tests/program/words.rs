@@ -290,7 +290,12 @@ fn a13_a_hub_that_a_model_file_names_is_asked_only_with_leave() {
     ];
     run_with(&world, "train recipe.toml --out out", &cached).done();
     // What is in the cache is used without asking.
-    run_with(&world, &format!("predict --model {MODEL} test-0007.png"), &cached).done();
+    run_with(
+        &world,
+        &format!("predict --model {MODEL} test-0007.png"),
+        &cached,
+    )
+    .done();
     fs::remove_dir_all(&cache).unwrap();
     let (photos, maps) = ("photos", "maps");
     fs::create_dir(world.path(photos)).unwrap();
@@ -377,7 +382,9 @@ fn a15_a_table_of_tags_holds_no_formula() {
     fs::create_dir(world.path("photos")).unwrap();
     fs::copy(world.path("test-0025.png"), world.path("photos/=cmd.png")).unwrap();
     world
-        .run(&format!("tag --model {MODEL} photos --top 9 --csv tags.csv"))
+        .run(&format!(
+            "tag --model {MODEL} photos --top 9 --csv tags.csv"
+        ))
         .done();
     let tags = world.text("tags.csv");
     for guarded in ["'=cmd.png,", ",'=1+1,", ",'@SUM,", ",'+x,", ",'-x,"] {
@@ -406,7 +413,9 @@ fn a15_a_table_that_cannot_be_written_whole_leaves_the_old_one() {
         let name = format!("photos/{}.png", "a".repeat(100 + number));
         fs::copy(world.path("test-0025.png"), world.path(name)).unwrap();
     }
-    world.run(&format!("tag --model {MODEL} photos --top 9")).done();
+    world
+        .run(&format!("tag --model {MODEL} photos --top 9"))
+        .done();
     world.write("tags.csv", "the old table\n");
     // No file may become larger than a block of 512 bytes: as on a disk that is full.
     let program = Path::new(env!("CARGO_BIN_EXE_epsilon"));

@@ -1,9 +1,7 @@
 //! Where every word of a vector file stands. The file is read through once; after that a word costs a single read, and the
 //! nearest words are found without the file. For programs that look words up again and again, such as a server.
 
-use super::resolve::{
-    Asked, Resolved, Words, approximate, read_words, resolve_words, wanted,
-};
+use super::resolve::{Asked, Resolved, Words, approximate, read_words, resolve_words, wanted};
 use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::Lines;
 use super::vector_file::VectorFile;
@@ -171,7 +169,9 @@ impl VectorIndex {
             None => read_words(&self.file, names)?.1,
         };
         let names = names.iter();
-        Ok(names.map(|name| approximate(&composed(name), &found)).collect())
+        Ok(names
+            .map(|name| approximate(&composed(name), &found))
+            .collect())
     }
 
     /// All words that some rule for some name could use. None if the file has changed, or where a word of them stands twice

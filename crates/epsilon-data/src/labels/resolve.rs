@@ -238,7 +238,10 @@ impl Asked<'_> {
 pub(super) type Words = HashMap<String, Vec<f32>>;
 
 /// First pass: the width of the vectors, and all words that some rule for some name could use.
-pub(super) fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), LabelError> {
+pub(super) fn read_words(
+    file: &VectorFile,
+    names: &[String],
+) -> Result<(usize, Words), LabelError> {
     let wanted = wanted(names);
     // Lists of words, such as NUS-WIDE's tags and its concepts, may share some.
     let may_repeat = file.names.len() > 1;

@@ -133,7 +133,9 @@ mod tests {
             temperature: 2.0,
             sharpness: 3.0,
         };
-        let weights = method.weights(&dims, &[1.0, 0.0, 0.0, 1.0], &device).unwrap();
+        let weights = method
+            .weights(&dims, &[1.0, 0.0, 0.0, 1.0], &device)
+            .unwrap();
         let names = ["first".to_string(), "between".to_string()];
         let labels = LabelVectors::new(names.to_vec(), 2, vec![1.0, 0.0, 0.6, 0.8]).unwrap();
         let columns = Arc::new([0, 1]);
@@ -141,7 +143,11 @@ mod tests {
         // Logits 2 ln 3 and 0 at temperature 2: probabilities 3/4 and 1/4.
         let logits = vec![2.0 * 3.0_f32.ln(), 0.0];
         let batch = on.batch(&dims, 1, vec![0.0], logits, Targets::default());
-        let scores: Vec<f32> = method.scores(&weights, &batch).into_data().to_vec().unwrap();
+        let scores: Vec<f32> = method
+            .scores(&weights, &batch)
+            .into_data()
+            .to_vec()
+            .unwrap();
         let expected = [
             (0.75 * 3.0_f64.exp() + 0.25).ln(),
             (0.75 * 1.8_f64.exp() + 0.25 * 2.4_f64.exp()).ln(),

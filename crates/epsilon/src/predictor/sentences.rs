@@ -101,7 +101,10 @@ impl Sentences {
             format::write_tensors(path, &tensors, [(NAMES.to_string(), names)].into())
         });
         if let Err(reason) = written {
-            log::warn!("{}: the words' vectors are not kept: {reason}", path.display());
+            log::warn!(
+                "{}: the words' vectors are not kept: {reason}",
+                path.display()
+            );
         }
     }
 }

@@ -207,7 +207,11 @@ fn classes(
     count: usize,
     weights: &Path,
 ) -> Result<Vec<Vec<String>>, PredictError> {
-    let split = |line: &str| line.split(',').map(|name| name.trim().to_string()).collect();
+    let split = |line: &str| {
+        line.split(',')
+            .map(|name| name.trim().to_string())
+            .collect()
+    };
     let Some(file) = file else {
         let lines = IMAGENET.lines().filter(|line| !line.starts_with('#'));
         let names = lines.filter_map(|line| Some(split(line.split_once('\t')?.1)));
