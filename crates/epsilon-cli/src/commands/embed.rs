@@ -1,4 +1,4 @@
-//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with CLIP's text tower.
+//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with a text tower.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// A list of the vector file's words, one a line, where it holds numbers alone; one for each of its arrays.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     vector_names: Vec<PathBuf>,
-    /// Make the vectors with a text tower instead, from a sentence about each label.
-    #[arg(long, value_name = "TOWER", value_parser = ["clip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
+    /// Make the vectors with a text tower instead, from a sentence about each label; the weights tell which tower it is.
+    #[arg(long, value_name = "TOWER", value_parser = ["clip", "siglip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
     text: Option<String>,
     /// The text tower's weights: a folder with its tokenizer, a file beside it, or hf:OWNER/NAME.
     #[arg(long, value_name = "WEIGHTS", requires = "text")]
@@ -101,7 +101,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Vectors from CLIP's text tower.
+/// Vectors from a text tower.
 fn make(args: &Args, names: Vec<String>) -> anyhow::Result<Outcome> {
     anyhow::ensure!(
         args.template.contains("{label}"),
