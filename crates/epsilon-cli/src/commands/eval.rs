@@ -15,7 +15,7 @@ use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_lab
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
 use super::output;
-use super::trained::with_option;
+use super::trained::{by_name, with_option};
 use crate::{Outcome, console};
 
 /// Maximum number of names in a message.
@@ -96,7 +96,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
-    if is_hub_id(path) || !Model::is_at(path)? {
+    if is_hub_id(&by_name(path)) || !Model::is_at(path)? {
         return of_untrained(args, path);
     }
     ensure!(
@@ -137,7 +137,7 @@ fn of_untrained(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
         "--store: a network without training is evaluated on photographs"
     );
     let recipe = Recipe::read(data)?;
-    let mut options = Predictor::options(path)
+    let mut options = Predictor::options(by_name(path))
         .device(epsilon::device::device(&args.device)?)
         .progress(console::is_terminal());
     if let Some(vectors) = &args.vectors {

@@ -9,6 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod extract;
 mod keep;
 mod limits;
+pub(crate) mod models;
 mod output;
 pub(crate) mod predict;
 pub(crate) mod prepare;

@@ -1,10 +1,12 @@
 //! Arguments of all commands that rank labels for photographs: the model, its backbone and the vectors of words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
-use epsilon::backbone::{BackboneError, HubError};
+use epsilon::backbone::{
+    self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError,
+};
 use epsilon::labels::VectorFile;
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
@@ -18,9 +20,12 @@ use crate::console;
 #[derive(Args)]
 pub(super) struct TrainedArgs {
     /// The model: a file that this program trained or bundled; or a network that ranks words without training, a weight file, a
-    /// folder, hf:OWNER/NAME or a name of `epsilon models`.
+    /// folder, hf:OWNER/NAME or a name of `epsilon models` [default: the default of `epsilon models`, which is downloaded once].
     #[arg(long, value_name = "MODEL")]
-    model: PathBuf,
+    model: Option<PathBuf>,
+    /// Download the default model without asking.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     vectors: VectorArgs,
     /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
@@ -79,7 +84,11 @@ impl VectorArgs {
 impl TrainedArgs {
     /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
     pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
-        let mut options = Predictor::options(&self.model)
+        let model = match &self.model {
+            Some(named) => by_name(named),
+            None => self.default_model()?,
+        };
+        let mut options = Predictor::options(model)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits())
             .progress(console::is_terminal())
@@ -106,6 +115,42 @@ impl TrainedArgs {
         }
         Ok(predictor)
     }
+
+    /// The default model, once it is there or may be downloaded.
+    fn default_model(&self) -> anyhow::Result<PathBuf> {
+        let model = backbone::model(DEFAULT_MODEL).context("the table of models has no default")?;
+        let id = PathBuf::from(format!("{HUB_PREFIX}{}", model.id));
+        let Err(error) = backbone::locate(&id, Download::Refused) else {
+            return Ok(id);
+        };
+        if !matches!(error, BackboneError::Hub(HubError::NotAllowed { .. })) {
+            return Err(with_option(PredictError::Backbone(error)));
+        }
+        let offer = format!(
+            "no --model was named; the default is {} ({}): {} MB from the Hugging Face hub, licence {}",
+            model.name,
+            model.about,
+            model.bytes / 1_000_000,
+            model.licence
+        );
+        if !self.yes {
+            let asked = console::ask(&format!("{offer}. Download it?"))?;
+            let help = "--yes downloads it; `epsilon models` lists others";
+            ensure!(asked == Some(true), "{offer}; {help}");
+        } else {
+            console::complain(&offer);
+        }
+        Ok(id)
+    }
+}
+
+/// What a name of the table of models stands for; anything else as it is.
+pub(super) fn by_name(named: &Path) -> PathBuf {
+    let model = named.to_str().and_then(backbone::model);
+    match model {
+        Some(model) if !named.exists() => format!("{HUB_PREFIX}{}", model.id).into(),
+        _ => named.into(),
+    }
 }
 
 /// The words to rank, or the model's own labels where none are given.
@@ -124,6 +169,14 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
     match &error {
         PredictError::Backbone(BackboneError::Hub(HubError::NotAllowed { .. })) => {
             let help = "--allow-download asks the hub for it; --backbone names another place";
+            anyhow::Error::new(error).context(help)
+        }
+        PredictError::Backbone(BackboneError::Hub(
+            HubError::Offline { id, .. } | HubError::Reach { id, .. },
+        )) => {
+            let id = id.trim_start_matches(HUB_PREFIX);
+            let folder = id.split('@').next().unwrap_or(id).replace('/', "--");
+            let help = format!("another machine's cache has it in the folder models--{folder}");
             anyhow::Error::new(error).context(help)
         }
         PredictError::Backbone(_) => {
