@@ -174,7 +174,7 @@ fn text_towers_that_do_not_fit_their_tokenizer() {
         let text = error.to_string();
         assert!(text.contains(part), "{part} is not in: {text}");
     };
-    refused("siglip", None, "tokenizer.json or spiece.model is needed");
+    refused("siglip", None, "spiece.model or tokenizer.json is needed");
     refused(
         "siglip",
         Some(("spiece.model", b"words")),

@@ -27,21 +27,21 @@ enum Cut {
 }
 
 impl SiglipTokens {
-    /// Reads `tokenizer.json` of a folder, or `spiece.model`.
+    /// Reads `spiece.model` of a folder, from which SigLIP's `tokenizer.json` was made, or `tokenizer.json`.
     pub(super) fn load(folder: &Path) -> Result<Self, BackboneError> {
-        if let Some(path) = beside(folder, "tokenizer.json") {
-            let bytes = read_bytes(&path, files::DESCRIPTION)?;
-            let cut = from_json(&bytes);
-            return Self::new(path, cut);
-        }
         if let Some(path) = beside(folder, "spiece.model") {
             let bytes = read_bytes(&path, MODEL)?;
             let pieces = SentencePiece::from_model(&bytes);
             return Self::new(path, pieces.map(|pieces| Cut::Pieces(Box::new(pieces))));
         }
+        if let Some(path) = beside(folder, "tokenizer.json") {
+            let bytes = read_bytes(&path, files::DESCRIPTION)?;
+            let cut = from_json(&bytes);
+            return Self::new(path, cut);
+        }
         Err(BackboneError::Tokenizer {
             path: folder.into(),
-            reason: "no tokenizer there: tokenizer.json or spiece.model is needed".into(),
+            reason: "no tokenizer there: spiece.model or tokenizer.json is needed".into(),
         })
     }
 

@@ -70,7 +70,7 @@ impl Tokens {
 
 impl TextTower {
     /// Reads a text tower from a folder, or from a weight file with its tokenizer beside it. CLIP's is `tokenizer.json`, or
-    /// `vocab.json` and `merges.txt`; SigLIP's `tokenizer.json` or `spiece.model`; SigLIP 2's `tokenizer.json`. `weights_key`
+    /// `vocab.json` and `merges.txt`; SigLIP's `spiece.model` or `tokenizer.json`; SigLIP 2's `tokenizer.json`. `weights_key`
     /// chooses the part of a file that holds several, as [`super::Options`] does.
     ///
     /// # Errors

@@ -636,7 +636,7 @@ mod tests {
             tokens < 1e-3 && global < 1e-3,
             "tokens {tokens}, class token {global}"
         );
-        assert!(logits < 1e-2, "logits {logits}");
+        assert!(logits < 1e-3, "logits {logits}");
         let options = Options {
             global: Global::Classes,
             ..Options::default()
