@@ -7,6 +7,7 @@ pub mod embed;
 pub mod eval;
 pub mod explain;
 pub mod extract;
+pub mod formats;
 mod keep;
 mod limits;
 pub mod predict;
