@@ -7,6 +7,7 @@ pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod extract;
+pub(crate) mod formats;
 mod keep;
 mod limits;
 pub(crate) mod models;

@@ -230,19 +230,57 @@ fn t11_pictures_of_other_kinds_are_said() {
     fs::copy(world.path("test-0024.jpg"), world.path("photos/b")).unwrap();
     // A PNG under a JPEG's name.
     copy(&world, "c.jpg");
-    world.write("photos/d.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    world.write("photos/e", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    world.write("photos/f.jpg", b"II*\0 and more");
+    world.write("photos/d.psd", b"8BPS\0\x01 and more");
+    world.write("photos/e", b"8BPS\0\x01 and more");
+    world.write("photos/f.jpg", b"8BPS\0\x01 and more");
     let ended = world.run(&format!("tag --model {MODEL} photos --top 1"));
     let said = ended.partly(&[
-        "warning: not read, as they are neither JPEG, PNG nor WebP: 2 pictures (2 heic)",
-        "f.jpg: not a JPEG, PNG or WebP image but TIFF",
+        "warning: not read, as `epsilon formats` does not list them: 2 pictures (2 psd)",
+        "f.jpg: not a picture of a kind that is read but PSD",
     ]);
     let names: Vec<&str> = said
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
     assert_eq!(names, ["a.jfif", "b", "c.jpg"]);
+}
+
+/// A picture in each format that `epsilon formats` lists as read, in one folder.
+#[test]
+fn every_format_that_is_listed_is_tagged() {
+    let world = world();
+    let listed = world.run("formats --json").done();
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    let table = world.run("formats").done();
+    let fixtures = format!(
+        "{}/../epsilon-vision/tests/fixtures/formats",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let mut tried = 0;
+    for format in &listed {
+        assert!(
+            table.contains(format["format"].as_str().unwrap()),
+            "{table}"
+        );
+        let ending = format!(".{}", format["endings"][0].as_str().unwrap());
+        let mut names: Vec<String> = fs::read_dir(&fixtures)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(&ending))
+            .collect();
+        names.sort();
+        if let (Some(name), Some(true)) = (names.first(), format["read"].as_bool()) {
+            fs::copy(
+                format!("{fixtures}/{name}"),
+                world.path("photos").join(name),
+            )
+            .unwrap();
+            tried += 1;
+        }
+    }
+    assert!(tried >= 13, "{tried}");
+    let said = world.run(&format!("tag --model {MODEL} photos --top 1")).done();
+    assert_eq!(said.lines().count(), tried, "{said}");
 }
 
 #[test]

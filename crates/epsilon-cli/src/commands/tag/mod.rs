@@ -198,7 +198,7 @@ fn name_others(report: &TagReport) {
     let kinds = report.others.iter();
     let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
     console::warn(format_args!(
-        "not read, as they are neither JPEG, PNG nor WebP: {count} pictures ({})",
+        "not read, as `epsilon formats` does not list them: {count} pictures ({})",
         kinds.join(", ")
     ));
 }
