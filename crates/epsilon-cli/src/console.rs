@@ -38,7 +38,11 @@ pub(crate) fn ask(question: &str) -> io::Result<Option<bool>> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     let answer = answer.trim();
-    Ok(Some(["y", "yes"].iter().any(|yes| answer.eq_ignore_ascii_case(yes))))
+    Ok(Some(
+        ["y", "yes"]
+            .iter()
+            .any(|yes| answer.eq_ignore_ascii_case(yes)),
+    ))
 }
 
 /// Reports an input that failed on stderr, in one line.

@@ -7,7 +7,7 @@ use crate::{Outcome, console};
 
 /// List the formats of pictures: what is read of each, and which need another build.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -42,7 +42,7 @@ impl From<&Format> for Line {
     }
 }
 
-pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let lines: Vec<Line> = FORMATS.iter().map(Line::from).collect();
     if args.json {
         console::print_json(&lines)?;

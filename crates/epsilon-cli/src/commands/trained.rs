@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use epsilon::backbone::{
-    self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError,
-};
+use epsilon::backbone::{self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError};
 use epsilon::labels::VectorFile;
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};

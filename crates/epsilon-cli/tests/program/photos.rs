@@ -279,7 +279,9 @@ fn every_format_that_is_listed_is_tagged() {
         }
     }
     assert!(tried >= 13, "{tried}");
-    let said = world.run(&format!("tag --model {MODEL} photos --top 1")).done();
+    let said = world
+        .run(&format!("tag --model {MODEL} photos --top 1"))
+        .done();
     assert_eq!(said.lines().count(), tried, "{said}");
 }
 

@@ -53,7 +53,7 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Jpeg, Fault> {
 
 /// Width and height of a picture that the decoders here read: Huffman codes, 8 bits, sequential or progressive. (Raw files keep
 /// the sensor's data as lossless JPEG.)
-pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
     let mut rest = bytes.strip_prefix(b"\xff\xd8")?;
     // Photographs have some dozens of segments before the frame's.
     for _ in 0..1_000 {

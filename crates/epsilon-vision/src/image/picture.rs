@@ -28,7 +28,7 @@ pub(super) enum Source<'a> {
 
 /// How a picture became smaller as it was decoded.
 #[derive(Clone, Copy)]
-pub struct Shrunk {
+pub(super) struct Shrunk {
     /// Its whole width and height, before it is turned.
     pub size: (u32, u32),
     /// How many pixels there are for 8 of a side. The last ones may lie partly behind the edge.
@@ -36,7 +36,7 @@ pub struct Shrunk {
 }
 
 /// Whether width and height are those of the other side when a picture is turned.
-pub fn swaps_sides(orientation: Orientation) -> bool {
+pub(super) fn swaps_sides(orientation: Orientation) -> bool {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     matches!(
         orientation,
