@@ -146,7 +146,7 @@ mod tests {
         let scores: Vec<f32> = method
             .scores(&weights, &batch)
             .into_data()
-            .to_vec()
+            .try_to_vec()
             .unwrap();
         let expected = [
             (0.75 * 3.0_f64.exp() + 0.25).ln(),
@@ -158,7 +158,11 @@ mod tests {
         // The first prototype is nearly the first class: 0.7 + 0.3 / 2 of it.
         let prototypes = method.prototypes(&weights, &labels).unwrap();
         let batch = on.batch(&dims, 2, vec![0.0; 2], prototypes, Targets::default());
-        let shares: Vec<f32> = method.probabilities(&batch).into_data().to_vec().unwrap();
+        let shares: Vec<f32> = method
+            .probabilities(&batch)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
         for (share, expected) in shares.iter().zip([0.85, 0.15, 0.15, 0.85]) {
             assert!((share - expected).abs() < 1e-6, "{shares:?}");
         }
