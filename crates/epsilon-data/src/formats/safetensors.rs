@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 
 use super::stand_in;
@@ -77,18 +77,17 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
 /// When the file cannot be read.
 pub fn has_metadata(path: &Path, key: &str) -> io::Result<bool> {
     let mut file = open(path, u64::MAX)?;
-    let (mut header, mut length) = (Vec::new(), [0; 8]);
-    (&mut file).take(8).read_to_end(&mut header)?;
-    let Ok(()) = header.as_slice().read_exact(&mut length) else {
+    let (mut start, mut header) = (Vec::new(), Vec::new());
+    (&mut file).take(8).read_to_end(&mut start)?;
+    // Of another file these are any bytes.
+    let length = start.try_into().map(u64::from_le_bytes);
+    let Some(length) = length.ok().filter(|length| *length <= DESCRIPTION) else {
         return Ok(false);
     };
-    // Of another file these are any bytes.
-    let length = u64::from_le_bytes(length);
-    if length > DESCRIPTION {
-        return Ok(false);
-    }
     file.take(length).read_to_end(&mut header)?;
-    Ok(metadata(&header, key).is_ok())
+    let header = serde_json::from_slice::<Metadata>(&header).ok();
+    let entries = header.and_then(|header| header.metadata().clone());
+    Ok(entries.is_some_and(|entries| entries.contains_key(key)))
 }
 
 /// The values of an f32 tensor of a safetensors file.
@@ -104,4 +103,30 @@ pub fn f32_values(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>, String>
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     Ok(values.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors");
+        let tensors = [("a".to_string(), vec![3], vec![1.0, 2.0, 3.0])];
+        let entries = HashMap::from([("mine".to_string(), "yes".to_string())]);
+        write_tensors(&path, &tensors, entries).unwrap();
+        assert!(has_metadata(&path, "mine").unwrap());
+        assert!(!has_metadata(&path, "yours").unwrap());
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            // The values do not matter, but the header is read whole or not at all.
+            let header = end >= whole.len() - 12;
+            assert_eq!(has_metadata(&path, "mine").unwrap(), header, "{end}");
+        }
+        std::fs::write(&path, [0xff; 64]).unwrap();
+        assert!(!has_metadata(&path, "mine").unwrap());
+        assert!(has_metadata(&folder.path().join("none"), "mine").is_err());
+    }
 }
