@@ -49,7 +49,7 @@ def resident(pid):
 def serve(model, *more):
     """A server and its address."""
     server = subprocess.Popen(
-        [RELEASE / "epsilon", "serve", model, "--listen", "127.0.0.1:0", *more], stdout=subprocess.PIPE, text=True
+        [RELEASE / "epsilon", "serve", "--model", model, "--listen", "127.0.0.1:0", *more], stdout=subprocess.PIPE, text=True
     )
     return server, server.stdout.readline().strip().removeprefix("listening on http://")
 

@@ -29,6 +29,22 @@ pub(crate) fn tell(text: impl std::fmt::Display) {
     }
 }
 
+/// Asks a question that is answered by yes or no; `None` where nobody is there to answer.
+pub(crate) fn ask(question: &str) -> io::Result<Option<bool>> {
+    if !(is_terminal() && io::stdin().is_terminal()) {
+        return Ok(None);
+    }
+    complain(format_args!("{question} [y/N]"));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    let answer = answer.trim();
+    Ok(Some(
+        ["y", "yes"]
+            .iter()
+            .any(|yes| answer.eq_ignore_ascii_case(yes)),
+    ))
+}
+
 /// Reports an input that failed on stderr, in one line.
 pub(crate) fn name_failure(text: impl std::fmt::Display) {
     complain(format_args!("failed: {}", plain(&text.to_string())));

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 pub use self::mapped::Mapped;
 pub use self::own::{append, folder, own};
-pub use self::read::{DESCRIPTION, LIST, open, read, read_text};
-pub use self::write::{replace, replace_if, tidy, write};
+pub use self::read::{DESCRIPTION, LIST, open, read, read_list, read_text};
+pub use self::write::{check_place, replace, replace_if, tidy, write};
 
 /// SHA-256 in hexadecimal.
 ///

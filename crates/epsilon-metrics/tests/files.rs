@@ -397,3 +397,26 @@ proptest! {
         }
     }
 }
+
+/// A link to a device stays one.
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scores.csv");
+    std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+    let names = ["a".to_string()];
+    let refused = write_scores(&path, &[0.5], &names, &names).unwrap_err();
+    let message = refused.to_string();
+    assert!(
+        message.contains("scores.csv") && message.contains("no regular file"),
+        "{message}"
+    );
+    assert_eq!(
+        std::fs::read_link(&path).unwrap(),
+        std::path::Path::new("/dev/zero")
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let refused = write_scores("/dev/scores.csv".as_ref(), &[0.5], &names, &names);
+    assert!(refused.is_err() && !std::path::Path::new("/dev/scores.csv").exists());
+}

@@ -257,6 +257,42 @@ fn scores_of_the_networks_own_classes() {
     }
 }
 
+/// CLIP's logits and probabilities: the softmax over the sentences.
+#[test]
+fn clip_pairs_as_transformers_scores_them() {
+    let all = expected();
+    let (tower, network) = (
+        TextTower::load(&fixture("clip"), None).unwrap(),
+        backbone::load(&fixture("clip")).unwrap(),
+    );
+    let texts: Vec<String> =
+        serde_json::from_slice(&fs::read(fixture("texts.json")).unwrap()).unwrap();
+    let unit = |vector: &[f32]| -> Vec<f32> {
+        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+        vector.iter().map(|x| x / length).collect()
+    };
+    let (pairing, vectors) = (tower.pairing.unwrap(), tower.embed(&texts).unwrap());
+    let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
+    let images = run(&*network, &all["clip.input"].1).global;
+    for image in images.chunks_exact(tower.width()) {
+        let image = unit(image);
+        let row = vectors.iter().map(|text| {
+            let cosine: f32 = image.iter().zip(unit(text)).map(|(a, b)| a * b).sum();
+            pairing.logit(cosine)
+        });
+        let row: Vec<f32> = row.collect();
+        let sum: f32 = row.iter().map(|x| x.exp()).sum();
+        probabilities.extend(row.iter().map(|x| x.exp() / sum));
+        logits.extend(row);
+    }
+    assert_close("logits", &logits, &all["clip.logits"].1);
+    assert_close(
+        "probabilities",
+        &probabilities,
+        &all["clip.probabilities"].1,
+    );
+}
+
 #[test]
 fn how_pairs_are_scored() {
     let scale = 2.6592f32.exp(); // what transformers starts from
@@ -332,6 +368,7 @@ fn other_precisions_agree_with_f32() {
         "clip",
         "vgg19.pth",
         "vgg19_bn.pth",
+        "../siglip/siglip",
     ] {
         let load = |precision| {
             let options = Options {

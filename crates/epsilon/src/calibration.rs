@@ -92,6 +92,88 @@ pub struct Calibration {
     pub labels: Vec<OfLabel>,
 }
 
+/// The probabilities of a model that nobody has shown a labelled image: a calibration takes their place.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case")]
+pub enum Preset {
+    /// Scores are cosines, and the network was trained to say so: `p = 1 / (1 + exp(-(scale s + bias)))`, as SigLIP's.
+    Sigmoid {
+        /// What a cosine is multiplied by.
+        scale: f64,
+        /// What is added then.
+        bias: f64,
+        /// The probability from which on a label is kept.
+        threshold: f64,
+    },
+    /// By how far a label's standardised score z lies above the same label's scores on
+    /// [prototypes](crate::methods::Method::prototypes), the images of one thing each: with their mean m and their standard
+    /// deviation d, `p = 1 / (1 + exp(-(slope (z - m) / d + offset)))`.
+    Prototypes {
+        /// Slope.
+        slope: f64,
+        /// Offset.
+        offset: f64,
+        /// The probability from which on a label is kept.
+        threshold: f64,
+    },
+}
+
+impl Preset {
+    /// The rule with the constants that fit best where the training images of Corel5k and of a part of COCO, the two alike,
+    /// were judged by DeiT-Tiny's classes and GloVe's vectors of 50 values; the threshold is that of the best mean F1.
+    /// `docs/models-without-training.md` says what it keeps of their test images.
+    pub const PROTOTYPES: Self = Self::Prototypes {
+        slope: 1.05,
+        offset: -4.32,
+        threshold: 0.077,
+    };
+
+    /// The rule for scores of a network with a sigmoid of its own.
+    pub fn sigmoid(scale: f64, bias: f64) -> Self {
+        Self::Sigmoid {
+            scale,
+            bias,
+            threshold: 0.5,
+        }
+    }
+
+    /// Whether it judges standardised scores.
+    pub fn is_standardised(&self) -> bool {
+        matches!(self, Self::Prototypes { .. })
+    }
+
+    /// How a label with these scores on prototypes is judged; only [`Preset::Prototypes`] asks for any.
+    pub fn judge(&self, on_prototypes: &[f64]) -> LabelCalibration {
+        match *self {
+            Self::Sigmoid {
+                scale,
+                bias,
+                threshold,
+            } => LabelCalibration {
+                slope: scale,
+                offset: bias,
+                threshold: Some(threshold),
+            },
+            Self::Prototypes {
+                slope,
+                offset,
+                threshold,
+            } => {
+                let count = on_prototypes.len().max(1) as f64;
+                let mean = on_prototypes.iter().sum::<f64>() / count;
+                let squares = on_prototypes.iter().map(|score| (score - mean).powi(2));
+                // A label that scores all of them alike lies nowhere above them.
+                let deviation = (squares.sum::<f64>() / count).sqrt().max(1e-6);
+                LabelCalibration {
+                    slope: slope / deviation,
+                    offset: offset - slope * mean / deviation,
+                    threshold: Some(threshold),
+                }
+            }
+        }
+    }
+}
+
 /// How one label is judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LabelCalibration {

@@ -7,7 +7,7 @@ use epsilon_data::files;
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::methods::Kind;
+use crate::methods::{Fitting, Kind, MethodError};
 use crate::training::{TrainingError, TrainingSettings};
 use epsilon_data::dataset::Source;
 use epsilon_data::labels::VectorFile;
@@ -390,6 +390,10 @@ impl Recipe {
         if self.backbone.is_none() && self.features.store.is_none() {
             let needed = "[backbone] is missing: name its weights, or finished tokens as `store` in [features]";
             return Err(form(needed.into()));
+        }
+        if matches!(self.method.fitting(), Fitting::Given) {
+            let (kind, reason) = (self.method.name(), MethodError::NotTrained);
+            return Err(form(format!("[method] kind = \"{kind}\": {reason}")));
         }
         if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));

@@ -130,15 +130,7 @@ pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tens
         let mixed = net.attention(&name("attn"), net.norm(&name("norm1"), x.clone()));
         x = x + mixed;
         let hidden = net.linear(&name("mlp.fc1"), net.norm(&name("norm2"), x.clone()));
-        let hidden = match config.blocks.activation {
-            Activation::Gelu => gelu(hidden),
-            Activation::QuickGelu => hidden.clone() * activation::sigmoid(hidden * 1.702),
-            Activation::TanhGelu => {
-                let inner = hidden.clone() + hidden.clone().powi_scalar(3) * 0.044_715;
-                hidden * activation::sigmoid(inner * (8.0 / std::f64::consts::PI).sqrt())
-            }
-        };
-        x = x + net.linear(&name("mlp.fc2"), hidden);
+        x = x + net.linear(&name("mlp.fc2"), net.activation(hidden));
     }
     net.norm("norm", x)
 }
@@ -167,6 +159,51 @@ impl Net<'_> {
         )
     }
 
+    fn activation(&self, x: Tensor<3>) -> Tensor<3> {
+        match self.config.activation {
+            Activation::Gelu => gelu(x),
+            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+            Activation::TanhGelu => {
+                let inner = x.clone() + x.clone().powi_scalar(3) * 0.044_715;
+                x * activation::sigmoid(inner * (8.0 / std::f64::consts::PI).sqrt())
+            }
+        }
+    }
+
+    /// Query, keys or values (0, 1, 2) of the pooling head.
+    fn pool_part(&self, part: usize, x: Tensor<3>) -> Tensor<3> {
+        let [count, rows, width] = x.dims();
+        let weight: Tensor<2> = self.weights.get("pool.qkv.weight");
+        let bias: Tensor<1> = self.weights.get("pool.qkv.bias");
+        let weight = weight.narrow(0, part * width, width);
+        let bias = bias.narrow(0, part * width, width);
+        (x.reshape([count * rows, width]).matmul(weight.transpose()) + bias.unsqueeze())
+            .reshape([count, rows, width])
+    }
+
+    /// What the pooling head makes of mixed values.
+    fn pool_end(&self, mixed: Tensor<3>) -> Tensor<3> {
+        let x = self.linear("pool.proj", mixed);
+        let hidden = self.linear("pool.fc1", self.norm("pool.norm", x.clone()));
+        x + self.linear("pool.fc2", self.activation(hidden))
+    }
+
+    /// The pooling head's vector of tokens `[B, N, D]`, `[B, 1, D]`.
+    fn pool(&self, tokens: Tensor<3>) -> Tensor<3> {
+        let [count, rows, width] = tokens.dims();
+        let heads = self.config.heads;
+        let head = width / heads;
+        let probe: Tensor<1> = self.weights.get("pool.probe");
+        let probe = probe.reshape([1, 1, width]).expand([count, 1, width]);
+        let split = |x: Tensor<3>, rows| x.reshape([count, rows, heads, head]).swap_dims(1, 2);
+        let query = split(self.pool_part(0, probe), 1);
+        let keys = split(self.pool_part(1, tokens.clone()), rows);
+        let values = split(self.pool_part(2, tokens), rows);
+        let logits = query.matmul(keys.swap_dims(2, 3)) * (head as f64).sqrt().recip();
+        let mixed = activation::softmax(logits, 3).matmul(values);
+        self.pool_end(mixed.swap_dims(1, 2).reshape([count, 1, width]))
+    }
+
     fn attention(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
         let qkv = self.linear(&format!("{name}.qkv"), x);
         let mixed = self_attention(qkv, self.config.heads);
@@ -193,6 +230,7 @@ impl TensorVit {
             ("cls_token".to_string(), weights.prefix_tokens.clone()),
             ("pos_embed".to_string(), weights.pos_embed.clone()),
         ]);
+        let mut probe = None;
         let mut put = |name: String, weight: &[f32], bias: &[f32]| {
             values.insert(format!("{name}.weight"), weight.to_vec());
             values.insert(format!("{name}.bias"), bias.to_vec());
@@ -205,6 +243,21 @@ impl TensorVit {
         if let Some(norm) = &weights.norm_pre {
             more("norm_pre", &[config.blocks.dim]);
             put("norm_pre".into(), &norm.weight, &norm.bias);
+        }
+        if let Some(pool) = &weights.pool {
+            let (dim, hidden) = (config.blocks.dim, pool.fc1.bias.len());
+            for (name, linear, shape) in [
+                ("pool.qkv", &pool.qkv, [3 * dim, dim]),
+                ("pool.proj", &pool.proj, [dim, dim]),
+                ("pool.fc1", &pool.fc1, [hidden, dim]),
+                ("pool.fc2", &pool.fc2, [dim, hidden]),
+            ] {
+                more(name, &shape);
+                put(name.into(), &linear.weight, &linear.bias);
+            }
+            more("pool.norm", &[dim]);
+            put("pool.norm".into(), &pool.norm.weight, &pool.norm.bias);
+            probe = Some(pool.probe.clone());
         }
         if let Some(map) = &weights.projection {
             more("projection", &[map.bias.len(), config.blocks.dim]);
@@ -233,6 +286,11 @@ impl TensorVit {
             put(name("mlp.fc2"), &block.fc2.weight, &block.fc2.bias);
             put(name("norm1"), &block.norm1.weight, &block.norm1.bias);
             put(name("norm2"), &block.norm2.weight, &block.norm2.bias);
+        }
+        if let Some(values_of) = probe {
+            let shape = [config.blocks.dim];
+            specs.push(Spec::new("pool.probe", &shape, Start::Constant(0.0)));
+            values.insert("pool.probe".into(), values_of);
         }
         let weights_on = Weights::from_values(specs, values, device)
             .expect("loading has checked every shape against the configuration");
@@ -284,6 +342,12 @@ impl Backbone for TensorVit {
             net.linear(&format!("head.{index}"), read)
         });
         let scores = parts.reduce(|sum, part| sum + part);
+        if self.weights.has("pool.probe") {
+            global = net.pool(tokens.clone());
+            if self.config.project_tokens {
+                tokens = net.pool_end(net.pool_part(2, tokens));
+            }
+        }
         if self.weights.has("projection.weight") {
             global = net.linear("projection", global);
             if self.config.project_tokens {
@@ -300,37 +364,59 @@ impl Backbone for TensorVit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use epsilon_vision::backbone::{BUILT_IN, Precision, Vit, load_weights};
+    use epsilon_vision::backbone::{BUILT_IN, Tokens, load_with};
 
-    /// The framework's form and the CPU engine agree, on the built-in weights.
+    /// The framework's form and the CPU engine agree: on the built-in weights, and on every way to a global vector.
     #[test]
     fn the_two_forms_agree() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("vit.safetensors");
-        std::fs::write(&path, BUILT_IN).unwrap();
-        let weights = load_weights(&path).unwrap();
-        let (count, length) = (2, weights.config.preprocess.len());
-        let images: Vec<f32> = (0..count * length)
-            .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
-            .collect();
-        let (mut ours, mut theirs) = (Features::default(), Features::default());
-        TensorVit::new(&weights, &Device::flex())
-            .forward(&images, count, &mut ours)
-            .unwrap();
-        Vit::new(weights, Precision::F32)
-            .unwrap()
-            .forward(&images, count, &mut theirs)
-            .unwrap();
-        for (a, b) in [
-            (&ours.tokens, &theirs.tokens),
-            (&ours.global, &theirs.global),
+        let built_in = folder.path().join("vit.safetensors");
+        std::fs::write(&built_in, BUILT_IN).unwrap();
+        let fixtures =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-vision/tests/fixtures");
+        let classes = Options {
+            global: Global::Classes,
+            ..Options::default()
+        };
+        let projected = Options {
+            tokens: Tokens::Projected,
+            ..Options::default()
+        };
+        for (path, options) in [
+            (built_in, Options::default()),
+            (
+                fixtures.join("backbones/timm_distilled.safetensors"),
+                classes.clone(),
+            ),
+            (fixtures.join("backbones/dinov2_classifier"), classes),
+            (fixtures.join("backbones/clip"), projected.clone()),
+            (fixtures.join("siglip/siglip"), Options::default()),
+            (fixtures.join("siglip/siglip2"), projected),
         ] {
-            assert_eq!(a.len(), b.len());
-            let worst = a
-                .iter()
-                .zip(b)
-                .fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
-            assert!(worst < 1e-4, "{worst} apart");
+            let Network::Vit(weights) = backbone::read(&path, &options).unwrap() else {
+                panic!("{}: not a Vision Transformer", path.display());
+            };
+            let engine = load_with(&path, &options).unwrap();
+            let (count, length) = (2, engine.info().preprocess.len());
+            let images: Vec<f32> = (0..count * length)
+                .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
+                .collect();
+            let (mut ours, mut theirs) = (Features::default(), Features::default());
+            TensorVit::new(&weights, &Device::flex())
+                .forward(&images, count, &mut ours)
+                .unwrap();
+            engine.forward(&images, count, &mut theirs).unwrap();
+            for (a, b) in [
+                (&ours.tokens, &theirs.tokens),
+                (&ours.global, &theirs.global),
+            ] {
+                assert_eq!(a.len(), b.len());
+                let worst = a
+                    .iter()
+                    .zip(b)
+                    .fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+                assert!(worst < 1e-4, "{}: {worst} apart", path.display());
+            }
         }
     }
 }

@@ -64,6 +64,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "predictor",
         &[
+            "batch",
+            "calibration",
+            "data::files",
+            "data::formats",
             "explain",
             "methods",
             "model",
@@ -85,6 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "data::files",
             "data::labels",
             "data::paths",
+            "vision::backbone",
             "vision::tokens",
         ],
     ),
@@ -131,6 +136,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "calibration",
             "methods",
             "model",
+            "predictor",
             "recipe",
             "tensor_vit",
             "training",

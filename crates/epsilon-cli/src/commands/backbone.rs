@@ -25,7 +25,7 @@ enum Command {
     Check {
         /// Weights: a file, a folder, or hf:OWNER/NAME[@REVISION].
         weights: PathBuf,
-        /// Tokens to output: after the final layer norm (plain), or also projected (CLIP).
+        /// Tokens to output: after the final layer norm (plain), or also projected (CLIP, SigLIP).
         #[arg(long, default_value = "plain", value_parser = ["plain", "projected"])]
         tokens: String,
         /// Of a file that holds several networks, the key that the wanted one stands under.

@@ -1,4 +1,4 @@
-//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with CLIP's text tower.
+//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with a text tower.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use epsilon::backbone::{self, Download, TextTower};
 use epsilon::labels::{self, Found, LabelVectors, VectorFile};
 use serde::Serialize;
 
+use super::output;
 use crate::{Outcome, console};
 
 /// Find the vectors of label names in a file of word vectors, and say how each was found; or make them with a text
@@ -23,8 +24,8 @@ pub(crate) struct Args {
     /// A list of the vector file's words, one a line, where it holds numbers alone; one for each of its arrays.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     vector_names: Vec<PathBuf>,
-    /// Make the vectors with a text tower instead, from a sentence about each label.
-    #[arg(long, value_name = "TOWER", value_parser = ["clip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
+    /// Make the vectors with a text tower instead, from a sentence about each label; the weights tell which tower it is.
+    #[arg(long, value_name = "TOWER", value_parser = ["clip", "siglip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
     text: Option<String>,
     /// The text tower's weights: a folder with its tokenizer, a file beside it, or hf:OWNER/NAME.
     #[arg(long, value_name = "WEIGHTS", requires = "text")]
@@ -41,7 +42,7 @@ pub(crate) struct Args {
     )]
     template: String,
     /// Write the vectors that were found or made here, as text.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     out: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
@@ -55,7 +56,7 @@ struct Row<'a> {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let names = labels::read_names(&args.labels)?;
+    let names = labels::read_list(&args.labels)?;
     let Some(vectors) = &args.vectors else {
         return make(&args, names);
     };
@@ -100,7 +101,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Vectors from CLIP's text tower.
+/// Vectors from a text tower.
 fn make(args: &Args, names: Vec<String>) -> anyhow::Result<Outcome> {
     anyhow::ensure!(
         args.template.contains("{label}"),

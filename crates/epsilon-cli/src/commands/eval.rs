@@ -2,16 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use epsilon::Predictor;
+use epsilon::backbone::is_hub_id;
 use epsilon::dataset::{Split, table};
-use epsilon::experiment::{self, Figures, LabelSet};
-use epsilon::labels::read_names;
+use epsilon::experiment::{self, Figures, LabelSet, Scored};
+use epsilon::labels::{VectorFile, read_list};
 use epsilon::model::Model;
-use epsilon::recipe::EvaluationSettings;
+use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_data::files;
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
 
+use super::output;
+use super::trained::{by_name, with_option};
 use crate::{Outcome, console};
 
 /// Maximum number of names in a message.
@@ -21,8 +25,18 @@ const FEW: usize = 3;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "scores"])))]
 pub(crate) struct Args {
-    /// Model file (.safetensors).
+    /// Model file (.safetensors); or, with --data, the weights of a network that ranks words without training, as `--model` of
+    /// `epsilon predict` takes them.
     model: Option<PathBuf>,
+    /// The words' vectors for a classifier in place of a model.
+    #[arg(long, value_name = "FILE", requires = "data")]
+    vectors: Option<PathBuf>,
+    /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
+    #[arg(long, value_name = "FILE", requires = "vectors")]
+    vector_names: Vec<PathBuf>,
+    /// The names of its classes, a line for each, its names between commas [default: ImageNet's 1,000].
+    #[arg(long, value_name = "FILE", requires = "data")]
+    classes: Option<PathBuf>,
     /// Token store [default: `tokens` in the model's run folder].
     #[arg(long, value_name = "FOLDER", conflicts_with = "scores")]
     store: Option<PathBuf>,
@@ -58,10 +72,10 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "scores")]
     standardise: bool,
     /// Write per-label figures to this CSV file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     per_label: Option<PathBuf>,
     /// Write the model's scores to this file: .npy or .safetensors, with names in files beside it, or .csv.
-    #[arg(long, value_name = "FILE", conflicts_with = "scores")]
+    #[arg(long, value_name = "FILE", value_parser = output::file(), conflicts_with = "scores")]
     save_scores: Option<PathBuf>,
     /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
@@ -73,7 +87,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match (&args.model, &args.scores, &args.labels) {
-        (Some(model), ..) => of_model(&args, model)?,
+        (Some(model), ..) => return of_model(&args, model),
         (None, Some(scores), Some(labels)) => of_scores(&args, scores, labels)?,
         // The argument group requires one of the two.
         (None, ..) => bail!("give a model, or --scores and --labels"),
@@ -81,7 +95,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
+fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
+    if is_hub_id(&by_name(path)) || !Model::is_at(path)? {
+        return of_untrained(args, path);
+    }
+    ensure!(
+        args.vectors.is_none(),
+        "--vectors: the labels' vectors are the recipe's; the option is for a network in place of a model"
+    );
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
     let (other, store) = (args.data.as_deref(), args.store.as_deref());
@@ -99,10 +120,65 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<()> {
     let scored = super::measuring(|progress| {
         experiment::score(&model, &prepared, &store, &device, progress)
     })?;
+    show(args, &scored, &protocols, &settings)?;
+    Ok(Outcome::Done)
+}
+
+/// Measures a network without training on the test photographs of a recipe.
+fn of_untrained(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
+    let Some(data) = &args.data else {
+        bail!(
+            "{}: is no model of this program; a network without training is evaluated on the data of a recipe: --data RECIPE",
+            path.display()
+        );
+    };
+    ensure!(
+        args.store.is_none(),
+        "--store: a network without training is evaluated on photographs"
+    );
+    let recipe = Recipe::read(data)?;
+    let mut options = Predictor::options(by_name(path))
+        .device(epsilon::device::device(&args.device)?)
+        .progress(console::is_terminal());
+    if let Some(vectors) = &args.vectors {
+        options = options.vectors(VectorFile {
+            path: vectors.clone(),
+            names: args.vector_names.clone(),
+        });
+    }
+    if let Some(classes) = &args.classes {
+        options = options.classes(classes);
+    }
+    let predictor = options.load().map_err(with_option)?;
+    let mut settings = recipe.evaluation.clone();
+    let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
+    settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
+    settings.standardise |= args.standardise;
+    let (scored, failed) =
+        super::measuring(|progress| experiment::score_photographs(&predictor, &recipe, progress))?;
+    failed.iter().for_each(console::name_failure);
+    let (labels, seen) = (scored.labels.len(), scored.seen);
+    let ks = args.k.as_ref().unwrap_or(&settings.k_gzsl).clone();
+    settings.k_zsl = fitting(args.k.as_ref().unwrap_or(&settings.k_zsl), labels - seen);
+    settings.k_gzsl = ks;
+    show(args, &scored, &protocols, &settings)?;
+    Ok(match failed.is_empty() {
+        true => Outcome::Done,
+        false => Outcome::SomeFailed,
+    })
+}
+
+/// Writes what was asked for, and prints the figures.
+fn show(
+    args: &Args,
+    scored: &Scored,
+    protocols: &[Protocol],
+    settings: &EvaluationSettings,
+) -> anyhow::Result<()> {
     if let Some(path) = &args.save_scores {
         write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
     }
-    let figures = ByProtocol(scored.measure(&protocols, &settings)?);
+    let figures = ByProtocol(scored.measure(protocols, settings)?);
     figures.write_per_label(args, |column| scored.labels[column].clone())?;
     figures.print(args.json)
 }
@@ -217,7 +293,7 @@ fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
     };
     let columns = |list: &Option<PathBuf>| -> anyhow::Result<Option<Vec<bool>>> {
         let Some(path) = list else { return Ok(None) };
-        let listed = read_names(path)?;
+        let listed = read_list(path)?;
         let strange = listed.iter().filter(|name| !names.contains(name));
         let strange: Vec<String> = strange.map(|name| format!("{name:?}")).collect();
         if !strange.is_empty() {

@@ -8,19 +8,20 @@ use epsilon::image::{self, RgbImage};
 use epsilon::methods::LabelMap;
 use epsilon::model::{Ranked, Ranker};
 use epsilon::paths;
+use epsilon::predictor::Photo;
 use serde::Serialize;
 
-use super::trained::TrainedArgs;
+use super::trained::{TrainedArgs, ranker};
 use crate::{Outcome, console};
 
 /// Show where a model looked in photographs for labels: a picture for each, the photograph under a heat map.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    trained: TrainedArgs,
     /// The photographs.
     #[arg(required = true, value_name = "PHOTO")]
     photos: Vec<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// A label to look for, one of the model's own or any word with a vector; may be given again [default: the photograph's
     /// three best of the model's own].
     #[arg(long, value_name = "WORD")]
@@ -54,9 +55,9 @@ struct Picture {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let predictor = args.trained.load()?;
     let words = (!args.label.is_empty()).then_some(&*args.label);
-    let labels = args.trained.labels(&predictor, words)?;
+    let predictor = args.trained.load(words)?;
+    let labels = ranker(&predictor, words)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut all = Vec::new();
     let mut failed = false;
@@ -73,7 +74,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         console::print_json(&all)?;
     } else {
         for explained in &all {
-            print(explained)?;
+            print(explained, predictor.is_trained())?;
         }
     }
     Ok(if failed {
@@ -100,10 +101,15 @@ fn explain(
     if !args.label.is_empty() {
         shown.sort_by_key(|label| args.label.iter().position(|asked| *asked == label.name));
     }
+    // The maps of a trained model come of the features; another covers parts of the picture.
+    let looked_at = match predictor.is_trained() {
+        true => Photo::from(&*features),
+        false => Photo::from(picture),
+    };
     let stem = paths::shown(Path::new(photo.file_stem().unwrap_or_default()));
     let explained = shown.into_iter().map(|label| {
         let maps = predictor
-            .explain(&*features, labels, &label.name)?
+            .explain(looked_at, labels, &label.name)?
             .into_iter();
         let pictures = maps.map(|map| {
             let (name, what) = (plain(&label.name), plain(map.what));
@@ -130,8 +136,12 @@ fn plain(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
-fn print(explained: &Explained) -> anyhow::Result<()> {
-    let mark = if explained.seen { "" } else { "  unseen" };
+/// Of a trained model it says which labels it was not trained on.
+fn print(explained: &Explained, trained: bool) -> anyhow::Result<()> {
+    let mark = match trained && !explained.seen {
+        true => "  unseen",
+        false => "",
+    };
     console::print(format_args!(
         "{}  {}  {:.4}{mark}",
         paths::plain(&explained.photo),

@@ -24,7 +24,7 @@ impl KeepArgs {
 
     /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
     pub(super) fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
-        let calibrated = model.card().calibration().is_some();
+        let calibrated = model.card().has_probabilities();
         let keep = match (self.threshold, self.top) {
             (Some(p), _) if !(0.0..=1.0).contains(&p) => {
                 bail!("--threshold {p}: give a probability from 0 to 1")

@@ -8,9 +8,12 @@ pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod extract;
+pub(crate) mod formats;
 mod keep;
 mod limits;
 pub(crate) mod man;
+pub(crate) mod models;
+mod output;
 pub(crate) mod predict;
 pub(crate) mod prepare;
 pub(crate) mod quickstart;
@@ -23,6 +26,7 @@ pub(crate) mod sweep;
 pub(crate) mod tag;
 pub(crate) mod train;
 mod trained;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -2,26 +2,25 @@
 
 use std::path::PathBuf;
 
-use epsilon::labels;
 use epsilon::model::Ranked;
 use epsilon::paths;
 use serde::Serialize;
 
 use super::keep::KeepArgs;
-use super::trained::TrainedArgs;
+use super::trained::{TrainedArgs, ranker};
+use super::words::WordArgs;
 use crate::{Outcome, console};
 
 /// Rank labels for photographs: the model's own or any words, those it never trained on among them.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    #[command(flatten)]
-    trained: TrainedArgs,
     /// The photographs.
     #[arg(required = true, value_name = "PHOTO")]
     photos: Vec<PathBuf>,
-    /// Words to rank, one a line [default: the model's own labels].
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     keep: KeepArgs,
     /// Print JSON.
@@ -40,10 +39,10 @@ struct Prediction {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    let predictor = args.trained.load()?;
+    let words = args.words.read()?;
+    let predictor = args.trained.load(words.as_deref())?;
     let keep = args.keep.of(predictor.model(), Some(USUAL))?;
-    let words = args.labels.as_deref().map(labels::read_names).transpose()?;
-    let labels = args.trained.labels(&predictor, words.as_deref())?;
+    let labels = ranker(&predictor, words.as_deref())?;
     let mut predictions = Vec::new();
     for (photo, ranking) in args
         .photos
@@ -67,7 +66,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         console::print_json(&predictions)?;
     } else {
         for prediction in &predictions {
-            print(prediction)?;
+            print(prediction, predictor.is_trained())?;
         }
     }
     let all = predictions.len() == args.photos.len();
@@ -78,7 +77,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
-fn print(prediction: &Prediction) -> anyhow::Result<()> {
+/// Of a trained model it says which labels it was not trained on.
+fn print(prediction: &Prediction, trained: bool) -> anyhow::Result<()> {
     console::print(paths::plain(&prediction.photo))?;
     if prediction.labels.is_empty() {
         console::print("      no label reaches its threshold; --top N shows the best")?;
@@ -90,7 +90,10 @@ fn print(prediction: &Prediction) -> anyhow::Result<()> {
         .max()
         .unwrap_or(0);
     for (rank, label) in prediction.labels.iter().enumerate() {
-        let mark = if label.seen { "" } else { "  unseen" };
+        let mark = match trained && !label.seen {
+            true => "  unseen",
+            false => "",
+        };
         let value = match label.probability {
             Some(probability) => format!("{:>6.1} %", 100.0 * probability),
             None => format!("{:>8.4}", label.score),

@@ -16,7 +16,7 @@ use epsilon::tokens::TokenStore;
 use epsilon_data::files;
 use epsilon_metrics::Evaluation;
 
-use super::{Place, report, shell, train};
+use super::{Place, output, report, shell, train};
 use crate::{Outcome, console};
 
 const RECIPE: &str = include_str!("quickstart.toml");
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
     /// Instead, train the built-in backbone from scratch, on seen labels only, and write its weights to this file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     train_backbone: Option<PathBuf>,
 }
 
@@ -100,22 +100,22 @@ fn suggest(folder: &Path, model: &Path, picture: &Path) -> anyhow::Result<()> {
     let [model, picture, maps] = [model, picture, &folder.join("maps")].map(shell::quoted);
     console::print("\nnext:")?;
     for command in [
-        format!("predict {model} {picture}"),
-        format!("explain {model} {picture} --out {maps}"),
-        format!("serve {model}"),
+        format!("predict --model {model} {picture}"),
+        format!("explain --model {model} {picture} --out {maps}"),
+        format!("serve --model {model}"),
     ] {
         console::print(format_args!("  {program} {command}"))?;
     }
     Ok(())
 }
 
-/// The test pictures that are shown: the first ones with three labels or more, an unseen one among them.
+/// The test pictures that are shown: the first ones with four labels, the most that there are, an unseen one among them.
 fn shown(prepared: &Prepared) -> Vec<usize> {
     let dataset = &prepared.dataset;
     let rows = dataset.rows(Split::Test).into_iter();
     rows.filter(|&row| {
         let labels: Vec<usize> = dataset.labels.positives(row).collect();
-        labels.len() >= 3 && labels.iter().any(|&label| label >= dataset.seen)
+        labels.len() == 4 && labels.iter().any(|&label| label >= dataset.seen)
     })
     .take(SHOWN)
     .collect()

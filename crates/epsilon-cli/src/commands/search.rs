@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 use epsilon::library::Library;
-use epsilon::model::Model;
 use epsilon::paths;
 use epsilon::semantic_index::{Hit, Index};
 use serde::Serialize;
 
-use super::trained::VectorArgs;
+use super::trained::{VectorArgs, with_option};
 use crate::{Outcome, console};
 
 /// Rank a tagged library for any word, also one that it was not tagged with.
@@ -40,7 +39,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.top > 0, "--top 0: give at least 1");
     let (library, folder) = Library::read(&args.library)?;
     let device = epsilon::device::device("cpu")?;
-    let model = Model::load(&library.model, &device)?;
+    let words = std::slice::from_ref(&args.words);
+    let (model, vectors) = args.vectors.load_words(&library, words)?;
     if model.identity() != library.identity {
         bail!(
             "{}: is another model now than the one that tagged this library: tag it again",
@@ -55,11 +55,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
             model.card().method().name()
         );
     }
-    let vectors = args
-        .vectors
-        .words(&model, std::slice::from_ref(&args.words))?;
+    let vectors = vectors.find(words).map_err(with_option)?;
     let index = Index::open(&place)?;
-    let hits = index.search(vectors.unit().row(0), args.top)?;
+    let query = model.queries(&vectors, &device)?;
+    let hits = index.search(&query, args.top)?;
     let photos = paths::text(&library.photos);
     let found: Vec<Found> = hits
         .into_iter()

@@ -1,11 +1,12 @@
 //! Arguments of all commands that rank labels for photographs: the model, its backbone and the vectors of words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
 use clap::Args;
-use epsilon::backbone::{BackboneError, HubError};
-use epsilon::labels::{LabelVectors, VectorFile};
+use epsilon::backbone::{self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError};
+use epsilon::labels::VectorFile;
+use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
 use epsilon::predictor::WordVectors;
 use epsilon::{PredictError, Predictor};
@@ -16,13 +17,22 @@ use crate::console;
 /// Which model, where its backbone and the words' vectors are, and where to compute.
 #[derive(Args)]
 pub(super) struct TrainedArgs {
-    /// The model.
-    model: PathBuf,
+    /// The model: a file that this program trained or bundled; or a network that ranks words without training, a weight file, a
+    /// folder, hf:OWNER/NAME or a name of `epsilon models` [default: the default of `epsilon models`, which is downloaded once].
+    #[arg(long, value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Download the default model without asking.
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     vectors: VectorArgs,
     /// The backbone's weights: a file, a folder or a hub id [default: where the model's recipe found them].
     #[arg(long, value_name = "WEIGHTS")]
     backbone: Option<PathBuf>,
+    /// The names of a classifier's classes, where its weights take the place of a model: a line for each class in the order of its
+    /// head, its names between commas [default: ImageNet's 1,000].
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
     /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
     #[arg(long)]
     allow_download: bool,
@@ -52,17 +62,31 @@ impl VectorArgs {
         })
     }
 
-    /// The vectors of these words for a model.
-    pub(super) fn words(&self, model: &Model, words: &[String]) -> anyhow::Result<LabelVectors> {
-        let words = WordVectors::new(model, self.file()).find(words);
-        words.map_err(with_option)
+    /// The model of a library, without its backbone, and the vectors of words.
+    pub(super) fn load_words(
+        &self,
+        library: &Library,
+        words: &[String],
+    ) -> anyhow::Result<(Model, WordVectors)> {
+        let mut options = Predictor::options(&library.model).labels(words.to_vec());
+        if let Some(file) = self.file().or_else(|| library.vectors.clone()) {
+            options = options.vectors(file);
+        }
+        if let Some(classes) = &library.classes {
+            options = options.classes(classes);
+        }
+        options.load_words().map_err(with_option)
     }
 }
 
 impl TrainedArgs {
-    /// Loads the model and its backbone.
-    pub(super) fn load(&self) -> anyhow::Result<Predictor> {
-        let mut options = Predictor::options(&self.model)
+    /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
+    pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
+        let model = match &self.model {
+            Some(named) => by_name(named),
+            None => self.default_model()?,
+        };
+        let mut options = Predictor::options(model)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits())
             .progress(console::is_terminal())
@@ -73,31 +97,68 @@ impl TrainedArgs {
         if let Some(file) = self.vectors.file() {
             options = options.vectors(file);
         }
-        options.load().map_err(with_option)
-    }
-
-    /// The words to rank, or the model's own labels where none are given.
-    pub(super) fn labels<'a>(
-        &self,
-        predictor: &'a Predictor,
-        words: Option<&[String]>,
-    ) -> anyhow::Result<Ranker<'a>> {
-        self.check_words(words.is_some())?;
-        match words {
-            Some(words) => predictor.labels(words).map_err(with_option),
-            None => Ok(predictor.own_labels()?),
+        if let Some(classes) = &self.classes {
+            options = options.classes(classes);
         }
-    }
-
-    /// Refuses a vector file where no words are named.
-    pub(super) fn check_words(&self, named: bool) -> anyhow::Result<()> {
+        if let Some(words) = words {
+            options = options.labels(words.to_vec());
+        }
+        let predictor = options.load().map_err(with_option)?;
         match &self.vectors.vectors {
-            Some(file) if !named => bail!(
+            Some(file) if words.is_none() && predictor.is_trained() => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.display()
             ),
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(predictor)
+    }
+
+    /// The default model, once it is there or may be downloaded.
+    fn default_model(&self) -> anyhow::Result<PathBuf> {
+        let model = backbone::model(DEFAULT_MODEL).context("the table of models has no default")?;
+        let id = PathBuf::from(format!("{HUB_PREFIX}{}", model.id));
+        let Err(error) = backbone::locate(&id, Download::Refused) else {
+            return Ok(id);
+        };
+        if !matches!(error, BackboneError::Hub(HubError::NotAllowed { .. })) {
+            return Err(with_option(PredictError::Backbone(error)));
+        }
+        let offer = format!(
+            "no --model was named; the default is {} ({}): {} MB from the Hugging Face hub, licence {}",
+            model.name,
+            model.about,
+            model.bytes / 1_000_000,
+            model.licence
+        );
+        if !self.yes {
+            let asked = console::ask(&format!("{offer}. Download it?"))?;
+            let help = "--yes downloads it; `epsilon models` lists others";
+            ensure!(asked == Some(true), "{offer}; {help}");
+        } else {
+            console::complain(&offer);
+        }
+        Ok(id)
+    }
+}
+
+/// What a name of the table of models stands for; anything else as it is.
+pub(super) fn by_name(named: &Path) -> PathBuf {
+    let model = named.to_str().and_then(backbone::model);
+    match model {
+        Some(model) if !named.exists() => format!("{HUB_PREFIX}{}", model.id).into(),
+        _ => named.into(),
+    }
+}
+
+/// The words to rank, or the model's own labels where none are given.
+pub(super) fn ranker<'a>(
+    predictor: &'a Predictor,
+    words: Option<&[String]>,
+) -> anyhow::Result<Ranker<'a>> {
+    match words {
+        Some(words) => predictor.labels(words).map_err(with_option),
+        None => Ok(predictor.own_labels()?),
     }
 }
 
@@ -108,11 +169,22 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             let help = "--allow-download asks the hub for it; --backbone names another place";
             anyhow::Error::new(error).context(help)
         }
+        PredictError::Backbone(BackboneError::Hub(
+            HubError::Offline { id, .. } | HubError::Reach { id, .. },
+        )) => {
+            let id = id.trim_start_matches(HUB_PREFIX);
+            let folder = id.split('@').next().unwrap_or(id).replace('/', "--");
+            let help = format!("another machine's cache has it in the folder models--{folder}");
+            anyhow::Error::new(error).context(help)
+        }
         PredictError::Backbone(_) => {
             anyhow::Error::new(error).context("--backbone names another place")
         }
-        PredictError::NoVectorFile { .. } => {
+        PredictError::NoVectorFile { .. } | PredictError::NeedsVectors { .. } => {
             anyhow::Error::new(error).context("give the words' vectors with --vectors")
+        }
+        PredictError::NeedsClasses { .. } => {
+            anyhow::Error::new(error).context("give the list with --classes")
         }
         _ => error.into(),
     }

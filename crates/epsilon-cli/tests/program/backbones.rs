@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Puts a fixture, a file or a folder, into the world.
-fn put(world: &World, from: &str, to: &str) {
+pub(crate) fn put(world: &World, from: &str, to: &str) {
     let source = fixture(&format!("backbones/{from}"));
     if source.is_file() {
         fs::copy(source, world.path(to)).unwrap();
@@ -58,9 +58,12 @@ fn every_family_is_listed_and_checked() {
         ("open_clip", "clip-openclip", 16, 40, 16),
         ("vgg19.pth", "vgg", 196, 20, 28),
         ("vgg19_bn.pth", "vgg", 196, 20, 28),
+        ("../siglip/siglip", "siglip-huggingface", 9, 32, 32),
     ] {
         assert!(names.contains(&family) && text.contains(family));
-        put(&world, file, file);
+        let from = file;
+        let file = from.trim_start_matches("../siglip/");
+        put(&world, from, file);
         let check = world.run(&format!("backbone check {file} --json")).json();
         assert_eq!(check["family"]["name"], family, "{file}");
         assert_eq!(check["info"]["tokens"], tokens, "{file}");
@@ -71,6 +74,10 @@ fn every_family_is_listed_and_checked() {
         let text = world.run(&format!("backbone check {file}")).done();
         assert!(text.contains(sha) && text.contains(&format!("{tokens} x {dim}")));
     }
+    let check = world.run("backbone check vgg19.pth --json").json();
+    assert_eq!(check["classes"], 3);
+    let text = world.run("backbone check clip").done();
+    assert!(text.contains("own classes    none"), "{text}");
     let projected = world.run("backbone check clip --tokens projected --json");
     assert_eq!(projected.json()["info"]["dim"], 16);
     world
@@ -92,7 +99,7 @@ fn vgg_from_photographs_to_labels() {
     world.run("train recipe.toml --out out").done();
     let model = "out/seed-1/model.safetensors";
     let ranked = world
-        .run(&format!("predict {model} test-0007.png --json"))
+        .run(&format!("predict --model {model} test-0007.png --json"))
         .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
     world.edit(
@@ -138,7 +145,7 @@ fn precisions_are_kept_apart() {
     assert!(manifest.contains("\"precision\": \"int8\""), "{manifest}");
     let model = "other/seed-1/model.safetensors";
     let ranked = world
-        .run(&format!("predict {model} test-0007.png --json"))
+        .run(&format!("predict --model {model} test-0007.png --json"))
         .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 9);
     world
@@ -146,16 +153,22 @@ fn precisions_are_kept_apart() {
         .refused(&["precision", "f32", "int8"]);
 }
 
-/// CLIP's projected tokens with label vectors of its own text tower.
+/// CLIP's and SigLIP's projected tokens with label vectors of their own text towers.
 #[test]
-fn clip_from_photographs_to_any_words() {
+fn text_towers_from_photographs_to_any_words() {
+    any_words("clip", "clip", 16);
+    any_words("../siglip/siglip", "siglip", 32);
+}
+
+fn any_words(from: &str, tower: &str, width: usize) {
     let world = World::of(6, 4);
-    put(&world, "clip", "clip");
+    put(&world, from, tower);
     let words = world.text("seen.txt") + &world.text("unseen.txt");
     world.write("words.txt", words + "sea lion\n");
-    let embed = "embed --text clip --weights clip --labels words.txt --out vectors.txt";
+    let embed =
+        format!("embed --text {tower} --weights {tower} --labels words.txt --out vectors.txt");
     let out = world.run(&format!("{embed} --json")).json();
-    assert_eq!((&out["labels"], &out["width"]), (&10.into(), &16.into()));
+    assert_eq!((&out["labels"], &out["width"]), (&10.into(), &width.into()));
     assert_eq!(out["template"], "There is a {label} in the scene");
     let first = world.text("vectors.txt");
     assert!(first.lines().any(|line| line.starts_with("sea_lion ")));
@@ -167,7 +180,7 @@ fn clip_from_photographs_to_any_words() {
     world.edit(
         "recipe.toml",
         "\"backbone.safetensors\"",
-        "\"clip\"\ntokens = \"projected\"",
+        &format!("\"{tower}\"\ntokens = \"projected\""),
     );
     world.edit(
         "recipe.toml",
@@ -177,7 +190,7 @@ fn clip_from_photographs_to_any_words() {
     world.run("train recipe.toml --out out").done();
     world.write("new.txt", "sea lion\nred\n");
     let model = "out/seed-1/model.safetensors";
-    let predict = format!("predict {model} test-0007.png --labels new.txt --json");
+    let predict = format!("predict --model {model} test-0007.png --labels new.txt --json");
     let ranked = world.run(&predict).json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 2);
 }

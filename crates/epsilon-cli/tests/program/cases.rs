@@ -63,7 +63,7 @@ fn a02_planted_links_lead_nowhere() {
         fs::copy(world.path("test-0025.png"), photos("a.png")).unwrap();
     };
     world.write("precious", "mine");
-    let tag = format!("tag {model} photos --top 1 --xmp");
+    let tag = format!("tag --model {model} photos --top 1 --xmp");
     for name in ["lock", "tags.jsonl", "sidecars.jsonl"] {
         clean();
         symlink(world.path("precious"), photos(".epsilon").join(name)).unwrap();
@@ -110,19 +110,45 @@ fn a09_pipes_are_not_waited_for() {
         let name = format!("photos/.epsilon/{name}");
         let _ = fs::remove_file(world.path(&name));
         pipe(&name);
-        let tag = format!("tag {model} photos --top 1");
+        let tag = format!("tag --model {model} photos --top 1");
         world.run(&tag).refused(&[&name, "a pipe"]);
         fs::remove_file(world.path(&name)).unwrap();
     }
     pipe("weights");
-    let predict = format!("predict {model} test-0025.png");
+    let predict = format!("predict --model {model} test-0025.png");
     world
         .run(&format!("{predict} --backbone weights"))
         .refused(&["weights", "a pipe"]);
     world
-        .run("predict weights test-0025.png")
+        .run("predict --model weights test-0025.png")
         .refused(&["weights", "a pipe"]);
+    world.edit("recipe.toml", "seen.txt", "weights");
     world
-        .run(&format!("{predict} --labels weights"))
+        .run("prepare recipe.toml")
         .refused(&["weights", "a pipe"]);
+}
+
+/// As a shell makes one of `--labels <(command)`; its writer may be slower than the program.
+#[cfg(unix)]
+#[test]
+fn a_list_that_is_named_in_a_call_may_be_a_pipe() {
+    use std::fs;
+    use std::process::Command;
+
+    let world = World::new();
+    world.run("train recipe.toml --out out").done();
+    let path = world.path("words");
+    let made = Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let writer = std::thread::spawn(move || fs::write(path, "red\npurple\n"));
+    let predict =
+        "predict --model out/seed-1/model.safetensors test-0025.png --labels words --json";
+    let said = world.run(predict).json();
+    writer.join().unwrap().unwrap();
+    let labels = said[0]["labels"].as_array().unwrap().iter();
+    let mut names: Vec<&str> = labels
+        .map(|label| label["name"].as_str().unwrap())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["purple", "red"]);
 }

@@ -134,20 +134,22 @@ fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
     for (n, method) in METHODS.iter().enumerate() {
         let model = format!("out/m{n}/seed-1/model.safetensors");
         let said = world
-            .run(&format!("predict {model} test-0025.png --json"))
+            .run(&format!("predict --model {model} test-0025.png --json"))
             .json();
         let labels = said[0]["labels"].as_array().unwrap();
         let unseen = labels.iter().filter(|label| label["seen"] == false).count();
         assert_eq!(unseen > 0, n < 13, "{method}: {said}");
-        let explain = world.run(&format!("explain {model} test-0025.png --out m{n} --json"));
+        let explain = world.run(&format!(
+            "explain --model {model} test-0025.png --out m{n} --json"
+        ));
         let looks = ["attention", "lesa", "biam", "epsilon"];
         match looks.iter().any(|name| method.contains(name)) {
             true => assert_eq!(explain.json().as_array().unwrap().len(), 3, "{method}"),
             false => explain.refused(&["no map"]),
         }
     }
-    let strange =
-        world.run("predict out/m13/seed-1/model.safetensors test-0025.png --labels unseen.txt");
+    let strange = world
+        .run("predict --model out/m13/seed-1/model.safetensors test-0025.png --labels unseen.txt");
     strange.refused(&["logistic", "cyan"]);
 }
 

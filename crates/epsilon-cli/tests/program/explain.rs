@@ -7,7 +7,7 @@ fn a_photograph_comes_back_under_the_heat_of_each_label() {
     let world = World::new();
     world.run("train recipe.toml --out out").done();
     let model = "out/seed-1/model.safetensors";
-    let explain = format!("explain {model} test-0025.png --out maps");
+    let explain = format!("explain --model {model} test-0025.png --out maps");
     let all = world
         .run(&format!("{explain} --label cyan --label purple --json"))
         .json();
@@ -55,11 +55,13 @@ fn what_cannot_be_explained_is_said() {
     world.write("broken.png", "no picture");
     let model = "out/seed-1/model.safetensors";
     let ended = world.run(&format!(
-        "explain {model} broken.png test-0025.png --out maps"
+        "explain --model {model} broken.png test-0025.png --out maps"
     ));
     ended.partly(&["broken.png"]);
     assert!(world.path("maps").read_dir().unwrap().count() >= 3);
     world
-        .run(&format!("explain {model} test-0025.png --label nobodys"))
+        .run(&format!(
+            "explain --model {model} test-0025.png --label nobodys"
+        ))
         .refused(&["nobodys"]);
 }

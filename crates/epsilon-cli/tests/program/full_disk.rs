@@ -144,7 +144,7 @@ fn training() {
             "the model stays"
         );
         world
-            .run("predict disk/out/seed-1/model.safetensors test-0025.png")
+            .run("predict --model disk/out/seed-1/model.safetensors test-0025.png")
             .done();
         world
             .run("train longer.toml --out disk/out --resume")

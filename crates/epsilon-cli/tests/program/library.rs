@@ -45,12 +45,17 @@ fn labels(line: &Value) -> Vec<&str> {
 #[test]
 fn a_model_is_calibrated() {
     let world = world();
-    let tag = format!("tag {MODEL} photos");
+    let tag = format!("tag --model {MODEL} photos");
     world
         .run(&tag)
         .refused(&["no thresholds", "epsilon calibrate", "--top"]);
     world
-        .run(&format!("predict {MODEL} test-0025.png --threshold 0.5"))
+        .run(&format!("tag --model {MODEL} nowhere"))
+        .refused(&["nowhere: No such file"]);
+    world
+        .run(&format!(
+            "predict --model {MODEL} test-0025.png --threshold 0.5"
+        ))
         .refused(&["--threshold", "epsilon calibrate"]);
     let before = fs::metadata(world.path(MODEL)).unwrap().len();
     let said = world.run(&format!("calibrate {MODEL} --json")).json();
@@ -95,7 +100,9 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
         .done();
     let predict = |more: &str| {
         world
-            .run(&format!("predict {MODEL} test-0025.png --json {more}"))
+            .run(&format!(
+                "predict --model {MODEL} test-0025.png --json {more}"
+            ))
             .json()
     };
     let all = predict("--top 9");
@@ -120,10 +127,12 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
     let above = predict(&format!("--threshold {middle} --top 3"));
     assert_eq!(above[0]["labels"].as_array().unwrap(), &all[..3]);
     world
-        .run(&format!("predict {MODEL} test-0025.png --threshold 2"))
+        .run(&format!(
+            "predict --model {MODEL} test-0025.png --threshold 2"
+        ))
         .refused(&["0 to 1"]);
     let lines = world
-        .run(&format!("predict {MODEL} test-0025.png --top 2"))
+        .run(&format!("predict --model {MODEL} test-0025.png --top 2"))
         .done();
     assert_eq!(lines.matches(" %").count(), 2);
 
@@ -134,7 +143,7 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
     assert!(report.contains("Calibration") && report.contains("Reliability"));
     // A calibrated model tags without being told how.
     world
-        .run(&format!("tag {MODEL} photos --csv tags.csv"))
+        .run(&format!("tag --model {MODEL} photos --csv tags.csv"))
         .partly(&["broken.png"]);
     assert!(
         world
@@ -146,7 +155,7 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
 #[test]
 fn a_folder_is_tagged_once_and_what_changes_again() {
     let world = world();
-    let tag = format!("tag {MODEL} photos --top 2 --csv tags.csv");
+    let tag = format!("tag --model {MODEL} photos --top 2 --csv tags.csv");
     let said = world.run(&tag).partly(&["failed: ", "photos/broken.png"]);
     let photos = ["a.jpg", "b.png", "c d.png", "sub/e.JPG", "sub/f.png"];
     assert_eq!(said.lines().count(), 5);
@@ -169,7 +178,9 @@ fn a_folder_is_tagged_once_and_what_changes_again() {
         .filter(|(id, _)| id != "broken.png" && !id.contains(' '))
     {
         let predicted = world
-            .run(&format!("predict {MODEL} photos/{id} --top 2 --json"))
+            .run(&format!(
+                "predict --model {MODEL} photos/{id} --top 2 --json"
+            ))
             .json();
         let names = predicted[0]["labels"].as_array().unwrap().iter();
         let names: Vec<&str> = names.map(|l| l["name"].as_str().unwrap()).collect();
@@ -227,11 +238,13 @@ fn a_folder_is_tagged_once_and_what_changes_again() {
 fn a_folder_is_tagged_with_other_words() {
     let world = world();
     fs::remove_file(world.path("photos/broken.png")).unwrap();
-    world.run(&format!("tag {MODEL} photos --top 2")).done();
+    world
+        .run(&format!("tag --model {MODEL} photos --top 2"))
+        .done();
     world.write("words.txt", "purple\ncolour|dark|brown\n");
     let json = world
         .run(&format!(
-            "tag {MODEL} photos --labels words.txt --top 1 --json --out lib"
+            "tag --model {MODEL} photos --labels words.txt --top 1 --json --out lib"
         ))
         .done();
     assert_eq!(json.lines().count(), 5);
@@ -245,10 +258,12 @@ fn a_folder_is_tagged_with_other_words() {
     }
     world.write("bad.txt", "animal||dog\n");
     world
-        .run(&format!("tag {MODEL} photos --labels bad.txt --top 1"))
+        .run(&format!(
+            "tag --model {MODEL} photos --labels bad.txt --top 1"
+        ))
         .refused(&["bad.txt", "animal||dog"]);
     world
-        .run(&format!("tag {MODEL} nowhere --top 1"))
+        .run(&format!("tag --model {MODEL} nowhere --top 1"))
         .refused(&["nowhere"]);
 }
 
@@ -256,7 +271,7 @@ fn a_folder_is_tagged_with_other_words() {
 fn a_library_is_searched_for_any_word() {
     let world = world();
     world
-        .run(&format!("tag {MODEL} photos --top 1 --out lib"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --out lib"))
         .partly(&["broken"]);
     // The scores are those of `predict`, within the index's rounding.
     for word in ["red", "purple"] {
@@ -269,7 +284,7 @@ fn a_library_is_searched_for_any_word() {
             if photo.contains(' ') {
                 continue;
             }
-            let predict = format!("predict {MODEL} {photo} --labels word.txt --json");
+            let predict = format!("predict --model {MODEL} {photo} --labels word.txt --json");
             let exact = world.run(&predict).json()[0]["labels"][0]["score"]
                 .as_f64()
                 .unwrap();
@@ -308,7 +323,7 @@ fn a_library_is_searched_for_any_word() {
         .refused(&["another model", "tag it again"]);
     let before = world.text("lib/tags.jsonl");
     world
-        .run(&format!("tag {MODEL} photos --top 1 --out lib"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --out lib"))
         .partly(&["broken"]);
     assert_ne!(world.text("lib/tags.jsonl"), before);
     world.run("search lib red").done();
@@ -321,7 +336,7 @@ fn a_library_is_searched_for_any_word() {
     );
     world.run("train recipe.toml --out other").done();
     world
-        .run("tag other/seed-1/model.safetensors photos --top 1 --out plain")
+        .run("tag --model other/seed-1/model.safetensors photos --top 1 --out plain")
         .partly(&["broken"]);
     world
         .run("search plain red")
@@ -408,7 +423,7 @@ fn sidecars_are_read_by_other_programs() {
         "words.txt",
         "red\ncolour|cyan\ncolour|magenta\ncolour|orange\n",
     );
-    let tag = format!("tag {MODEL} photos --labels words.txt --top 2 --xmp");
+    let tag = format!("tag --model {MODEL} photos --labels words.txt --top 2 --xmp");
     world.run(&tag).done();
     for (id, line) in tags(&world, "photos/.epsilon") {
         let names = labels(&line);
@@ -469,7 +484,7 @@ fn a_sidecar_that_is_no_xmp_is_named_and_left_alone() {
     fs::remove_file(world.path("photos/broken.png")).unwrap();
     world.write("photos/b.png.xmp", "not XML");
     world.write("words.txt", "purple\nred\n");
-    let tag = format!("tag {MODEL} photos --labels words.txt --top 2 --xmp");
+    let tag = format!("tag --model {MODEL} photos --labels words.txt --top 2 --xmp");
     world.run(&tag).partly(&["b.png.xmp", "left as it is"]);
     assert_eq!(world.text("photos/b.png.xmp"), "not XML");
     fs::remove_file(world.path("photos/b.png.xmp")).unwrap();
@@ -489,7 +504,9 @@ fn a_sidecar_that_is_no_xmp_is_named_and_left_alone() {
 fn photographs_that_come_are_tagged_while_it_watches() {
     let world = world();
     let mut watching = world
-        .command(&format!("tag {MODEL} photos --top 1 --watch --out lib"))
+        .command(&format!(
+            "tag --model {MODEL} photos --top 1 --watch --out lib"
+        ))
         .spawn()
         .unwrap();
     let wait = |what: &str, until: &dyn Fn(&str) -> bool| {
@@ -506,7 +523,7 @@ fn photographs_that_come_are_tagged_while_it_watches() {
     };
     wait("those that are there", &|tags| tags.contains("sub/f.png"));
     world
-        .run(&format!("tag {MODEL} photos --top 1 --out lib"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --out lib"))
         .refused(&["another process", "lib"]);
     fs::create_dir(world.path("photos/later")).unwrap();
     fs::copy(
@@ -520,7 +537,7 @@ fn photographs_that_come_are_tagged_while_it_watches() {
     watching.kill().unwrap();
     watching.wait().unwrap();
     let said = world
-        .run(&format!("tag {MODEL} photos --top 1 --out lib"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --out lib"))
         .partly(&["broken"]);
     assert_eq!(said, "", "all was done");
 }

@@ -23,6 +23,7 @@ mod shells;
 #[cfg(unix)]
 mod sidecars;
 mod sources;
+mod untrained;
 mod whole_way;
 mod words;
 mod world;

@@ -47,10 +47,10 @@ fn wrong_usage_is_refused() {
         .run("train recipe.toml --device tpu")
         .refused(&["tpu", "cpu"]);
     world
-        .run("predict model.safetensors photo.jpg --top 0")
+        .run("predict --model model.safetensors photo.jpg --top 0")
         .refused(&["--top 0"]);
     world
-        .run("predict model.safetensors photo.jpg")
+        .run("predict --model model.safetensors photo.jpg")
         .refused(&["model.safetensors"]);
     assert!(!world.path("runs").exists(), "nothing was begun");
     let mut command = Command::new(env!("CARGO_BIN_EXE_epsilon"));
@@ -131,5 +131,42 @@ fn results_that_cannot_be_written_are_an_error() {
     assert!(
         stderr.contains("No space left") && !stderr.contains("panicked"),
         "{stderr}"
+    );
+}
+
+/// What stands in an output's place and is no file stays what it is, and is refused before anything is computed.
+#[cfg(unix)]
+#[test]
+fn outputs_replace_no_devices() {
+    let world = World::new();
+    std::os::unix::fs::symlink("/dev/zero", world.path("zero.csv")).unwrap();
+    for (arguments, parts) in [
+        (
+            "tag --model model photos --csv zero.csv",
+            ["--csv", "a device"],
+        ),
+        (
+            "tag --model model photos --csv /dev/stdout",
+            ["--csv", "--json"],
+        ),
+        ("eval model --per-label -", ["--per-label", "no file"]),
+        (
+            "eval model --save-scores /dev/null",
+            ["--save-scores", "a device"],
+        ),
+        (
+            "embed --labels a --vectors b --out .",
+            ["--out", "a folder"],
+        ),
+        (
+            "report run --out /dev/report.html",
+            ["--out", "folder of devices"],
+        ),
+    ] {
+        world.run(arguments).refused(&parts);
+    }
+    assert_eq!(
+        std::fs::read_link(world.path("zero.csv")).unwrap(),
+        std::path::Path::new("/dev/zero")
     );
 }

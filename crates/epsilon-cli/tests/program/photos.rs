@@ -86,7 +86,7 @@ fn a01_extreme_photographs_stop_nothing() {
     use png::{BitDepth, ColorType};
     let world = world();
     copy(&world, "usual.png");
-    let idle = measured(&world, &format!("predict {MODEL} photos/usual.png"));
+    let idle = measured(&world, &format!("predict --model {MODEL} photos/usual.png"));
     let mut names = Vec::new();
     for (width, height, colour, depth) in [
         (1, 99_999_999, ColorType::Grayscale, BitDepth::One),
@@ -114,8 +114,8 @@ fn a01_extreme_photographs_stop_nothing() {
     world.write("labels.tsv", table + &rows.concat());
     let start = Instant::now();
     for command in [
-        format!("predict {MODEL} {}", names.join(" ")),
-        format!("tag {MODEL} photos --top 1"),
+        format!("predict --model {MODEL} {}", names.join(" ")),
+        format!("tag --model {MODEL} photos --top 1"),
         "extract recipe.toml --out tokens".into(),
     ] {
         let most = measured(&world, &command);
@@ -152,7 +152,7 @@ fn t10_names_that_are_not_utf8_cost_nothing() {
     let strange = OsStr::from_bytes(b"se\xe9.png");
     copy(&world, "ok.png");
     copy(&world, PathBuf::from(strange));
-    let mut command = world.command(&format!("predict {MODEL} photos/ok.png --json"));
+    let mut command = world.command(&format!("predict --model {MODEL} photos/ok.png --json"));
     command
         .arg(world.path("photos").join(strange))
         .arg("photos/none.png");
@@ -163,7 +163,7 @@ fn t10_names_that_are_not_utf8_cost_nothing() {
     assert!(photo.ends_with(r"photos/se\xe9.png"), "{photo}");
     assert_eq!(said[0]["labels"], said[1]["labels"]);
 
-    let tag = format!("tag {MODEL} photos --top 1 --csv tags.csv --xmp");
+    let tag = format!("tag --model {MODEL} photos --top 1 --csv tags.csv --xmp");
     let json = world.run(&format!("{tag} --json")).done();
     assert!(json.contains(r#""photo":"se\\xe9.png""#), "{json}");
     assert_eq!(tagged(&world), ["ok.png", r"se\xe9.png"]);
@@ -181,7 +181,7 @@ fn t10_names_that_are_not_utf8_cost_nothing() {
         "{found:?}"
     );
     // In text as well, and in the names of heat maps.
-    let mut command = world.command(&format!("explain {MODEL} --label red --out maps"));
+    let mut command = world.command(&format!("explain --model {MODEL} --label red --out maps"));
     command.arg(world.path("photos").join(strange));
     let said = world.end(command, "explain").done();
     assert!(said.contains(r"se\xe9.png  red"), "{said}");
@@ -197,7 +197,7 @@ fn t18_names_with_control_characters_are_written_out() {
     let plain = r"photos/a\nb\u{1b}[31m.png";
     let photo = format!("photos/{name}");
     let predict = |json: &[&str]| -> Ended {
-        let mut command = world.command(&format!("predict {MODEL} --top 1"));
+        let mut command = world.command(&format!("predict --model {MODEL} --top 1"));
         command.args([&photo, "photos/c\nd.png"]).args(json);
         world.end(command, "predict")
     };
@@ -210,7 +210,7 @@ fn t18_names_with_control_characters_are_written_out() {
     assert_eq!(said[0]["photo"], photo);
 
     let said = world
-        .run(&format!("tag {MODEL} photos --top 1"))
+        .run(&format!("tag --model {MODEL} photos --top 1"))
         .partly(&[r"photos/c\nd.png: not a"]);
     assert!(
         said.starts_with(&format!("{}\t", plain.trim_start_matches("photos/"))),
@@ -230,19 +230,59 @@ fn t11_pictures_of_other_kinds_are_said() {
     fs::copy(world.path("test-0024.jpg"), world.path("photos/b")).unwrap();
     // A PNG under a JPEG's name.
     copy(&world, "c.jpg");
-    world.write("photos/d.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    world.write("photos/e", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
-    world.write("photos/f.jpg", b"II*\0 and more");
-    let ended = world.run(&format!("tag {MODEL} photos --top 1"));
+    world.write("photos/d.psd", b"8BPS\0\x01 and more");
+    world.write("photos/e", b"8BPS\0\x01 and more");
+    world.write("photos/f.jpg", b"8BPS\0\x01 and more");
+    let ended = world.run(&format!("tag --model {MODEL} photos --top 1"));
     let said = ended.partly(&[
-        "warning: not read, as they are neither JPEG, PNG nor WebP: 2 pictures (2 heic)",
-        "f.jpg: not a JPEG, PNG or WebP image but TIFF",
+        "warning: not read, as `epsilon formats` does not list them: 2 pictures (2 psd)",
+        "f.jpg: not a picture of a kind that is read but PSD",
     ]);
     let names: Vec<&str> = said
         .lines()
         .filter_map(|line| line.split('\t').next())
         .collect();
     assert_eq!(names, ["a.jfif", "b", "c.jpg"]);
+}
+
+/// A picture in each format that `epsilon formats` lists as read, in one folder.
+#[test]
+fn every_format_that_is_listed_is_tagged() {
+    let world = world();
+    let listed = world.run("formats --json").done();
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+    let table = world.run("formats").done();
+    let fixtures = format!(
+        "{}/../epsilon-vision/tests/fixtures/formats",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let mut tried = 0;
+    for format in &listed {
+        assert!(
+            table.contains(format["format"].as_str().unwrap()),
+            "{table}"
+        );
+        let ending = format!(".{}", format["endings"][0].as_str().unwrap());
+        let mut names: Vec<String> = fs::read_dir(&fixtures)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(&ending))
+            .collect();
+        names.sort();
+        if let (Some(name), Some(true)) = (names.first(), format["read"].as_bool()) {
+            fs::copy(
+                format!("{fixtures}/{name}"),
+                world.path("photos").join(name),
+            )
+            .unwrap();
+            tried += 1;
+        }
+    }
+    assert!(tried >= 13, "{tried}");
+    let said = world
+        .run(&format!("tag --model {MODEL} photos --top 1"))
+        .done();
+    assert_eq!(said.lines().count(), tried, "{said}");
 }
 
 #[test]
@@ -258,7 +298,7 @@ fn t12_what_is_excluded_is_left_alone() {
         copy(&world, name);
     }
     world
-        .run(&format!("tag {MODEL} photos --top 1 --xmp"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --xmp"))
         .done();
     assert_eq!(
         tagged(&world),
@@ -267,13 +307,13 @@ fn t12_what_is_excluded_is_left_alone() {
     assert!(!world.path("photos/@eaDir/a.png.xmp").exists());
     let exclude = "--exclude old/* --exclude !keep.png --exclude *-draft.*";
     world
-        .run(&format!("tag {MODEL} photos --top 1 {exclude}"))
+        .run(&format!("tag --model {MODEL} photos --top 1 {exclude}"))
         .done();
     assert_eq!(tagged(&world), ["a.png", "old/keep.png"]);
     // What is left out is not gone: its sidecar stays as it is.
     assert!(world.path("photos/c-draft.png.xmp").exists());
     world
-        .run(&format!("tag {MODEL} photos --top 1 --exclude a[b"))
+        .run(&format!("tag --model {MODEL} photos --top 1 --exclude a[b"))
         .refused(&["\"a[b\""]);
 }
 
@@ -294,8 +334,8 @@ fn t17_the_largest_photograph_is_chosen_wherever_photographs_are_read() {
         "--max-megapixels",
     ];
     let mut commands = vec![
-        format!("predict {MODEL} photos/large.png"),
-        format!("explain {MODEL} photos/large.png --label red --out maps"),
+        format!("predict --model {MODEL} photos/large.png"),
+        format!("explain --model {MODEL} photos/large.png --label red --out maps"),
         "prepare recipe.toml".into(),
         "extract recipe.toml --out new".into(),
     ];
@@ -305,7 +345,9 @@ fn t17_the_largest_photograph_is_chosen_wherever_photographs_are_read() {
             .partly(&refused);
     }
     world
-        .run(&format!("tag {MODEL} photos --top 1 --max-megapixels 1"))
+        .run(&format!(
+            "tag --model {MODEL} photos --top 1 --max-megapixels 1"
+        ))
         .partly(&refused);
     // The recipe's own key, and the option in its place.
     world.edit(
@@ -336,7 +378,7 @@ fn t20_a_photograph_without_its_end_is_read_with_a_warning() {
     cut("test-0024.jpg", "c.jpg", 20);
     let missing = "the file's end is missing; the picture is whole";
     let names = "photos/a.jpg photos/b.png photos/c.jpg test-0024.jpg test-0025.png";
-    let said = world.run(&format!("predict {MODEL} {names} --json"));
+    let said = world.run(&format!("predict --model {MODEL} {names} --json"));
     let said = said.partly(&[
         &format!("warning: photos/a.jpg: {missing}"),
         &format!("warning: photos/b.png: {missing}"),
@@ -346,9 +388,11 @@ fn t20_a_photograph_without_its_end_is_read_with_a_warning() {
     assert_eq!(said.as_array().unwrap().len(), 4);
     assert_eq!(said[0]["labels"], said[2]["labels"]);
     assert_eq!(said[1]["labels"], said[3]["labels"]);
-    let said = world.run(&format!("tag {MODEL} photos --top 1")).partly(&[
-        "2 photographs were read although their files are not quite right",
-        "failed: ",
-    ]);
+    let said = world
+        .run(&format!("tag --model {MODEL} photos --top 1"))
+        .partly(&[
+            "2 photographs were read although their files are not quite right",
+            "failed: ",
+        ]);
     assert_eq!(said.lines().count(), 2);
 }

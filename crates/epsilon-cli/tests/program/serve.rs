@@ -45,7 +45,7 @@ fn photographs_are_ranked_as_predict_ranks_them() {
     let server = Server::start(&world, MODEL);
     let bytes = photo(&world, "test-0025.png");
     let expected = world
-        .run(&format!("predict {MODEL} test-0025.png --json"))
+        .run(&format!("predict --model {MODEL} test-0025.png --json"))
         .json();
     let reply = server
         .post("/v1/predict", &form(&[("photo", "a.png", &bytes)]))
@@ -58,7 +58,7 @@ fn photographs_are_ranked_as_predict_ranks_them() {
     let labels = &raw.json()["photos"][0]["labels"];
     assert_eq!(labels.as_array().unwrap().len(), 1);
     world.write("words.txt", "purple\nred\n");
-    let predict = format!("predict {MODEL} test-0025.png --labels words.txt --json");
+    let predict = format!("predict --model {MODEL} test-0025.png --labels words.txt --json");
     let expected = world.run(&predict).json();
     let words = [
         ("photo", "a.png", &bytes[..]),
@@ -308,7 +308,7 @@ fn a_server_that_cannot_be_is_not_started() {
         ("--listen 8.8.8.8:1", "8.8.8.8"),
     ] {
         world
-            .run(&format!("serve {MODEL} {arguments}"))
+            .run(&format!("serve --model {MODEL} {arguments}"))
             .refused(&[part]);
     }
 }

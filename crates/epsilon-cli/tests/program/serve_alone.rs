@@ -237,7 +237,7 @@ fn a17_standard_headers() {
     assert_eq!(asked("rebound.example:8090"), "403");
     world
         .run(&format!(
-            "serve {MODEL} --allow-host https://photos.example"
+            "serve --model {MODEL} --allow-host https://photos.example"
         ))
         .refused(&["--allow-host", "host name alone"]);
 }

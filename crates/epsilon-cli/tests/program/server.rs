@@ -62,7 +62,7 @@ impl Server {
 
     /// The same, listening on this address.
     pub(crate) fn start_on(world: &World, listen: &str, arguments: &str) -> Self {
-        let mut command = world.command(&format!("serve {arguments} --listen {listen}"));
+        let mut command = world.command(&format!("serve --model {arguments} --listen {listen}"));
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();

@@ -35,7 +35,7 @@ fn tag(world: &World, words: &str, more: &str) -> Ended {
 }
 
 fn command(words: &str, more: &str) -> String {
-    format!("tag {MODEL} p --labels {words} --top 2 {more}")
+    format!("tag --model {MODEL} p --labels {words} --top 2 {more}")
 }
 
 /// What stands in the lists of a sidecar, in its order, each list in brackets; nothing where there is no sidecar.
@@ -390,7 +390,7 @@ fn t16_photos_are_found_where_they_lie_now() {
     // The library beside the photographs, both moved.
     fs::create_dir_all(world.path("first")).unwrap();
     fs::rename(world.path("q"), world.path("first/p")).unwrap();
-    let tag = format!("tag {MODEL} first/p --labels A --top 2 --out first/lib");
+    let tag = format!("tag --model {MODEL} first/p --labels A --top 2 --out first/lib");
     world.run(&tag).done();
     fs::rename(world.path("first"), world.path("second")).unwrap();
     let found = world.run("search second/lib red --json").json();
@@ -473,4 +473,25 @@ fn a09_hostile_sidecars_are_named_and_left_alone() {
     assert_eq!(told.lines().count(), 3, "they are tagged all the same");
     assert_eq!(world.text("p/a.jpg.xmp"), nested);
     assert_eq!(world.text("p/b.png.xmp"), attributes);
+}
+
+/// Without `--xmp` a sidecar is nobody's business.
+#[cfg(unix)]
+#[test]
+fn a_sidecar_that_is_a_link_to_nothing_is_named_once() {
+    use std::os::unix::fs::symlink;
+
+    let world = world();
+    symlink("nowhere", world.path("p/a.jpg.xmp")).unwrap();
+    symlink("nowhere", world.path("p/b.xmp")).unwrap();
+    tag(&world, "A", "").done();
+    let told = tag(&world, "A", "--xmp");
+    // The other one has a name that this run does not write.
+    for (sidecar, times) in [("p/a.jpg.xmp", 1), ("p/b.xmp", 0)] {
+        assert_eq!(told.stderr.matches(sidecar).count(), times, "{told:?}");
+    }
+    told.partly(&["link to nothing", "left as it is"]);
+    assert!(world.path("p/b.png.xmp").is_file());
+    assert!(world.path("p/a.jpg.xmp").is_symlink());
+    tag(&world, "B", "").done();
 }

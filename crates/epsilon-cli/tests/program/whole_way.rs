@@ -99,10 +99,10 @@ fn photographs_are_ranked_for_own_and_for_new_words() {
 
     // The model's own labels, seen and unseen ones.
     let text = world
-        .run(&format!("predict {MODEL} {photos} --top 9"))
+        .run(&format!("predict --model {MODEL} {photos} --top 9"))
         .done();
     let ranked = world
-        .run(&format!("predict {MODEL} {photos} --top 9 --json"))
+        .run(&format!("predict --model {MODEL} {photos} --top 9 --json"))
         .json();
     assert_predictions(&text, &ranked, &["test-0024.jpg", "test-0025.png"], 9);
     let marked: Vec<&str> = unseen(&ranked[0]);
@@ -120,8 +120,9 @@ fn photographs_are_ranked_for_own_and_for_new_words() {
         "vectors-too.txt",
         world.text("vectors.txt") + "dark 0.1 0.1 0.1 0.4\n",
     );
-    let arguments =
-        format!("predict {MODEL} test-0026.png --labels words.txt --vectors vectors-too.txt");
+    let arguments = format!(
+        "predict --model {MODEL} test-0026.png --labels words.txt --vectors vectors-too.txt"
+    );
     let text = world.run(&arguments).done();
     let ranked = world.run(&format!("{arguments} --json")).json();
     assert_predictions(&text, &ranked, &["test-0026.png"], 4);
@@ -133,7 +134,7 @@ fn photographs_are_ranked_for_own_and_for_new_words() {
     world.write("words.txt", "purple\ngrey\nbrown\n");
     let ranked = world
         .run(&format!(
-            "predict {MODEL} test-0026.png --labels words.txt --top 2 --json"
+            "predict --model {MODEL} test-0026.png --labels words.txt --top 2 --json"
         ))
         .json();
     assert_eq!(ranked[0]["labels"].as_array().unwrap().len(), 2);

@@ -73,12 +73,12 @@ fn w01_a_key_chooses_among_the_networks_of_a_checkpoint() {
     world.run("train recipe.toml --out out").done();
     // The model file knows which it was, and that another is another.
     world
-        .run(&format!("predict {MODEL} test-0007.png --json"))
+        .run(&format!("predict --model {MODEL} test-0007.png --json"))
         .done();
     world.write("other.safetensors", checkpoint(&[("model", 2)]));
     world
         .run(&format!(
-            "predict {MODEL} test-0007.png --backbone other.safetensors"
+            "predict --model {MODEL} test-0007.png --backbone other.safetensors"
         ))
         .refused(&["weights-key", "names none of its networks"]);
 }
@@ -165,7 +165,7 @@ fn w04_names_are_compared_whatever_form_their_letters_have() {
         world.write("words.txt", format!("{word}\nblue\n"));
         for vectors in ["", "--vectors vectors.txt"] {
             let ranked = world.run(&format!(
-                "predict {MODEL} test-0025.png --labels words.txt {vectors} --json"
+                "predict --model {MODEL} test-0025.png --labels words.txt {vectors} --json"
             ));
             let ranked = ranked.json();
             let names = ranked[0]["labels"]
@@ -201,7 +201,7 @@ fn w05_a_pointer_or_a_page_in_a_files_place_is_said_to_be_one() {
         let world = World::of(1, 1);
         world.write("model.safetensors", content);
         world
-            .run("predict model.safetensors test-0001.png")
+            .run("predict --model model.safetensors test-0001.png")
             .refused(&["model.safetensors", said]);
     }
 }
@@ -290,15 +290,20 @@ fn a13_a_hub_that_a_model_file_names_is_asked_only_with_leave() {
     ];
     run_with(&world, "train recipe.toml --out out", &cached).done();
     // What is in the cache is used without asking.
-    run_with(&world, &format!("predict {MODEL} test-0007.png"), &cached).done();
+    run_with(
+        &world,
+        &format!("predict --model {MODEL} test-0007.png"),
+        &cached,
+    )
+    .done();
     fs::remove_dir_all(&cache).unwrap();
     let (photos, maps) = ("photos", "maps");
     fs::create_dir(world.path(photos)).unwrap();
     for arguments in [
-        format!("predict {MODEL} test-0007.png"),
-        format!("tag {MODEL} {photos}"),
-        format!("explain {MODEL} test-0007.png --out {maps}"),
-        format!("serve {MODEL} --listen 127.0.0.1:0"),
+        format!("predict --model {MODEL} test-0007.png"),
+        format!("tag --model {MODEL} {photos}"),
+        format!("explain --model {MODEL} test-0007.png --out {maps}"),
+        format!("serve --model {MODEL} --listen 127.0.0.1:0"),
     ] {
         let refused = run_with(&world, &arguments, &cached);
         refused.refused(&[
@@ -377,7 +382,9 @@ fn a15_a_table_of_tags_holds_no_formula() {
     fs::create_dir(world.path("photos")).unwrap();
     fs::copy(world.path("test-0025.png"), world.path("photos/=cmd.png")).unwrap();
     world
-        .run(&format!("tag {MODEL} photos --top 9 --csv tags.csv"))
+        .run(&format!(
+            "tag --model {MODEL} photos --top 9 --csv tags.csv"
+        ))
         .done();
     let tags = world.text("tags.csv");
     for guarded in ["'=cmd.png,", ",'=1+1,", ",'@SUM,", ",'+x,", ",'-x,"] {
@@ -406,12 +413,14 @@ fn a15_a_table_that_cannot_be_written_whole_leaves_the_old_one() {
         let name = format!("photos/{}.png", "a".repeat(100 + number));
         fs::copy(world.path("test-0025.png"), world.path(name)).unwrap();
     }
-    world.run(&format!("tag {MODEL} photos --top 9")).done();
+    world
+        .run(&format!("tag --model {MODEL} photos --top 9"))
+        .done();
     world.write("tags.csv", "the old table\n");
     // No file may become larger than a block of 512 bytes: as on a disk that is full.
     let program = Path::new(env!("CARGO_BIN_EXE_epsilon"));
     let script = format!(
-        "trap '' XFSZ; ulimit -f 1; exec {} tag {MODEL} photos --top 9 --csv tags.csv --threads 2",
+        "trap '' XFSZ; ulimit -f 1; exec {} tag --model {MODEL} photos --top 9 --csv tags.csv --threads 2",
         program.display()
     );
     let ended = Command::new("sh")

@@ -28,12 +28,9 @@ pub const LIST: u64 = 1 << 30;
 pub fn open(path: &Path, at_most: u64) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
-    open_regular(&mut options, 0, path).and_then(|(file, about)| {
-        if about.len() > at_most {
-            return Err(too_large(about.len(), at_most));
-        }
-        Ok(file)
-    })
+    let (file, about) = open_regular(&mut options, 0, path)?;
+    refuse_large(about.len(), at_most)?;
+    Ok(file)
 }
 
 /// Reads a file whole.
@@ -53,15 +50,40 @@ pub fn open(path: &Path, at_most: u64) -> io::Result<File> {
 ///
 /// As [`open`].
 pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let file = open(path, at_most)?;
+    read_whole(open(path, at_most)?, at_most)
+}
+
+/// Reads a list of at most [`LIST`] bytes that the user names in a call: also from a pipe, as a shell makes one of `<(command)`, to
+/// its end. That is waited for, so a path that stands in a file is not for this.
+///
+/// # Errors
+///
+/// As [`open`], but for pipes.
+pub fn read_list(path: &Path) -> io::Result<Vec<u8>> {
+    read_or_wait(path, LIST)
+}
+
+fn read_or_wait(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    if !is_pipe(&path.metadata()?) {
+        return read(path, at_most);
+    }
+    // Opened once, and with waiting: a pipe that is opened without seems to be at its end until somebody writes, and one that is
+    // opened again may have been written into and closed between.
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if !is_pipe(&about) {
+        refuse_special(&about)?;
+    }
+    read_whole(file, at_most)
+}
+
+fn read_whole(file: File, at_most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(file.metadata()?.len() as usize);
     // It may grow while it is read.
     let mut limited = file.take(at_most.saturating_add(1));
     limited.read_to_end(&mut bytes)?;
-    match bytes.len() as u64 {
-        length if length > at_most => Err(too_large(length, at_most)),
-        _ => Ok(bytes),
-    }
+    refuse_large(bytes.len() as u64, at_most)?;
+    Ok(bytes)
 }
 
 /// Reads a text file whole.
@@ -93,8 +115,14 @@ pub(super) fn open_regular(
     let _ = flags;
     let file = options.open(path)?;
     let about = file.metadata()?;
+    refuse_special(&about)?;
+    Ok((file, about))
+}
+
+/// Refuses what is no regular file, and says what it is.
+pub(super) fn refuse_special(about: &Metadata) -> io::Result<()> {
     if about.is_file() {
-        return Ok((file, about));
+        return Ok(());
     }
     let kind = if about.is_dir() {
         io::ErrorKind::IsADirectory
@@ -103,8 +131,18 @@ pub(super) fn open_regular(
     };
     Err(io::Error::new(
         kind,
-        format!("it is {}, not a file", kind_of(&about)),
+        format!("it is {}, not a file", kind_of(about)),
     ))
+}
+
+fn is_pipe(about: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_fifo(&about.file_type());
+    #[cfg(not(unix))]
+    {
+        let _ = about;
+        false
+    }
 }
 
 fn kind_of(about: &Metadata) -> &'static str {
@@ -112,7 +150,7 @@ fn kind_of(about: &Metadata) -> &'static str {
     {
         use std::os::unix::fs::FileTypeExt;
         let kind = about.file_type();
-        if kind.is_fifo() {
+        if is_pipe(about) {
             return "a pipe";
         }
         if kind.is_socket() {
@@ -129,15 +167,19 @@ fn kind_of(about: &Metadata) -> &'static str {
     }
 }
 
-fn too_large(length: u64, at_most: u64) -> io::Error {
+fn refuse_large(length: u64, at_most: u64) -> io::Result<()> {
+    if length <= at_most {
+        return Ok(());
+    }
     let problem = format!("it has {length} bytes; at most {at_most} are read");
-    io::Error::new(io::ErrorKind::FileTooLarge, problem)
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, problem))
 }
 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
     use std::ffi::CString;
+    use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
 
     /// Makes a named pipe.
@@ -163,6 +205,41 @@ mod tests {
             let refused = read(path, LIST).unwrap_err().to_string();
             assert_eq!(refused, format!("it is {kind}, not a file"));
         }
+    }
+
+    /// A writer that comes after the reader and writes in two goes; and many that are done at once.
+    #[test]
+    fn a_list_is_read_from_a_pipe_to_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        pipe(&path);
+        for (at_most, expected) in [(8, Some("sun\nmoon")), (7, None)] {
+            let there = path.clone();
+            let writer = std::thread::spawn(move || {
+                let wait = || std::thread::sleep(std::time::Duration::from_millis(50));
+                wait();
+                let mut pipe = File::options().write(true).open(there).unwrap();
+                pipe.write_all(b"sun\n").unwrap();
+                wait();
+                pipe.write_all(b"moon").unwrap();
+            });
+            let read = read_or_wait(&path, at_most);
+            writer.join().unwrap();
+            match expected {
+                Some(text) => assert_eq!(read.unwrap(), text.as_bytes()),
+                None => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::FileTooLarge),
+            }
+        }
+        for _ in 0..200 {
+            let there = path.clone();
+            let writer = std::thread::spawn(move || std::fs::write(there, "sun").unwrap());
+            assert_eq!(read_list(&path).unwrap(), b"sun");
+            writer.join().unwrap();
+        }
+        let refused = read_list(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(refused.to_string(), "it is a device, not a file");
+        std::fs::write(folder.path().join("file"), "stars").unwrap();
+        assert_eq!(read_list(&folder.path().join("file")).unwrap(), b"stars");
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::path::Path;
 
 use tempfile::Builder;
 
+use super::read::refuse_special;
+
 const PREFIX: &str = ".epsilon-";
 const SUFFIX: &str = ".tmp";
 
 /// Writes a file beside its place with `fill`, syncs it, and renames it into place; on failure nothing is left and what
 /// was there before stays. The file beside has a name that nobody can foresee and is never one that exists; it takes the mode of
-/// what was there, and the owner where the system lets it. A link in the place is replaced, not followed.
+/// what was there, and the owner where the system lets it. A link in the place is replaced, not followed, and nothing is put into
+/// the place of what is no file, as [`check_place`] tells.
 ///
 /// ```
 /// use epsilon_data::files;
@@ -42,10 +45,8 @@ pub fn replace_if(
     fill: impl FnOnce(&mut File) -> io::Result<()>,
     still: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    check_place(path)?;
+    let parent = parent(path);
     let mut builder = Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX);
     #[cfg(unix)]
@@ -66,6 +67,45 @@ pub fn replace_if(
     #[cfg(unix)]
     File::open(parent)?.sync_all()?;
     Ok(())
+}
+
+/// Refuses a place where [`replace`] would take a pipe, a device or a folder away, or a link to one; and the system's folder of
+/// devices, where `/dev/stdout` is a link to a regular file when the output goes into one.
+///
+/// ```
+/// use epsilon_data::files;
+///
+/// let folder = tempfile::tempdir()?;
+/// files::check_place(&folder.path().join("new.csv"))?;
+/// let refused = files::check_place(folder.path()).unwrap_err();
+/// assert_eq!(refused.to_string(), "it is a folder, not a file");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// What is there.
+pub fn check_place(path: &Path) -> io::Result<()> {
+    // What cannot be looked at, such as the end of a broken link, is no harm done: the link is replaced.
+    if let Ok(there) = path.metadata() {
+        refuse_special(&there)?;
+    }
+    #[cfg(unix)]
+    if parent(path)
+        .canonicalize()
+        .is_ok_and(|p| p == Path::new("/dev"))
+    {
+        let problem = "it is in the folder of devices, where no file belongs";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 #[cfg(unix)]
@@ -180,5 +220,37 @@ mod tests {
         assert_eq!(std::fs::read(&precious).unwrap(), b"content");
         assert!(!path.is_symlink());
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
+
+    /// The refusal comes before a file is made beside it.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("folder"), at("link")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for (name, kind) in [
+            ("zero", "a device"),
+            ("folder", "a folder"),
+            ("link", "a folder"),
+            ("socket", "a socket"),
+        ] {
+            let before = at(name).symlink_metadata().unwrap().file_type();
+            let failed = replace(&at(name), |_| panic!("nothing is to be written"));
+            assert_eq!(
+                failed.unwrap_err().to_string(),
+                format!("it is {kind}, not a file")
+            );
+            assert_eq!(at(name).symlink_metadata().unwrap().file_type(), before);
+        }
+        drop(socket);
+        let refused = check_place(Path::new("/dev/epsilon.csv")).unwrap_err();
+        assert!(refused.to_string().contains("devices"), "{refused}");
+        std::os::unix::fs::symlink(at("nothing"), at("broken")).unwrap();
+        write(&at("broken"), b"new").unwrap();
+        assert_eq!(std::fs::read(at("broken")).unwrap(), b"new");
     }
 }

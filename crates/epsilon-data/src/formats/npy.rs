@@ -14,13 +14,15 @@ const LONGEST_HEADER: u64 = 100 << 20;
 pub struct Header {
     /// Type of the values.
     pub number: Number,
-    /// Sizes, the slowest dimension first.
+    /// Sizes.
     pub shape: Vec<usize>,
+    /// Whether the first dimension is the fastest in the file (Fortran's order) and not the slowest.
+    pub fortran: bool,
     /// Where the values begin, in bytes from the start of the file.
     pub offset: u64,
 }
 
-/// Reads the header of an array of f16, f32 or f64 in C order. Whether the file holds as many values as the shape says
+/// Reads the header of an array of f16, f32 or f64. Whether the file holds as many values as the shape says
 /// is not checked.
 ///
 /// ```
@@ -39,7 +41,7 @@ pub struct Header {
 ///
 /// # Errors
 ///
-/// What is wrong with the file, in words that follow its name: not an `.npy` file, cut off, another type, Fortran order.
+/// What is wrong with the file, in words that follow its name: not an `.npy` file, cut off, another type.
 pub fn read_header(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     let mut start = [0; 12];
     file.read_exact(&mut start)
@@ -62,9 +64,6 @@ pub fn read_header(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     let text = String::from_utf8_lossy(&text);
     let (descr, fortran, shape) =
         fields(&text).ok_or_else(|| format!("an .npy file with the header {:?}", text.trim()))?;
-    if fortran {
-        return Err("an array in Fortran order; save it with numpy.ascontiguousarray".into());
-    }
     let number = match descr {
         "<f2" => Number::F16,
         "<f4" => Number::F32,
@@ -78,6 +77,7 @@ pub fn read_header(file: &mut (impl Read + Seek)) -> Result<Header, String> {
     Ok(Header {
         number,
         shape,
+        fortran,
         offset: from + length,
     })
 }

@@ -1,14 +1,14 @@
 //! What the library shares of safetensors files: writing them whole, a metadata entry, the values of a tensor.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 
 use super::stand_in;
-use crate::files::write;
+use crate::files::{DESCRIPTION, open, write};
 
 /// A tensor to write: name, shape, values.
 pub type Named = (String, Vec<usize>, Vec<f32>);
@@ -71,6 +71,25 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
         .ok_or_else(|| format!("its metadata has no `{key}`: the file was made by another program"))
 }
 
+/// Whether the file at `path` is a safetensors file whose metadata has this entry. Its header alone is read.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn has_metadata(path: &Path, key: &str) -> io::Result<bool> {
+    let mut file = open(path, u64::MAX)?;
+    let (mut start, mut header) = (Vec::new(), Vec::new());
+    (&mut file).take(8).read_to_end(&mut start)?;
+    // Of another file these are any bytes.
+    let length = start.try_into().map(u64::from_le_bytes);
+    let Some(length) = length.ok().filter(|length| *length <= DESCRIPTION) else {
+        return Ok(false);
+    };
+    file.take(length).read_to_end(&mut header)?;
+    let header = serde_json::from_slice::<Metadata>(&header).ok();
+    let entries = header.and_then(|header| header.metadata().clone());
+    Ok(entries.is_some_and(|entries| entries.contains_key(key)))
+}
+
 /// The values of an f32 tensor of a safetensors file.
 pub fn f32_values(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>, String> {
     let view = tensors
@@ -84,4 +103,30 @@ pub fn f32_values(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>, String>
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     Ok(values.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors");
+        let tensors = [("a".to_string(), vec![3], vec![1.0, 2.0, 3.0])];
+        let entries = HashMap::from([("mine".to_string(), "yes".to_string())]);
+        write_tensors(&path, &tensors, entries).unwrap();
+        assert!(has_metadata(&path, "mine").unwrap());
+        assert!(!has_metadata(&path, "yours").unwrap());
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            // The values do not matter, but the header is read whole or not at all.
+            let header = end >= whole.len() - 12;
+            assert_eq!(has_metadata(&path, "mine").unwrap(), header, "{end}");
+        }
+        std::fs::write(&path, [0xff; 64]).unwrap();
+        assert!(!has_metadata(&path, "mine").unwrap());
+        assert!(has_metadata(&folder.path().join("none"), "mine").is_err());
+    }
 }

@@ -1,7 +1,7 @@
 //! Where every word of a vector file stands. The file is read through once; after that a word costs a single read, and the
 //! nearest words are found without the file. For programs that look words up again and again, such as a server.
 
-use super::resolve::{Asked, Resolved, Words, resolve_words, wanted};
+use super::resolve::{Asked, Resolved, Words, approximate, read_words, resolve_words, wanted};
 use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::Lines;
 use super::vector_file::VectorFile;
@@ -36,7 +36,8 @@ pub struct VectorIndex {
 enum Form {
     /// Numbers as text, up to the line's end.
     Text,
-    Numbers(Number),
+    /// And the bytes from one to the next.
+    Numbers(Number, u64),
     /// Of a pickle, which is small or shares vectors, the words alone are indexed; it is read anew each time.
     Pickle,
 }
@@ -58,11 +59,16 @@ impl Form {
                 *at
             }
             Values::Bytes { at, .. } => {
-                *self = Self::Numbers(Number::F32);
+                *self = Self::Numbers(Number::F32, 4);
                 *at
             }
-            Values::File { offset, number, .. } => {
-                *self = Self::Numbers(*number);
+            Values::File {
+                offset,
+                step,
+                number,
+                ..
+            } => {
+                *self = Self::Numbers(*number, *step);
                 *offset
             }
             Values::Pickle(..) => {
@@ -147,6 +153,27 @@ impl VectorIndex {
         }
     }
 
+    /// Width of the vectors.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// The vector of each name as [`VectorIndex::resolve`] finds it, or the mean of those of its parts that are words of the file;
+    /// none where no part of it is one. For lists of names that were not made for the file, such as a network's classes.
+    ///
+    /// # Errors
+    /// As [`super::resolve_words`] for a damaged file.
+    pub fn approximate(&self, names: &[String]) -> Result<Vec<Option<Vec<f32>>>, LabelError> {
+        let found = match self.find(names) {
+            Some(found) => found,
+            None => read_words(&self.file, names)?.1,
+        };
+        let names = names.iter();
+        Ok(names
+            .map(|name| approximate(&composed(name), &found))
+            .collect())
+    }
+
     /// All words that some rule for some name could use. None if the file has changed, or where a word of them stands twice
     /// or has a vector that cannot be used.
     fn find(&self, names: &[String]) -> Option<Words> {
@@ -211,10 +238,11 @@ impl VectorIndex {
                 let text = lines.next_line().ok()??.text;
                 row(Values::Text { text, at }).parse().ok()
             }
-            Form::Numbers(number) => {
+            Form::Numbers(number, step) => {
                 let values = Values::File {
                     file: &self.open,
                     offset: at,
+                    step: *step,
                     number: *number,
                 };
                 row(values).parse().ok()

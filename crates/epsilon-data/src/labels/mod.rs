@@ -10,7 +10,7 @@ mod text_vectors;
 mod vector_file;
 
 pub use index::VectorIndex;
-pub use names::{composed, read_names, read_seen_unseen};
+pub use names::{composed, read_list, read_names, read_seen_unseen};
 pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
 pub use rows::Place;
 pub use text_vectors::write_text_vectors;

@@ -1,7 +1,8 @@
 //! Lists of label names: text files of one name a line.
 
 use super::LabelError;
-use super::text_vectors::{Line, Lines, open};
+use super::text_vectors::{Line, Lines, open, refuse_stand_in};
+use crate::files;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -39,6 +40,20 @@ pub fn composed(name: &str) -> Cow<'_, str> {
 /// stands twice, a list without a name.
 pub fn read_names(path: &Path) -> Result<Vec<String>, LabelError> {
     parse_names(path, open(path)?)
+}
+
+/// [`read_names`] of a list that the user names in a call, which may be a pipe, as a shell makes one of `<(command)`:
+/// [`files::read_list`].
+///
+/// # Errors
+/// As [`read_names`].
+pub fn read_list(path: &Path) -> Result<Vec<String>, LabelError> {
+    let text = files::read_list(path).map_err(|reason| LabelError::Read {
+        path: path.into(),
+        reason,
+    })?;
+    refuse_stand_in(path, &text)?;
+    parse_names(path, &text[..])
 }
 
 /// Reads the seen and the unseen list; gives the names, seen first and in file order, and how many are seen.

@@ -238,7 +238,10 @@ impl Asked<'_> {
 pub(super) type Words = HashMap<String, Vec<f32>>;
 
 /// First pass: the width of the vectors, and all words that some rule for some name could use.
-fn read_words(file: &VectorFile, names: &[String]) -> Result<(usize, Words), LabelError> {
+pub(super) fn read_words(
+    file: &VectorFile,
+    names: &[String],
+) -> Result<(usize, Words), LabelError> {
     let wanted = wanted(names);
     // Lists of words, such as NUS-WIDE's tags and its concepts, may share some.
     let may_repeat = file.names.len() > 1;
@@ -327,6 +330,18 @@ fn find(name: &str, words: &Words) -> Option<(Found, Vec<f32>)> {
         .into_iter()
         .unzip();
     Some((Found::Mean(keys), mean(&vectors)))
+}
+
+/// As [`find`], or the mean of those parts that are words.
+pub(super) fn approximate(name: &str, words: &Words) -> Option<Vec<f32>> {
+    if let Some((_, vector)) = find(name, words) {
+        return Some(vector);
+    }
+    let parts = parts(name).into_iter();
+    let vectors: Vec<&[f32]> = parts
+        .filter_map(|part| Some(look_up(part, words)?.1))
+        .collect();
+    (!vectors.is_empty()).then(|| mean(&vectors))
 }
 
 fn look_up<'w>(key: &str, words: &'w Words) -> Option<(String, &'w [f32])> {

@@ -46,6 +46,8 @@ pub(super) enum Values<'a> {
     File {
         file: &'a File,
         offset: u64,
+        /// Bytes from one value to the next: more than a value has where the file keeps a matrix by columns.
+        step: u64,
         number: Number,
     },
     /// In a pickle.
@@ -64,13 +66,20 @@ impl Row<'_> {
             Values::File {
                 file,
                 offset,
+                step,
                 number,
             } => {
                 let mut bytes = vec![0; self.dim * number.bytes()];
+                let pieces = match *step == number.bytes() as u64 {
+                    true => bytes.len().max(1),
+                    false => number.bytes(),
+                };
                 let mut file = *file;
-                file.seek(SeekFrom::Start(*offset))
-                    .and_then(|_| file.read_exact(&mut bytes))
-                    .map_err(|reason| read_error(self.path, reason))?;
+                for (bytes, at) in bytes.chunks_mut(pieces).zip(0..) {
+                    file.seek(SeekFrom::Start(offset + at * step))
+                        .and_then(|_| file.read_exact(bytes))
+                        .map_err(|reason| read_error(self.path, reason))?;
+                }
                 number.read(&bytes)
             }
             Values::Pickle(pickle, place) => pickle.numbers(*place)?,

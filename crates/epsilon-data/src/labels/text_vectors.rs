@@ -31,12 +31,18 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
         path: path.into(),
         reason,
     })?;
+    refuse_stand_in(path, start)?;
+    Ok(reader)
+}
+
+/// Refuses what only stands in for a file, by its first bytes.
+pub(super) fn refuse_stand_in(path: &Path, start: &[u8]) -> Result<(), LabelError> {
     match stand_in::told_by(start) {
         Some(what) => Err(LabelError::Form {
             path: path.into(),
             reason: what.into(),
         }),
-        None => Ok(reader),
+        None => Ok(()),
     }
 }
 

@@ -162,12 +162,22 @@ fn safetensors(
     file.write_all(&whole)
 }
 
-/// Writes a file under a temporary name and renames it; on failure an existing file stays as it was.
+/// Writes a file under a temporary name and renames it; on failure an existing file stays as it was. What is there and is no
+/// file, such as `/dev/stdout`, is not replaced.
 fn replace(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>,
 ) -> Result<(), FileError> {
     let write = || {
+        let parent = path.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or(Path::new("."));
+        let is_special = path.metadata().is_ok_and(|there| !there.is_file());
+        // Where output goes into a file, `/dev/stdout` is a link to a regular one.
+        let among_devices = parent.canonicalize().is_ok_and(|p| p == Path::new("/dev"));
+        if is_special || among_devices {
+            let problem = "what is there is no regular file, and is not replaced";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let mut builder = tempfile::Builder::new();
         builder.prefix(".epsilon-").suffix(".tmp");
         #[cfg(unix)]
@@ -176,8 +186,7 @@ fn replace(
             // What any new file has, less what the user masks.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let parent = path.parent().filter(|parent| *parent != Path::new(""));
-        let beside = builder.tempfile_in(parent.unwrap_or(Path::new(".")))?;
+        let beside = builder.tempfile_in(parent)?;
         let mut file = BufWriter::new(beside.as_file());
         fill(&mut file)?;
         file.flush()?;

@@ -1,174 +1,59 @@
-//! CLIP's text tower (Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021):
-//! sentences to vectors that lie where the image tower's projected vectors do, so that labels need no word vectors.
+//! CLIP's sentences (Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", 2021): byte-level
+//! pairs in lower case, between a begin and an end token.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
-use rayon::prelude::*;
 use serde_json::json;
 use tokenizers::Tokenizer;
 
-use super::families::{TextParts, read_text};
-use super::vit::{Scratch, Transformer, map, norm};
-use super::{BackboneError, Pairing};
-use epsilon_kernels::finish::After;
-use epsilon_kernels::linear::{Arithmetic, LinearMap, stride};
-use epsilon_kernels::packed::Rows;
-use epsilon_kernels::rows::{Norm, layer_norm};
+use super::BackboneError;
+use super::text::{highest, plain, whole_tokenizer};
 
 const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 
-/// CLIP's text tower with its tokenizer, ready to run.
-pub struct TextTower {
-    /// SHA-256 of the weight file, in hexadecimal.
-    pub weights_sha256: String,
-    /// How its vectors and the image tower's are scored, where the file says so.
-    pub pairing: Option<Pairing>,
-    path: PathBuf,
+/// CLIP's tokenizer.
+pub(super) struct ClipTokens {
+    pub(super) path: PathBuf,
     tokenizer: Tokenizer,
     begin: u32,
     end: u32,
-    dim: usize,
-    /// Longest sequence, begin and end included.
-    length: usize,
-    /// `[words, dim]`.
-    embedding: Vec<f32>,
-    /// `[length, dim]`.
-    positions: Vec<f32>,
-    parts: Parts,
 }
 
-struct Parts {
-    transformer: Transformer,
-    norm: Norm,
-    projection: LinearMap,
-    config: super::BlockConfig,
-}
-
-impl TextTower {
-    /// Reads a text tower from a folder, or from a weight file with its tokenizer beside it: `tokenizer.json`, or
-    /// `vocab.json` and `merges.txt`. `weights_key` chooses the part of a file that holds several, as [`super::Options`] does.
-    ///
-    /// # Errors
-    ///
-    /// See [`BackboneError`].
-    pub fn load(path: &Path, weights_key: Option<&str>) -> Result<Self, BackboneError> {
-        let (parts, weights_sha256) = read_text(path, weights_key)?;
-        let folder = if path.is_dir() {
-            path
-        } else {
-            path.parent().unwrap_or(Path::new(""))
-        };
+impl ClipTokens {
+    /// Reads `tokenizer.json` of a folder, or `vocab.json` and `merges.txt`.
+    pub(super) fn load(folder: &Path) -> Result<Self, BackboneError> {
         let (path, tokenizer) = tokenizer(folder)?;
-        let bad = |reason: String| BackboneError::Tokenizer {
-            path: path.clone(),
-            reason,
-        };
         let id = |token: &str| {
             tokenizer
                 .token_to_id(token)
-                .ok_or_else(|| bad(format!("it has no token {token}: not CLIP's tokenizer")))
+                .ok_or_else(|| BackboneError::Tokenizer {
+                    path: path.clone(),
+                    reason: format!("it has no token {token}: not CLIP's tokenizer"),
+                })
         };
-        let (begin, end) = (id(BEGIN)?, id(END)?);
-        let TextParts {
-            config,
-            embedding,
-            positions,
-            blocks,
-            norm: last,
-            projection,
-            pairing,
-        } = parts;
-        let dim = config.dim;
-        let (words, length) = (embedding.len() / dim, positions.len() / dim);
-        let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0);
-        if highest as usize >= words {
-            return Err(bad(format!(
-                "it has a token {highest}, but the weights hold {words} of them"
-            )));
-        }
-        if length < 3 {
-            return Err(bad(format!("{length} positions are too few for a word")));
-        }
         Ok(Self {
-            weights_sha256,
-            pairing,
+            begin: id(BEGIN)?,
+            end: id(END)?,
             tokenizer,
-            begin,
-            end,
-            dim,
-            length,
-            embedding,
-            positions,
-            parts: Parts {
-                transformer: Transformer::new(blocks, &config, Arithmetic::F32),
-                norm: norm(last, config.layer_norm_eps),
-                projection: map(&projection, Arithmetic::F32),
-                config,
-            },
             path,
         })
     }
 
-    /// Width of a vector.
-    pub fn width(&self) -> usize {
-        self.parts.projection.outputs()
+    /// The highest number of a token.
+    pub(super) fn highest(&self) -> u32 {
+        highest(&self.tokenizer)
     }
 
-    /// The tokens of a text, begin and end included; what is too long is cut.
-    fn tokens(&self, text: &str) -> Result<Vec<u32>, BackboneError> {
-        let failed = |error: tokenizers::Error| BackboneError::Tokenizer {
-            path: self.path.clone(),
-            reason: format!("{text}: {error}"),
-        };
-        let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
-        let inner = encoding.get_ids().iter().take(self.length - 2);
+    /// The tokens of a text, begin and end included; what is beyond `length` is cut.
+    pub(super) fn of(&self, text: &str, length: usize) -> Result<Vec<u32>, String> {
+        let encoding = self.tokenizer.encode(text, false);
+        let encoding = encoding.map_err(|error| error.to_string())?;
+        let inner = encoding.get_ids().iter().take(length.saturating_sub(2));
         let begin = std::iter::once(self.begin);
         Ok(begin.chain(inner.copied()).chain([self.end]).collect())
-    }
-
-    /// Vectors of some texts, [`TextTower::width`] values each: the end token after the final layer normalisation,
-    /// projected; not normalised to unit length.
-    ///
-    /// # Errors
-    ///
-    /// [`BackboneError::Tokenizer`] when a text cannot be cut into tokens.
-    pub fn embed(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, BackboneError> {
-        let new = || Scratch::new(&self.parts.config, self.length, 0);
-        texts
-            .par_iter()
-            .map_init(new, |scratch, text| self.embed_one(text, scratch))
-            .collect()
-    }
-
-    fn embed_one(&self, text: &str, s: &mut Scratch) -> Result<Vec<f32>, BackboneError> {
-        let (dim, step) = (self.dim, stride(self.dim));
-        let tokens = self.tokens(text)?;
-        let rows = s.tokens.chunks_exact_mut(step);
-        for ((row, token), place) in rows.zip(&tokens).zip(self.positions.chunks_exact(dim)) {
-            let word = &self.embedding[*token as usize * dim..][..dim];
-            for ((value, word), place) in row.iter_mut().zip(word).zip(place) {
-                *value = word + place;
-            }
-        }
-        // A causal tower: what would stand behind the end token changes nothing.
-        self.parts.transformer.run(s, tokens.len());
-        let mut last = vec![0.0; dim];
-        let row = &s.tokens[(tokens.len() - 1) * step..][..dim];
-        layer_norm(row, &self.parts.norm, &mut last);
-        let mut out = vec![0.0; self.width()];
-        let rows = Rows {
-            data: &last,
-            stride: dim,
-            count: 1,
-        };
-        let width = self.width();
-        self.parts
-            .projection
-            .apply(rows.into(), After::Store, &mut out, width);
-        Ok(out)
     }
 }
 
@@ -181,10 +66,8 @@ fn tokenizer(folder: &Path) -> Result<(PathBuf, Tokenizer), BackboneError> {
         reason,
     };
     if whole.is_file() {
-        return match Tokenizer::from_file(&whole) {
-            Ok(tokenizer) => Ok((whole, plain(tokenizer))),
-            Err(error) => Err(bad(&whole, format!("not a tokenizer: {error}"))),
-        };
+        let tokenizer = whole_tokenizer(&whole)?;
+        return Ok((whole, tokenizer));
     }
     if !vocabulary.is_file() || !merges.is_file() {
         return Err(bad(
@@ -252,12 +135,4 @@ fn tokenizer(folder: &Path) -> Result<(PathBuf, Tokenizer), BackboneError> {
                 format!("not CLIP's vocabulary and merges: {error}"),
             )
         })
-}
-
-/// A tokenizer that neither pads nor cuts: texts are cut here.
-fn plain(mut tokenizer: Tokenizer) -> Tokenizer {
-    tokenizer.with_padding(None);
-    // Without parameters it cannot fail.
-    let _ = tokenizer.with_truncation(None);
-    tokenizer
 }

@@ -18,13 +18,14 @@ use epsilon_data::files::sha256;
 pub const HUB_PREFIX: &str = "hf:";
 
 /// Files besides the weights that are wanted where a repository has them.
-const BESIDE: [&str; 6] = [
+const BESIDE: [&str; 7] = [
     "config.json",
     "preprocessor_config.json",
     "open_clip_config.json",
     "tokenizer.json",
     "vocab.json",
     "merges.txt",
+    "spiece.model",
 ];
 
 /// Why weights could not be had from the hub.

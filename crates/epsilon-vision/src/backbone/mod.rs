@@ -1,14 +1,19 @@
 //! Frozen networks that turn images into tokens, one file a network, behind one trait. Weights come from a file, a
 //! folder or a model hub; their family is told by the tensors' names.
 
+mod attention_pool;
 mod clip_text;
 mod families;
 mod hub;
 mod info;
+mod models;
 mod pairing;
 mod precision;
+mod sentencepiece;
 mod settings;
+mod siglip_text;
 mod tensors;
+mod text;
 mod torch_limits;
 mod vgg;
 mod vit;
@@ -19,17 +24,18 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use thiserror::Error;
 
-pub use self::clip_text::TextTower;
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::info::{BackboneInfo, Difference, DifferenceKind, Global, Options, Tokens};
+pub use self::models::{DEFAULT_MODEL, MODELS, Model, ModelKind, model};
 pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
+pub use self::text::TextTower;
 pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
-    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, Resampling,
-    VitConfig, VitWeights,
+    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, PoolWeights,
+    Resampling, VitConfig, VitWeights,
 };
 
 /// A network with fixed weights that makes `N` tokens and one global vector of every image.

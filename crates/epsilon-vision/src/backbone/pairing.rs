@@ -19,6 +19,18 @@ pub struct Pairing {
     pub bias: Option<f32>,
 }
 
+impl Pairing {
+    /// The logit of two unit vectors from their product.
+    ///
+    /// ```
+    /// let siglip = epsilon_vision::backbone::Pairing { scale: 100.0, bias: Some(-15.0) };
+    /// assert_eq!(siglip.logit(0.25), 10.0);
+    /// ```
+    pub fn logit(&self, cosine: f32) -> f32 {
+        self.scale * cosine + self.bias.unwrap_or(0.0)
+    }
+}
+
 /// Reads what a file or folder with an image and a text tower says of pairs; `None` where it has no text tower, or one that was
 /// saved without its pairing. `weights_key` as in [`super::Options`].
 ///

@@ -61,7 +61,7 @@ pub struct VitConfig {
     pub prefix: usize,
     /// The blocks.
     pub blocks: BlockConfig,
-    /// Whether the projection (where there is one) makes the tokens too, not only the global vector.
+    /// Whether the projection or the pooling head (where there is one) makes the tokens too, not only the global vector.
     pub project_tokens: bool,
     /// For images of another size.
     pub resampling: Resampling,
@@ -135,6 +135,24 @@ pub struct BlockWeights {
     pub fc2: Linear,
 }
 
+/// SigLIP's attention pooling head: with one query, `y = proj(attention(probe, x, x))`, then
+/// `y + fc2(activation(fc1(norm(y))))`. Heads, activation and epsilon are the blocks'.
+#[derive(Clone, Debug)]
+pub struct PoolWeights {
+    /// `[dim]`.
+    pub probe: Vec<f32>,
+    /// The probe to the query, tokens to keys and values, each `dim` wide, one after the other.
+    pub qkv: Linear,
+    /// From the joined heads back to `dim`.
+    pub proj: Linear,
+    /// Before the MLP.
+    pub norm: NormWeights,
+    /// `dim` to a hidden layer.
+    pub fc1: Linear,
+    /// From there to `dim`.
+    pub fc2: Linear,
+}
+
 /// All weights of a Vision Transformer, in f32.
 #[derive(Clone, Debug)]
 pub struct VitWeights {
@@ -160,6 +178,8 @@ pub struct VitWeights {
     pub norm: NormWeights,
     /// After the final layer normalisation, `[width, dim]`, if any.
     pub projection: Option<Linear>,
+    /// What makes the global vector of the tokens, if any; a network with one has no projection.
+    pub pool: Option<PoolWeights>,
     /// The classifier in the file, empty where it has none.
     pub head: Vec<HeadPart>,
 }
@@ -168,7 +188,9 @@ impl VitWeights {
     /// What the network is and what goes in and comes out.
     pub fn info(&self) -> BackboneInfo {
         let (grid, dim) = (self.config.grid, self.config.blocks.dim);
+        let pooled = self.pool.as_ref().map(|pool| pool.proj.bias.len());
         let projected = self.projection.as_ref().map(|map| map.bias.len());
+        let projected = projected.or(pooled);
         let width = match projected {
             Some(width) if self.config.project_tokens => width,
             _ => dim,

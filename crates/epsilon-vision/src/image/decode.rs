@@ -1,28 +1,34 @@
-//! JPEG, PNG and WebP files to upright 8-bit RGB, with limits against decompression bombs and
-//! errors that say which file could not be read and why.
+//! Files of pictures to upright 8-bit RGB, with limits against decompression bombs and errors that say which file could not be
+//! read and why.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
 use std::io::{Cursor, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
 use epsilon_data::files;
 
+#[cfg(feature = "avif")]
+use super::avif::Avif;
 use super::error::{Fault, Flaw, ImageError};
+use super::jxl::Jxl;
 use super::kind::{Kind, kind};
 use super::limits::{Limits, wait_for_memory};
-use super::picture::{Picture, Source};
+use super::picture::{Picture, Shrunk, Source, swaps_sides};
 use super::png::Rows;
-use super::{Preprocess, jpeg, png, webp};
+use super::reduced::Reduced;
+use super::resize::crop;
+use super::{Preprocess, heic, jpeg, png, raw, webp};
 
 /// Reads an image file as upright 8-bit RGB.
 ///
 /// The format is found from the content, not from the file's name. The EXIF orientation is applied.
 /// Grey and palette images are expanded, CMYK is converted, 16-bit values are scaled to 8 bits, and an alpha
 /// channel is dropped, not blended with a background (what Pillow's `convert("RGB")` does). Of an
-/// animation the first frame is taken. Colour profiles are ignored.
+/// animation the first frame is taken, and of a camera's raw file the largest JPEG in it. Colour profiles are ignored.
 ///
 /// # Errors
 ///
@@ -39,7 +45,7 @@ pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
 /// As [`open`].
 pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
     let whole = |picture: Picture<'_>| picture.whole();
-    Ok(with_picture(path, bytes, limits, true, whole)?.0)
+    Ok(with_picture(path, bytes, limits, None, whole)?.0)
 }
 
 /// What a backbone takes of a photograph.
@@ -51,8 +57,9 @@ pub struct Pixels {
     pub flaw: Option<Flaw>,
 }
 
-/// Reads an image file as [`open`] does, and preprocesses it as [`Preprocess::apply`] does, to the same values, but in less
-/// memory: a PNG is made small as it is decoded.
+/// Reads an image file as [`open`] does, and preprocesses it as [`Preprocess::apply`] does, but in less memory and time: a PNG is
+/// made small as it is decoded, to the same values; a JPEG is decoded at a half, a quarter or an eighth of its size where that
+/// is twice the size of what is asked for at least, to values that hardly differ.
 ///
 /// # Errors
 ///
@@ -78,7 +85,7 @@ pub fn decode_for(
     limits: &Limits,
 ) -> Result<Pixels, ImageError> {
     let resized = |picture: Picture<'_>| picture.resized(preprocess);
-    let (resized, flaw) = with_picture(path, bytes, limits, false, resized)?;
+    let (resized, flaw) = with_picture(path, bytes, limits, Some(preprocess), resized)?;
     let mut values = vec![0.0; preprocess.len()];
     preprocess.normalise(&resized, &mut values);
     Ok(Pixels { values, flaw })
@@ -86,13 +93,13 @@ pub fn decode_for(
 
 type Made = (RgbImage, Option<Flaw>);
 
-/// Makes something of the picture in a file, once it is within the limits and there is memory for it; `whole` where all of its
-/// pixels are wanted.
+/// Makes something of the picture in a file, once it is within the limits and there is memory for it; `to` what it is made small
+/// for, where not all of its pixels are wanted.
 fn with_picture(
     path: &Path,
     bytes: &[u8],
     limits: &Limits,
-    whole: bool,
+    to: Option<&Preprocess>,
     make: impl FnOnce(Picture<'_>) -> Result<Made, Fault>,
 ) -> Result<Made, ImageError> {
     if bytes.len() as u64 > limits.max_file_bytes {
@@ -101,29 +108,124 @@ fn with_picture(
             limit: limits.max_file_bytes,
         });
     }
-    let (format, name) = match kind(bytes) {
-        Some(Kind::Jpeg) => (ImageFormat::Jpeg, "JPEG"),
-        Some(Kind::Png) => (ImageFormat::Png, "PNG"),
-        Some(Kind::WebP) => (ImageFormat::WebP, "WebP"),
-        other => {
-            let kind = match other {
-                Some(Kind::Other(kind)) => Some(kind),
-                _ => None,
-            };
-            let path = path.into();
-            return Err(ImageError::NotAnImage { path, kind });
+    let file = File::of(path, bytes)?;
+    let name = file.name;
+    let decode = || file.with_picture(path, limits, to, make);
+    // The decoders of some formats are young.
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref().copied());
+        let reason = format!("its decoder failed: {}", said.unwrap_or("no reason given"));
+        Err(Fault::Broken(reason).of(path, name))
+    })
+}
+
+/// What of a file is decoded.
+struct File<'a> {
+    kind: Kind,
+    /// What people call the file's format, which of a raw file is another than that of its preview.
+    name: &'static str,
+    bytes: &'a [u8],
+    /// How it is to be turned, where that is said outside of what is decoded.
+    orientation: Option<Orientation>,
+}
+
+impl<'a> File<'a> {
+    fn of(path: &Path, bytes: &'a [u8]) -> Result<Self, ImageError> {
+        let kind = match kind(bytes) {
+            Some(kind) if kind.is_read() => kind,
+            Some(kind) => {
+                let feature = kind.format().and_then(|format| format.feature);
+                let kind = kind.name();
+                return Err(match feature {
+                    Some(feature) => ImageError::NotBuilt {
+                        path: path.into(),
+                        kind,
+                        feature,
+                    },
+                    None => ImageError::NotAnImage {
+                        path: path.into(),
+                        kind: Some(kind),
+                    },
+                });
+            }
+            None => {
+                return Err(ImageError::NotAnImage {
+                    path: path.into(),
+                    kind: None,
+                });
+            }
+        };
+        let found = match kind {
+            Kind::Raw("CR3") => raw::cr3(bytes),
+            Kind::Raw("RAF") => raw::raf(bytes),
+            Kind::Raw(_) => raw::tiff(bytes).of_sensor(),
+            Kind::Tiff => raw::tiff(bytes),
+            _ => raw::Raw::default(),
+        };
+        let name = match kind {
+            Kind::Tiff if found.sensor => "raw TIFF",
+            kind => kind.name(),
+        };
+        match (found.sensor, found.preview) {
+            // What is left of a raw file may be a thumbnail.
+            _ if found.cut => Err(Fault::Truncated.of(path, name)),
+            (true, Some(bytes)) => Ok(Self {
+                kind: Kind::Jpeg,
+                name,
+                bytes,
+                orientation: found.orientation,
+            }),
+            (true, None) => Err(ImageError::NoPreview {
+                path: path.into(),
+                format: name,
+            }),
+            (false, _) => Ok(Self {
+                kind,
+                name,
+                bytes,
+                orientation: found.orientation,
+            }),
         }
-    };
-    let failed = |fault: Fault| fault.of(path, name);
-    // The decoder of PNG reserves a row before it tells its length.
-    if let (ImageFormat::Png, Some(size)) = (format, png::size(bytes)) {
-        limits.check_size(path, size)?;
     }
-    let header = Header::read(format, bytes).map_err(failed)?;
-    let need = header.memory(whole);
-    limits.check(path, header.size, need, bytes.len())?;
-    let _permit = wait_for_memory(need);
-    header.decode(bytes).and_then(make).map_err(failed)
+
+    fn with_picture(
+        &self,
+        path: &Path,
+        limits: &Limits,
+        to: Option<&Preprocess>,
+        make: impl FnOnce(Picture<'_>) -> Result<Made, Fault>,
+    ) -> Result<Made, ImageError> {
+        let failed = |fault: Fault| fault.of(path, self.name);
+        // The decoder of PNG reserves a row before it tells its length.
+        if let (Kind::Png, Some(size)) = (self.kind, png::size(self.bytes)) {
+            limits.check_size(path, size)?;
+        }
+        let mut header = Header::read(self.kind, self.bytes, limits).map_err(failed)?;
+        header.orientation = self.orientation.unwrap_or(header.orientation);
+        if let Some((reduced, side)) = to.and_then(|to| header.reduced(to, self.bytes)) {
+            let need = reduced.memory(side) + header.turning(3 * reduced.pixels(side));
+            limits.check(path, header.size, need, self.bytes.len())?;
+            let _permit = wait_for_memory(need);
+            if let Some(image) = reduced.decode(side) {
+                let picture = Picture {
+                    source: Source::Smaller(
+                        image,
+                        Shrunk {
+                            size: header.size,
+                            side,
+                        },
+                    ),
+                    orientation: header.orientation,
+                };
+                return make(picture).map_err(failed);
+            }
+        }
+        let need = header.memory(to.is_none());
+        limits.check(path, header.size, need, self.bytes.len())?;
+        let _permit = wait_for_memory(need);
+        header.decode(self.bytes).and_then(make).map_err(failed)
+    }
 }
 
 /// What is known of a file before its pixels are decoded.
@@ -140,53 +242,130 @@ enum Content<'a> {
     /// A JPEG, whether or not it has an end.
     Jpeg(bool),
     WebP(Option<Flaw>),
+    /// GIF, BMP or TIFF, and what its decoder may take.
+    Plain(ImageFormat, u64),
+    JpegXl(Jxl<'a>),
+    Heic,
+    #[cfg(feature = "avif")]
+    Avif(Box<Avif<'a>>),
 }
 
 impl<'a> Header<'a> {
-    fn read(format: ImageFormat, bytes: &'a [u8]) -> Result<Self, Fault> {
-        let (decoding, content) = match format {
-            ImageFormat::Png => {
+    fn read(kind: Kind, bytes: &'a [u8], limits: &Limits) -> Result<Self, Fault> {
+        let upright = |size, decoding, content| Self {
+            size,
+            orientation: Orientation::NoTransforms,
+            decoding,
+            content,
+        };
+        match kind {
+            Kind::Png => {
                 let rows = Rows::open(bytes)?;
-                return Ok(Self {
+                Ok(Self {
                     size: rows.size(),
                     orientation: rows.orientation(),
                     decoding: rows.memory(),
                     content: Content::Rows(rows),
-                });
+                })
             }
-            ImageFormat::Jpeg => {
-                let jpeg = jpeg::examine(bytes)?;
-                (jpeg.memory(), Content::Jpeg(jpeg.ended))
-            }
-            _ => {
+            Kind::Jpeg => Self::jpeg(bytes),
+            Kind::WebP => {
                 let webp = webp::examine(bytes)?;
-                (webp.memory, Content::WebP(webp.flaw))
+                let (size, orientation) = told(decoder(bytes, ImageFormat::WebP, None)?)?;
+                Ok(Self {
+                    size,
+                    orientation,
+                    decoding: webp.memory * u64::from(size.0) * u64::from(size.1),
+                    content: Content::WebP(webp.flaw),
+                })
             }
-        };
-        let mut decoder = decoder(bytes, format)?;
-        let size = decoder.dimensions();
+            Kind::Gif => Self::plain(bytes, ImageFormat::Gif),
+            Kind::Bmp => Self::plain(bytes, ImageFormat::Bmp),
+            Kind::Tiff => Self::plain(bytes, ImageFormat::Tiff),
+            Kind::JpegXl => {
+                let jxl = Jxl::open(bytes, limits.max_pixels)?;
+                Ok(upright(jxl.size, jxl.memory(), Content::JpegXl(jxl)))
+            }
+            Kind::Heic => {
+                let heic = heic::examine(bytes)?;
+                Ok(upright(heic.size, heic.memory, Content::Heic))
+            }
+            #[cfg(feature = "avif")]
+            Kind::Avif => {
+                let avif = Box::new(Avif::open(bytes)?);
+                Ok(upright(avif.size(), avif.memory(), Content::Avif(avif)))
+            }
+            other => Err(Fault::Broken(format!("no decoder for {}", other.name()))),
+        }
+    }
+
+    fn jpeg(bytes: &'a [u8]) -> Result<Self, Fault> {
+        let jpeg = jpeg::examine(bytes)?;
+        let (size, orientation) = told(decoder(bytes, ImageFormat::Jpeg, None)?)?;
         let pixels = u64::from(size.0) * u64::from(size.1);
+        let file = bytes.len() as u64;
         Ok(Self {
             size,
-            orientation: decoder.orientation().map_err(fault)?,
-            decoding: match content {
-                Content::WebP(_) => decoding * pixels,
+            orientation,
+            decoding: match jpeg.ended {
                 // Looked at in three channels first, and with another ending.
-                Content::Jpeg(false) => decoding + 3 * pixels + 2 * bytes.len() as u64,
+                false => jpeg.memory() + 3 * pixels + 2 * file,
                 // The decoder copies the file.
-                _ => decoding + bytes.len() as u64,
+                true => jpeg.memory() + file,
             },
-            content,
+            content: Content::Jpeg(jpeg.ended),
         })
+    }
+
+    /// A format of which a decoder makes all pixels at once, of up to 16 bytes each, that then become RGB.
+    fn plain(bytes: &'a [u8], format: ImageFormat) -> Result<Self, Fault> {
+        // A TIFF's orientation is found before, within bounds.
+        let decoder = decoder(bytes, format, None)?;
+        let (size, total) = (decoder.dimensions(), decoder.total_bytes());
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        // Beside the pixels: a GIF's frame, or a TIFF's own pixels and a strip of them.
+        let most = 3 * total + (1 << 20);
+        Ok(Self {
+            size,
+            orientation: Orientation::NoTransforms,
+            decoding: most + 3 * pixels,
+            content: Content::Plain(format, most),
+        })
+    }
+
+    /// A JPEG that can be decoded at a smaller size, and that size: how many pixels for 8 of a side.
+    fn reduced<'b>(&self, to: &Preprocess, bytes: &'b [u8]) -> Option<(Reduced<'b>, usize)> {
+        if !matches!(self.content, Content::Jpeg(true)) {
+            return None;
+        }
+        let (width, height) = self.size;
+        let (width, height) = match swaps_sides(self.orientation) {
+            true => (height, width),
+            false => (width, height),
+        };
+        let part = crop(width, height, to.size, to.fit);
+        let least = part.width.min(part.height);
+        let enough = |side: &usize| least * *side as f64 / 8.0 >= 2.0 * f64::from(to.size);
+        let side = [1, 2, 4].into_iter().find(enough)?;
+        let reduced = Reduced::open(bytes)?;
+        (reduced.size() == self.size).then_some((reduced, side))
+    }
+
+    /// Bytes of memory that turning so many takes.
+    fn turning(&self, bytes: u64) -> u64 {
+        match self.orientation {
+            Orientation::NoTransforms => 0,
+            _ => bytes,
+        }
     }
 
     /// Bytes of memory that it takes to make an upright picture, or with `whole` to keep all of its pixels.
     fn memory(&self, whole: bool) -> u64 {
         let (width, height) = self.size;
         let pixels = 3 * u64::from(width) * u64::from(height);
-        let turned = self.orientation != Orientation::NoTransforms;
-        let held = matches!(self.content, Content::Rows(_)) && (whole || turned);
-        self.decoding + pixels * (u64::from(held) + u64::from(turned))
+        let turning = self.turning(pixels);
+        let held = matches!(self.content, Content::Rows(_)) && (whole || turning > 0);
+        self.decoding + turning + pixels * u64::from(held)
     }
 
     fn decode(self, bytes: &'a [u8]) -> Result<Picture<'a>, Fault> {
@@ -195,6 +374,15 @@ impl<'a> Header<'a> {
             Content::Jpeg(true) => Source::Held(held(bytes, ImageFormat::Jpeg)?, None),
             Content::Jpeg(false) => Source::Held(without_end(bytes)?, Some(Flaw::NoEnd)),
             Content::WebP(flaw) => Source::Held(held(bytes, ImageFormat::WebP)?, flaw),
+            Content::Plain(format, most) => {
+                let decoder = decoder(bytes, format, Some(most))?;
+                let image = DynamicImage::from_decoder(decoder).map_err(fault)?;
+                Source::Held(image.into_rgb8().into(), None)
+            }
+            Content::JpegXl(jxl) => Source::Held(jxl.decode()?, None),
+            Content::Heic => Source::Held(heic::decode(bytes)?, None),
+            #[cfg(feature = "avif")]
+            Content::Avif(avif) => Source::Held(avif.decode()?, None),
         };
         Ok(Picture {
             source,
@@ -203,8 +391,14 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Size and orientation, as a decoder tells them.
+fn told(mut decoder: impl ImageDecoder) -> Result<((u32, u32), Orientation), Fault> {
+    let orientation = decoder.orientation().map_err(fault)?;
+    Ok((decoder.dimensions(), orientation))
+}
+
 fn held(bytes: &[u8], format: ImageFormat) -> Result<DynamicImage, Fault> {
-    DynamicImage::from_decoder(decoder(bytes, format)?).map_err(fault)
+    DynamicImage::from_decoder(decoder(bytes, format, None)?).map_err(fault)
 }
 
 /// A JPEG without its end marker: decoded with two endings, on which a whole picture does not depend.
@@ -226,10 +420,19 @@ fn without_end(bytes: &[u8]) -> Result<DynamicImage, Fault> {
     }
 }
 
-fn decoder(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, Fault> {
+/// A decoder that takes `most` bytes of memory at most, where that is not known before it starts.
+fn decoder(
+    bytes: &[u8],
+    format: ImageFormat,
+    most: Option<u64>,
+) -> Result<impl ImageDecoder + '_, Fault> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // Its memory is known before it starts.
     reader.no_limits();
+    if let Some(most) = most {
+        let mut limits = ::image::Limits::no_limits();
+        limits.max_alloc = Some(most);
+        reader.limits(limits);
+    }
     reader.into_decoder().map_err(fault)
 }
 
@@ -338,7 +541,7 @@ mod tests {
             open(Path::new("/"), &limits),
             Err(ImageError::Read { .. })
         ));
-        for bytes in [&b"just some words"[..], b"", b"GIF89a\x01\0\x01\0\0\0\0;"] {
+        for bytes in [&b"just some words"[..], b"", b"8BPS\0\x01 and more"] {
             let error = open_bytes(bytes, &limits).unwrap_err();
             assert!(matches!(error, ImageError::NotAnImage { .. }), "{error}");
         }

@@ -24,13 +24,37 @@ pub enum ImageError {
         /// What the system said.
         reason: std::io::Error,
     },
-    /// The content is none of JPEG, PNG and WebP.
-    #[error("{}: not a JPEG, PNG or WebP image{}", shown(path), but(*kind))]
+    /// The content is of no kind that is decoded (see [`FORMATS`](super::FORMATS)).
+    #[error("{}: not a picture of a kind that is read{}", shown(path), but(*kind))]
     NotAnImage {
         /// The file asked for.
         path: PathBuf,
         /// What kind of picture it is, where that is known.
         kind: Option<&'static str>,
+    },
+    /// A picture of a kind that other builds of the program decode.
+    #[error(
+        "{}: {kind} is not read by this build: one with the cargo feature `{feature}` reads it; or convert it",
+        shown(path)
+    )]
+    NotBuilt {
+        /// The file asked for.
+        path: PathBuf,
+        /// What kind of picture it is.
+        kind: &'static str,
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// A camera's raw file that holds the sensor's data alone.
+    #[error(
+        "{}: a camera's raw file ({format}) without a JPEG preview in it: raw data is not developed, so export it as JPEG",
+        shown(path)
+    )]
+    NoPreview {
+        /// The file asked for.
+        path: PathBuf,
+        /// What kind of raw file it is.
+        format: &'static str,
     },
     /// The file ends before the image does.
     #[error(
@@ -40,7 +64,7 @@ pub enum ImageError {
     Truncated {
         /// The file asked for.
         path: PathBuf,
-        /// JPEG, PNG or WebP.
+        /// What people call its format.
         format: &'static str,
     },
     /// More bytes than [`Limits::max_file_bytes`](super::Limits::max_file_bytes).
@@ -106,7 +130,7 @@ pub enum ImageError {
     Broken {
         /// The file asked for.
         path: PathBuf,
-        /// JPEG, PNG or WebP.
+        /// What people call its format.
         format: &'static str,
         /// What the decoder said.
         reason: String,
@@ -121,7 +145,7 @@ fn but(kind: Option<&'static str>) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// The end is missing: the end marker of a JPEG, what follows the pixels of a PNG, the last bytes that the header of a
+    /// The end is missing: the end marker of a JPEG (or of the one in a raw file), what follows the pixels of a PNG, the last bytes that the header of a
     /// WebP counts.
     NoEnd,
 }

@@ -51,6 +51,33 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Jpeg, Fault> {
     }
 }
 
+/// Width and height of a picture that the decoders here read: Huffman codes, 8 bits, sequential or progressive. (Raw files keep
+/// the sensor's data as lossless JPEG.)
+pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let mut rest = bytes.strip_prefix(b"\xff\xd8")?;
+    // Photographs have some dozens of segments before the frame's.
+    for _ in 0..1_000 {
+        let (&[start, marker, high, low], _) = rest.split_first_chunk()?;
+        if start != 0xFF || marker == START_OF_SCAN {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let (segment, after) = rest.get(2..)?.split_at_checked(length)?;
+        if matches!(marker, 0xC0..=PROGRESSIVE) {
+            let &[8, y1, y0, x1, x0] = segment.get(2..)?.first_chunk()? else {
+                return None;
+            };
+            let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
+            return Some((side(x1, x0), side(y1, y0)));
+        }
+        if matches!(marker, 0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
+            return None;
+        }
+        rest = after;
+    }
+    None
+}
+
 /// Walks the segments to the end marker or the end of the file. A thumbnail's own markers lie inside a segment and are stepped
 /// over.
 fn walk(bytes: &[u8]) -> Jpeg {

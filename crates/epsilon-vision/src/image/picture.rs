@@ -4,13 +4,11 @@
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, RgbImage};
 
-use super::Preprocess;
+use super::blocks::blocks;
 use super::error::{Fault, Flaw};
 use super::png::Rows;
-use super::resize::Narrowing;
-
-/// Bytes of RGB pixels that are handed on at a time.
-const BLOCK: u32 = 4 << 20;
+use super::preprocess::Preprocess;
+use super::resize::{Crop, Narrowing, crop};
 
 /// A picture before it is turned upright.
 pub(super) struct Picture<'a> {
@@ -22,8 +20,28 @@ pub(super) struct Picture<'a> {
 pub(super) enum Source<'a> {
     /// Decoded, of 8 bits a channel.
     Held(DynamicImage, Option<Flaw>),
+    /// Decoded at a smaller size.
+    Smaller(DynamicImage, Shrunk),
     /// Yet to be decoded.
     Rows(Rows<'a>),
+}
+
+/// How a picture became smaller as it was decoded.
+#[derive(Clone, Copy)]
+pub(super) struct Shrunk {
+    /// Its whole width and height, before it is turned.
+    pub size: (u32, u32),
+    /// How many pixels there are for 8 of a side. The last ones may lie partly behind the edge.
+    pub side: usize,
+}
+
+/// Whether width and height are those of the other side when a picture is turned.
+pub(super) fn swaps_sides(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(
+        orientation,
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
+    )
 }
 
 impl Picture<'_> {
@@ -39,6 +57,7 @@ impl Picture<'_> {
     fn upright(self) -> Result<(DynamicImage, Option<Flaw>), Fault> {
         let (mut image, flaw) = match self.source {
             Source::Held(image, flaw) => (image, flaw),
+            Source::Smaller(image, _) => (image, None),
             Source::Rows(rows) => {
                 let (width, height) = rows.size();
                 let mut pixels = Vec::with_capacity(3 * width as usize * height as usize);
@@ -65,8 +84,20 @@ impl Picture<'_> {
                 Ok((narrow.finish(), flaw))
             }
             source => {
+                let shrunk = match source {
+                    Source::Smaller(_, shrunk) => Some(shrunk),
+                    _ => None,
+                };
+                let orientation = self.orientation;
                 let (image, flaw) = Picture { source, ..self }.upright()?;
-                let mut narrow = narrowing((image.width(), image.height()));
+                let size = (image.width(), image.height());
+                let mut narrow = match shrunk {
+                    Some(shrunk) => {
+                        let crop = shrunk.crop(orientation, size, to);
+                        Narrowing::of_crop(crop, size.1, to.size, to.filter)
+                    }
+                    None => narrowing(size),
+                };
                 blocks(&image, &mut |block| narrow.push(&block));
                 Ok((narrow.finish(), flaw))
             }
@@ -74,35 +105,40 @@ impl Picture<'_> {
     }
 }
 
-/// Rows of this width that are handed on at a time.
-pub(super) fn block_rows(width: u32) -> u32 {
-    (BLOCK / 3 / width.max(1)).max(1)
-}
-
-/// Hands out an image's rows from the top, some at a time.
-fn blocks(image: &DynamicImage, each: &mut dyn FnMut(RgbImage)) {
-    let channels = usize::from(image.color().channel_count());
-    let rows = block_rows(image.width()) as usize;
-    let row = channels * image.width() as usize;
-    for part in image.as_bytes().chunks((rows * row).max(1)) {
-        let mut pixels = Vec::with_capacity(3 * part.len() / channels);
-        push_rgb(part, channels, &mut pixels);
-        let rows = (part.len() / row) as u32;
-        // As many pixels as its sides say.
-        RgbImage::from_raw(image.width(), rows, pixels)
-            .into_iter()
-            .for_each(&mut *each);
-    }
-}
-
-/// Adds pixels of one to four channels to RGB pixels: grey is repeated, and alpha is left out.
-pub(super) fn push_rgb(from: &[u8], channels: usize, to: &mut Vec<u8>) {
-    match channels {
-        1 | 2 => to.extend(from.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3])),
-        3 => to.extend_from_slice(from),
-        _ => {
-            let pixels = from.chunks_exact(channels);
-            to.extend(pixels.flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]));
+impl Shrunk {
+    /// The part of the smaller picture, turned upright, that the same part of the whole one became.
+    fn crop(self, orientation: Orientation, (wide, high): (u32, u32), to: &Preprocess) -> Crop {
+        use Orientation::{
+            FlipHorizontal, FlipVertical, Rotate90, Rotate180, Rotate270, Rotate270FlipH,
+        };
+        let (width, height) = match swaps_sides(orientation) {
+            true => (self.size.1, self.size.0),
+            false => self.size,
+        };
+        let whole = crop(width, height, to.size, to.fit);
+        let scale = self.side as f64 / 8.0;
+        // What lies behind the right and the lower edge comes to lie before the left and the upper one.
+        let left = matches!(
+            orientation,
+            FlipHorizontal | Rotate90 | Rotate180 | Rotate270FlipH
+        );
+        let top = matches!(
+            orientation,
+            FlipVertical | Rotate180 | Rotate270 | Rotate270FlipH
+        );
+        let place = |moved: bool, small: u32, full: u32, start: f64, length: f64| {
+            let small = f64::from(small);
+            let behind = small - f64::from(full) * scale;
+            let start = start * scale + if moved { behind } else { 0.0 };
+            (start, (length * scale).min(small - start))
+        };
+        let (left, width) = place(left, wide, width, whole.left, whole.width);
+        let (top, height) = place(top, high, height, whole.top, whole.height);
+        Crop {
+            left,
+            top,
+            width,
+            height,
         }
     }
 }

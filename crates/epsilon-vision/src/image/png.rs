@@ -6,8 +6,8 @@ use ::image::RgbImage;
 use ::image::metadata::Orientation;
 use png::{BitDepth, ColorType, DecodingError, Transformations};
 
+use super::blocks::{block_rows, push_rgb};
 use super::error::{Fault, Flaw};
-use super::picture::{block_rows, push_rgb};
 
 /// Memory for chunks other than pixels.
 const CHUNKS: usize = 64 << 20;

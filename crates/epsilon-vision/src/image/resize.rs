@@ -4,7 +4,7 @@
 use ::image::RgbImage;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
-use super::{Filter, Fit};
+use super::fit::{Filter, Fit};
 
 /// The part of an image that is kept, in pixels of the image before it is resized.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,13 +44,18 @@ pub(super) struct Narrowing {
 
 impl Narrowing {
     pub(super) fn new(width: u32, height: u32, size: u32, fit: Fit, filter: Filter) -> Self {
+        Self::of_crop(crop(width, height, size, fit), height, size, filter)
+    }
+
+    /// The same of a part of an image of this height.
+    pub(super) fn of_crop(crop: Crop, height: u32, size: u32, filter: Filter) -> Self {
         let filter = match filter {
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Bilinear => FilterType::Bilinear,
         };
         Self {
             size,
-            crop: crop(width, height, size, fit),
+            crop,
             resizing: ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)),
             rows: Vec::with_capacity(3 * size as usize * height as usize),
         }

@@ -272,7 +272,9 @@ mod tests {
             (report.images, report.resumed, report.failed.len()),
             (43, 0, 7)
         );
-        assert!(report.failed[0].id == "photo 3" && report.failed[0].reason.contains("not a JPEG"));
+        assert!(
+            report.failed[0].id == "photo 3" && report.failed[0].reason.contains("not a picture")
+        );
         let last = seen.last().unwrap();
         assert_eq!((last.done, last.failed, last.total), (43, 7, 50));
         assert!(seen.windows(2).all(|pair| pair[0].done <= pair[1].done));

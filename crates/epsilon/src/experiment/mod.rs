@@ -22,11 +22,12 @@ use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreE
 pub use figures::{Figures, LabelSet, figures};
 pub use layout::Layout;
 pub use prepare::{Prepared, extract, prepare, prepare_in};
-pub use score::{Scored, Standardised, measure, score, standardised};
+pub use score::{Scored, Standardised, measure, score, score_photographs, standardised};
 pub use train::Training;
 
 use crate::methods::MethodError;
 use crate::model::{Model, ModelError};
+use crate::predictor::PredictError;
 use crate::recipe::{Recipe, RecipeError};
 use crate::tensor_vit;
 use crate::training::{Event, RunFolder, TrainingError};
@@ -54,6 +55,8 @@ pub enum ExperimentError {
     Training(#[from] TrainingError),
     /// In the model file.
     Model(#[from] ModelError),
+    /// In a model that is measured without tokens.
+    Predict(#[from] PredictError),
     /// In the figures.
     Metrics(#[from] MetricsError),
     /// The data set has no test image.

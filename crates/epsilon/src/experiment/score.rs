@@ -1,19 +1,24 @@
 //! Scores of the test images, and their figures.
 
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::{
     InMemory, Labels, MetricsError, Protocol, Scores, SplitEvaluation, standardise,
 };
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::backbone::Features;
+use epsilon_vision::tokens::{self, TokenStore};
 
 use super::prepare::dense;
 use super::{ExperimentError, Figures, Prepared, figures};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
 use crate::model::{self, Model};
-use crate::recipe::EvaluationSettings;
+use crate::predictor::{PredictError, Predictor};
+use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::Example;
 
 /// Evaluates a model on the test images with a recipe's protocol, top-K sizes and bootstrap. `progress` is called with the
@@ -87,6 +92,61 @@ pub fn score(
         unseen_alone,
         targets: dense(dataset, &images, labels),
     })
+}
+
+/// Scores the test photographs of a recipe's data set with a model that has its backbone, as one without training has: no tokens
+/// are kept. Photographs that cannot be read are left out, and told.
+///
+/// # Errors
+/// [`ExperimentError::Dataset`], [`ExperimentError::Predict`] for labels without a vector and a backbone that fails,
+/// [`ExperimentError::NoTestImages`] where none can be read.
+pub fn score_photographs(
+    predictor: &Predictor,
+    recipe: &Recipe,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Scored, Vec<String>), ExperimentError> {
+    let (dataset, _) = recipe.data.source.read()?;
+    let vectors = predictor.words().find(&dataset.words)?;
+    let scorer = (predictor.model())
+        .scorer(&vectors, predictor.device())
+        .map_err(PredictError::from)?;
+    let test = dataset.rows(Split::Test);
+    let named = |row: &usize| {
+        let record = &dataset.records[*row];
+        (record.id.clone(), record.path())
+    };
+    let items: Vec<_> = test.iter().map(named).collect();
+    let rows: HashMap<&str, usize> = (items.iter().zip(&test))
+        .map(|((id, _), &row)| (id.as_str(), row))
+        .collect();
+    let (mut images, mut scores, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+    let (backbone, limits) = (predictor.backbone(), recipe.limits());
+    tokens::run(&items, backbone, &limits, &mut |batch| {
+        let Features { tokens, global } = batch.features.clone();
+        scores.extend(scorer.score(batch.ids.len(), tokens, global));
+        images.extend(batch.ids.iter().cloned());
+        failed.extend(batch.failed.iter().map(|(_, unread)| unread.reason.clone()));
+        progress(images.len() + failed.len(), items.len());
+        ControlFlow::Continue(())
+    })?;
+    if images.is_empty() {
+        return Err(ExperimentError::NoTestImages);
+    }
+    let examples = images.iter().map(|id: &String| Example {
+        store_row: 0,
+        label_row: rows[id.as_str()],
+    });
+    let examples: Vec<Example> = examples.collect();
+    let labels = dataset.names.len();
+    let scored = Scored {
+        targets: dense(&dataset, &examples, labels),
+        images,
+        labels: dataset.names,
+        seen: dataset.seen,
+        scores,
+        unseen_alone: None,
+    };
+    Ok((scored, failed))
 }
 
 /// The test images that have tokens.

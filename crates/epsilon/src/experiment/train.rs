@@ -71,6 +71,7 @@ impl Training<'_> {
             validate: None,
         };
         let weights = match self.recipe.method.fitting() {
+            Fitting::Given => return Err(crate::methods::MethodError::NotTrained.into()),
             Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {

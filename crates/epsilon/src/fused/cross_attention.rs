@@ -292,18 +292,22 @@ struct Kept {
 
 /// `out [B, M, D]`, and what the backward pass needs.
 fn run_forward(sizes: &Sizes, tokens: &[f32], views: &Views) -> (Vec<f32>, Kept) {
+    let (queries, folded) = folded_queries(sizes, views);
+    let kept = attend_images(sizes, tokens, views, queries, folded);
+    let out = mapped_values(sizes, views, &kept.context);
+    (out, kept)
+}
+
+/// `q [C M, D]`, scaled, and `f [C, M, heads, D]`.
+fn folded_queries(sizes: &Sizes, views: &Views) -> (Vec<f32>, Vec<f32>) {
     let Sizes {
-        images,
         copies,
         groups,
         heads,
-        count,
         width,
         ..
     } = *sizes;
-    let (rows, columns) = (sizes.rows(), sizes.columns());
     let threads = rayon::current_num_threads();
-
     let mut queries = vec![0.0; copies * groups * width];
     let prompts = Matrix::new(views.prompts, copies * groups, width);
     let map = views.query.columns(sizes, 0, width);
@@ -311,14 +315,32 @@ fn run_forward(sizes: &Sizes, tokens: &[f32], views: &Views) -> (Vec<f32>, Kept)
     vector::add_row(&mut queries, views.query_bias);
     queries.iter_mut().for_each(|q| *q *= sizes.scale);
 
-    let mut folded = vec![0.0; copies * rows * width];
+    let mut folded = vec![0.0; copies * sizes.rows() * width];
     for head in 0..heads {
         let queries = sizes.head_columns(&queries, copies, head);
         let map = views.key.head(sizes, head).transposed();
         let out = &mut folded[head * width..];
         product_strided(out, heads * width, Into::Replace, queries, map, threads);
     }
+    (queries, folded)
+}
 
+/// The attention and the context of every image, one image a thread.
+fn attend_images(
+    sizes: &Sizes,
+    tokens: &[f32],
+    views: &Views,
+    queries: Vec<f32>,
+    folded: Vec<f32>,
+) -> Kept {
+    let Sizes {
+        images,
+        copies,
+        count,
+        width,
+        ..
+    } = *sizes;
+    let (rows, columns) = (sizes.rows(), sizes.columns());
     let mut kept = Kept {
         queries,
         folded,
@@ -362,16 +384,28 @@ fn run_forward(sizes: &Sizes, tokens: &[f32], views: &Views) -> (Vec<f32>, Kept)
             },
         ),
     }
+    kept
+}
 
+/// `c W_v + b_v`, `[B, M, D]`.
+fn mapped_values(sizes: &Sizes, views: &Views, context: &[f32]) -> Vec<f32> {
+    let Sizes {
+        images,
+        groups,
+        heads,
+        width,
+        ..
+    } = *sizes;
+    let threads = rayon::current_num_threads();
     let mut out = vec![0.0; images * groups * width];
     for head in 0..heads {
-        let context = sizes.of_head(&kept.context, images, head);
+        let context = sizes.of_head(context, images, head);
         let map = views.value.head(sizes, head);
         let out = &mut out[head * sizes.head()..];
         product_strided(out, width, Into::Replace, context, map, threads);
     }
     vector::add_row(&mut out, views.value_bias);
-    (out, kept)
+    out
 }
 
 /// The part of an image where there is one an image, else the only one.
@@ -461,21 +495,36 @@ fn run_backward(
     kept: &Kept,
     upstream: &[f32],
 ) -> Vec<Vec<f32>> {
+    let mut out = WeightGradients::new(sizes);
+    let contexts = mapped_values_backward(sizes, views, kept, upstream, &mut out);
+    let of_images = attend_images_backward(sizes, tokens, views, kept, &contexts);
+    let ImageGradients {
+        folded,
+        mut prompts,
+        affine,
+    } = ImageGradients::gather(of_images, sizes.copies);
+    prompts.resize(sizes.copies * sizes.groups * sizes.width, 0.0);
+    folded_queries_backward(sizes, views, kept, &folded, &mut prompts, &mut out);
+    out.finish(prompts, affine)
+}
+
+/// The backward pass of [`mapped_values`]: gradients of the value map into `out`, those of the contexts returned.
+fn mapped_values_backward(
+    sizes: &Sizes,
+    views: &Views,
+    kept: &Kept,
+    upstream: &[f32],
+    out: &mut WeightGradients,
+) -> Vec<f32> {
     let Sizes {
         images,
-        copies,
-        groups,
         heads,
-        count,
         width,
         ..
     } = *sizes;
-    let (rows, columns) = (sizes.rows(), sizes.columns());
     let threads = rayon::current_num_threads();
-    let mut out = WeightGradients::new(sizes);
-
     vector::add_column_sums(upstream, out.bias(VALUE));
-    let mut contexts = vec![0.0; images * rows * width];
+    let mut contexts = vec![0.0; images * sizes.rows() * width];
     for head in 0..heads {
         let gradient = sizes.head_columns(upstream, images, head);
         let map = views.value.head(sizes, head).transposed();
@@ -485,8 +534,25 @@ fn run_backward(
         let (into, stride) = out.map(VALUE, head);
         product_strided(into, stride, Into::Replace, context, gradient, threads);
     }
+    contexts
+}
 
-    let per_image: Vec<ImageGradients> = contexts
+/// The backward pass of [`attend_images`], one image a thread, from the gradients of their contexts.
+fn attend_images_backward(
+    sizes: &Sizes,
+    tokens: &[f32],
+    views: &Views,
+    kept: &Kept,
+    contexts: &[f32],
+) -> Vec<ImageGradients> {
+    let Sizes {
+        copies,
+        count,
+        width,
+        ..
+    } = *sizes;
+    let (rows, columns) = (sizes.rows(), sizes.columns());
+    contexts
         .par_chunks(rows * width)
         .zip(kept.attention.par_chunks(rows * columns))
         .zip(tokens.par_chunks(count * width))
@@ -507,40 +573,46 @@ fn run_backward(
                 }
             },
         )
-        .collect();
-    let ImageGradients {
-        folded,
-        mut prompts,
-        affine,
-    } = ImageGradients::gather(per_image, copies);
-    prompts.resize(copies * groups * width, 0.0);
+        .collect()
+}
 
+/// The backward pass of [`folded_queries`]: gradients of the key and query maps into `out`, those of the prompts as queries
+/// added to `prompts`.
+fn folded_queries_backward(
+    sizes: &Sizes,
+    views: &Views,
+    kept: &Kept,
+    folded: &[f32],
+    prompts: &mut [f32],
+    out: &mut WeightGradients,
+) {
+    let Sizes {
+        copies,
+        groups,
+        heads,
+        width,
+        ..
+    } = *sizes;
+    let threads = rayon::current_num_threads();
     let mut queries = vec![0.0; copies * groups * width];
     for head in 0..heads {
-        let gradient = sizes.of_head(&folded, copies, head);
+        let gradient = sizes.of_head(folded, copies, head);
         let map = views.key.head(sizes, head);
         let into = &mut queries[head * sizes.head()..];
         product_strided(into, width, Into::Replace, gradient, map, threads);
         let query = sizes.head_columns(&kept.queries, copies, head);
         let (into, stride) = out.map(KEY, head);
-        product_strided(
-            into,
-            stride,
-            Into::Replace,
-            gradient.transposed(),
-            query,
-            threads,
-        );
+        let gradient = gradient.transposed();
+        product_strided(into, stride, Into::Replace, gradient, query, threads);
     }
     queries.iter_mut().for_each(|q| *q *= sizes.scale);
     vector::add_column_sums(&queries, out.bias(QUERY));
     let gradient = Matrix::new(&queries, copies * groups, width);
     let map = views.query.columns(sizes, 0, width).transposed();
-    product(&mut prompts, Into::Add, gradient, map, threads);
+    product(prompts, Into::Add, gradient, map, threads);
     let own = Matrix::new(views.prompts, copies * groups, width).transposed();
     let (into, stride) = out.map(QUERY, 0);
     product_strided(into, stride, Into::Replace, own, gradient, threads);
-    out.finish(prompts, affine)
 }
 
 /// Gradients that the images give: of the folded queries, of the prompts as keys, of scale and shift (one after
@@ -673,81 +745,70 @@ fn attend_normed_backward(
     forward: &Forward,
     [gamma, beta]: [&[f32]; 2],
 ) -> ImageGradients {
-    let Sizes {
-        own, count, width, ..
-    } = *sizes;
-    let (rows, columns) = (sizes.rows(), sizes.columns());
+    let width = sizes.width;
+    let rows = sizes.rows();
     let mut affine = vec![0.0; 2 * width];
     let (gamma_gradient, beta_gradient) = affine.split_at_mut(width);
     let sums = token_sums(sizes, forward.attention);
     affine_rows_backward(context, forward.plain, &sums, gamma_gradient, beta_gradient);
 
+    let (logits, mut plain) = logits_backward(sizes, context, forward, [gamma, beta]);
+    weigh(sizes, &logits, forward.tokens, &mut plain);
+    let sums = token_sums(sizes, &logits);
+    affine_rows_backward(forward.folded, &plain, &sums, gamma_gradient, beta_gradient);
+    let mut folded = vec![0.0; rows * width];
+    let prompts = forward.prompts;
+    spread(sizes, &logits, &plain, [gamma, beta], prompts, &mut folded);
+    ImageGradients {
+        folded,
+        prompts: own_backward(sizes, context, forward, &logits),
+        affine,
+    }
+}
+
+/// Gradients of the logits `[M heads, J]`, and room for `[M heads, D]` that is not needed any more.
+fn logits_backward(
+    sizes: &Sizes,
+    context: &[f32],
+    forward: &Forward,
+    [gamma, beta]: [&[f32]; 2],
+) -> (Vec<f32>, Vec<f32>) {
+    let Sizes {
+        own, count, width, ..
+    } = *sizes;
+    let (rows, columns) = (sizes.rows(), sizes.columns());
     // Of the weights, then of the logits.
     let mut logits = vec![0.0; rows * columns];
     let gradient = Matrix::new(context, rows, width);
-    let prompts = Matrix::new(forward.prompts, own, width);
-    product_strided(
-        &mut logits,
-        columns,
-        Into::Replace,
-        gradient,
-        prompts.transposed(),
-        1,
-    );
+    let prompts = Matrix::new(forward.prompts, own, width).transposed();
+    product_strided(&mut logits, columns, Into::Replace, gradient, prompts, 1);
     let mut scaled = vec![0.0; rows * width];
     let mut offsets = vec![0.0; rows];
     scale_rows(context, gamma, &mut scaled);
     dot_rows(context, beta, &mut offsets);
     let tokens = Matrix::new(forward.tokens, count, width).transposed();
+    let gradient = Matrix::new(&scaled, rows, width);
     let into = &mut logits[own..];
-    product_strided(
-        into,
-        columns,
-        Into::Replace,
-        Matrix::new(&scaled, rows, width),
-        tokens,
-        1,
-    );
+    product_strided(into, columns, Into::Replace, gradient, tokens, 1);
     for (row, offset) in logits.chunks_exact_mut(columns).zip(offsets) {
         row[own..].iter_mut().for_each(|x| *x += offset);
     }
     softmax_rows_backward(forward.attention, &mut logits, columns);
+    (logits, scaled)
+}
 
-    let plain = &mut scaled;
-    weigh(sizes, &logits, forward.tokens, plain);
-    affine_rows_backward(
-        forward.folded,
-        plain,
-        &token_sums(sizes, &logits),
-        gamma_gradient,
-        beta_gradient,
-    );
-    let mut folded = vec![0.0; rows * width];
-    spread(
-        sizes,
-        &logits,
-        plain,
-        [gamma, beta],
-        forward.prompts,
-        &mut folded,
-    );
-
+/// Gradients of the prompts as keys and values, `[M, D]`, from those of the context and the logits.
+fn own_backward(sizes: &Sizes, context: &[f32], forward: &Forward, logits: &[f32]) -> Vec<f32> {
+    let Sizes { own, width, .. } = *sizes;
+    let (rows, columns) = (sizes.rows(), sizes.columns());
     let mut prompts = vec![0.0; own * width];
     let of_own = |weights| Matrix::strided(weights, rows, own, columns).transposed();
-    product(
-        &mut prompts,
-        Into::Replace,
-        of_own(forward.attention),
-        gradient,
-        1,
-    );
+    let gradient = Matrix::new(context, rows, width);
+    let attention = of_own(forward.attention);
+    product(&mut prompts, Into::Replace, attention, gradient, 1);
     let queries = Matrix::new(forward.folded, rows, width);
-    product(&mut prompts, Into::Add, of_own(&logits), queries, 1);
-    ImageGradients {
-        folded,
-        prompts,
-        affine,
-    }
+    product(&mut prompts, Into::Add, of_own(logits), queries, 1);
+    prompts
 }
 
 /// Rows of tokens `[.., D]` to mean 0 and variance 1, LayerNorm without its scale and shift.

@@ -28,6 +28,7 @@ pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
 pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
+use epsilon_data::labels::VectorFile;
 use epsilon_data::paths::shown;
 
 const VERSION: u32 = 1;
@@ -65,7 +66,7 @@ pub enum LibraryError {
     },
     /// A folder without a library.
     #[error(
-        "{}: holds no tagged library (library.json): make one with `epsilon tag MODEL PHOTOS`",
+        "{}: holds no tagged library (library.json): make one with `epsilon tag PHOTOS`",
         shown(folder)
     )]
     None {
@@ -84,13 +85,19 @@ pub enum LibraryError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Library {
     version: u32,
-    /// The model's file, as an absolute path.
+    /// The model's file, as an absolute path, or `hf:OWNER/NAME` of a network that takes its place.
     pub model: PathBuf,
     /// [`crate::model::Model::identity`] of it.
     pub identity: String,
     /// The folder of photographs, as an absolute path. The file has it relative to the library where that lies in the folder
     /// of photographs or beside it, so that both can be moved together.
     pub photos: PathBuf,
+    /// The words' vectors that were given beside the model, with absolute paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<VectorFile>,
+    /// The classes' names that were given beside the model, as an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<PathBuf>,
 }
 
 impl Library {
@@ -101,6 +108,8 @@ impl Library {
             model,
             identity,
             photos,
+            vectors: None,
+            classes: None,
         }
     }
 

@@ -7,17 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use epsilon_data::files;
 use epsilon_data::paths::{shown, text};
-use epsilon_vision::image::{Kind, START, kind};
+use epsilon_vision::image::{FORMATS, Kind, START, kind};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use walkdir::{DirEntry, WalkDir};
 
-/// Endings of files that are photographs without a look at them: what is wrong with one is said when it is decoded.
-const PHOTOS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp"];
-/// Endings of pictures that are not decoded; the content may be another's.
-const OTHERS: [&str; 27] = [
-    "heic", "heif", "hif", "avif", "tif", "tiff", "gif", "bmp", "jxl", "jp2", "j2k", "psd", "xcf",
-    "exr", "dng", "cr2", "cr3", "nef", "nrw", "arw", "raf", "orf", "rw2", "pef", "srw", "3fr",
-    "iiq",
+/// Endings of pictures that no build decodes; the content may be another's.
+const OTHERS: [&str; 9] = [
+    "jp2", "j2k", "psd", "xcf", "exr", "pef", "srw", "3fr", "iiq",
 ];
 /// Endings of files that are plainly no pictures and are not opened: sidecars, text, films, sound, archives, databases.
 const NOT_PICTURES: [&str; 60] = [
@@ -153,6 +149,7 @@ impl Walk {
             match entry {
                 Ok(entry) if entry.file_type().is_file() => self.take(&entry, &mut scan),
                 Ok(_) => {}
+                Err(error) if is_link_to_no_picture(&error) => {}
                 Err(error) => scan.failed.push(Failed {
                     path: error.path().unwrap_or(&self.folder).into(),
                     reason: said(&error),
@@ -223,10 +220,25 @@ fn said(error: &walkdir::Error) -> String {
     }
 }
 
+/// Whether something that cannot be looked at is a link to nothing that would be no picture either, such as a sidecar: whoever
+/// wants it looks himself.
+fn is_link_to_no_picture(error: &walkdir::Error) -> bool {
+    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    error.io_error().is_some_and(is_gone)
+        && error
+            .path()
+            .is_some_and(|path| path.is_symlink() && NOT_PICTURES.contains(&&*ending(path)))
+}
+
 /// What a file is, by its ending or its first bytes.
 fn what(path: &Path) -> Found {
     let ending = ending(path);
-    if PHOTOS.contains(&&*ending) {
+    let format = FORMATS.iter();
+    let format = format
+        .copied()
+        .find(|format| format.endings.contains(&&*ending));
+    // What is wrong with such a file is said when it is decoded.
+    if format.is_some_and(|format| format.is_built()) {
         return Found::Photo;
     }
     if NOT_PICTURES.contains(&&*ending) {
@@ -234,10 +246,11 @@ fn what(path: &Path) -> Found {
     }
     // Whether a file of such a name can be read matters only if it is a photograph.
     match first_bytes(path).ok().and_then(|bytes| kind(&bytes)) {
-        Some(Kind::Jpeg | Kind::Png | Kind::WebP) => Found::Photo,
         // A raw picture is a TIFF inside: its ending says more.
-        _ if OTHERS.contains(&&*ending) => Found::Other(ending),
-        Some(Kind::Other(kind)) => Found::Other(kind.to_lowercase()),
+        Some(Kind::Tiff) if OTHERS.contains(&&*ending) => Found::Other(ending),
+        Some(kind) if kind.is_read() => Found::Photo,
+        _ if format.is_some() || OTHERS.contains(&&*ending) => Found::Other(ending),
+        Some(kind) => Found::Other(kind.name().to_lowercase()),
         None => Found::Nothing,
     }
 }
@@ -291,7 +304,7 @@ mod tests {
             "a.png",
             ".hidden/a.png",
             "b/.a.png",
-            "c.HEIC",
+            "c.PSD",
             "d.txt",
         ] {
             std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
@@ -300,7 +313,7 @@ mod tests {
         let found = scan(folder.path());
         let ids: Vec<&str> = found.photos.iter().map(|photo| photo.id.as_str()).collect();
         assert_eq!(ids, ["a.png", "b/2.JPG", "b/a.webp"]);
-        assert_eq!(found.others, BTreeMap::from([("heic".to_string(), 1)]));
+        assert_eq!(found.others, BTreeMap::from([("psd".to_string(), 1)]));
         assert_eq!(found.photos[1].bytes, 7);
         assert!(found.photos[1].age() < Duration::from_secs(600));
         let ahead = Photo {
@@ -331,6 +344,18 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn a_link_to_nothing_matters_where_a_photograph_would_be() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "a.jpg.xmp", "notes.txt"] {
+            std::os::unix::fs::symlink("nowhere", folder.path().join(name)).unwrap();
+        }
+        let found = scan(folder.path());
+        assert_eq!(found.failed.len(), 1, "{:?}", found.failed);
+        assert!(found.failed[0].path.ends_with("a.jpg"));
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn t10_names_that_are_not_utf8_are_told_apart() {
         use std::os::unix::ffi::OsStrExt;
         let folder = tempfile::tempdir().unwrap();
@@ -345,6 +370,7 @@ mod tests {
     }
 
     const JPEG: &[u8] = b"\xff\xd8\xff\xe0\0\x10JFIF";
+    const PSD: &[u8] = b"8BPS\0\x01";
     const HEIC: &[u8] = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic";
 
     #[test]
@@ -355,12 +381,15 @@ mod tests {
             ("a.jfif", JPEG),
             ("b.jpe", JPEG),
             ("c", JPEG),
-            ("d.heic", JPEG),
+            ("d.psd", JPEG),
             ("e.dat", b"\x89PNG\r\n\x1a\n"),
-            ("f.heic", HEIC),
-            ("g", HEIC),
-            ("h.NEF", b"II*\0 raw"),
-            ("i.tif", b"damaged"),
+            ("f.psd", PSD),
+            ("g", PSD),
+            ("h.PEF", b"II*\0 raw"),
+            ("i.xcf", b"damaged"),
+            ("m.heic", HEIC),
+            ("n", HEIC),
+            ("o.NEF", b"damaged"),
             ("j", b"words"),
             ("k.xmp", JPEG),
             ("l.mp4", JPEG),
@@ -369,8 +398,13 @@ mod tests {
         }
         let found = scan(folder.path());
         let ids: Vec<&str> = found.photos.iter().map(|photo| &*photo.id).collect();
-        assert_eq!(ids, ["a.jfif", "b.jpe", "c", "d.heic", "e.dat"]);
-        let others = [("heic", 2), ("nef", 1), ("tif", 1)];
+        assert_eq!(
+            ids,
+            [
+                "a.jfif", "b.jpe", "c", "d.psd", "e.dat", "m.heic", "n", "o.NEF"
+            ]
+        );
+        let others = [("pef", 1), ("psd", 2), ("xcf", 1)];
         let others = others.map(|(ending, count)| (ending.to_string(), count));
         assert_eq!(found.others, BTreeMap::from(others));
         assert!(found.failed.is_empty(), "{:?}", found.failed);

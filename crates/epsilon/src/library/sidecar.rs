@@ -166,16 +166,10 @@ impl Found {
     fn changed(&self, done: io::Result<()>) -> Result<Changed, SidecarError> {
         match done {
             Ok(()) => Ok(Changed::Done),
-            Err(error)
-                if error.get_ref().is_some_and(
-                    <dyn std::error::Error + std::marker::Send + std::marker::Sync + 'static>::is::<
-                        NotAsFound,
-                    >,
-                ) =>
-            {
-                Ok(Changed::Meanwhile)
-            }
-            Err(source) => Err(system(&self.place, source)),
+            Err(error) => match error.downcast::<NotAsFound>() {
+                Ok(NotAsFound) => Ok(Changed::Meanwhile),
+                Err(source) => Err(system(&self.place, source)),
+            },
         }
     }
 

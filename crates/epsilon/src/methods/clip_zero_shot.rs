@@ -10,6 +10,7 @@ use super::input::unit;
 use super::{Method, MethodError, SolvedMethod, Whole};
 use crate::batch::{Batch, Dims};
 use crate::parameters::{Spec, Weights};
+use epsilon_data::labels::LabelVectors;
 
 /// Zero-shot CLIP: `s_c = cos(g, v_c)`. Nothing is trained.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,11 @@ impl Method for ClipZeroShot {
 
     fn semantic_vectors(&self, _: &Weights, batch: &Batch) -> Option<Tensor<3>> {
         Some(unit(batch.global.clone()).unsqueeze_dim(1))
+    }
+
+    /// Of what each of the labels says, as if it had been painted.
+    fn prototypes(&self, _: &Weights, labels: &LabelVectors) -> Option<Vec<f32>> {
+        Some(labels.values().to_vec())
     }
 }
 

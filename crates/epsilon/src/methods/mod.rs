@@ -5,6 +5,7 @@
 mod biam;
 mod bilinear_attention;
 mod cholesky;
+mod class_words;
 mod classifier;
 mod clip;
 mod clip_projection;
@@ -40,6 +41,7 @@ pub use gen_mlzsl::Fusion;
 pub use input::Input;
 
 use crate::batch::{Batch, Dims, Targets};
+use crate::fused::scores::best_match;
 use crate::loss::{self, Negatives, ScoreLoss};
 use crate::optimiser::Learner;
 use crate::parameters::{Spec, WeightError, Weights};
@@ -55,6 +57,12 @@ pub enum MethodError {
     /// Weights that do not fit the method.
     #[error(transparent)]
     Weights(#[from] WeightError),
+    /// The method of a network that others have trained.
+    #[error(
+        "its weights come with a classifier and are not trained: give the classifier's weights in place of a model (`epsilon eval \
+         WEIGHTS --data RECIPE --vectors FILE`)"
+    )]
+    NotTrained,
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
@@ -141,7 +149,11 @@ pub struct LabelMap {
 
 impl LabelMap {
     /// A map of values that are not negative, brought to a sum of 1; `None` where they stand on no square grid, or are all 0.
-    fn new(what: &'static str, group: Option<usize>, mut values: Vec<f32>) -> Option<Self> {
+    pub(crate) fn new(
+        what: &'static str,
+        group: Option<usize>,
+        mut values: Vec<f32>,
+    ) -> Option<Self> {
         let side = values.len().isqrt();
         let sum: f32 = values.iter().sum();
         if side * side != values.len() || !(sum > 0.0 && sum.is_finite()) {
@@ -176,6 +188,23 @@ pub trait Method: Send + Sync {
     /// Semantic vectors `[B, M, d_w]` of the images, where a label's score is its best match among them, `max_m S_m . v_c`: all
     /// that has to be kept of an image to score any label. `None` where the method scores otherwise.
     fn semantic_vectors(&self, _: &Weights, _: &Batch) -> Option<Tensor<3>> {
+        None
+    }
+
+    /// Vectors `[C, d]` of labels (`[C, d_w]`, of unit length) that lie where the semantic vectors do.
+    fn queries(&self, _: &Weights, labels: &Tensor<2>) -> Tensor<2> {
+        labels.clone()
+    }
+
+    /// Scores `[B, C]` of semantic vectors `[B, M, d]` and labels `[C, d_w]`, as [`Method::scores`] has them.
+    fn match_scores(&self, _: &Weights, vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
+        best_match(vectors, labels)
+    }
+
+    /// Global vectors `[n, Dims::global_width()]` of images that no camera made, each of one thing alone, from the weights or the
+    /// model's own labels (unit length): what a label scores on them tells how high it scores on anything. `None` for a method
+    /// that has no such images; a trained one is calibrated on photographs.
+    fn prototypes(&self, _: &Weights, _labels: &LabelVectors) -> Option<Vec<f32>> {
         None
     }
 
@@ -286,7 +315,7 @@ pub struct Staged {
     pub learning_rate: f64,
 }
 
-/// The three ways a method comes to its weights.
+/// The ways a method comes to its weights.
 pub enum Fitting<'a> {
     /// By gradient descent.
     Gradient(&'a dyn GradientMethod),
@@ -294,10 +323,17 @@ pub enum Fitting<'a> {
     Staged(&'a dyn StagedMethod),
     /// In one go.
     Solved(&'a dyn SolvedMethod),
+    /// Not at all: they come with a network that others have trained.
+    Given,
 }
 
 /// The table of methods: name in recipes and model files, settings, and the trait that says how it is fitted.
 macro_rules! methods {
+    (@fitting Given, $method:ident) => {{
+        let _ = $method;
+        Fitting::Given
+    }};
+    (@fitting $fitting:ident, $method:ident) => { Fitting::$fitting($method) };
     ($($name:literal => $file:ident::$method:ident, $fitting:ident;)*) => {
         $(pub use self::$file::$method;)*
 
@@ -336,7 +372,7 @@ macro_rules! methods {
             /// How the method is fitted.
             pub fn fitting(&self) -> Fitting<'_> {
                 match self {
-                    $(Kind::$method(method) => Fitting::$fitting(method),)*
+                    $(Kind::$method(method) => methods!(@fitting $fitting, method),)*
                 }
             }
         }
@@ -367,6 +403,7 @@ methods! {
     "lesa" => lesa::Lesa, Gradient;
     "biam" => biam::Biam, Gradient;
     "clip-zero-shot" => clip_zero_shot::ClipZeroShot, Solved;
+    "class-words" => class_words::ClassWords, Given;
     "clip-projection" => clip_projection::ClipProjection, Gradient;
     "gen-mlzsl" => gen_mlzsl::GenMlzsl, Staged;
     "logistic" => logistic::Logistic, Gradient;

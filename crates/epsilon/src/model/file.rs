@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelError};
 use crate::batch::Dims;
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, Preset};
 use crate::methods::{Kind, Vocabulary};
 use crate::parameters::{Spec, Weights};
 use epsilon_data::formats::safetensors as format;
@@ -36,6 +36,8 @@ pub struct Card {
     provenance: Provenance,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) calibration: Option<Calibration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
 }
 
 /// Where a model comes from.
@@ -84,7 +86,15 @@ impl Card {
             seen,
             provenance,
             calibration: None,
+            preset: None,
         }
+    }
+
+    /// The same with probabilities that hold until it is calibrated.
+    #[must_use]
+    pub fn with_preset(self, preset: Preset) -> Self {
+        let preset = Some(preset);
+        Self { preset, ..self }
     }
 
     /// The method and its settings.
@@ -132,6 +142,16 @@ impl Card {
         self.calibration.as_ref()
     }
 
+    /// The probabilities that hold until it is calibrated; a trained model has none.
+    pub fn preset(&self) -> Option<Preset> {
+        self.preset
+    }
+
+    /// Whether its labels have probabilities and thresholds.
+    pub fn has_probabilities(&self) -> bool {
+        self.calibration.is_some() || self.preset.is_some()
+    }
+
     /// The recipe it was trained with, with the defaults filled in: a [`crate::recipe::Recipe`].
     ///
     /// # Errors
@@ -161,7 +181,9 @@ impl Card {
             ));
         }
         let (all, seen) = (self.labels.len(), self.seen);
-        if seen == 0 || seen > all {
+        // A model that nobody trained has seen no label, and scores any.
+        let none_seen = seen == 0 && self.method.vocabulary() != Vocabulary::Open;
+        if all == 0 || none_seen || seen > all {
             return Err(format!("{seen} seen labels of {all}"));
         }
         let Dims {
@@ -240,6 +262,21 @@ impl Model {
         let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
         format::write_tensors(path, &tensors, [(KEY.to_string(), card)].into())
             .map_err(|e| file(e.to_string()))
+    }
+
+    /// Whether the file at this path is a model, and not weights of a network or anything else. A folder is none.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] when it cannot be read.
+    pub fn is_at(path: &Path) -> Result<bool, ModelError> {
+        if path.is_dir() {
+            return Ok(false);
+        }
+        let found = format::has_metadata(path, KEY);
+        found.map_err(|reason| ModelError::File {
+            path: path.into(),
+            reason: reason.to_string(),
+        })
     }
 
     /// Reads a model onto a device.

@@ -12,7 +12,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::batch::Dims;
 use crate::calibration::Calibration;
@@ -146,6 +146,20 @@ impl Model {
             columns,
             device,
         ))
+    }
+
+    /// Vectors of labels that lie where the [semantic vectors](crate::methods::Method::semantic_vectors) of images do, row-major
+    /// `[labels, d]`: their best product with an image's is the label's score there, or grows with it.
+    ///
+    /// # Errors
+    /// [`ModelError::Mismatch`] when the labels' vectors have another width than the model's.
+    pub fn queries(&self, labels: &LabelVectors, device: &Device) -> Result<Vec<f32>, ModelError> {
+        Self::check_width(self.card.dims.label_width, labels.dim())?;
+        let shape = [labels.len(), labels.dim()];
+        let vectors = TensorData::new(labels.unit().values().to_vec(), shape);
+        let vectors = Tensor::from_data(vectors, device);
+        let queries = self.card.method().queries(&self.weights, &vectors);
+        Ok(crate::device::host(&queries))
     }
 
     /// Whether label vectors have the width of the model's.

@@ -165,6 +165,8 @@ impl Keep {
 pub struct Ranker<'a> {
     labels: LabelVectors,
     seen: Vec<bool>,
+    /// Whether the scores of an image are standardised before they are judged.
+    standardised: bool,
     calibrated: Option<Vec<LabelCalibration>>,
     scorer: Scorer<'a>,
 }
@@ -179,29 +181,60 @@ impl<'a> Ranker<'a> {
         labels: LabelVectors,
         device: &Device,
     ) -> Result<Self, ModelError> {
-        let calibration = model.card().calibration();
-        let scorer = match calibration {
+        let card = model.card();
+        let standardised = card.calibration().is_some()
+            || card.preset().is_some_and(|preset| preset.is_standardised());
+        let scorer = match standardised {
             // Behind them the model's own labels, over whose scores those of an image are standardised.
-            Some(_) => match labels.followed_by(&model.own_labels()) {
+            true => match labels.followed_by(&model.own_labels()) {
                 Ok(both) => model.scorer(&both, device)?,
                 // Of another width: the scorer's error says which is needed.
                 Err(_) => model.scorer(&labels, device)?,
             },
-            None => model.scorer(&labels, device)?,
+            false => model.scorer(&labels, device)?,
         };
-        let known: HashSet<&String> = model.card().seen_labels().iter().collect();
+        let known: HashSet<&String> = card.seen_labels().iter().collect();
         let seen: Vec<bool> = labels.names().iter().map(|n| known.contains(n)).collect();
-        let calibrated = calibration.map(|calibration| {
-            let both = labels.names().iter().zip(&seen);
-            both.map(|(name, &seen)| calibration.judge(name, seen))
-                .collect()
-        });
-        Ok(Self {
+        let mut ranker = Self {
             labels,
             seen,
-            calibrated,
+            standardised,
+            calibrated: None,
             scorer,
-        })
+        };
+        ranker.calibrated = ranker.judges(model);
+        Ok(ranker)
+    }
+
+    /// How each label is judged, where the model has probabilities.
+    fn judges(&self, model: &Model) -> Option<Vec<LabelCalibration>> {
+        let names = self.labels.names().iter();
+        if let Some(calibration) = model.card().calibration() {
+            let both = names.zip(&self.seen);
+            return Some(
+                both.map(|(name, &seen)| calibration.judge(name, seen))
+                    .collect(),
+            );
+        }
+        let preset = model.card().preset()?;
+        let scores = match preset.is_standardised() {
+            true => self.on_prototypes(model)?,
+            false => Vec::new(),
+        };
+        let columns = (0..self.labels.len()).map(|label| {
+            let column = scores.iter().skip(label).step_by(self.labels.len().max(1));
+            column.map(|&score| f64::from(score)).collect::<Vec<f64>>()
+        });
+        Some(columns.map(|column| preset.judge(&column)).collect())
+    }
+
+    /// Standardised scores `[prototypes, labels]` of the method's prototypes.
+    fn on_prototypes(&self, model: &Model) -> Option<Vec<f32>> {
+        let own = model.own_labels().unit();
+        let method = model.card().method();
+        let global = method.prototypes(model.weights(), &own)?;
+        let scores = self.scorer.score_global(global);
+        Some(standardised(&scores, self.labels.len(), own.len()))
     }
 
     /// The labels, with their vectors.
@@ -236,6 +269,19 @@ impl<'a> Ranker<'a> {
         ranked.flatten().collect()
     }
 
+    /// Raw scores of one of the labels for each image.
+    pub(crate) fn scores_of(
+        &self,
+        images: usize,
+        tokens: Vec<f32>,
+        global: Vec<f32>,
+        label: usize,
+    ) -> Vec<f32> {
+        let scores = self.scorer.score(images, tokens, global);
+        let labels = self.scorer.labels();
+        scores.into_iter().skip(label).step_by(labels).collect()
+    }
+
     /// Heat maps of one of the labels for one image, as [`Scorer::maps`].
     pub fn maps(&self, tokens: Vec<f32>, global: Vec<f32>, label: usize) -> Vec<LabelMap> {
         self.scorer.maps(tokens, global, label)
@@ -249,9 +295,10 @@ impl<'a> Ranker<'a> {
     fn ranked(&self, scores: &[f32]) -> Vec<Ranked> {
         let (asked, own) = scores.split_at(self.labels.len());
         let probabilities = self.calibrated.as_ref().map(|calibrated| {
-            let standard = Standard::of(own);
+            let standard = self.standardised.then(|| Standard::of(own));
             let pairs = calibrated.iter().zip(asked).map(|(label, &score)| {
-                let probability = label.probability(standard.score(score));
+                let score = standard.map_or(f64::from(score), |standard| standard.score(score));
+                let probability = label.probability(score);
                 (probability as f32, label.keeps(probability))
             });
             pairs.collect::<Vec<_>>()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 use crate::batch::{Batch, Dims, LabelsOn, Targets};
-use crate::fused::scores::best_match;
 use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
 use epsilon_data::labels::LabelVectors;
@@ -19,7 +18,9 @@ pub(super) const SCORE_BATCH: usize = 16;
 pub struct SemanticVectors {
     /// M, vectors of an image.
     pub groups: usize,
-    /// `[images, M, d_w]`, row-major.
+    /// d, their width: that of the label vectors for most methods.
+    pub width: usize,
+    /// `[images, M, d]`, row-major.
     pub values: Vec<f32>,
 }
 
@@ -85,6 +86,21 @@ impl<'a> Scorer<'a> {
         crate::device::host(&self.method.scores(self.weights, &batch))
     }
 
+    /// Scores `[images, C]` of images that are global vectors alone, for a method that does not look at tokens.
+    pub(super) fn score_global(&self, global: Vec<f32>) -> Vec<f32> {
+        let width = self.dims.global_width();
+        let images = global.len() / width;
+        let dims = Dims {
+            tokens: 1,
+            width: 1,
+            global: Some(width),
+            ..self.dims
+        };
+        let (tokens, none) = (vec![0.0; images], Targets::default());
+        let batch = self.labels.batch(&dims, images, tokens, global, none);
+        crate::device::host(&self.method.scores(self.weights, &batch))
+    }
+
     /// As [`Scorer::score`], and the images' semantic vectors where the method scores by these.
     pub fn score_with_vectors(
         &self,
@@ -100,9 +116,11 @@ impl<'a> Scorer<'a> {
             let scores = self.method.scores(self.weights, &batch);
             return (crate::device::host(&scores), None);
         };
-        let scores = best_match(vectors.clone(), &batch.label_vectors);
+        let labels = &batch.label_vectors;
+        let scores = (self.method).match_scores(self.weights, vectors.clone(), labels);
         let vectors = SemanticVectors {
             groups: vectors.dims()[1],
+            width: vectors.dims()[2],
             values: crate::device::host(&vectors),
         };
         (crate::device::host(&scores), Some(vectors))

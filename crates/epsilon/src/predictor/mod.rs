@@ -1,6 +1,9 @@
-//! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked.
+//! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked; or a network
+//! that ranks labels without any training.
 
 mod photo;
+mod sentences;
+mod untrained;
 mod words;
 
 use std::borrow::Cow;
@@ -14,12 +17,19 @@ use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
 use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed};
-use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features};
+use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features, is_hub_id};
 use epsilon_vision::image::{self, Flaw, ImageError, Limits, Pixels, RgbImage};
 use epsilon_vision::tokens::usual_batch;
 
+use untrained::Untrained;
+
 pub use photo::Photo;
 pub use words::WordVectors;
+
+/// Rows and columns of the grid that an occlusion map stands on.
+const PLACES: usize = 7;
+/// Rows and columns of the grid that are covered at once.
+const WINDOW: usize = 3;
 
 /// What can go wrong with a prediction.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +55,47 @@ pub enum PredictError {
     NoVectorFile {
         /// The word.
         word: String,
+    },
+    /// A classifier in place of a model, without vectors of words.
+    #[error(
+        "{}: a classifier without a text tower: it ranks words by a file of word vectors, such as GloVe's, and none was given",
+        path.display()
+    )]
+    NeedsVectors {
+        /// The weights.
+        path: PathBuf,
+    },
+    /// A classifier whose classes have no names.
+    #[error(
+        "{}: a classifier of {count} classes, whose names are not known: give a list of them, a line for each class in the \
+         order of its head, with its names between commas", path.display()
+    )]
+    NeedsClasses {
+        /// The weights.
+        path: PathBuf,
+        /// Classes of the network.
+        count: usize,
+    },
+    /// A list of the names of classes that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Classes {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file of word vectors that lacks most of the words that a model without training needs.
+    #[error(
+        "{}: holds vectors of {found} of the {needed} words that a model without training needs at least: give a file of more \
+         words", path.display()
+    )]
+    FewWords {
+        /// The vector file.
+        path: PathBuf,
+        /// Words that were found.
+        found: usize,
+        /// Words that are needed.
+        needed: usize,
     },
     /// The photograph cannot be read.
     #[error(transparent)]
@@ -93,6 +144,8 @@ pub struct PredictorOptions {
     model: PathBuf,
     backbone: Option<PathBuf>,
     vectors: Option<VectorFile>,
+    classes: Option<PathBuf>,
+    labels: Option<Vec<String>>,
     device: Device,
     progress: bool,
     allow_download: bool,
@@ -111,6 +164,22 @@ impl PredictorOptions {
     #[must_use]
     pub fn vectors(mut self, file: impl Into<VectorFile>) -> Self {
         self.vectors = Some(file.into());
+        self
+    }
+
+    /// The names of a classifier's classes, where weights take the place of a model: a line for each class in the order of its head,
+    /// its names between commas [default: ImageNet's 1,000].
+    #[must_use]
+    pub fn classes(mut self, file: impl Into<PathBuf>) -> Self {
+        self.classes = Some(file.into());
+        self
+    }
+
+    /// The words that will be ranked, where they are known beforehand: they are the own labels of a model without training that
+    /// needs no others, so that a text tower makes vectors of these alone.
+    #[must_use]
+    pub fn labels(mut self, words: Vec<String>) -> Self {
+        self.labels = Some(words);
         self
     }
 
@@ -143,12 +212,25 @@ impl PredictorOptions {
         self
     }
 
-    /// Loads the model and its backbone.
+    /// Loads the model and its backbone, or the network that takes the place of both.
     ///
     /// # Errors
     /// [`PredictError::Model`] for a damaged model file and for a backbone that is not the model's,
     /// [`PredictError::Backbone`] for one that cannot be loaded.
     pub fn load(self) -> Result<Predictor, PredictError> {
+        if self.is_untrained()? {
+            let Untrained {
+                model,
+                words,
+                backbone,
+            } = Untrained::load(&self)?;
+            return Ok(Predictor {
+                words,
+                model,
+                backbone,
+                options: self,
+            });
+        }
         let model = Model::load(&self.model, &self.device)?;
         let card = model.card();
         let weights = self.backbone.as_deref();
@@ -164,13 +246,30 @@ impl PredictorOptions {
             .map_err(PredictError::Backbone)?;
         model.check_backbone(backbone.info())?;
         Ok(Predictor {
-            words: WordVectors::new(&model, self.vectors),
-            path: self.model,
+            words: WordVectors::new(&model, self.vectors.clone()),
             model,
             backbone,
-            device: self.device,
-            limits: self.limits,
+            options: self,
         })
+    }
+
+    /// Loads the model without its backbone, which only photographs need, and the vectors of words.
+    ///
+    /// # Errors
+    /// As [`PredictorOptions::load`].
+    pub fn load_words(self) -> Result<(Model, WordVectors), PredictError> {
+        if self.is_untrained()? {
+            let Untrained { model, words, .. } = Untrained::load(&self)?;
+            return Ok((model, words));
+        }
+        let model = Model::load(&self.model, &self.device)?;
+        let words = WordVectors::new(&model, self.vectors);
+        Ok((model, words))
+    }
+
+    /// Whether a network without training takes the place of a model.
+    fn is_untrained(&self) -> Result<bool, PredictError> {
+        Ok(is_hub_id(&self.model) || !Model::is_at(&self.model)?)
     }
 }
 
@@ -192,16 +291,16 @@ impl PredictorOptions {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Predictor {
-    path: PathBuf,
     model: Model,
     backbone: Box<dyn Backbone>,
     words: WordVectors,
-    device: Device,
-    limits: Limits,
+    options: PredictorOptions,
 }
 
 impl Predictor {
-    /// Loads a model and its backbone, with the settings that the model names, on the CPU.
+    /// Loads a model and its backbone, with the settings that the model names, on the CPU. In place of a model it takes the weights
+    /// of a network that ranks labels without training: a file, a folder or `hf:OWNER/NAME` of an image and a text tower (CLIP,
+    /// SigLIP), or of a classifier with [word vectors](PredictorOptions::vectors).
     ///
     /// # Errors
     /// As [`PredictorOptions::load`].
@@ -215,6 +314,8 @@ impl Predictor {
             model: model.into(),
             backbone: None,
             vectors: None,
+            classes: None,
+            labels: None,
             device: Device::flex(),
             progress: false,
             allow_download: false,
@@ -222,9 +323,19 @@ impl Predictor {
         }
     }
 
-    /// The model's file.
+    /// The model's file, or the weights that take its place: a file, a folder or `hf:OWNER/NAME`.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.options.model
+    }
+
+    /// The words' vectors that were given beside the model.
+    pub fn vectors(&self) -> Option<&VectorFile> {
+        self.options.vectors.as_ref()
+    }
+
+    /// The classes' names that were given beside the model.
+    pub fn classes(&self) -> Option<&Path> {
+        self.options.classes.as_deref()
     }
 
     /// The model.
@@ -232,14 +343,24 @@ impl Predictor {
         &self.model
     }
 
+    /// Whether it was trained: otherwise none of its labels is a seen one.
+    pub fn is_trained(&self) -> bool {
+        !self.model.card().seen_labels().is_empty()
+    }
+
     /// Its backbone.
     pub fn backbone(&self) -> &dyn Backbone {
         &*self.backbone
     }
 
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.options.device
+    }
+
     /// The largest files and pictures that it decodes.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.options.limits
     }
 
     /// A list of words to rank: labels of the model, or any that its file of word vectors knows. Ready once, it serves for
@@ -268,7 +389,7 @@ impl Predictor {
     /// # Errors
     /// As [`Model::scorer`].
     pub fn ranker(&self, labels: LabelVectors) -> Result<Ranker<'_>, PredictError> {
-        Ok(Ranker::new(&self.model, labels, &self.device)?)
+        Ok(Ranker::new(&self.model, labels, &self.options.device)?)
     }
 
     /// The vectors of words.
@@ -411,13 +532,56 @@ impl Predictor {
         let place = place.ok_or_else(|| PredictError::NotRanked {
             label: label.into(),
         })?;
-        let Features { tokens, global } = self.features(photo)?.into_owned();
-        let maps = labels.maps(tokens, global, place);
+        let input = self.input(photo.into())?;
+        let pixels = match &input {
+            Input::Pixels(pixels) if !self.is_trained() => Some(pixels.values.clone()),
+            _ => None,
+        };
+        let Features { tokens, global } = self.features_of(input)?.into_owned();
+        let mut maps = labels.maps(tokens, global, place);
+        if let (true, Some(pixels)) = (maps.is_empty(), pixels) {
+            maps.extend(self.occlusion(&pixels, labels, place)?);
+        }
         if maps.is_empty() {
             let method = self.model.card().method().name();
             return Err(PredictError::NoMap { method });
         }
         Ok(maps)
+    }
+
+    /// Where a label's score falls when a part of the picture is covered (Zeiler and Fergus, "Visualizing and Understanding
+    /// Convolutional Networks", 2014): a window of [`WINDOW`] by [`WINDOW`] places, grey, is moved over a grid of [`PLACES`] by
+    /// [`PLACES`]. It costs a pass through the network for each place. None where no part matters.
+    fn occlusion(
+        &self,
+        pixels: &[f32],
+        labels: &Ranker<'_>,
+        place: usize,
+    ) -> Result<Option<LabelMap>, PredictError> {
+        let size = self.backbone.info().preprocess.size as usize;
+        let span = |at: usize| {
+            let from = (at + 1).saturating_sub(WINDOW.div_ceil(2));
+            let to = (at + 1 + WINDOW / 2).min(PLACES);
+            from * size / PLACES..to * size / PLACES
+        };
+        let mut scores = Vec::with_capacity(PLACES * PLACES);
+        for row in 0..PLACES {
+            let covered = (0..PLACES).flat_map(|column| {
+                let mut covered = pixels.to_vec();
+                for channel in covered.chunks_exact_mut(size * size) {
+                    for line in span(row) {
+                        // The mean of the pixels that the network was trained on.
+                        channel[line * size..][span(column)].fill(0.0);
+                    }
+                }
+                covered
+            });
+            let Features { tokens, global } = self.forward(&covered.collect::<Vec<_>>(), PLACES)?;
+            scores.extend(labels.scores_of(PLACES, tokens, global, place));
+        }
+        let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let falls = scores.into_iter().map(|score| highest - score);
+        Ok(LabelMap::new("occlusion", None, falls.collect()))
     }
 
     /// The photograph with a heat map laid over it, from none over yellow to red.
@@ -436,7 +600,7 @@ impl Predictor {
     }
 
     fn input<'p>(&self, photo: Photo<'p>) -> Result<Input<'p>, ImageError> {
-        let (to, limits) = (&self.backbone.info().preprocess, &self.limits);
+        let (to, limits) = (&self.backbone.info().preprocess, &self.options.limits);
         Ok(match photo {
             Photo::File(path) => Input::Pixels(image::open_for(path, to, limits)?),
             Photo::Bytes(bytes) => {

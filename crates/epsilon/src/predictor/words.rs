@@ -1,53 +1,84 @@
-//! Vectors of any words: a model's own labels, and those of its file of word vectors. The file can have gigabytes: it is read
-//! through for the first word that is not known, and what was found since is kept, up to a number of words.
+//! Vectors of any words: a model's own labels, those of its file of word vectors, or those that its text tower makes. The file
+//! can have gigabytes: it is read through for the first word that is not known. What was found is kept, up to a number of words.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::PredictError;
+use super::sentences::Sentences;
 use crate::model::Model;
 use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, composed};
 
-/// Words of the file that are remembered; beyond it, all but those asked for are forgotten.
+/// Words that are remembered; beyond it, all but those asked for are forgotten.
 const REMEMBERED: usize = 20_000;
 
 /// Finds the vectors of words for a model.
 pub struct WordVectors {
     width: usize,
-    file: Option<VectorFile>,
+    source: Source,
     /// Those of the model's own labels.
     own: HashMap<String, Vec<f32>>,
     found: Mutex<HashMap<String, Vec<f32>>>,
-    /// Made when it is first needed; one caller at a time looks words up.
-    index: Mutex<Option<VectorIndex>>,
+}
+
+/// Where the vectors of words come from that are no labels of the model. One caller at a time asks it.
+enum Source {
+    /// From nowhere.
+    Nothing,
+    /// From a file, whose index is made when it is first needed.
+    File(VectorFile, Mutex<Option<VectorIndex>>),
+    /// From the text tower of the model's network.
+    Tower(Mutex<Sentences>),
+}
+
+impl Source {
+    fn of(file: Option<VectorFile>) -> Self {
+        file.map_or(Self::Nothing, |file| Self::File(file, Mutex::default()))
+    }
 }
 
 impl WordVectors {
     /// Those of a model's own labels and of its recipe's file; or, where a file is given, those of this file alone.
     pub fn new(model: &Model, file: Option<VectorFile>) -> Self {
-        let mut own = HashMap::new();
-        if file.is_none() {
-            let labels = model.own_labels();
-            let rows = labels.names().iter().enumerate();
-            own.extend(
-                rows.map(|(row, name)| (composed(name).into_owned(), labels.row(row).to_vec())),
-            );
-        }
+        let own = match file {
+            None => own_vectors(model),
+            Some(_) => HashMap::new(),
+        };
         Self {
             width: model.card().dims().label_width,
-            file: file.or_else(|| model.card().vector_file()),
+            source: Source::of(file.or_else(|| model.card().vector_file())),
             own,
             found: Mutex::default(),
-            index: Mutex::default(),
         }
     }
 
-    /// The vectors of these words, in their order, under their [`composed`] names. Known words are found at once; the file is
-    /// asked by one caller at a time, and read through by the first.
+    /// Those of a model's own labels and of a file that was indexed before.
+    pub(super) fn of_index(model: &Model, file: VectorFile, index: VectorIndex) -> Self {
+        Self {
+            width: model.card().dims().label_width,
+            source: Source::File(file, Mutex::new(Some(index))),
+            own: own_vectors(model),
+            found: Mutex::default(),
+        }
+    }
+
+    /// Those of a model's own labels, and sentences about any others.
+    pub(super) fn of_tower(model: &Model, sentences: Sentences) -> Self {
+        Self {
+            width: model.card().dims().label_width,
+            source: Source::Tower(Mutex::new(sentences)),
+            own: own_vectors(model),
+            found: Mutex::default(),
+        }
+    }
+
+    /// The vectors of these words, in their order, under their [`composed`] names. Known words are found at once; the source of
+    /// others is asked by one caller at a time, and a file is read through by the first.
     ///
     /// # Errors
     /// [`PredictError::NoVectorFile`], [`PredictError::Labels`] for words without a vector and words given twice,
-    /// [`PredictError::Model`] for a file of another width than the model's.
+    /// [`PredictError::Model`] for a file of another width than the model's, [`PredictError::Backbone`] for words that the text
+    /// tower's tokenizer cannot take.
     pub fn find(&self, words: &[String]) -> Result<LabelVectors, PredictError> {
         let words = composed_words(words);
         self.find_composed(&words)
@@ -57,40 +88,60 @@ impl WordVectors {
         if let Some(vectors) = self.known_composed(words) {
             return vectors;
         }
-        let mut asking = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown: Vec<String> = {
-            let found = self.found();
-            let unknown = words.iter();
-            let unknown =
-                unknown.filter(|word| !self.own.contains_key(*word) && !found.contains_key(*word));
-            unknown.cloned().collect()
-        };
-        // Empty where the caller before has found them.
-        if let Some(first) = unknown.first() {
-            let file = self.file.as_ref();
-            let file = file.ok_or_else(|| PredictError::NoVectorFile {
-                word: first.clone(),
-            })?;
-            let index = match &mut *asking {
-                Some(index) => index,
-                none => none.insert(VectorIndex::read(file)?),
-            };
-            let vectors = index.resolve(&unknown)?.vectors;
-            Model::check_width(self.width, vectors.dim())?;
-            let mut found = self.found();
-            if found.len() + unknown.len() > REMEMBERED {
-                found.retain(|word, _| words.contains(word));
+        match &self.source {
+            Source::Nothing => {
+                if let Some(word) = self.unknown(words).into_iter().next() {
+                    return Err(PredictError::NoVectorFile { word });
+                }
             }
-            let rows = unknown.into_iter().enumerate();
-            found.extend(rows.map(|(row, word)| (word, vectors.row(row).to_vec())));
+            Source::File(file, index) => {
+                let mut asking = index.lock().unwrap_or_else(PoisonError::into_inner);
+                // Empty where the caller before has found them.
+                let unknown = self.unknown(words);
+                if !unknown.is_empty() {
+                    let index = match &mut *asking {
+                        Some(index) => index,
+                        none => none.insert(VectorIndex::read(file)?),
+                    };
+                    let vectors = index.resolve(&unknown)?.vectors;
+                    Model::check_width(self.width, vectors.dim())?;
+                    self.remember(words, unknown, vectors.values());
+                }
+            }
+            Source::Tower(sentences) => {
+                let mut asking = sentences.lock().unwrap_or_else(PoisonError::into_inner);
+                let unknown = self.unknown(words);
+                if !unknown.is_empty() {
+                    let values = asking.vectors(&unknown)?;
+                    self.remember(words, unknown, &values);
+                }
+            }
         }
-        drop(asking);
         // Another caller's words may have come in place of these meanwhile.
         self.known_composed(words)
             .unwrap_or_else(|| self.find_composed(words))
     }
 
-    /// The vectors of these words, if all of them are known: labels of the model, or words that were found before. The file
+    /// Those words that have no vector yet.
+    fn unknown(&self, words: &[String]) -> Vec<String> {
+        let found = self.found();
+        let unknown = words.iter();
+        let unknown =
+            unknown.filter(|word| !self.own.contains_key(*word) && !found.contains_key(*word));
+        unknown.cloned().collect()
+    }
+
+    /// Keeps the vectors, row-major `[new, width]`, of words that were asked for among `words`.
+    fn remember(&self, words: &[String], new: Vec<String>, values: &[f32]) {
+        let mut found = self.found();
+        if found.len() + new.len() > REMEMBERED {
+            found.retain(|word, _| words.contains(word));
+        }
+        let rows = values.chunks_exact(self.width).map(<[f32]>::to_vec);
+        found.extend(new.into_iter().zip(rows));
+    }
+
+    /// The vectors of these words, if all of them are known: labels of the model, or words that were found before. Their source
     /// is not asked.
     ///
     /// # Errors
@@ -114,6 +165,13 @@ impl WordVectors {
     fn found(&self) -> MutexGuard<'_, HashMap<String, Vec<f32>>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn own_vectors(model: &Model) -> HashMap<String, Vec<f32>> {
+    let labels = model.own_labels();
+    let rows = labels.names().iter().enumerate();
+    rows.map(|(row, name)| (composed(name).into_owned(), labels.row(row).to_vec()))
+        .collect()
 }
 
 fn composed_words(words: &[String]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What can go wrong with a tagging.
 
+use epsilon_data::labels::VectorFile;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,14 @@ pub enum TagError {
 
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, TagError> {
     std::path::absolute(path).map_err(|reason| failed(path, reason))
+}
+
+pub(super) fn absolute_file(file: &VectorFile) -> Result<VectorFile, TagError> {
+    let names = file.names.iter().map(|names| absolute(names));
+    Ok(VectorFile {
+        path: absolute(&file.path)?,
+        names: names.collect::<Result<_, _>>()?,
+    })
 }
 
 pub(super) fn failed(path: &Path, reason: io::Error) -> TagError {

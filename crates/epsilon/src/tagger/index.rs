@@ -26,7 +26,7 @@ pub(super) fn open(
     let info = IndexInfo {
         model: identity.into(),
         groups: vectors.groups,
-        width: dims.label_width,
+        width: vectors.width,
     };
     match IndexWriter::open(folder, &info) {
         Err(IndexError::OtherModel { .. }) => {

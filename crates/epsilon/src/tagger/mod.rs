@@ -18,8 +18,8 @@ use std::time::Duration;
 use same_file::Handle;
 
 pub use self::error::TagError;
-use self::error::{absolute, failed};
-pub use self::options::{TagOptions, read_words};
+use self::error::{absolute, absolute_file, failed};
+pub use self::options::{TagOptions, read_words, subjects};
 use self::report::Round;
 pub use self::report::{Observe, TagEvent, TagReport};
 use self::sidecars::Kept;
@@ -31,6 +31,7 @@ use crate::model::Ranker;
 use crate::predictor::Predictor;
 use crate::semantic_index::IndexWriter;
 use epsilon_data::paths::shown;
+use epsilon_vision::backbone::is_hub_id;
 
 /// Tags the photographs of a folder and of the folders in it.
 ///
@@ -99,10 +100,16 @@ impl<'a> Tagger<'a> {
             None => Library::beside(&folder),
         };
         let lock = Library::lock(&library)?;
-        let model = absolute(predictor.path())?;
+        let model = match is_hub_id(predictor.path()) {
+            true => predictor.path().to_path_buf(),
+            false => absolute(predictor.path())?,
+        };
         let identity = predictor.model().identity();
         let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
-        Library::new(model, identity, folder.clone()).write(&library)?;
+        let mut described = Library::new(model, identity, folder.clone());
+        described.vectors = predictor.vectors().map(absolute_file).transpose()?;
+        described.classes = predictor.classes().map(absolute).transpose()?;
+        described.write(&library)?;
         let journal = Journal::open(&library)?;
         Ok(Self {
             sidecars: Sidecars::open(&library, &folder, &journal)?,

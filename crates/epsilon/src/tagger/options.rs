@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::TagError;
-use crate::calibration::Calibration;
+use crate::calibration::{Calibration, Preset};
 use crate::library::ownership::Subject;
 use crate::library::sidecar::Name as SidecarName;
 use crate::model::{Keep, Ranker};
 use crate::predictor::Predictor;
-use epsilon_data::labels::read_names;
+use epsilon_data::labels::read_list;
 
 /// How a folder is tagged.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,11 +71,12 @@ impl TagOptions {
             vectors: ranker.labels().values(),
             keep: self.keep,
             calibration: predictor.model().card().calibration(),
+            preset: predictor.model().card().preset(),
         }
     }
 }
 
-/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal.
+/// Reads a list of words to tag with, one a line; `animal|dog` is the word dog below animal. It may be a pipe.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -90,13 +91,20 @@ impl TagOptions {
 /// # Errors
 /// [`TagError::Words`] for a list that cannot be read, [`TagError::Line`].
 pub fn read_words(path: &Path) -> Result<Vec<Subject>, TagError> {
-    let lines = read_names(path)?.into_iter();
-    let words = lines.map(|line| {
+    subjects(read_list(path)?, path)
+}
+
+/// Words to tag with, as [`read_words`] reads them, that were found at `place`.
+///
+/// # Errors
+/// [`TagError::Line`].
+pub fn subjects(lines: Vec<String>, place: &Path) -> Result<Vec<Subject>, TagError> {
+    let words = lines.into_iter().map(|line| {
         let parts: Vec<String> = line.split('|').map(|part| part.trim().into()).collect();
         let whole = parts.iter().all(|part| !part.is_empty());
         let word = Subject::of_path(parts).filter(|_| whole);
         word.ok_or_else(|| TagError::Line {
-            path: path.into(),
+            path: place.into(),
             line,
         })
     });
@@ -111,4 +119,6 @@ pub(super) struct Settings<'a> {
     vectors: &'a [f32],
     keep: Keep,
     calibration: Option<&'a Calibration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preset: Option<Preset>,
 }

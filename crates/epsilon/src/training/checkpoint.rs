@@ -35,7 +35,7 @@ impl Sums {
 
 /// Where a training stands. What it was started with is kept beside it, so that no other training resumes from it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct State {
+pub(super) struct Position {
     /// Epochs finished.
     pub epoch: usize,
     /// Steps finished in the next epoch.
@@ -55,7 +55,7 @@ pub(super) struct State {
     pub identity: serde_json::Value,
 }
 
-impl State {
+impl Position {
     /// Steps finished in all, of epochs with so many each.
     pub(super) fn done(&self, epochs: &[usize]) -> usize {
         let whole = epochs.iter().take(self.epoch).sum::<usize>();
@@ -64,17 +64,17 @@ impl State {
 }
 
 /// All that a training changes as it goes.
-pub(super) struct Course {
+pub(super) struct TrainingState {
     /// At least one; the first is the model of a training by gradient descent.
     pub learners: Vec<Learner>,
-    pub state: State,
-    /// The weights of [`State::best`].
+    pub position: Position,
+    /// The weights of [`Position::best`].
     pub best: Option<Weights>,
     /// The running average of the weights, where one is kept.
     pub average: Option<Weights>,
 }
 
-impl Course {
+impl TrainingState {
     /// What would be the model now: the average of the weights, or they themselves.
     pub(super) fn current(&self) -> &Weights {
         self.average.as_ref().unwrap_or(&self.learners[0].weights)
@@ -104,7 +104,7 @@ impl Course {
         if let Some(average) = &self.average {
             tensors.extend(named("average", average));
         }
-        let state = serde_json::to_string(&self.state).map_err(|e| failed(path, e))?;
+        let state = serde_json::to_string(&self.position).map_err(|e| failed(path, e))?;
         let metadata = [(STATE.to_string(), state)].into();
         epsilon_data::formats::safetensors::write_tensors(path, &tensors, metadata)
             .map_err(|e| failed(path, e))
@@ -124,8 +124,8 @@ impl Course {
         let bytes = epsilon_data::files::read(path, u64::MAX).map_err(|e| failed(path, e))?;
         let state = epsilon_data::formats::safetensors::metadata(&bytes, STATE)
             .map_err(|e| failed(path, e))?;
-        let state: State = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
-        let before = compare(path, &state.identity, &self.state.identity, schedule)?;
+        let position: Position = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
+        let before = compare(path, &position.identity, &self.position.identity, schedule)?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
         let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
             let values = specs.iter().map(|spec| {
@@ -139,7 +139,8 @@ impl Course {
             let values = values.map_err(|e| failed(path, e))?;
             Weights::from_values(specs, values, place).map_err(|e| failed(path, e))
         };
-        let steps = std::iter::once(&state.optimiser_steps).chain(&state.more_optimiser_steps);
+        let steps =
+            std::iter::once(&position.optimiser_steps).chain(&position.more_optimiser_steps);
         for (learner, &steps) in self.learners.iter_mut().zip(steps) {
             let trained = learner.weights.trained().map(|(spec, _)| spec.clone());
             let trained: Vec<Spec> = trained.collect();
@@ -157,16 +158,16 @@ impl Course {
             learner.optimiser.steps = steps;
         }
         let specs = self.learners[0].weights.specs().to_vec();
-        self.best = match state.best {
+        self.best = match position.best {
             Some(_) => Some(read("best", specs.clone())?),
             None => None,
         };
         if self.average.is_some() {
             self.average = Some(read("average", specs)?);
         }
-        self.state = State {
-            identity: std::mem::take(&mut self.state.identity),
-            ..state
+        self.position = Position {
+            identity: std::mem::take(&mut self.position.identity),
+            ..position
         };
         Ok(Some(before))
     }

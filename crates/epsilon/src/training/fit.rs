@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{Epoch, HostBatch};
-use super::checkpoint::{Course, State, Sums};
+use super::checkpoint::{Position, Sums, TrainingState};
 use super::{Examples, StepPosition, TrainingError, TrainingSettings};
 use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
@@ -192,8 +192,8 @@ pub struct Trainer<'a> {
 
 /// What the loop drives: the steps of a kind of method.
 trait Steps {
-    /// Takes the next step, the one at which `state` stands.
-    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step;
+    /// Takes the next step, the one at `position`.
+    fn step(&mut self, learners: &mut [Learner], position: &Position) -> Step;
 }
 
 /// A step that was taken.
@@ -230,7 +230,7 @@ impl Trainer<'_> {
         let learners = vec![Learner::new("", weights, self.settings.optimiser)];
         let count = self.examples.items().len().div_ceil(self.settings.batch);
         let epochs = vec![count; self.settings.epochs];
-        let course = std::thread::scope(|scope| {
+        let state = std::thread::scope(|scope| {
             let mut steps = GradientSteps {
                 trainer: self,
                 method,
@@ -243,8 +243,8 @@ impl Trainer<'_> {
             };
             self.drive(&mut steps, learners, average, &epochs, observe)
         })?;
-        let last = course.current().clone();
-        Ok(course.best.unwrap_or(last))
+        let last = state.current().clone();
+        Ok(state.best.unwrap_or(last))
     }
 
     /// Trains a method by steps of its own and returns its weights, with the same promise as [`Trainer::run`]. Of the settings only
@@ -272,8 +272,8 @@ impl Trainer<'_> {
         };
         let mut stages = method.stages(&self.examples.dims(), &whole, self.device)?;
         let (learners, epochs) = (stages.learners(), stages.steps());
-        let course = self.drive(&mut *stages, learners, None, &epochs, observe)?;
-        Ok(stages.weights(&course.learners)?)
+        let state = self.drive(&mut *stages, learners, None, &epochs, observe)?;
+        Ok(stages.weights(&state.learners)?)
     }
 
     /// The loop over the steps of all `epochs`, which holds how many each has.
@@ -284,12 +284,12 @@ impl Trainer<'_> {
         average: Option<Weights>,
         epochs: &[usize],
         observe: &mut dyn FnMut(Event),
-    ) -> Result<Course, TrainingError> {
-        let mut course = Course {
+    ) -> Result<TrainingState, TrainingError> {
+        let mut state = TrainingState {
             learners,
-            state: State {
+            position: Position {
                 identity: self.identity.clone(),
-                ..State::default()
+                ..Position::default()
             },
             best: None,
             average,
@@ -297,16 +297,17 @@ impl Trainer<'_> {
         let total = epochs.iter().sum();
         if let (Some(folder), true) = (self.folder, self.resume) {
             let path = folder.checkpoint();
-            if let Some(before) = course.resume(&path, &self.settings.schedule, self.device)? {
-                let state = &course.state;
-                let count = epochs.get(state.epoch);
-                if state.epoch > epochs.len() || count.is_some_and(|&count| state.step >= count) {
+            if let Some(before) = state.resume(&path, &self.settings.schedule, self.device)? {
+                let position = &state.position;
+                let count = epochs.get(position.epoch);
+                let is_beyond = count.is_some_and(|&count| position.step >= count);
+                if position.epoch > epochs.len() || is_beyond {
                     return Err(failed(
                         &path,
                         "stands beyond this training's end; delete it",
                     ));
                 }
-                let done = state.done(epochs);
+                let done = position.done(epochs);
                 observe(Event::Resumed {
                     done,
                     total,
@@ -318,12 +319,12 @@ impl Trainer<'_> {
             if !self.resume {
                 folder.forget_checkpoint()?;
             }
-            folder.cut_metrics(course.state.epoch)?;
+            folder.cut_metrics(state.position.epoch)?;
         }
-        while course.state.epoch < epochs.len() && !self.stands_still(&course.state) {
-            self.epoch(steps, &mut course, epochs, observe)?;
+        while state.position.epoch < epochs.len() && !self.stands_still(&state.position) {
+            self.epoch(steps, &mut state, epochs, observe)?;
         }
-        Ok(course)
+        Ok(state)
     }
 
     /// The weights before the first step: drawn, or what the method makes of the labels.
@@ -346,67 +347,64 @@ impl Trainer<'_> {
     }
 
     /// Whether early stopping ends the training here.
-    fn stands_still(&self, state: &State) -> bool {
-        match (self.settings.patience, state.best) {
-            (Some(patience), Some((best, _))) => state.epoch >= best + patience,
+    fn stands_still(&self, position: &Position) -> bool {
+        match (self.settings.patience, position.best) {
+            (Some(patience), Some((best, _))) => position.epoch >= best + patience,
             _ => false,
         }
     }
 
-    fn save(&self, course: &mut Course) -> Result<(), TrainingError> {
+    fn save(&self, state: &mut TrainingState) -> Result<(), TrainingError> {
         let Some(folder) = self.folder else {
             return Ok(());
         };
-        let mut steps = course
-            .learners
-            .iter()
-            .map(|learner| learner.optimiser.steps);
-        course.state.optimiser_steps = steps.next().unwrap_or(0);
-        course.state.more_optimiser_steps = steps.collect();
-        course.write(&folder.checkpoint())
+        let mut steps = state.learners.iter().map(|learner| learner.optimiser.steps);
+        state.position.optimiser_steps = steps.next().unwrap_or(0);
+        state.position.more_optimiser_steps = steps.collect();
+        state.write(&folder.checkpoint())
     }
 
     fn epoch<S: Steps + ?Sized>(
         &self,
         steps: &mut S,
-        course: &mut Course,
+        state: &mut TrainingState,
         epochs: &[usize],
         observe: &mut dyn FnMut(Event),
     ) -> Result<(), TrainingError> {
-        let (start, before) = (Instant::now(), course.state.sums.images);
+        let (start, before) = (Instant::now(), state.position.sums.images);
         let (mut waiting, mut rate) = (0.0, 0.0);
-        while course.state.step < epochs[course.state.epoch] {
-            let step = self.step(steps, course, epochs, observe)?;
+        while state.position.step < epochs[state.position.epoch] {
+            let step = self.step(steps, state, epochs, observe)?;
             waiting += step.waiting;
             rate = step.learning_rate;
         }
         let seconds = start.elapsed().as_secs_f64();
-        let sums = std::mem::take(&mut course.state.sums);
+        let sums = std::mem::take(&mut state.position.sums);
         let images = sums.images as f64;
-        course.state.epoch += 1;
-        course.state.step = 0;
+        state.position.epoch += 1;
+        state.position.step = 0;
         let record = EpochRecord {
-            epoch: course.state.epoch,
+            epoch: state.position.epoch,
             loss: sums.mean(),
             ranking: sums.ranking / images,
             regularisation: sums.regularisation / images,
             learning_rate: rate,
-            validation_map: self.validate.map(|validate| validate(course.current())),
+            validation_map: self.validate.map(|validate| validate(state.current())),
             images_per_second: (sums.images - before) as f64 / seconds,
             waiting: waiting / seconds,
         };
-        let state = &mut course.state;
-        state.plateaus.note(record.loss, &self.settings.schedule);
+        let plateaus = &mut state.position.plateaus;
+        plateaus.note(record.loss, &self.settings.schedule);
         if let (Some(_), Some(map)) = (self.settings.patience, record.validation_map)
-            && course.state.best.is_none_or(|(_, best)| map > best)
+            && state.position.best.is_none_or(|(_, best)| map > best)
         {
-            course.state.best = Some((record.epoch, map));
-            course.best = Some(course.current().clone());
+            state.position.best = Some((record.epoch, map));
+            state.best = Some(state.current().clone());
         }
         if let Some(folder) = self.folder {
             folder.add_metrics(&record)?;
         }
-        self.save(course)?;
+        self.save(state)?;
         observe(Event::Epoch(&record));
         Ok(())
     }
@@ -414,40 +412,40 @@ impl Trainer<'_> {
     fn step<S: Steps + ?Sized>(
         &self,
         steps: &mut S,
-        course: &mut Course,
+        state: &mut TrainingState,
         epochs: &[usize],
         observe: &mut dyn FnMut(Event),
     ) -> Result<Step, TrainingError> {
-        let number = course.state.done(epochs);
-        let step = steps.step(&mut course.learners, &course.state);
-        if let (Some(average), Some(share)) = (&mut course.average, self.settings.average) {
+        let number = state.position.done(epochs);
+        let step = steps.step(&mut state.learners, &state.position);
+        if let (Some(average), Some(share)) = (&mut state.average, self.settings.average) {
             // Faster at first, so that the first values do not stay in it.
             let share = share.min((1 + number) as f64 / (10 + number) as f64);
-            average.move_towards(&course.learners[0].weights, 1.0 - share);
+            average.move_towards(&state.learners[0].weights, 1.0 - share);
         }
-        let state = &mut course.state;
+        let position = &mut state.position;
         let loss = step.sums.mean();
-        state.step += 1;
+        position.step += 1;
         if !loss.is_finite() {
-            let (epoch, step) = (state.epoch + 1, state.step);
+            let (epoch, step) = (position.epoch + 1, position.step);
             return Err(TrainingError::Diverged {
                 value: loss,
                 epoch,
                 step,
             });
         }
-        state.sums.images += step.sums.images;
-        state.sums.ranking += step.sums.ranking;
-        state.sums.regularisation += step.sums.regularisation;
+        position.sums.images += step.sums.images;
+        position.sums.ranking += step.sums.ranking;
+        position.sums.regularisation += step.sums.regularisation;
         observe(Event::Step {
             done: number + 1,
             total: epochs.iter().sum(),
             loss,
             learning_rate: step.learning_rate,
         });
-        let last = state.step == epochs[state.epoch];
-        if state.step.is_multiple_of(self.settings.checkpoint_steps) && !last {
-            self.save(course)?;
+        let last = position.step == epochs[position.epoch];
+        if position.step.is_multiple_of(self.settings.checkpoint_steps) && !last {
+            self.save(state)?;
         }
         Ok(step)
     }
@@ -469,31 +467,31 @@ struct GradientSteps<'scope, 'env> {
 }
 
 impl GradientSteps<'_, '_> {
-    fn rate(&self, state: &State) -> f64 {
+    fn rate(&self, position: &Position) -> f64 {
         let settings = self.trainer.settings;
         let progress = StepPosition {
-            step: state.epoch * self.count + state.step,
+            step: position.epoch * self.count + position.step,
             steps_per_epoch: self.count,
             epochs: settings.epochs,
             warm_up: settings.warm_up,
-            plateaus: state.plateaus.count,
+            plateaus: position.plateaus.count,
         };
         settings.learning_rate * settings.schedule.factor(progress)
     }
 
     /// The next batch, in parts.
-    fn next(&mut self, state: &State) -> Vec<HostBatch> {
+    fn next(&mut self, position: &Position) -> Vec<HostBatch> {
         let plan = Epoch {
             seed: self.trainer.seed,
-            index: state.epoch,
+            index: position.epoch,
             batch: self.trainer.settings.batch,
             part: self.part,
-            first_batch: state.step,
+            first_batch: position.step,
         };
         let read = || self.trainer.examples.read_ahead(self.scope, plan);
         let batches = self.batches.get_or_insert_with(read);
         let parts = batches.recv().expect("a batch for every step of the epoch");
-        if state.step + 1 == self.count {
+        if position.step + 1 == self.count {
             self.batches = None;
         }
         parts
@@ -501,11 +499,14 @@ impl GradientSteps<'_, '_> {
 }
 
 impl Steps for GradientSteps<'_, '_> {
-    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step {
+    fn step(&mut self, learners: &mut [Learner], position: &Position) -> Step {
         let asked = Instant::now();
-        let parts = self.next(state);
+        let parts = self.next(position);
         let waiting = asked.elapsed().as_secs_f64();
-        let (seed, number) = (self.trainer.seed, state.epoch * self.count + state.step);
+        let (seed, number) = (
+            self.trainer.seed,
+            position.epoch * self.count + position.step,
+        );
         let settings = self.trainer.settings;
         let parts = parts
             .into_iter()
@@ -516,7 +517,7 @@ impl Steps for GradientSteps<'_, '_> {
                 ..batch.onto(&self.dims, &self.labels)
             })
             .collect();
-        let learning_rate = self.rate(state);
+        let learning_rate = self.rate(position);
         let Learner {
             weights, optimiser, ..
         } = &mut learners[0];
@@ -531,8 +532,8 @@ impl Steps for GradientSteps<'_, '_> {
 }
 
 impl Steps for dyn Stages + '_ {
-    fn step(&mut self, learners: &mut [Learner], state: &State) -> Step {
-        let step = Stages::step(self, learners, state.epoch, state.step);
+    fn step(&mut self, learners: &mut [Learner], position: &Position) -> Step {
+        let step = Stages::step(self, learners, position.epoch, position.step);
         Step {
             sums: Sums {
                 images: step.images,

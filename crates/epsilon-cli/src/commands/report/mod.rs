@@ -17,6 +17,7 @@ use epsilon::tokens::TokenStore;
 use epsilon_data::files;
 
 use super::limits::LimitArgs;
+use super::output;
 use crate::{Outcome, console};
 use page::Page;
 use runs::Run;
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// HTML file to write [default: report.html in the first run's folder].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     out: Option<PathBuf>,
     /// Number of test photographs to show; 0 for none.
     #[arg(long, default_value_t = PHOTOS, value_name = "N")]

@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
+use epsilon::PredictError;
 use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Keep, Ranked};
@@ -220,9 +221,12 @@ impl State {
         let labels = self.vectors(vec![label.trim().into()]).await?;
         let _one_of_few = self.explanations.acquire().await.map_err(failed)?;
         let (picture, seen) = self.look(photo, labels, true).await?;
-        let Seen { ranked, maps } = seen;
+        let Seen { ranked, mut maps } = seen;
         let label = ranked.into_iter().next();
         let label = label.ok_or_else(|| failed("a label without a score"))?;
+        if maps.is_empty() && !self.predictor.is_trained() {
+            maps = self.occluded(picture.clone(), label.name.clone()).await?;
+        }
         if maps.is_empty() {
             let method = self.about.method;
             let message = format!(
@@ -245,6 +249,23 @@ impl State {
             label,
             maps,
         }))
+    }
+
+    /// The maps of a network without training, beside the engine: they take many passes through it.
+    async fn occluded(
+        self: &Arc<Self>,
+        picture: RgbImage,
+        label: String,
+    ) -> Result<Vec<LabelMap>, Refusal> {
+        let state = self.clone();
+        let explained = tokio::task::spawn_blocking(move || {
+            let labels = state.predictor.labels([label.clone()])?;
+            state.predictor.explain(&picture, &labels, &label)
+        });
+        match explained.await.map_err(failed)? {
+            Err(PredictError::NoMap { .. }) => Ok(Vec::new()),
+            explained => explained.map_err(failed),
+        }
     }
 
     /// Draws a map over a photograph; returns a data URL of the PNG.

@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     allow_files(args.max_connections as usize + limits::RESERVED + limits::OTHER_FILES)?;
-    let predictor = Arc::new(args.trained.load()?);
+    let predictor = Arc::new(args.trained.load(None)?);
     let metrics = Metrics::new();
     let (engine, worker) = Engine::start(predictor.clone(), metrics.clone());
     let timeout = Duration::from_secs(args.timeout.into());

@@ -87,7 +87,7 @@ impl Asked {
             });
             Ok(asked)
         } else {
-            let message = "send a form (multipart/form-data) with `photo`, or a picture as image/jpeg, image/png or image/webp";
+            let message = "send a form (multipart/form-data) with `photo`, or a picture as image/jpeg, image/png and so on";
             Err(Refusal::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "type",

@@ -75,7 +75,7 @@ impl About {
             method: card.method().name(),
             backbone: card.backbone().name.clone(),
             protocol: card.protocol().to_string(),
-            calibrated: card.calibration().is_some(),
+            calibrated: card.has_probabilities(),
             labels: names
                 .map(|(place, name)| Label {
                     name: name.clone(),

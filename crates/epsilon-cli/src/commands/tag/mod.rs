@@ -6,28 +6,32 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use epsilon::library::{Entry, Outcome as Tags};
-use epsilon::paths::plain;
-use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger, read_words};
+use epsilon::paths::{plain, shown};
+use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
 
 use super::keep::KeepArgs;
+use super::output;
 use super::trained::{TrainedArgs, with_option};
+use super::words::WordArgs;
 use crate::{Outcome, console};
 
-/// Tag all photographs of a folder and of the folders in it, with the model's own labels or any words.
+/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Of the words to tag with,
+/// `animal|dog` is the word dog below animal.
 ///
 /// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
 /// photographs by any word. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// The folder of photographs.
+    #[arg(value_name = "PHOTOS")]
+    folder: PathBuf,
     #[command(flatten)]
     trained: TrainedArgs,
-    /// The folder of photographs.
-    folder: PathBuf,
-    /// Words to tag with, one a line; `animal|dog` is the word dog below animal [default: the model's own labels].
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    words: WordArgs,
     #[command(flatten)]
     keep: KeepArgs,
     /// The library folder [default: .epsilon in the folder of photographs].
@@ -46,7 +50,7 @@ pub(crate) struct Args {
     #[arg(long)]
     forget_missing: bool,
     /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::file())]
     csv: Option<PathBuf>,
     /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again. Hidden files
     /// and folders and those of file servers and systems (@eaDir, lost+found, recycle bins) are left out in any case.
@@ -71,11 +75,17 @@ enum SidecarName {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
-    args.trained.check_words(args.labels.is_some())?;
-    let predictor = args.trained.load()?;
+    let words = args.words.read()?.map(|lines| args.words.subjects(lines));
+    let words = words.transpose()?;
+    let names = words.as_ref().map(|words| {
+        let names = words.iter().map(|word| word.name.clone());
+        names.collect::<Vec<String>>()
+    });
+    std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
+    let predictor = args.trained.load(names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
-        words: args.labels.as_deref().map(read_words).transpose()?,
+        words,
         library: args.out,
         sidecars: args.xmp.map(|name| match name {
             SidecarName::Full => epsilon::tagger::SidecarName::Full,
@@ -188,7 +198,7 @@ fn name_others(report: &TagReport) {
     let kinds = report.others.iter();
     let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
     console::warn(format_args!(
-        "not read, as they are neither JPEG, PNG nor WebP: {count} pictures ({})",
+        "not read, as `epsilon formats` does not list them: {count} pictures ({})",
         kinds.join(", ")
     ));
 }

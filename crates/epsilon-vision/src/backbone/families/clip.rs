@@ -14,7 +14,7 @@ const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 pub(super) const FAMILY: Family = Family {
     name: "clip-huggingface",
-    about: "CLIP's image tower with transformers' names",
+    about: "CLIP's and TinyCLIP's image tower with transformers' names",
     recognised_by: &[
         "vision_model.embeddings.class_embedding",
         "vision_model.embeddings.patch_embedding.weight",
@@ -29,6 +29,7 @@ pub(super) const FAMILY: Family = Family {
     typical: &[
         "openai/clip-vit-base-patch16",
         "openai/clip-vit-base-patch32",
+        "wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M",
     ],
     projects: true,
     preprocess: "shorter side to 224, centre 224, bicubic, CLIP's mean and deviation",
@@ -73,6 +74,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         blocks: blocks(&mut reader, start, &NAMES, dim, hidden),
         norm: reader.norm("vision_model.post_layernorm", dim),
         projection: Some(reader.linear("visual_projection", width, dim)),
+        pool: None,
         head: Vec::new(),
     };
     reader.finish(source.family, |name| {

@@ -3,10 +3,9 @@
 
 use super::super::tensors::Reader;
 use super::super::{BackboneError, Network};
-use super::source::{IMAGENET, Source, Usual};
+use super::source::{DINO, Source};
 use super::vision_transformer::Names;
 use super::{Family, huggingface_vit, timm};
-use crate::image::Fit;
 
 pub(super) const FAMILY: Family = Family {
     name: "dinov2-huggingface",
@@ -28,11 +27,6 @@ pub(super) const FAMILY: Family = Family {
     ],
     projects: false,
     preprocess: "shorter side to 256, centre 224, bicubic, ImageNet mean and deviation",
-};
-
-pub(super) const DINO: Usual = Usual {
-    fit: Fit::ShorterSide { resize: 256 },
-    ..IMAGENET
 };
 
 const NAMES: Names = Names {

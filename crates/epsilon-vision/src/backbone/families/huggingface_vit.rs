@@ -100,6 +100,7 @@ pub(super) fn read_parts(
         blocks: blocks(&mut reader, "encoder.layer.", names, dim, hidden),
         norm: reader.norm("layernorm", dim),
         projection: None,
+        pool: None,
         head: Vec::new(),
     };
     // The classifier stands beside the network, not in it.

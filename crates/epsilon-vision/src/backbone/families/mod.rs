@@ -1,12 +1,13 @@
 //! Families of published weight files: how each is told by its tensors' names, and how those become the engine's weights.
 
 mod clip;
-mod clip_text;
 mod dinov2;
 mod huggingface_vit;
 mod open_clip;
 mod part;
+mod siglip;
 mod source;
+mod text;
 mod timm;
 mod vgg;
 mod vision_transformer;
@@ -15,9 +16,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-pub(super) use self::clip_text::{TextParts, read_pairing, read_text};
 use self::part::Kind;
 use self::source::Source;
+pub(super) use self::text::{TextKind, TextParts, read_pairing, read_text};
 use super::settings::{Config, Settings, Tower, read_folder};
 use super::tensors::{METADATA_KEY, Reader, Tensors};
 use super::vgg::VggWeights;
@@ -62,7 +63,7 @@ macro_rules! families {
     };
 }
 
-families![timm, dinov2, huggingface_vit, clip, open_clip, vgg];
+families![timm, dinov2, huggingface_vit, clip, open_clip, siglip, vgg];
 
 static ALL: [Family; FAMILIES.len()] = FAMILIES;
 
@@ -118,7 +119,7 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, Backbon
     let projected = options.tokens == Tokens::Projected;
     if projected && !family.projects {
         return Err(source.bad(format!(
-            "tokens = \"projected\" is for CLIP; this is {}",
+            "tokens = \"projected\" is for CLIP and SigLIP; this is {}",
             family.about
         )));
     }

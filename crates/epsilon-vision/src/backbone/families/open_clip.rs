@@ -57,6 +57,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
             &reader.tensor("visual.proj", &[dim, width]),
             width,
         )),
+        pool: None,
         head: Vec::new(),
     };
     reader.finish(source.family, |name| {

@@ -27,6 +27,11 @@ pub(super) const IMAGENET: Usual = Usual {
     epsilon: 1e-6,
 };
 
+pub(super) const DINO: Usual = Usual {
+    fit: Fit::ShorterSide { resize: 256 },
+    ..IMAGENET
+};
+
 /// What is read, and all that is known about it besides its tensors.
 pub(super) struct Source<'a> {
     pub(super) tensors: &'a Tensors,
@@ -48,7 +53,9 @@ impl Source<'_> {
     }
 
     pub(super) fn heads(&self, dim: usize) -> Result<usize, BackboneError> {
-        let heads = self.settings.heads.unwrap_or(dim / 64);
+        // SigLIP's so400m is the one common width that is not cut into heads of 64.
+        let usual = if dim == 1152 { 16 } else { dim / 64 };
+        let heads = self.settings.heads.unwrap_or(usual);
         if heads == 0 || !dim.is_multiple_of(heads) {
             return Err(self.bad(format!(
                 "{dim} values a token do not divide into {heads} heads: give \"heads\" in the metadata key \

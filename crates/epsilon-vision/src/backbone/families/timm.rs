@@ -6,8 +6,7 @@ use super::super::tensors::Reader;
 use super::super::weights::{Activation, HeadInput, Resampling};
 use super::super::{BackboneError, Network};
 use super::Family;
-use super::dinov2::DINO;
-use super::source::{IMAGENET, Source, Usual};
+use super::source::{DINO, IMAGENET, Source, Usual};
 use super::vision_transformer::{Joined, Names, Parts, blocks, distilled_head, head};
 
 pub(super) const FAMILY: Family = Family {
@@ -21,7 +20,7 @@ pub(super) const FAMILY: Family = Family {
         "norm.weight",
     ],
     prefixes: &[""],
-    tokens: "patch tokens after the final layer norm; global: the class token there",
+    tokens: "patch tokens after the final layer norm; global: the class token there, or the mean without one",
     widths: "DeiT-Tiny 196 x 192, ViT-B/16 196 x 768; global as wide",
     typical: &[
         "timm/vit_base_patch16_224.augreg_in21k",
@@ -98,6 +97,7 @@ pub(super) fn read(source: &Source, mut reader: Reader) -> Result<Network, Backb
         blocks: blocks(&mut reader, "blocks.", &NAMES, dim, hidden),
         norm: reader.norm("norm", dim),
         projection: None,
+        pool: None,
         head,
     };
     reader.finish("a Vision Transformer with timm's names", |name| {

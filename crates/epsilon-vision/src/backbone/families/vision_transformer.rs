@@ -2,8 +2,8 @@
 
 use super::super::tensors::Reader;
 use super::super::weights::{
-    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, Resampling,
-    VitConfig, VitWeights,
+    Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, PoolWeights,
+    Resampling, VitConfig, VitWeights,
 };
 use super::super::{BackboneError, Tokens};
 use super::source::{Source, Usual};
@@ -24,6 +24,7 @@ pub(super) struct Parts {
     pub(super) blocks: Vec<BlockWeights>,
     pub(super) norm: NormWeights,
     pub(super) projection: Option<Linear>,
+    pub(super) pool: Option<PoolWeights>,
     pub(super) head: Vec<HeadPart>,
 }
 
@@ -218,6 +219,7 @@ impl Source<'_> {
             blocks: parts.blocks,
             norm: parts.norm,
             projection: parts.projection,
+            pool: parts.pool,
             config: VitConfig {
                 preprocess,
                 patch: parts.patch,

@@ -221,7 +221,7 @@ impl StagedMethod for GenMlzsl {
         whole: &'a Whole<'a>,
         device: &Device,
     ) -> Result<Box<dyn Stages + 'a>, MethodError> {
-        Ok(Box::new(Course {
+        Ok(Box::new(Training {
             specs: self.specs(dims)?,
             settings: self,
             networks: self.networks(dims),
@@ -234,7 +234,7 @@ impl StagedMethod for GenMlzsl {
 }
 
 /// The training: generator and critic in turn, then the head of unseen labels, then that of all labels.
-struct Course<'a> {
+struct Training<'a> {
     settings: &'a GenMlzsl,
     specs: Vec<Spec>,
     networks: Networks,
@@ -246,7 +246,7 @@ struct Course<'a> {
     drawn: Option<Drawn>,
 }
 
-impl Course<'_> {
+impl Training<'_> {
     /// A generator of random numbers for a purpose, a function of the seed and these numbers alone.
     fn rng(&self, purpose: Purpose, epoch: usize, step: usize) -> ChaCha8Rng {
         let seed = Draws::of(self.images.whole.seed, epoch, purpose as usize);
@@ -359,7 +359,7 @@ enum Purpose {
     Drawn,
 }
 
-impl Stages for Course<'_> {
+impl Stages for Training<'_> {
     fn steps(&self) -> Vec<usize> {
         let epochs = self.settings.epochs + 2 * self.settings.classifier_epochs;
         let steps = |epoch| self.count(epoch).div_ceil(self.settings.batch);

@@ -1,4 +1,4 @@
-//! CLIP's text tower with transformers' and with open_clip's names.
+//! CLIP's text tower with transformers' and with open_clip's names, and SigLIP's with transformers'.
 
 use std::path::Path;
 
@@ -9,10 +9,18 @@ use super::super::{BackboneError, Options, Pairing};
 use super::part::{self, Found, Kind};
 use super::source::Source;
 use super::vision_transformer::{blocks, transposed};
-use super::{clip, name, open_clip};
+use super::{clip, name, open_clip, siglip};
 
-/// What a CLIP text tower is made of.
+/// Which tokens a text tower reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::backbone) enum TextKind {
+    Clip,
+    Siglip,
+}
+
+/// What a text tower is made of.
 pub(in crate::backbone) struct TextParts {
+    pub(in crate::backbone) kind: TextKind,
     pub(in crate::backbone) config: BlockConfig,
     /// `[words, dim]`.
     pub(in crate::backbone) embedding: Vec<f32>,
@@ -24,8 +32,16 @@ pub(in crate::backbone) struct TextParts {
     pub(in crate::backbone) pairing: Option<Pairing>,
 }
 
-/// The two namings.
-const KINDS: [Kind; 2] = [
+/// The namings.
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "siglip-huggingface (text)",
+        recognised_by: &[
+            "text_model.embeddings.token_embedding.weight",
+            "text_model.head.weight",
+        ],
+        prefixes: &[""],
+    },
     Kind {
         name: "clip-huggingface (text)",
         recognised_by: &["text_model.embeddings.token_embedding.weight"],
@@ -38,7 +54,7 @@ const KINDS: [Kind; 2] = [
     },
 ];
 
-/// Reads CLIP's text tower from a file or a folder with transformers' or open_clip's names; `key` chooses among several.
+/// Reads a text tower from a file or a folder; `key` chooses among several.
 pub(in crate::backbone) fn read_text(
     path: &Path,
     key: Option<&str>,
@@ -47,8 +63,8 @@ pub(in crate::backbone) fn read_text(
     let found = found.ok_or_else(|| BackboneError::Unknown {
         path: tensors.path.clone(),
         tried: KINDS.map(|kind| kind.name).to_vec(),
-        nearest: KINDS[0].name,
-        missing: KINDS[0]
+        nearest: KINDS[1].name,
+        missing: KINDS[1]
             .recognised_by
             .iter()
             .map(ToString::to_string)
@@ -65,16 +81,17 @@ pub(in crate::backbone) fn read_text(
         settings: config.settings.clone(),
         config: &config,
         name: name(path),
-        family: "clip-text",
+        family: KINDS[found.kind].name,
         weights_key: found.key,
         options: &options,
     };
     let mut reader = Reader::new(&tensors, "");
     let parts = match found.kind {
-        0 => from_hugging_face(&mut reader),
+        0 => from_hugging_face(&mut reader, TextKind::Siglip),
+        1 => from_hugging_face(&mut reader, TextKind::Clip),
         _ => from_open_clip(&mut reader),
     };
-    reader.finish("CLIP's text tower", |name| {
+    reader.finish(source.family, |name| {
         name.starts_with("vision_model.")
             || name.starts_with("visual")
             || matches!(name, "logit_scale" | "logit_bias")
@@ -86,7 +103,10 @@ pub(in crate::backbone) fn read_text(
     let dim = parts.config.dim;
     let heads = source.heads(dim)?;
     parts.config.heads = heads;
-    parts.config.layer_norm_eps = source.epsilon(clip::CLIP)?;
+    parts.config.layer_norm_eps = source.epsilon(match parts.kind {
+        TextKind::Clip => clip::CLIP,
+        TextKind::Siglip => siglip::SIGLIP,
+    })?;
     parts.config.activation = source.activation(activation)?;
     source.check_claims(&[
         ("hidden_size", dim),
@@ -144,7 +164,11 @@ fn pairing(tensors: &Tensors) -> Result<Option<Pairing>, BackboneError> {
     Ok(Some(Pairing { scale, bias }))
 }
 
-fn from_hugging_face(reader: &mut Reader) -> (TextParts, Option<Activation>) {
+fn from_hugging_face(reader: &mut Reader, kind: TextKind) -> (TextParts, Option<Activation>) {
+    let (projection, activation) = match kind {
+        TextKind::Clip => ("text_projection", Activation::QuickGelu),
+        TextKind::Siglip => ("text_model.head", Activation::TanhGelu),
+    };
     let word = "text_model.embeddings.token_embedding.weight";
     let place = "text_model.embeddings.position_embedding.weight";
     let start = "text_model.encoder.layers.";
@@ -152,19 +176,20 @@ fn from_hugging_face(reader: &mut Reader) -> (TextParts, Option<Activation>) {
     let hidden = reader.size(&format!("{start}0.mlp.fc1.weight"), 0);
     let (length, width) = (
         reader.size(place, 0),
-        reader.size("text_projection.weight", 0),
+        reader.size(&format!("{projection}.weight"), 0),
     );
     let blocks = blocks(reader, start, &clip::NAMES, dim, hidden);
     let parts = TextParts {
-        config: text_config(dim, hidden, blocks.len()),
+        kind,
+        config: text_config(kind, dim, hidden, blocks.len()),
         embedding: reader.tensor(word, &[words, dim]),
         positions: reader.tensor(place, &[length, dim]),
         blocks,
         norm: reader.norm("text_model.final_layer_norm", dim),
-        projection: reader.linear("text_projection", width, dim),
+        projection: reader.linear(projection, width, dim),
         pairing: None,
     };
-    (parts, Some(Activation::QuickGelu))
+    (parts, Some(activation))
 }
 
 fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
@@ -178,7 +203,8 @@ fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
     let width = reader.size("text_projection", 1);
     let blocks = blocks(reader, start, &open_clip::NAMES, dim, hidden);
     let parts = TextParts {
-        config: text_config(dim, hidden, blocks.len()),
+        kind: TextKind::Clip,
+        config: text_config(TextKind::Clip, dim, hidden, blocks.len()),
         embedding: reader.tensor("token_embedding.weight", &[words, dim]),
         positions: reader.tensor("positional_embedding", &[length, dim]),
         blocks,
@@ -189,7 +215,7 @@ fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
     (parts, None)
 }
 
-fn text_config(dim: usize, hidden: usize, depth: usize) -> BlockConfig {
+fn text_config(kind: TextKind, dim: usize, hidden: usize, depth: usize) -> BlockConfig {
     BlockConfig {
         dim,
         depth,
@@ -197,6 +223,6 @@ fn text_config(dim: usize, hidden: usize, depth: usize) -> BlockConfig {
         hidden,
         layer_norm_eps: 0.0,
         activation: Activation::Gelu,
-        causal: true,
+        causal: kind == TextKind::Clip,
     }
 }

@@ -1,0 +1,196 @@
+//! Networks that rank words without training, in place of a model: a classifier with word vectors, and CLIP's two towers.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::backbones::put;
+use crate::world::{Ended, Random, World};
+
+/// The words of the built-in list.
+fn everyday() -> Vec<String> {
+    let list = include_str!("../../../epsilon/assets/everyday.txt");
+    list.lines().map(String::from).collect()
+}
+
+/// A world with photographs in a folder, a classifier, the names of its classes and vectors of the everyday words.
+fn with_classifier() -> World {
+    let world = World::of(8, 4);
+    put(&world, "timm_gap.safetensors", "net.safetensors");
+    let check = world.run("backbone check net.safetensors --json").json();
+    let classes = check["classes"].as_u64().unwrap() as usize;
+    let words = everyday();
+    let mut random = Random(3);
+    let vectors: String = words
+        .iter()
+        .filter(|word| !word.contains(' '))
+        .map(|word| {
+            let values: Vec<String> = (0..6)
+                .map(|_| format!("{:.4}", random.unit() - 0.5))
+                .collect();
+            format!("{word} {}\n", values.join(" "))
+        })
+        .collect();
+    world.write("words.vec.txt", vectors);
+    let names: String = (0..classes)
+        .map(|class| format!("{}, {}\n", words[3 * class], words[3 * class + 1]))
+        .collect();
+    world.write("classes.txt", names);
+    fs::create_dir(world.path("photos")).unwrap();
+    for number in [8, 9, 10, 11] {
+        let ending = if number % 3 == 0 { "jpg" } else { "png" };
+        let name = format!("test-{number:04}.{ending}");
+        fs::copy(world.path(&name), world.path("photos").join(&name)).unwrap();
+    }
+    world
+}
+
+/// The program with the caches in the world.
+fn run(world: &World, arguments: &str) -> Ended {
+    let mut command = world.command(arguments);
+    command.env("XDG_CACHE_HOME", world.path("caches"));
+    world.end(command, arguments)
+}
+
+const NET: &str = "--model net.safetensors --vectors words.vec.txt --classes classes.txt";
+
+fn names(labels: &Value) -> Vec<&str> {
+    let labels = labels.as_array().unwrap().iter();
+    labels
+        .map(|label| label["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_classifier_ranks_words_that_nobody_trained_on() {
+    let world = with_classifier();
+    let predict = "predict test-0008.png";
+    run(&world, &format!("{predict} --model net.safetensors")).refused(&[
+        "net.safetensors",
+        "word vectors",
+        "--vectors",
+    ]);
+    let vectors = "--model net.safetensors --vectors words.vec.txt";
+    run(&world, &format!("{predict} {vectors}")).refused(&["classes", "--classes"]);
+    let cut = world.text("classes.txt");
+    world.write("short.txt", cut.split_once('\n').unwrap().1);
+    run(&world, &format!("{predict} {vectors} --classes short.txt")).refused(&[
+        "short.txt",
+        "lines",
+        "classes",
+    ]);
+
+    let few = "--labels tent,castle,fire --top 3";
+    let ranked = run(&world, &format!("{predict} {NET} {few} --json")).json();
+    let labels = &ranked[0]["labels"];
+    assert_eq!(names(labels).len(), 3);
+    for label in labels.as_array().unwrap() {
+        let probability = label["probability"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&probability) && label["seen"] == false);
+    }
+    // Nothing was trained, so nothing is said of what was.
+    let text = run(&world, &format!("{predict} {NET} {few}")).done();
+    assert!(text.contains('%') && !text.contains("unseen"), "{text}");
+    // Without words the built-in list is ranked.
+    let own = run(&world, &format!("{predict} {NET} --top 1000 --json")).json();
+    let own = names(&own[0]["labels"]).len();
+    assert!((500..=everyday().len()).contains(&own), "{own}");
+}
+
+#[test]
+fn a_folder_is_tagged_searched_and_explained_without_a_model() {
+    let world = with_classifier();
+    let words = "--labels tent,castle,fire";
+    run(&world, &format!("tag photos {NET} {words} --top 2 --xmp")).done();
+    assert!(world.path("photos/test-0008.png.xmp").exists());
+    let again = run(&world, &format!("tag photos {NET} {words} --top 2 --xmp"));
+    assert_eq!(again.done(), "", "all are known");
+    // The library knows what its model was given.
+    let found = run(&world, "search photos castle --json").json();
+    assert_eq!(found.as_array().unwrap().len(), 4);
+    let ranked = run(
+        &world,
+        &format!(
+            "predict {} {NET} --labels castle,tent --json --top 2",
+            "photos/test-0008.png"
+        ),
+    );
+    let score = |name: &str, of: &Value| -> f64 {
+        let labels = of[0]["labels"].as_array().unwrap();
+        let label = labels.iter().find(|label| label["name"] == name);
+        label.unwrap()["score"].as_f64().unwrap()
+    };
+    // A search ranks by the probabilities' sum, of which the score is the logarithm.
+    let ranked = ranked.json();
+    let hit = found.as_array().unwrap().iter();
+    let mut hit = hit.filter(|hit| hit["photo"].as_str().unwrap().ends_with("test-0008.png"));
+    let hit = hit.next().unwrap()["score"].as_f64().unwrap();
+    let expected = score("castle", &ranked).exp();
+    assert!((hit / expected - 1.0).abs() < 0.02, "{hit} {expected}");
+    let explained = run(
+        &world,
+        &format!("explain test-0008.png {NET} --label castle --out maps --json"),
+    );
+    let picture = &explained.json()[0]["pictures"][0];
+    assert_eq!(picture["what"], "occlusion");
+    assert_eq!(picture["grid"], serde_json::json!([7, 7]));
+    assert!(world.path(picture["file"].as_str().unwrap()).exists());
+}
+
+#[test]
+fn a_network_is_evaluated_without_training() {
+    let world = with_classifier();
+    let colours = "seen.txt unseen.txt"
+        .split(' ')
+        .map(|list| world.text(list));
+    let mut vectors = world.text("words.vec.txt");
+    for (place, colour) in colours.collect::<String>().lines().enumerate() {
+        let values: Vec<String> = (0..6).map(|i| format!("{}.5", (place + i) % 5)).collect();
+        if !vectors
+            .lines()
+            .any(|line| line.starts_with(&format!("{colour} ")))
+        {
+            vectors += &format!("{colour} {}\n", values.join(" "));
+        }
+    }
+    world.write("words.vec.txt", vectors);
+    let given = NET.replace("--model ", "");
+    run(&world, &format!("eval {given}")).refused(&["--data"]);
+    let figures = run(&world, &format!("eval {given} --data recipe.toml --json")).json();
+    assert_eq!(figures["gzsl"]["images_total"], 4);
+    run(&world, "eval nowhere.safetensors").refused(&["nowhere.safetensors"]);
+    world.write("photos/broken.png", b"no picture");
+    fs::write(world.path("test-0008.png"), b"no picture").unwrap();
+    run(&world, &format!("eval {given} --data recipe.toml")).partly(&["failed: ", "test-0008.png"]);
+}
+
+#[test]
+fn two_towers_rank_any_words_and_keep_their_vectors() {
+    let world = World::of(4, 4);
+    put(&world, "clip", "clip");
+    let predict = "predict test-0004.png --model clip --labels dog,tent --top 2";
+    let ranked = run(&world, &format!("{predict} --json")).json();
+    assert_eq!(names(&ranked[0]["labels"]).len(), 2);
+    let kept = || -> Vec<_> {
+        let folder = world.path("caches/epsilon/words");
+        let files = fs::read_dir(folder).unwrap();
+        files.map(|file| file.unwrap().path()).collect()
+    };
+    let [file] = &kept()[..] else {
+        panic!("{:?}", kept())
+    };
+    let before = fs::read(file).unwrap();
+    let again = run(&world, &format!("{predict} --json")).json();
+    assert_eq!(again, ranked, "from the kept vectors");
+    assert!(fs::read(file).unwrap() == before);
+    // A damaged cache is made anew.
+    fs::write(file, &before[..before.len() / 2]).unwrap();
+    let again = run(&world, &format!("{predict} --json")).json();
+    assert_eq!(again, ranked);
+    assert!(fs::read(file).unwrap() == before);
+    run(
+        &world,
+        "predict test-0004.png --model clip --labels dog,dog",
+    )
+    .refused(&["dog", "twice"]);
+}

@@ -1,0 +1,237 @@
+//! Published models that run here and need no training, with what was read of each where it is published: so that nobody has to
+//! know hub ids by heart. Nothing else in the program depends on this table.
+
+use serde::Serialize;
+
+/// What a model says of a photograph without training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// An image and a text tower: any words ([`super::TextTower`]).
+    ImageText,
+    /// A network with a classifier's head: the scores of its own classes ([`super::Global::Classes`]).
+    Classifier,
+}
+
+/// A published model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Model {
+    /// Short name, for `--backbone` and its like.
+    pub name: &'static str,
+    /// Where it is, `OWNER/NAME` on the Hugging Face hub.
+    pub id: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// What it says of a photograph.
+    pub kind: ModelKind,
+    /// Bytes that are downloaded, weights and tokenizer, as the hub rounds them.
+    pub bytes: u64,
+    /// Licence of the weights, by its SPDX name.
+    pub licence: &'static str,
+    /// Values of the network.
+    pub parameters: u64,
+    /// Photographs a second, decoding included: measured with random weights of the same shape by `bench_extract` on 2 cores of an
+    /// AMD EPYC with AVX-512, in f32.
+    pub photographs_per_second: f32,
+    /// Top-1 accuracy on ImageNet in percent as published: zero-shot for [`ModelKind::ImageText`], of the trained head for
+    /// [`ModelKind::Classifier`]. The two are not comparable.
+    pub imagenet: f32,
+    /// Where that figure is published.
+    pub source: &'static str,
+}
+
+/// The name of the one to take where nothing speaks for another: half the download of SigLIP 2, and a probability a label.
+pub const DEFAULT_MODEL: &str = "siglip-b16";
+
+const OPEN_CLIP: &str =
+    "https://github.com/mlfoundations/open_clip/blob/main/docs/openclip_classification_results.csv";
+const TINY_CLIP: &str = "https://github.com/microsoft/Cream/blob/main/TinyCLIP/README.md";
+const DEIT: &str = "https://github.com/facebookresearch/deit/blob/main/README_deit.md";
+
+/// The models, image and text towers first.
+pub const MODELS: [Model; 12] = [
+    Model {
+        name: "siglip-b16",
+        id: "google/siglip-base-patch16-224",
+        about: "SigLIP, ViT-B/16, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 816_000_000,
+        licence: "Apache-2.0",
+        parameters: 203_155_970,
+        photographs_per_second: 0.0,
+        imagenet: 76.0,
+        source: OPEN_CLIP,
+    },
+    Model {
+        name: "siglip2-b16",
+        id: "google/siglip2-base-patch16-224",
+        about: "SigLIP 2, ViT-B/16, 224 pixels; many languages",
+        kind: ModelKind::ImageText,
+        bytes: 1_535_000_000,
+        licence: "Apache-2.0",
+        parameters: 375_187_970,
+        photographs_per_second: 0.0,
+        imagenet: 78.2,
+        source: "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/image_text/README_siglip2.md",
+    },
+    Model {
+        name: "clip-b32",
+        id: "openai/clip-vit-base-patch32",
+        about: "CLIP, ViT-B/32, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 609_000_000,
+        licence: "MIT",
+        parameters: 151_277_313,
+        photographs_per_second: 0.0,
+        imagenet: 63.3,
+        source: OPEN_CLIP,
+    },
+    Model {
+        name: "clip-b16",
+        id: "openai/clip-vit-base-patch16",
+        about: "CLIP, ViT-B/16, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 603_000_000,
+        licence: "MIT",
+        parameters: 149_620_737,
+        photographs_per_second: 0.0,
+        imagenet: 68.3,
+        source: OPEN_CLIP,
+    },
+    Model {
+        name: "datacomp-b32",
+        id: "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
+        about: "CLIP on DataComp, ViT-B/32, 256 pixels; English; a third of the work of B/16",
+        kind: ModelKind::ImageText,
+        bytes: 609_000_000,
+        licence: "MIT",
+        parameters: 151_288_833,
+        photographs_per_second: 0.0,
+        imagenet: 72.8,
+        source: OPEN_CLIP,
+    },
+    Model {
+        name: "datacomp-b16",
+        id: "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        about: "CLIP on DataComp, ViT-B/16, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 603_000_000,
+        licence: "MIT",
+        parameters: 149_620_737,
+        photographs_per_second: 0.0,
+        imagenet: 73.5,
+        source: OPEN_CLIP,
+    },
+    Model {
+        name: "tinyclip-39m",
+        id: "wkcn/TinyCLIP-ViT-39M-16-Text-19M-YFCC15M",
+        about: "TinyCLIP, ViT of 39 million parameters, patches of 16, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 334_000_000,
+        licence: "MIT",
+        parameters: 83_101_185,
+        photographs_per_second: 0.0,
+        imagenet: 63.5,
+        source: TINY_CLIP,
+    },
+    Model {
+        name: "tinyclip-40m",
+        id: "wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M",
+        about: "TinyCLIP, ViT of 40 million parameters, patches of 32, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 339_000_000,
+        licence: "MIT",
+        parameters: 84_205_569,
+        photographs_per_second: 0.0,
+        imagenet: 59.8,
+        source: TINY_CLIP,
+    },
+    Model {
+        name: "tinyclip-8m",
+        id: "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
+        about: "TinyCLIP, ViT of 8 million parameters, patches of 16, 224 pixels; English",
+        kind: ModelKind::ImageText,
+        bytes: 96_000_000,
+        licence: "MIT",
+        parameters: 23_446_017,
+        photographs_per_second: 0.0,
+        imagenet: 41.1,
+        source: TINY_CLIP,
+    },
+    Model {
+        name: "vit-b16",
+        id: "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        about: "ViT-B/16, 224 pixels; ImageNet's 1,000 classes",
+        kind: ModelKind::Classifier,
+        bytes: 346_000_000,
+        licence: "Apache-2.0",
+        parameters: 86_567_656,
+        photographs_per_second: 0.0,
+        imagenet: 85.1,
+        source: "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv",
+    },
+    Model {
+        name: "deit-small",
+        id: "timm/deit_small_patch16_224.fb_in1k",
+        about: "DeiT-Small, 224 pixels; ImageNet's 1,000 classes",
+        kind: ModelKind::Classifier,
+        bytes: 88_200_000,
+        licence: "Apache-2.0",
+        parameters: 22_050_664,
+        photographs_per_second: 0.0,
+        imagenet: 79.9,
+        source: DEIT,
+    },
+    Model {
+        name: "deit-tiny",
+        id: "timm/deit_tiny_patch16_224.fb_in1k",
+        about: "DeiT-Tiny, 224 pixels; ImageNet's 1,000 classes",
+        kind: ModelKind::Classifier,
+        bytes: 22_900_000,
+        licence: "Apache-2.0",
+        parameters: 5_717_416,
+        photographs_per_second: 0.0,
+        imagenet: 72.2,
+        source: DEIT,
+    },
+];
+
+/// The model of a short name.
+///
+/// ```
+/// use epsilon_vision::backbone::{DEFAULT_MODEL, model};
+///
+/// assert_eq!(model("deit-tiny").unwrap().id, "timm/deit_tiny_patch16_224.fb_in1k");
+/// assert!(model(DEFAULT_MODEL).is_some() && model("another").is_none());
+/// ```
+pub fn model(name: &str) -> Option<&'static Model> {
+    static ALL: [Model; MODELS.len()] = MODELS;
+    ALL.iter().find(|model| model.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::super::is_hub_id;
+    use super::*;
+
+    #[test]
+    fn the_table_agrees_with_itself() {
+        let names: BTreeSet<&str> = MODELS.iter().map(|model| model.name).collect();
+        let ids: BTreeSet<&str> = MODELS.iter().map(|model| model.id).collect();
+        assert_eq!((names.len(), ids.len()), (MODELS.len(), MODELS.len()));
+        assert_eq!(model(DEFAULT_MODEL).unwrap().kind, ModelKind::ImageText);
+        for model in MODELS {
+            assert!(is_hub_id(Path::new(&format!("hf:{}", model.id))));
+            assert!((1.0..100.0).contains(&model.imagenet), "{}", model.name);
+            // All are published in f32; a tokenizer is up to 35 MB.
+            let weights = 4 * model.parameters;
+            let beside = model.bytes.saturating_sub(weights);
+            assert!(beside < 36_000_000, "{}: {beside} bytes beside", model.name);
+            assert!(model.bytes + model.bytes / 100 > weights, "{}", model.name);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Vectors of words from the text tower of a network: several sentences about each word, averaged. A tower takes long over some
+//! hundred words, so they are kept on disk, a file for each tower and choice of sentences.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use epsilon_data::files;
+use epsilon_data::formats::safetensors as format;
+use epsilon_vision::backbone::{BackboneError, TextTower};
+use safetensors::SafeTensors;
+
+use super::PredictError;
+
+/// Most words that a file keeps; beyond it, it is begun anew.
+const KEPT: usize = 50_000;
+const NAMES: &str = "words";
+const VECTORS: &str = "vectors";
+
+/// A text tower, and the sentences that it is asked about a word.
+pub(super) struct Sentences {
+    tower: TextTower,
+    /// `{}` stands for the word.
+    templates: &'static [&'static str],
+    /// Where vectors are kept, if there is such a place.
+    file: Option<PathBuf>,
+    known: HashMap<String, Vec<f32>>,
+}
+
+impl Sentences {
+    /// A tower with its sentences; `cache` is the folder for the vectors of words.
+    pub(super) fn new(
+        tower: TextTower,
+        templates: &'static [&'static str],
+        cache: Option<&Path>,
+    ) -> Self {
+        let identity = format!("{} {templates:?}", tower.weights_sha256);
+        let name = files::sha256(identity.as_bytes());
+        let file = cache.map(|folder| folder.join(format!("{}.safetensors", &name[..32])));
+        let known = file.as_deref().map(|file| read(file, tower.width()));
+        Self {
+            known: known.unwrap_or_default(),
+            tower,
+            templates,
+            file,
+        }
+    }
+
+    /// Vectors of some words, row-major `[words, width]`: the mean of the unit vectors of their sentences.
+    ///
+    /// # Errors
+    /// [`PredictError::Backbone`] for a word that the tokenizer cannot take.
+    pub(super) fn vectors(&mut self, words: &[String]) -> Result<Vec<f32>, PredictError> {
+        let new = words.iter().filter(|word| !self.known.contains_key(*word));
+        let new: Vec<String> = new.cloned().collect();
+        if !new.is_empty() {
+            let made = self.make(&new).map_err(PredictError::Backbone)?;
+            if self.known.len() + new.len() > KEPT {
+                self.known.retain(|word, _| words.contains(word));
+            }
+            self.known.extend(new.into_iter().zip(made));
+            self.keep();
+        }
+        let rows = words.iter().map(|word| &self.known[word]);
+        Ok(rows.flatten().copied().collect())
+    }
+
+    fn make(&self, words: &[String]) -> Result<Vec<Vec<f32>>, BackboneError> {
+        let sentences = words.iter().flat_map(|word| {
+            let about = self.templates.iter();
+            about.map(move |template| template.replace("{}", word))
+        });
+        let vectors = self.tower.embed(&sentences.collect::<Vec<_>>())?;
+        let means = vectors.chunks(self.templates.len()).map(|of_word| {
+            let mut mean = vec![0.0; self.tower.width()];
+            for vector in of_word {
+                let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+                let share = 1.0 / (length.max(f32::MIN_POSITIVE) * self.templates.len() as f32);
+                mean.iter_mut()
+                    .zip(vector)
+                    .for_each(|(mean, v)| *mean += v * share);
+            }
+            mean
+        });
+        Ok(means.collect())
+    }
+
+    /// Writes what is known. Where that cannot be done the words take as long again next time, and nothing is lost.
+    fn keep(&self) {
+        let Some(path) = &self.file else { return };
+        let mut words: Vec<(&String, &Vec<f32>)> = self.known.iter().collect();
+        words.sort_unstable_by_key(|(word, _)| *word);
+        let names: Vec<&String> = words.iter().map(|(word, _)| *word).collect();
+        let written = serde_json::to_string(&names).map_err(std::io::Error::from);
+        let written = written.and_then(|names| {
+            let values = words.iter().flat_map(|(_, vector)| vector.iter().copied());
+            let shape = vec![words.len(), self.tower.width()];
+            let tensors = [(VECTORS.to_string(), shape, values.collect())];
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            format::write_tensors(path, &tensors, [(NAMES.to_string(), names)].into())
+        });
+        if let Err(reason) = written {
+            log::warn!(
+                "{}: the words' vectors are not kept: {reason}",
+                path.display()
+            );
+        }
+    }
+}
+
+/// The vectors in a file; none where it is not there or cannot be used, for it is but a cache.
+fn read(path: &Path, width: usize) -> HashMap<String, Vec<f32>> {
+    let known = || -> Option<HashMap<String, Vec<f32>>> {
+        let bytes = files::read(path, files::LIST).ok()?;
+        let names = format::metadata(&bytes, NAMES).ok()?;
+        let names: Vec<String> = serde_json::from_str(&names).ok()?;
+        let tensors = SafeTensors::deserialize(&bytes).ok()?;
+        let values = format::f32_values(&tensors, VECTORS).ok()?;
+        let fits = values.len() == names.len() * width && values.iter().all(|v| v.is_finite());
+        fits.then(|| {
+            let rows = values.chunks_exact(width).map(<[f32]>::to_vec);
+            names.into_iter().zip(rows).collect()
+        })
+    };
+    known().unwrap_or_default()
+}
+
+/// The folder that vectors of words are kept in: `epsilon/words` in the user's folder for such files.
+pub(super) fn cache_folder() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let caches = named("XDG_CACHE_HOME").map(PathBuf::from);
+    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    Some(caches?.join("epsilon").join("words"))
+}

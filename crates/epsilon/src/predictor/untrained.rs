@@ -1,0 +1,274 @@
+//! Models without training: a network with an image and a text tower (CLIP, SigLIP), or a classifier with the names of its
+//! classes and a file of word vectors. Either becomes a [`Model`] like a trained one, but that it has seen no label.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::sentences::{Sentences, cache_folder};
+use super::words::WordVectors;
+use super::{PredictError, PredictorOptions};
+use crate::batch::Dims;
+use crate::calibration::Preset;
+use crate::methods::{ClassWords, ClipZeroShot, Kind};
+use crate::model::{Card, Model, Provenance};
+use crate::parameters::Weights;
+use epsilon_data::files;
+use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex};
+use epsilon_vision::backbone::{
+    self, Backbone, BackboneError, BackboneInfo, Download, Global, Options, Pairing, TextTower,
+};
+
+/// Words of everyday photographs: what such a model ranks where nobody asks for others, and the words over which the scores of
+/// an image are standardised.
+const EVERYDAY: &str = include_str!("../../assets/everyday.txt");
+/// The classes of ImageNet's 1,000, in the order of the networks' heads: a synset, then its names in WordNet.
+const IMAGENET: &str = include_str!("../../assets/imagenet_classes.tsv");
+/// Sentences about a word, for towers that were trained on captions.
+const SENTENCES: [&str; 4] = [
+    "a photo of {}.",
+    "a photo of a {}.",
+    "a picture that shows {}.",
+    "{}",
+];
+/// The same for a tower whose every sentence costs as much as its longest one.
+const ONE_SENTENCE: [&str; 1] = ["This is a photo of {}."];
+/// Fewest words that scores can be standardised over.
+const FEWEST: usize = 50;
+
+/// A model without training and what belongs to it.
+pub(super) struct Untrained {
+    pub(super) model: Model,
+    pub(super) words: WordVectors,
+    pub(super) backbone: Box<dyn Backbone>,
+}
+
+impl Untrained {
+    /// Finds the network that `options` name, and makes a model of it.
+    pub(super) fn load(options: &PredictorOptions) -> Result<Self, PredictError> {
+        let named = &options.model;
+        let download = Download::shown(options.progress);
+        let path = backbone::locate(named, download).map_err(PredictError::Backbone)?;
+        match TextTower::load(&path, None) {
+            Ok(tower) => Self::of_towers(&path, tower, options),
+            // A network without a text tower.
+            Err(BackboneError::Unknown { .. }) => Self::of_classes(&path, options),
+            Err(error) => Err(PredictError::Backbone(error)),
+        }
+    }
+
+    fn of_towers(
+        path: &Path,
+        tower: TextTower,
+        options: &PredictorOptions,
+    ) -> Result<Self, PredictError> {
+        let backbone = load_backbone(path, Global::Features, options)?;
+        let preset = match tower.pairing {
+            Some(Pairing {
+                scale,
+                bias: Some(bias),
+            }) => Preset::sigmoid(scale.into(), bias.into()),
+            _ => Preset::PROTOTYPES,
+        };
+        let templates: &[&str] = match preset.is_standardised() {
+            true => &SENTENCES,
+            false => &ONE_SENTENCE,
+        };
+        let (width, cache) = (tower.width(), cache_folder());
+        let mut sentences = Sentences::new(tower, templates, cache.as_deref());
+        // Where a label's probability rests on nothing but the label, no vectors are made that nobody asks for.
+        let own = match &options.labels {
+            Some(labels) if !preset.is_standardised() => labels.clone(),
+            _ => everyday(),
+        };
+        let values = sentences.vectors(&own)?;
+        let own = LabelVectors::new(own, width, values)?;
+        let method = Kind::ClipZeroShot(ClipZeroShot {});
+        let recipe = serde_json::Value::Null;
+        let card = card(method, &*backbone, &own, recipe, options).with_preset(preset);
+        let specs = card.method().specs(&card.dims()).map_err(unfit(path))?;
+        let weights = Weights::from_values(specs, Default::default(), &options.device);
+        let weights = weights.map_err(|error| unfit(path)(error.into()))?;
+        let model = Model::new(card, own, weights);
+        Ok(Self {
+            words: WordVectors::of_tower(&model, sentences),
+            model,
+            backbone,
+        })
+    }
+
+    fn of_classes(path: &Path, options: &PredictorOptions) -> Result<Self, PredictError> {
+        let backbone = load_backbone(path, Global::Classes, options)?;
+        let file = options.vectors.clone();
+        let file = file.ok_or_else(|| PredictError::NeedsVectors { path: path.into() })?;
+        let count = backbone.info().global_dim();
+        let classes = classes(options.classes.as_deref(), count, path)?;
+        let index = VectorIndex::read(&file)?;
+        let vectors = class_vectors(&classes, &index, &file)?;
+        let own = known(everyday(), &index, &file)?;
+        let method = ClassWords::default();
+        let names = json!({ "vectors": file.path, "vector-names": file.names });
+        let recipe = json!({ "data": names });
+        let kind = Kind::ClassWords(method.clone());
+        let card = card(kind, &*backbone, &own, recipe, options).with_preset(Preset::PROTOTYPES);
+        let weights = method.weights(&card.dims(), &vectors, &options.device);
+        let model = Model::new(card, own, weights.map_err(unfit(path))?);
+        Ok(Self {
+            words: WordVectors::of_index(&model, file, index),
+            model,
+            backbone,
+        })
+    }
+}
+
+fn load_backbone(
+    path: &Path,
+    global: Global,
+    options: &PredictorOptions,
+) -> Result<Box<dyn Backbone>, PredictError> {
+    let chosen = Options {
+        global,
+        ..Options::default()
+    };
+    crate::tensor_vit::load_on(path, &chosen, &options.device).map_err(PredictError::Backbone)
+}
+
+fn card(
+    method: Kind,
+    backbone: &dyn Backbone,
+    own: &LabelVectors,
+    recipe: serde_json::Value,
+    options: &PredictorOptions,
+) -> Card {
+    let BackboneInfo {
+        tokens,
+        dim,
+        global,
+        ..
+    } = *backbone.info();
+    let dims = Dims {
+        tokens,
+        width: dim,
+        label_width: own.dim(),
+        labels: 0,
+        unseen: 0,
+        global,
+    };
+    let provenance = Provenance {
+        backbone: backbone.info().clone(),
+        backbone_weights: options.model.clone(),
+        recipe,
+        protocol: "none".into(),
+        seed: 0,
+    };
+    Card::new(method, dims, own.names().to_vec(), 0, provenance)
+}
+
+fn unfit(path: &Path) -> impl Fn(crate::methods::MethodError) -> PredictError {
+    move |source| {
+        PredictError::Model(crate::model::ModelError::Method {
+            path: path.into(),
+            source,
+        })
+    }
+}
+
+fn everyday() -> Vec<String> {
+    EVERYDAY.lines().map(String::from).collect()
+}
+
+/// Those words that a file has vectors of.
+fn known(
+    words: Vec<String>,
+    index: &VectorIndex,
+    file: &VectorFile,
+) -> Result<LabelVectors, PredictError> {
+    let found = index.approximate(&words)?;
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for (word, vector) in words.into_iter().zip(found) {
+        if let Some(vector) = vector {
+            names.push(word);
+            values.extend(vector);
+        }
+    }
+    if names.len() < FEWEST {
+        return Err(PredictError::FewWords {
+            path: file.path.clone(),
+            found: names.len(),
+            needed: FEWEST,
+        });
+    }
+    Ok(LabelVectors::new(names, index.dim(), values)?)
+}
+
+/// The names of a network's classes, several a class.
+fn classes(
+    file: Option<&Path>,
+    count: usize,
+    weights: &Path,
+) -> Result<Vec<Vec<String>>, PredictError> {
+    let split = |line: &str| {
+        line.split(',')
+            .map(|name| name.trim().to_string())
+            .collect()
+    };
+    let Some(file) = file else {
+        let lines = IMAGENET.lines().filter(|line| !line.starts_with('#'));
+        let names = lines.filter_map(|line| Some(split(line.split_once('\t')?.1)));
+        let names: Vec<Vec<String>> = names.collect();
+        return match names.len() == count {
+            true => Ok(names),
+            false => Err(PredictError::NeedsClasses {
+                path: weights.into(),
+                count,
+            }),
+        };
+    };
+    let text = files::read_text(file, files::LIST);
+    let text = text.map_err(|reason| PredictError::Classes {
+        path: file.into(),
+        reason: reason.to_string(),
+    })?;
+    let names: Vec<Vec<String>> = text.lines().map(split).collect();
+    match names.len() == count {
+        true => Ok(names),
+        false => Err(PredictError::Classes {
+            path: file.into(),
+            reason: format!(
+                "{} lines, but the network has {count} classes: one line for each, its names between commas",
+                names.len()
+            ),
+        }),
+    }
+}
+
+/// Unit vectors of the classes, row-major `[classes, d_w]`: the mean of a class's names. One without a vector has zeros, and is
+/// as near to any label as to another.
+fn class_vectors(
+    classes: &[Vec<String>],
+    index: &VectorIndex,
+    file: &VectorFile,
+) -> Result<Vec<f32>, PredictError> {
+    let names: Vec<String> = classes.iter().flatten().cloned().collect();
+    let mut found = index.approximate(&names)?.into_iter();
+    let mut values = Vec::with_capacity(classes.len() * index.dim());
+    let mut without = 0;
+    for class in classes {
+        let vectors: Vec<Vec<f32>> = found.by_ref().take(class.len()).flatten().collect();
+        let mut mean = vec![0.0; index.dim()];
+        for vector in &vectors {
+            mean.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v);
+        }
+        let length = mean.iter().map(|v| v * v).sum::<f32>().sqrt();
+        without += usize::from(length == 0.0);
+        values.extend(mean.iter().map(|v| v / length.max(f32::MIN_POSITIVE)));
+    }
+    if without * 5 > classes.len() {
+        return Err(PredictError::FewWords {
+            path: file.path.clone(),
+            found: classes.len() - without,
+            needed: classes.len(),
+        });
+    }
+    Ok(values)
+}
