@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensors};
 
 use super::stand_in;
@@ -71,24 +71,37 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
         .ok_or_else(|| format!("its metadata has no `{key}`: the file was made by another program"))
 }
 
-/// Whether the file at `path` is a safetensors file whose metadata has this entry. Its header alone is read.
+/// A metadata entry of the file at `path`; none where it has no such entry, or is no safetensors file. Its header alone is read.
+///
+/// ```
+/// use epsilon_data::formats::safetensors::{metadata_at, write_tensors};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.safetensors");
+/// let metadata = [("made".to_string(), "here".to_string())];
+/// write_tensors(&path, &[("numbers".into(), vec![1], vec![2.0])], metadata.into())?;
+/// assert_eq!(metadata_at(&path, "made")?.as_deref(), Some("here"));
+/// assert_eq!(metadata_at(&path, "sold")?, None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn has_metadata(path: &Path, key: &str) -> io::Result<bool> {
-    let mut file = open(path, u64::MAX)?;
-    let (mut header, mut length) = (Vec::new(), [0; 8]);
-    (&mut file).take(8).read_to_end(&mut header)?;
-    let Ok(()) = header.as_slice().read_exact(&mut length) else {
-        return Ok(false);
-    };
+pub fn metadata_at(path: &Path, key: &str) -> io::Result<Option<String>> {
+    let file = open(path, u64::MAX)?;
+    let mut length = Vec::new();
+    (&file).take(8).read_to_end(&mut length)?;
     // Of another file these are any bytes.
-    let length = u64::from_le_bytes(length);
-    if length > DESCRIPTION {
-        return Ok(false);
-    }
+    let length = length.try_into().map(u64::from_le_bytes);
+    let Ok(length @ ..=DESCRIPTION) = length else {
+        return Ok(None);
+    };
+    let mut header = Vec::new();
     file.take(length).read_to_end(&mut header)?;
-    Ok(metadata(&header, key).is_ok())
+    // Not `SafeTensors::read_metadata`, which wants the tensors behind it.
+    let header: Option<Metadata> = serde_json::from_slice(&header).ok();
+    let entries = header.and_then(|header| header.metadata().clone());
+    Ok(entries.and_then(|mut entries| entries.remove(key)))
 }
 
 /// The values of an f32 tensor of a safetensors file.
