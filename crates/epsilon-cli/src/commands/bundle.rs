@@ -79,14 +79,14 @@ fn print(bundled: &Bundled) -> anyhow::Result<()> {
     let (file, size) = (bundled.file.display(), megabytes(bundled.bytes));
     console::print(format_args!("{file}: {size}"))?;
     let line = |name: &str, part: &BundlePart| {
-        let from = part.from.as_deref().map(|from| format!(" of {from}"));
+        let from = part.from.as_deref().map(|from| format!(", from {from}"));
         let licence = part.licence.as_deref();
         console::print(format_args!(
-            "  {name:<9} {:>10}  {}  {}{}{}",
+            "  {name:<9} {:>10}  {}{}{}{}",
             megabytes(part.bytes),
-            part.precision,
             part.what,
             from.unwrap_or_default(),
+            if part.rounded { ", rounded to f16" } else { "" },
             licence.map_or_else(String::new, |licence| format!(", licence {licence}")),
         ))
     };

@@ -51,7 +51,7 @@ pub struct Packed {
 /// let rounded = pack(&path, &Options::default(), true)?;
 /// sealed::write(&packed, &rounded.tensors, rounded.metadata.into())?;
 /// assert_eq!(load(&packed)?.info().weights_sha256, rounded.info.weights_sha256);
-/// assert!(std::fs::metadata(&packed)?.len() < 7 * std::fs::metadata(&path)?.len() / 10);
+/// assert!(!rounded.rounded); // the built-in weights are kept in f16 already
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///

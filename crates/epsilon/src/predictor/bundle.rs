@@ -16,7 +16,7 @@ use epsilon_data::files;
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::formats::sealed::{self, Tensor};
 use epsilon_data::labels::{LabelVectors, VectorFile, WordTable, composed};
-use epsilon_vision::backbone::{self, BackboneError, HUB_PREFIX, MODELS, Packed};
+use epsilon_vision::backbone::{self, HUB_PREFIX, MODELS, Packed};
 
 const VERSION: u32 = 1;
 /// Words that are taken out of a vector file where nobody says how many. Published files have the most common ones first.
@@ -68,8 +68,8 @@ pub struct BundlePart {
     pub bytes: u64,
     /// What it is.
     pub what: String,
-    /// `f16` where any of it was rounded to that, or `f32`.
-    pub precision: &'static str,
+    /// Whether any of it was rounded to f16.
+    pub rounded: bool,
     /// What it was made of: a file's name, or a hub id.
     pub from: Option<String>,
     /// Its licence, where it is known.
@@ -217,7 +217,6 @@ impl Predictor {
         let bytes = sealed::write(out, &all, metadata);
         let bytes = bytes.map_err(|error| bad(out, error.to_string()))?;
         let card = self.model.card();
-        let f16 = |rounded: bool| if rounded { "f16" } else { "f32" };
         let dim = table.dim();
         Ok(Bundled {
             file: out.into(),
@@ -232,21 +231,21 @@ impl Predictor {
                         card.labels().len()
                     ),
                 },
-                precision: f16(false),
+                rounded: false,
                 from: file_name(&self.options.model),
                 licence: None,
             },
             backbone: BundlePart {
                 bytes: parts[1],
                 what: format!("{} pixels", card.backbone().preprocess.size),
-                precision: f16(packed.rounded),
+                rounded: packed.rounded,
                 from: Some(network.from),
                 licence: network.licence,
             },
             words: (!table.is_empty()).then(|| BundlePart {
                 bytes: parts[2],
                 what: format!("{} words, {dim} values each", table.len()),
-                precision: f16(words_rounded),
+                rounded: words_rounded,
                 from,
                 licence: None,
             }),
