@@ -1,5 +1,9 @@
 //! Bundles through the library: alone in an empty folder they rank as their model did, and damage is an error, never a panic.
 
+#[allow(
+    unreachable_pub,
+    reason = "the documentation's programs need it public"
+)]
 mod drawn {
     include!("common/drawn.rs");
 }

@@ -242,9 +242,15 @@ fn a_bundle_is_evaluated_and_calibrated_on_photographs() {
         let question = "predict test-0025.png --labels purple,red --json --top 2 --model";
         world.run(&format!("{question} {model}")).json()
     };
-    let expected = predict(MODEL);
-    assert!(expected[0]["labels"][0]["probability"].is_number());
-    assert_eq!(predict("m.epsilon"), expected);
+    // The model's tokens were rounded in their store.
+    let (expected, found) = (predict(MODEL), predict("m.epsilon"));
+    for place in 0..2 {
+        let of = |value: &Value| value[0]["labels"][place]["probability"].as_f64().unwrap();
+        assert!(
+            (of(&found) - of(&expected)).abs() < 1e-3,
+            "{found} {expected}"
+        );
+    }
     world.write("test-0025.png", b"no picture");
     world
         .run("eval m.epsilon --data recipe.toml")
