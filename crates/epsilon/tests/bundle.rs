@@ -15,6 +15,8 @@ use epsilon::Predictor;
 use epsilon::model::{Model, Ranking};
 use epsilon::predictor::{BundleOptions, is_bundle};
 
+include!("common/drawn.rs");
+
 const PHOTOS: usize = 8;
 
 fn rankings(predictor: &Predictor, photos: &[Vec<u8>], words: &[String]) -> Vec<Ranking> {
@@ -52,7 +54,7 @@ fn bundle(model: &Path, out: &Path, exact: bool) -> Predictor {
 #[test]
 fn a_bundle_alone_ranks_as_its_model() {
     for method in ["epsilon", "ridge"] {
-        let made = drawn::drawn_model(method).unwrap();
+        let made = drawn_model(method).unwrap();
         let alone = tempfile::tempdir().unwrap();
         let at = |name: &str| alone.path().join(name);
         let photo = |number: usize| made.path().join(format!("data/test/{number:06}.png"));
@@ -84,7 +86,7 @@ fn a_bundle_alone_ranks_as_its_model() {
 
 #[test]
 fn a_card_is_written_anew_and_the_rest_stays() {
-    let made = drawn::drawn_model("ridge").unwrap();
+    let made = drawn_model("ridge").unwrap();
     let path = made.path().join("m.epsilon");
     bundle(&made.path().join("model.safetensors"), &path, false);
     let before = fs::read(&path).unwrap();
@@ -95,7 +97,7 @@ fn a_card_is_written_anew_and_the_rest_stays() {
 
 #[test]
 fn cuts_and_flipped_bits_are_errors_that_name_the_file() {
-    let made = drawn::drawn_model("ridge").unwrap();
+    let made = drawn_model("ridge").unwrap();
     let path = made.path().join("m.epsilon");
     bundle(&made.path().join("model.safetensors"), &path, false);
     let bytes = fs::read(&path).unwrap();
