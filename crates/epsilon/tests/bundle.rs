@@ -1,13 +1,5 @@
 //! Bundles through the library: alone in an empty folder they rank as their model did, and damage is an error, never a panic.
 
-#[allow(
-    unreachable_pub,
-    reason = "the documentation's programs need it public"
-)]
-mod drawn {
-    include!("common/drawn.rs");
-}
-
 use std::fs;
 use std::path::Path;
 
