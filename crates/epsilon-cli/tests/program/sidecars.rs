@@ -486,8 +486,9 @@ fn a_sidecar_that_is_a_link_to_nothing_is_named_once() {
     symlink("nowhere", world.path("p/b.xmp")).unwrap();
     tag(&world, "A", "").done();
     let told = tag(&world, "A", "--xmp");
-    for sidecar in ["p/a.jpg.xmp", "p/b.xmp"] {
-        assert_eq!(told.stderr.matches(sidecar).count(), 1, "{told:?}");
+    // The other one has a name that this run does not write.
+    for (sidecar, times) in [("p/a.jpg.xmp", 1), ("p/b.xmp", 0)] {
+        assert_eq!(told.stderr.matches(sidecar).count(), times, "{told:?}");
     }
     told.partly(&["link to nothing", "left as it is"]);
     assert!(world.path("p/b.png.xmp").is_file());

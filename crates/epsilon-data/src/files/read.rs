@@ -64,15 +64,16 @@ pub fn read_list(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn read_or_wait(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    let (file, about) = open_at_once(&mut options, 0, path)?;
-    if is_pipe(&about) {
-        // As it was opened it has nothing to give until somebody writes. It stays open: whoever has begun to write goes on.
-        return read_whole(File::open(path)?, at_most);
+    if !is_pipe(&path.metadata()?) {
+        return read(path, at_most);
     }
-    refuse_special(&about)?;
-    refuse_large(about.len(), at_most)?;
+    // Opened once, and with waiting: a pipe that is opened without seems to be at its end until somebody writes, and one that is
+    // opened again may have been written into and closed between.
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if !is_pipe(&about) {
+        refuse_special(&about)?;
+    }
     read_whole(file, at_most)
 }
 
@@ -104,17 +105,6 @@ pub(super) fn open_regular(
     flags: i32,
     path: &Path,
 ) -> io::Result<(File, Metadata)> {
-    let (file, about) = open_at_once(options, flags, path)?;
-    refuse_special(&about)?;
-    Ok((file, about))
-}
-
-/// Opens whatever is there without waiting for anything.
-fn open_at_once(
-    options: &mut OpenOptions,
-    flags: i32,
-    path: &Path,
-) -> io::Result<(File, Metadata)> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
@@ -125,6 +115,7 @@ fn open_at_once(
     let _ = flags;
     let file = options.open(path)?;
     let about = file.metadata()?;
+    refuse_special(&about)?;
     Ok((file, about))
 }
 
@@ -216,7 +207,7 @@ mod tests {
         }
     }
 
-    /// The writer comes after the reader, and writes in two goes.
+    /// A writer that comes after the reader and writes in two goes; and many that are done at once.
     #[test]
     fn a_list_is_read_from_a_pipe_to_its_end() {
         let folder = tempfile::tempdir().unwrap();
@@ -238,6 +229,12 @@ mod tests {
                 Some(text) => assert_eq!(read.unwrap(), text.as_bytes()),
                 None => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::FileTooLarge),
             }
+        }
+        for _ in 0..200 {
+            let there = path.clone();
+            let writer = std::thread::spawn(move || std::fs::write(there, "sun").unwrap());
+            assert_eq!(read_list(&path).unwrap(), b"sun");
+            writer.join().unwrap();
         }
         let refused = read_list(Path::new("/dev/zero")).unwrap_err();
         assert_eq!(refused.to_string(), "it is a device, not a file");

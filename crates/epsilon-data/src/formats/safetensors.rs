@@ -118,3 +118,30 @@ pub fn f32_values(tensors: &SafeTensors, name: &str) -> Result<Vec<f32>, String>
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     Ok(values.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_its_header() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tensors");
+        let tensors = [("a".to_string(), vec![3], vec![1.0, 2.0, 3.0])];
+        let entries = HashMap::from([("mine".to_string(), "yes".to_string())]);
+        write_tensors(&path, &tensors, entries).unwrap();
+        let found = |key: &str| metadata_at(&path, key).unwrap();
+        assert_eq!(found("mine").as_deref(), Some("yes"));
+        assert_eq!(found("yours"), None);
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            // The values do not matter, but the header is read whole or not at all.
+            let header = end >= whole.len() - 12;
+            assert_eq!(found("mine").is_some(), header, "{end}");
+        }
+        std::fs::write(&path, [0xff; 64]).unwrap();
+        assert_eq!(found("mine"), None);
+        assert!(metadata_at(&folder.path().join("none"), "mine").is_err());
+    }
+}
