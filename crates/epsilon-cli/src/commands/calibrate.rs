@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use epsilon::Predictor;
 use epsilon::calibration::{BothSides, Calibration, Kept, Rule, Side, held_out};
 use epsilon::experiment::{self, Standardised};
 use epsilon::model::Model;
+use epsilon::predictor::is_bundle;
+use epsilon::recipe::Recipe;
 use serde::Serialize;
 
 use crate::{Outcome, console};
@@ -18,7 +21,7 @@ pub(crate) struct Args {
     /// The labelled images: the recipe whose test images serve [default: the model's own].
     #[arg(long, value_name = "RECIPE")]
     on: Option<PathBuf>,
-    /// The token store [default: the `tokens` folder of the model's run].
+    /// The token store [default: the `tokens` folder of the model's run; none for a bundle with --on, which looks at the photographs].
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,
     /// Choose the lowest thresholds at which so large a share of what is kept is true (0 to 1) [default: where F1 is best].
@@ -40,12 +43,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let rule = args.precision.map_or(Rule::BestF1, Rule::Precision);
     let device = epsilon::device::device("cpu")?;
     let mut model = Model::load(&args.model, &device)?;
-    let (standardised, on) = score(&args, &model)?;
+    let (standardised, on, failed) = score(&args, &model)?;
     let judged = standardised.judged();
     let calibration = Calibration::fit(&judged, rule, on)?;
     let held_out = held_out(&judged, rule);
     model.calibrate(calibration.clone());
-    model.save(&args.model)?;
+    model.update(&args.model)?;
     let result = Result {
         calibration,
         held_out,
@@ -54,23 +57,39 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         true => console::print_json(&result)?,
         false => print(&result)?,
     }
-    Ok(Outcome::Done)
+    Ok(match failed {
+        false => Outcome::Done,
+        true => Outcome::SomeFailed,
+    })
 }
 
-/// Standardised scores of the images to calibrate on, and what these are.
-fn score(args: &Args, model: &Model) -> anyhow::Result<(Standardised, String)> {
+/// Standardised scores of the images to calibrate on, what these are, and whether some could not be read.
+fn score(args: &Args, model: &Model) -> anyhow::Result<(Standardised, String, bool)> {
     let (other, store) = (args.on.as_deref(), args.store.as_deref());
-    let mut experiment = super::of_model(model, &args.model, other, store)?;
-    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
-    let standardised = super::measuring(|progress| {
-        experiment::standardised(model, &prepared, &store, experiment.device(), progress)
-    })?;
+    let (standardised, failed) = match (other, store) {
+        (Some(recipe), None) if is_bundle(&args.model)? => {
+            let predictor = Predictor::load(&args.model)?;
+            let recipe = Recipe::read(recipe)?;
+            super::measuring(|progress| {
+                experiment::standardised_photographs(&predictor, &recipe, progress)
+            })?
+        }
+        _ => {
+            let mut experiment = super::of_model(model, &args.model, other, store)?;
+            let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+            let standardised = super::measuring(|progress| {
+                experiment::standardised(model, &prepared, &store, experiment.device(), progress)
+            })?;
+            (standardised, Vec::new())
+        }
+    };
+    failed.iter().for_each(console::name_failure);
     let of = match &args.on {
         Some(path) => path.display().to_string(),
         None => "the model's recipe".into(),
     };
     let on = format!("{} test images of {of}", standardised.images());
-    Ok((standardised, on))
+    Ok((standardised, on, !failed.is_empty()))
 }
 
 fn print(result: &Result) -> anyhow::Result<()> {

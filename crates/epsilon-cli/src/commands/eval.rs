@@ -9,6 +9,7 @@ use epsilon::dataset::{Split, table};
 use epsilon::experiment::{self, Figures, LabelSet, Scored};
 use epsilon::labels::{VectorFile, read_list};
 use epsilon::model::Model;
+use epsilon::predictor::is_bundle;
 use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_data::files;
 use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
@@ -25,7 +26,7 @@ const FEW: usize = 3;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["model", "scores"])))]
 pub(crate) struct Args {
-    /// Model file (.safetensors); or, with --data, the weights of a network that ranks words without training, as `--model` of
+    /// Model file (.safetensors) or bundle; or, with --data, the weights of a network that ranks words without training, as `--model` of
     /// `epsilon predict` takes them.
     model: Option<PathBuf>,
     /// The words' vectors for a classifier in place of a model.
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// The names of its classes, a line for each, its names between commas [default: ImageNet's 1,000].
     #[arg(long, value_name = "FILE", requires = "data")]
     classes: Option<PathBuf>,
-    /// Token store [default: `tokens` in the model's run folder].
+    /// Token store [default: `tokens` in the model's run folder; none for a bundle with --data, which looks at the photographs].
     #[arg(long, value_name = "FOLDER", conflicts_with = "scores")]
     store: Option<PathBuf>,
     /// Evaluate on the test images of this recipe instead of the model's own.
@@ -97,7 +98,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
 
 fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     if is_hub_id(&by_name(path)) || !Model::is_at(path)? {
-        return of_untrained(args, path);
+        return of_photographs(args, path);
+    }
+    if args.data.is_some() && args.store.is_none() && is_bundle(path)? {
+        return of_photographs(args, path);
     }
     ensure!(
         args.vectors.is_none(),
@@ -124,8 +128,8 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Measures a network without training on the test photographs of a recipe.
-fn of_untrained(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
+/// Measures a network without training, or a bundle, on the test photographs of a recipe.
+fn of_photographs(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let Some(data) = &args.data else {
         bail!(
             "{}: is no model of this program; a network without training is evaluated on the data of a recipe: --data RECIPE",

@@ -2,6 +2,7 @@
 
 pub(crate) mod backbone;
 pub(crate) mod bench;
+pub(crate) mod bundle;
 pub(crate) mod calibrate;
 pub(crate) mod completions;
 pub(crate) mod embed;

@@ -8,15 +8,15 @@ use epsilon::backbone::{self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX
 use epsilon::labels::VectorFile;
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
-use epsilon::predictor::WordVectors;
+use epsilon::predictor::{PredictorOptions, WordVectors};
 use epsilon::{PredictError, Predictor};
 
 use super::limits::LimitArgs;
 use crate::console;
 
-/// Which model, where its backbone and the words' vectors are, and where to compute.
+/// Which model, and where its backbone and the words' vectors are.
 #[derive(Args)]
-pub(super) struct TrainedArgs {
+pub(super) struct ModelArgs {
     /// The model: a file that this program trained or bundled; or a network that ranks words without training, a weight file, a
     /// folder, hf:OWNER/NAME or a name of `epsilon models` [default: the default of `epsilon models`, which is downloaded once].
     #[arg(long, value_name = "MODEL")]
@@ -36,6 +36,13 @@ pub(super) struct TrainedArgs {
     /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
     #[arg(long)]
     allow_download: bool,
+}
+
+/// [`ModelArgs`], and where and within which limits to compute.
+#[derive(Args)]
+pub(super) struct TrainedArgs {
+    #[command(flatten)]
+    model: ModelArgs,
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
@@ -82,13 +89,32 @@ impl VectorArgs {
 impl TrainedArgs {
     /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
     pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
-        let model = match &self.model {
+        let mut options = (self.model.options(None)?)
+            .device(epsilon::device::device(&self.device)?)
+            .limits(self.limits.limits());
+        if let Some(words) = words {
+            options = options.labels(words.to_vec());
+        }
+        let predictor = options.load().map_err(with_option)?;
+        match &self.model.vectors.vectors {
+            Some(file) if words.is_none() && predictor.is_trained() => bail!(
+                "{}: vectors of which words? Name the words, too",
+                file.display()
+            ),
+            _ => {}
+        }
+        Ok(predictor)
+    }
+}
+
+impl ModelArgs {
+    /// What is asked for; `model` is another way to name it.
+    pub(super) fn options(&self, model: Option<&Path>) -> anyhow::Result<PredictorOptions> {
+        let model = match model.or(self.model.as_deref()) {
             Some(named) => by_name(named),
             None => self.default_model()?,
         };
         let mut options = Predictor::options(model)
-            .device(epsilon::device::device(&self.device)?)
-            .limits(self.limits.limits())
             .progress(console::is_terminal())
             .allow_download(self.allow_download);
         if let Some(weights) = &self.backbone {
@@ -100,18 +126,7 @@ impl TrainedArgs {
         if let Some(classes) = &self.classes {
             options = options.classes(classes);
         }
-        if let Some(words) = words {
-            options = options.labels(words.to_vec());
-        }
-        let predictor = options.load().map_err(with_option)?;
-        match &self.vectors.vectors {
-            Some(file) if words.is_none() && predictor.is_trained() => bail!(
-                "{}: vectors of which words? Name the words, too",
-                file.display()
-            ),
-            _ => {}
-        }
-        Ok(predictor)
+        Ok(options)
     }
 
     /// The default model, once it is there or may be downloaded.

@@ -30,7 +30,8 @@ impl WordArgs {
     }
 }
 
-fn read(named: &Path) -> anyhow::Result<Vec<String>> {
+/// Words between commas, or those of a file.
+pub(super) fn read(named: &Path) -> anyhow::Result<Vec<String>> {
     let Some(text) = named.to_str().filter(|text| !is_file(named, text)) else {
         return Ok(labels::read_list(named)?);
     };

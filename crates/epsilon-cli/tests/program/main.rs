@@ -3,6 +3,7 @@
 
 mod backbones;
 mod bad_input;
+mod bundle;
 mod cases;
 mod comparison;
 mod explain;

@@ -14,7 +14,7 @@ fn everyday() -> Vec<String> {
 }
 
 /// A world with photographs in a folder, a classifier, the names of its classes and vectors of the everyday words.
-fn with_classifier() -> World {
+pub(crate) fn with_classifier() -> World {
     let world = World::of(8, 4);
     put(&world, "timm_gap.safetensors", "net.safetensors");
     let check = world.run("backbone check net.safetensors --json").json();
@@ -46,13 +46,14 @@ fn with_classifier() -> World {
 }
 
 /// The program with the caches in the world.
-fn run(world: &World, arguments: &str) -> Ended {
+pub(crate) fn run(world: &World, arguments: &str) -> Ended {
     let mut command = world.command(arguments);
     command.env("XDG_CACHE_HOME", world.path("caches"));
     world.end(command, arguments)
 }
 
-const NET: &str = "--model net.safetensors --vectors words.vec.txt --classes classes.txt";
+pub(crate) const NET: &str =
+    "--model net.safetensors --vectors words.vec.txt --classes classes.txt";
 
 fn names(labels: &Value) -> Vec<&str> {
     let labels = labels.as_array().unwrap().iter();

@@ -4,4 +4,5 @@ pub mod npy;
 pub mod numbers;
 pub mod pickle;
 pub mod safetensors;
+pub mod sealed;
 pub mod stand_in;

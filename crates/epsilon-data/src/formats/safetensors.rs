@@ -71,23 +71,37 @@ pub fn metadata(bytes: &[u8], key: &str) -> Result<String, String> {
         .ok_or_else(|| format!("its metadata has no `{key}`: the file was made by another program"))
 }
 
-/// Whether the file at `path` is a safetensors file whose metadata has this entry. Its header alone is read.
+/// A metadata entry of the file at `path`; none where it has no such entry, or is no safetensors file. Its header alone is read.
+///
+/// ```
+/// use epsilon_data::formats::safetensors::{metadata_at, write_tensors};
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a.safetensors");
+/// let metadata = [("made".to_string(), "here".to_string())];
+/// write_tensors(&path, &[("numbers".into(), vec![1], vec![2.0])], metadata.into())?;
+/// assert_eq!(metadata_at(&path, "made")?.as_deref(), Some("here"));
+/// assert_eq!(metadata_at(&path, "sold")?, None);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn has_metadata(path: &Path, key: &str) -> io::Result<bool> {
-    let mut file = open(path, u64::MAX)?;
-    let (mut start, mut header) = (Vec::new(), Vec::new());
-    (&mut file).take(8).read_to_end(&mut start)?;
+pub fn metadata_at(path: &Path, key: &str) -> io::Result<Option<String>> {
+    let file = open(path, u64::MAX)?;
+    let mut length = Vec::new();
+    (&file).take(8).read_to_end(&mut length)?;
     // Of another file these are any bytes.
-    let length = start.try_into().map(u64::from_le_bytes);
-    let Some(length) = length.ok().filter(|length| *length <= DESCRIPTION) else {
-        return Ok(false);
+    let length = length.try_into().map(u64::from_le_bytes);
+    let Ok(length @ ..=DESCRIPTION) = length else {
+        return Ok(None);
     };
+    let mut header = Vec::new();
     file.take(length).read_to_end(&mut header)?;
-    let header = serde_json::from_slice::<Metadata>(&header).ok();
+    // Not `SafeTensors::read_metadata`, which wants the tensors behind it.
+    let header: Option<Metadata> = serde_json::from_slice(&header).ok();
     let entries = header.and_then(|header| header.metadata().clone());
-    Ok(entries.is_some_and(|entries| entries.contains_key(key)))
+    Ok(entries.and_then(|mut entries| entries.remove(key)))
 }
 
 /// The values of an f32 tensor of a safetensors file.
@@ -116,17 +130,18 @@ mod tests {
         let tensors = [("a".to_string(), vec![3], vec![1.0, 2.0, 3.0])];
         let entries = HashMap::from([("mine".to_string(), "yes".to_string())]);
         write_tensors(&path, &tensors, entries).unwrap();
-        assert!(has_metadata(&path, "mine").unwrap());
-        assert!(!has_metadata(&path, "yours").unwrap());
+        let found = |key: &str| metadata_at(&path, key).unwrap();
+        assert_eq!(found("mine").as_deref(), Some("yes"));
+        assert_eq!(found("yours"), None);
         let whole = std::fs::read(&path).unwrap();
         for end in 0..whole.len() {
             std::fs::write(&path, &whole[..end]).unwrap();
             // The values do not matter, but the header is read whole or not at all.
             let header = end >= whole.len() - 12;
-            assert_eq!(has_metadata(&path, "mine").unwrap(), header, "{end}");
+            assert_eq!(found("mine").is_some(), header, "{end}");
         }
         std::fs::write(&path, [0xff; 64]).unwrap();
-        assert!(!has_metadata(&path, "mine").unwrap());
-        assert!(has_metadata(&folder.path().join("none"), "mine").is_err());
+        assert_eq!(found("mine"), None);
+        assert!(metadata_at(&folder.path().join("none"), "mine").is_err());
     }
 }

@@ -8,6 +8,7 @@ mod resolve;
 mod rows;
 mod text_vectors;
 mod vector_file;
+mod word_table;
 
 pub use index::VectorIndex;
 pub use names::{composed, read_list, read_names, read_seen_unseen};
@@ -15,6 +16,7 @@ pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_word
 pub use rows::Place;
 pub use text_vectors::write_text_vectors;
 pub use vector_file::VectorFile;
+pub use word_table::WordTable;
 
 use crate::formats::pickle::PickleError;
 use std::collections::HashSet;

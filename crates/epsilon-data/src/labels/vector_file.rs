@@ -3,20 +3,23 @@
 //!
 //! Text (GloVe, word2vec, fastText's `.vec`) and binary word2vec files hold words and are read as a stream. NumPy arrays
 //! and safetensors hold numbers alone; the words stand in a list of one a line, and only the rows of words that somebody
-//! asks for are read. Pickles of label vectors: see [`crate::formats::pickle`].
+//! asks for are read; but for safetensors that hold the list as well, see [`super::WordTable`]. Pickles of label vectors: see
+//! [`crate::formats::pickle`].
 
 use super::LabelError;
 use super::rows::{Place, Row, Values, read_error};
 use super::text_vectors::{Lines, check_count, open, scan_text};
+use super::word_table::{VECTORS, WORDS};
 use crate::files;
 use crate::formats::npy;
 use crate::formats::numbers::Number;
 use crate::formats::pickle::{self, Pickle, Vectors};
 use crate::formats::stand_in;
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, Read, Seek};
+use std::io::{BufRead, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// Bytes looked at to tell the kind of a file.
@@ -68,6 +71,13 @@ impl VectorFile {
     ) -> Result<usize, LabelError> {
         let kind = self.kind()?;
         let needs_names = match kind {
+            Kind::Safetensors if self.names.is_empty() => {
+                let header = Header::read(&self.path)?;
+                if let Some(words) = header.words()? {
+                    return self.scan_words(&words, &header.matrix(VECTORS)?, &mut visit);
+                }
+                true
+            }
             Kind::Npy | Kind::Safetensors => true,
             Kind::Text | Kind::Word2Vec => false,
             Kind::Pickle => return self.scan_pickle(&mut visit),
@@ -78,7 +88,11 @@ impl VectorFile {
         match kind {
             Kind::Word2Vec => scan_word2vec(&self.path, open(&self.path)?, &mut visit),
             Kind::Npy => self.scan_matrix(&npy(&self.path)?, &mut visit),
-            Kind::Safetensors => self.scan_matrix(&tensor(&self.path)?, &mut visit),
+            Kind::Safetensors => {
+                let header = Header::read(&self.path)?;
+                let only = header.only_matrix()?;
+                self.scan_matrix(&header.matrix(&only)?, &mut visit)
+            }
             _ => scan_text(&self.path, open(&self.path)?, &mut visit),
         }
     }
@@ -140,26 +154,39 @@ impl VectorFile {
         matrix: &Matrix,
         visit: &mut impl FnMut(Row<'_>) -> Result<(), LabelError>,
     ) -> Result<usize, LabelError> {
-        // `Matrix::new` has checked that the whole matrix lies within the file.
-        let bytes = matrix.number.bytes() as u64;
-        let (width, step) = match matrix.by_columns {
-            true => (bytes, matrix.rows as u64 * bytes),
-            false => (matrix.dim as u64 * bytes, bytes),
-        };
         self.scan_list(&self.names[0], matrix.rows, |list, line, key| {
             visit(Row {
                 path: list,
                 place: Place::Line(line),
                 key,
-                values: Values::File {
-                    file: &matrix.file,
-                    offset: matrix.offset + (line - 1) * width,
-                    step,
-                    number: matrix.number,
-                },
+                values: matrix.row(line),
                 dim: matrix.dim,
             })
         })?;
+        Ok(matrix.dim)
+    }
+
+    /// Words and the rows of a matrix of one file.
+    fn scan_words(
+        &self,
+        words: &str,
+        matrix: &Matrix,
+        visit: &mut impl FnMut(Row<'_>) -> Result<(), LabelError>,
+    ) -> Result<usize, LabelError> {
+        let count = words.split('\n').count();
+        if count != matrix.rows {
+            let rows = matrix.rows;
+            return Err(self.form(format!("{count} words, but {rows} vectors: it is damaged")));
+        }
+        for (number, key) in (1..).zip(words.split('\n')) {
+            visit(Row {
+                path: &self.path,
+                place: Place::Vector(number),
+                key,
+                values: matrix.row(number),
+                dim: matrix.dim,
+            })?;
+        }
         Ok(matrix.dim)
     }
 
@@ -413,6 +440,21 @@ impl Matrix {
             by_columns: false,
         })
     }
+
+    /// The values of a vector, counted from 1. [`Matrix::new`] has checked that all of them lie within the file.
+    fn row(&self, number: u64) -> Values<'_> {
+        let bytes = self.number.bytes() as u64;
+        let (width, step) = match self.by_columns {
+            true => (bytes, self.rows as u64 * bytes),
+            false => (self.dim as u64 * bytes, bytes),
+        };
+        Values::File {
+            file: &self.file,
+            offset: self.offset + (number - 1) * width,
+            step,
+            number: self.number,
+        }
+    }
 }
 
 /// Opens an `.npy` file: its matrix.
@@ -425,45 +467,97 @@ fn npy(path: &Path) -> Result<Matrix, LabelError> {
     })
 }
 
-/// Opens a safetensors file: its only matrix.
-fn tensor(path: &Path) -> Result<Matrix, LabelError> {
-    let failed = |reason| read_error(path, reason);
-    let mut file = files::open(path, u64::MAX).map_err(failed)?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(failed)?;
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST_HEADER {
-        return Err(form(path, "a safetensors file with a damaged header"));
-    }
-    let mut start = Vec::new();
-    file.rewind().map_err(failed)?;
-    Read::take(&file, 8 + length)
-        .read_to_end(&mut start)
-        .map_err(failed)?;
-    let metadata: Metadata = serde_json::from_slice(start.get(8..).unwrap_or_default())
-        .map_err(|error| form(path, format!("not a safetensors file ({error})")))?;
-    let tensors = metadata.tensors();
-    let mut matrices = tensors.iter().filter(|(_, info)| info.shape.len() == 2);
-    let (Some((name, info)), None) = (matrices.next(), matrices.next()) else {
-        return Err(form(
+/// What a safetensors file says of its tensors.
+struct Header<'a> {
+    path: &'a Path,
+    /// Where the tensors begin.
+    start: u64,
+    tensors: HashMap<String, TensorInfo>,
+}
+
+impl<'a> Header<'a> {
+    fn read(path: &'a Path) -> Result<Self, LabelError> {
+        let failed = |reason| read_error(path, reason);
+        let mut file = files::open(path, u64::MAX).map_err(failed)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(failed)?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER {
+            return Err(form(path, "a safetensors file with a damaged header"));
+        }
+        let mut header = Vec::new();
+        file.take(length).read_to_end(&mut header).map_err(failed)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| form(path, format!("not a safetensors file ({error})")))?;
+        let tensors = metadata.tensors().into_iter();
+        Ok(Self {
             path,
-            "it must hold one matrix of vectors, and no other matrix",
-        ));
-    };
-    let number = match info.dtype {
-        Dtype::F16 => Number::F16,
-        Dtype::BF16 => Number::Bf16,
-        Dtype::F32 => Number::F32,
-        Dtype::F64 => Number::F64,
-        other => {
+            start: 8 + length,
+            tensors: tensors.map(|(name, info)| (name, info.clone())).collect(),
+        })
+    }
+
+    /// The words that it holds, one a line, if it holds some.
+    fn words(&self) -> Result<Option<String>, LabelError> {
+        let Some(info) = self.tensors.get(WORDS) else {
+            return Ok(None);
+        };
+        let failed = |reason| read_error(self.path, reason);
+        let (from, to) = info.data_offsets;
+        let length = (to - from.min(to)) as u64;
+        if info.dtype != Dtype::U8 || length > files::LIST {
             return Err(form(
-                path,
-                format!("the tensor {name} is {other:?}; F16, BF16, F32 and F64 are read"),
+                self.path,
+                format!("the tensor {WORDS} is no list of words"),
             ));
         }
-    };
-    let offset = (8 + length).saturating_add(info.data_offsets.0 as u64);
-    Matrix::new(path, file, offset, &info.shape, number)
+        let mut file = files::open(self.path, u64::MAX).map_err(failed)?;
+        let start = self.start.saturating_add(from as u64);
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let mut words = Vec::new();
+        file.take(length).read_to_end(&mut words).map_err(failed)?;
+        if words.len() as u64 != length {
+            return Err(form(self.path, "its words are cut off"));
+        }
+        let words = String::from_utf8(words);
+        let words = words.map_err(|_| form(self.path, "its words are no UTF-8: it is damaged"))?;
+        Ok(Some(words))
+    }
+
+    /// The name of its only matrix.
+    fn only_matrix(&self) -> Result<String, LabelError> {
+        let names = self.tensors.iter();
+        let mut matrices = names.filter(|(_, info)| info.shape.len() == 2);
+        match (matrices.next(), matrices.next()) {
+            (Some((name, _)), None) => Ok(name.clone()),
+            _ => Err(form(
+                self.path,
+                "it must hold one matrix of vectors, and no other matrix",
+            )),
+        }
+    }
+
+    fn matrix(&self, name: &str) -> Result<Matrix, LabelError> {
+        let Some(info) = self.tensors.get(name) else {
+            return Err(form(self.path, format!("the tensor {name} is missing")));
+        };
+        let number = match info.dtype {
+            Dtype::F16 => Number::F16,
+            Dtype::BF16 => Number::Bf16,
+            Dtype::F32 => Number::F32,
+            Dtype::F64 => Number::F64,
+            other => {
+                return Err(form(
+                    self.path,
+                    format!("the tensor {name} is {other:?}; F16, BF16, F32 and F64 are read"),
+                ));
+            }
+        };
+        let failed = |reason| read_error(self.path, reason);
+        let file = files::open(self.path, u64::MAX).map_err(failed)?;
+        let offset = self.start.saturating_add(info.data_offsets.0 as u64);
+        Matrix::new(self.path, file, offset, &info.shape, number)
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod families;
 mod hub;
 mod info;
 mod models;
+mod pack;
 mod pairing;
 mod precision;
 mod sentencepiece;
@@ -28,6 +29,7 @@ pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::info::{BackboneInfo, Difference, DifferenceKind, Global, Options, Tokens};
 pub use self::models::{DEFAULT_MODEL, MODELS, Model, ModelKind, model};
+pub use self::pack::{Packed, pack};
 pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
 pub use self::text::TextTower;
@@ -91,6 +93,14 @@ pub enum BackboneError {
         /// The weight file.
         path: PathBuf,
         /// What was wrong with it.
+        reason: String,
+    },
+    /// A file that is not what its seal says.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The weight file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
         reason: String,
     },
     /// Tensors are missing, left over, or of the wrong shape or type.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::BackboneError;
@@ -16,7 +16,7 @@ pub(super) const SWIGLU: &str = "its MLPs are SwiGLU (DINOv2 giant), which this 
     take the small, base or large one";
 
 /// Settings of a network; what is not there is the family's.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
     pub heads: Option<usize>,
@@ -28,11 +28,12 @@ pub(super) struct Settings {
     pub fit: Option<Fit>,
     pub filter: Option<Filter>,
     /// What a classifier reads, where that is not the class token.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
 }
 
 /// What a classifier reads, in timm's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Pooling {
     /// The class token.

@@ -1,6 +1,8 @@
 //! Named tensors from weight files of every container: safetensors, whole or in shards, and PyTorch state dicts, whose
 //! pickles are interpreted as data and never run. [`Reader`] takes them one by one and names all that do not fit.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -12,10 +14,11 @@ use pytorch_reader::{DType, PickleValue, PytorchReader};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::BackboneError;
-use super::torch_limits;
+use super::pack::{IDENTITY, PART};
 use super::weights::{Linear, NormWeights};
+use super::{BackboneError, torch_limits};
 use epsilon_data::files::{Mapped, sha256};
+use epsilon_data::formats::sealed::{self, SEAL, Tensor};
 use epsilon_data::formats::stand_in;
 
 /// Key of a safetensors file's metadata that may hold settings.
@@ -51,11 +54,13 @@ const HARMLESS: [&str; 10] = [
 pub(super) struct Tensors {
     /// The weight file.
     pub path: PathBuf,
-    /// SHA-256 of the weight file; of the lines "name hash" of all shards where there are several.
+    /// SHA-256 of the weight file; of the lines "name hash" of all shards where there are several; what a packed network says.
     pub sha256: String,
     /// JSON under [`METADATA_KEY`].
     pub metadata: Option<String>,
     entries: BTreeMap<String, Entry>,
+    /// Names that a [`Reader`] has found.
+    looked_at: RefCell<BTreeSet<String>>,
 }
 
 struct Entry {
@@ -90,6 +95,7 @@ impl Tensors {
             sha256: String::new(),
             metadata: None,
             entries: BTreeMap::new(),
+            looked_at: RefCell::default(),
             path,
         };
         let file = tensors.path.clone();
@@ -109,17 +115,23 @@ impl Tensors {
     /// Adds the tensors of one file; returns its hash.
     fn add(&mut self, path: &Path) -> Result<String, BackboneError> {
         let map = Arc::new(map(path)?);
-        if is_pytorch(&map) {
+        let stated = if is_pytorch(&map) {
             self.add_pytorch(path, &map)?;
+            None
         } else {
-            self.add_safetensors(path, &map)?;
-        }
-        let hash = sha256(&map);
+            self.add_safetensors(path, &map)?
+        };
+        let hash = stated.unwrap_or_else(|| sha256(&map));
         map.release();
         Ok(hash)
     }
 
-    fn add_safetensors(&mut self, path: &Path, map: &Arc<Mapped>) -> Result<(), BackboneError> {
+    /// Returns what a packed network says in place of its file's hash.
+    fn add_safetensors(
+        &mut self,
+        path: &Path,
+        map: &Arc<Mapped>,
+    ) -> Result<Option<String>, BackboneError> {
         let failed = |error: safetensors::SafeTensorError| BackboneError::Format {
             path: path.into(),
             reason: error.to_string(),
@@ -128,6 +140,14 @@ impl Tensors {
         let metadata = header.metadata().as_ref();
         if let Some(text) = metadata.and_then(|all| all.get(METADATA_KEY)) {
             self.metadata = Some(text.clone());
+        }
+        let entry = |key: &str| metadata.and_then(|all| all.get(key));
+        let packed = entry(IDENTITY).cloned();
+        if packed.is_some() || entry(SEAL).is_some() {
+            sealed::check(map).map_err(|reason| BackboneError::Damaged {
+                path: path.into(),
+                reason,
+            })?;
         }
         for (name, tensor) in SafeTensors::deserialize(map).map_err(failed)?.tensors() {
             let start = tensor.data().as_ptr().addr() - map.as_ptr().addr();
@@ -143,9 +163,15 @@ impl Tensors {
                 kind,
                 data: Data::Mapped(map.clone(), start..start + tensor.data().len()),
             };
+            // Of a packed network's file the rest is something else.
+            let name = match (&packed, name.strip_prefix(PART)) {
+                (None, _) => name,
+                (Some(_), Some(own)) => own.to_string(),
+                (Some(_), None) => continue,
+            };
             self.entries.insert(name, entry);
         }
-        Ok(())
+        Ok(packed)
     }
 
     fn add_pytorch(&mut self, path: &Path, bytes: &[u8]) -> Result<(), BackboneError> {
@@ -230,6 +256,65 @@ impl Tensors {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
+    }
+
+    /// Names of the tensors that were found by those who read a network.
+    pub(super) fn looked_at(&self) -> Vec<String> {
+        self.looked_at.borrow().iter().cloned().collect()
+    }
+
+    /// A tensor under another name, and whether it was changed: with `rounded` a matrix in f32 becomes f16 where that keeps it.
+    ///
+    /// # Errors
+    /// One that cannot be read, is missing, or is not of floating-point numbers.
+    pub(super) fn export(
+        &self,
+        name: &str,
+        as_name: String,
+        rounded: bool,
+    ) -> Result<(Tensor<'static>, bool), BackboneError> {
+        let not_there = |problem: String| BackboneError::Tensors {
+            path: self.path.clone(),
+            family: "a network",
+            problems: vec![problem],
+        };
+        let entry = self.entries.get(name);
+        let entry = entry.ok_or_else(|| not_there(format!("{name}: missing")))?;
+        let kind = entry.kind.as_ref();
+        let kind = *kind.map_err(|found| not_there(format!("{name}: type {found}")))?;
+        let bytes: Cow<'_, [u8]> = match &entry.data {
+            Data::Mapped(map, range) => Cow::Borrowed(&map[range.clone()]),
+            Data::Torch(tensor) => {
+                let read = tensor.read().map_err(|error| BackboneError::PyTorch {
+                    path: self.path.clone(),
+                    reason: error.to_string(),
+                })?;
+                Cow::Owned(read)
+            }
+        };
+        let shape = &entry.shape;
+        let dtype = match kind {
+            Float::F16 => Dtype::F16,
+            Float::BF16 => Dtype::BF16,
+            Float::F32 if !rounded || shape.len() < 2 => Dtype::F32,
+            Float::F32 | Float::F64 => {
+                let values = to_f32(kind, &bytes);
+                let f16 = match rounded && shape.len() > 1 {
+                    true => Tensor::of_f16(&as_name, shape, &values, values.len()),
+                    false => None,
+                };
+                let changed = f16.is_some();
+                let tensor = f16.unwrap_or_else(|| Tensor::of_f32(as_name, shape, &values));
+                return Ok((tensor, changed));
+            }
+        };
+        let tensor = Tensor {
+            name: as_name,
+            dtype,
+            shape: shape.clone(),
+            bytes: bytes.into_owned().into(),
+        };
+        Ok((tensor, false))
     }
 
     /// Number of values of all tensors.
@@ -369,7 +454,10 @@ impl<'a> Reader<'a> {
     }
 
     fn entry(&self, name: &str) -> Option<&'a Entry> {
-        self.tensors.entries.get(&format!("{}{name}", self.prefix))
+        let full = format!("{}{name}", self.prefix);
+        let entry = self.tensors.entries.get(&full)?;
+        self.tensors.looked_at.borrow_mut().insert(full);
+        Some(entry)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

@@ -22,7 +22,9 @@ use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreE
 pub use figures::{Figures, LabelSet, figures};
 pub use layout::Layout;
 pub use prepare::{Prepared, extract, prepare, prepare_in};
-pub use score::{Scored, Standardised, measure, score, score_photographs, standardised};
+pub use score::{
+    Scored, Standardised, measure, score, score_photographs, standardised, standardised_photographs,
+};
 pub use train::Training;
 
 use crate::methods::MethodError;

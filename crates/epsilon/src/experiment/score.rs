@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
-use epsilon_data::dataset::Split;
+use epsilon_data::dataset::{Dataset, Split};
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::{
     InMemory, Labels, MetricsError, Protocol, Scores, SplitEvaluation, standardise,
@@ -17,7 +17,7 @@ use super::{ExperimentError, Figures, Prepared, figures};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
 use crate::model::{self, Model};
-use crate::predictor::{PredictError, Predictor};
+use crate::predictor::Predictor;
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::Example;
 
@@ -94,8 +94,8 @@ pub fn score(
     })
 }
 
-/// Scores the test photographs of a recipe's data set with a model that has its backbone, as one without training has: no tokens
-/// are kept. Photographs that cannot be read are left out, and told.
+/// Scores the test photographs of a recipe's data set with a model that has its backbone, as one without training and a bundle have:
+/// no tokens are kept. Photographs that cannot be read are left out, and told.
 ///
 /// # Errors
 /// [`ExperimentError::Dataset`], [`ExperimentError::Predict`] for labels without a vector and a backbone that fails,
@@ -106,47 +106,102 @@ pub fn score_photographs(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Scored, Vec<String>), ExperimentError> {
     let (dataset, _) = recipe.data.source.read()?;
-    let vectors = predictor.words().find(&dataset.words)?;
-    let scorer = (predictor.model())
-        .scorer(&vectors, predictor.device())
-        .map_err(PredictError::from)?;
-    let test = dataset.rows(Split::Test);
-    let named = |row: &usize| {
-        let record = &dataset.records[*row];
-        (record.id.clone(), record.path())
-    };
-    let items: Vec<_> = test.iter().map(named).collect();
-    let rows: HashMap<&str, usize> = (items.iter().zip(&test))
-        .map(|((id, _), &row)| (id.as_str(), row))
-        .collect();
-    let (mut images, mut scores, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    let (backbone, limits) = (predictor.backbone(), recipe.limits());
-    tokens::run(&items, backbone, &limits, &mut |batch| {
-        let Features { tokens, global } = batch.features.clone();
-        scores.extend(scorer.score(batch.ids.len(), tokens, global));
-        images.extend(batch.ids.iter().cloned());
-        failed.extend(batch.failed.iter().map(|(_, unread)| unread.reason.clone()));
-        progress(images.len() + failed.len(), items.len());
-        ControlFlow::Continue(())
-    })?;
-    if images.is_empty() {
-        return Err(ExperimentError::NoTestImages);
+    let vocabulary = predictor.model().card().method().vocabulary();
+    let vectors = photographs_labels(predictor, &dataset)?;
+    let mut lists = vec![vectors.clone()];
+    if vocabulary == Vocabulary::Closed {
+        let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+        lists.push(vectors.select(&unseen)?);
     }
-    let examples = images.iter().map(|id: &String| Example {
-        store_row: 0,
-        label_row: rows[id.as_str()],
-    });
-    let examples: Vec<Example> = examples.collect();
-    let labels = dataset.names.len();
-    let scored = Scored {
-        targets: dense(&dataset, &examples, labels),
-        images,
-        labels: dataset.names,
-        seen: dataset.seen,
+    let photographs = Photographs::score(predictor, recipe, &dataset, &lists, progress)?;
+    let Photographs {
+        examples,
         scores,
-        unseen_alone: None,
+        failed,
+    } = photographs;
+    let mut scores = scores.into_iter();
+    let labels = vectors.len();
+    let id = |item: &Example| dataset.records[item.label_row].id.clone();
+    let scored = Scored {
+        images: examples.iter().map(id).collect(),
+        labels: dataset.names[..labels].to_vec(),
+        seen: dataset.seen,
+        scores: scores.next().unwrap_or_default(),
+        unseen_alone: scores.next(),
+        targets: dense(&dataset, &examples, labels),
     };
     Ok((scored, failed))
+}
+
+/// The vectors of a data set's labels that the method can score.
+fn photographs_labels(
+    predictor: &Predictor,
+    dataset: &Dataset,
+) -> Result<LabelVectors, ExperimentError> {
+    let labels = match predictor.model().card().method().vocabulary() {
+        Vocabulary::Seen => dataset.seen,
+        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
+    };
+    let found = predictor.words().find(&dataset.words[..labels])?;
+    let names = dataset.names[..labels].to_vec();
+    let (dim, values) = (found.dim(), found.values().to_vec());
+    Ok(LabelVectors::new(names, dim, values)?)
+}
+
+/// The test photographs of a data set that can be read, scored without a token store.
+struct Photographs {
+    examples: Vec<Example>,
+    /// Of each list of labels, row-major `[images, labels]`.
+    scores: Vec<Vec<f32>>,
+    /// What was wrong with the others.
+    failed: Vec<String>,
+}
+
+impl Photographs {
+    fn score(
+        predictor: &Predictor,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        lists: &[LabelVectors],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, ExperimentError> {
+        let scorers = lists.iter();
+        let scorers = scorers.map(|labels| predictor.model().scorer(labels, predictor.device()));
+        let scorers: Vec<_> = scorers.collect::<Result<_, _>>()?;
+        let test = dataset.rows(Split::Test);
+        let named = |row: &usize| {
+            let record = &dataset.records[*row];
+            (record.id.clone(), record.path())
+        };
+        let items: Vec<_> = test.iter().map(named).collect();
+        let rows: HashMap<&str, usize> = (items.iter().zip(&test))
+            .map(|((id, _), &row)| (id.as_str(), row))
+            .collect();
+        let (mut examples, mut failed) = (Vec::new(), Vec::new());
+        let mut scores = vec![Vec::new(); scorers.len()];
+        let (backbone, limits) = (predictor.backbone(), recipe.limits());
+        tokens::run(&items, backbone, &limits, &mut |batch| {
+            for (scorer, scores) in scorers.iter().zip(&mut scores) {
+                let Features { tokens, global } = batch.features.clone();
+                scores.extend(scorer.score(batch.ids.len(), tokens, global));
+            }
+            examples.extend(batch.ids.iter().map(|id| Example {
+                store_row: 0,
+                label_row: rows[id.as_str()],
+            }));
+            failed.extend(batch.failed.iter().map(|(_, unread)| unread.reason.clone()));
+            progress(examples.len() + failed.len(), items.len());
+            ControlFlow::Continue(())
+        })?;
+        if examples.is_empty() {
+            return Err(ExperimentError::NoTestImages);
+        }
+        Ok(Self {
+            examples,
+            scores,
+            failed,
+        })
+    }
 }
 
 /// The test images that have tokens.
@@ -227,6 +282,32 @@ pub fn standardised(
         seen: labels.iter().map(|label| known.contains(label)).collect(),
         labels: labels.to_vec(),
     })
+}
+
+/// [`standardised`] scores of test photographs, as [`score_photographs`] scores them.
+///
+/// # Errors
+/// As [`score_photographs`].
+pub fn standardised_photographs(
+    predictor: &Predictor,
+    recipe: &Recipe,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<(Standardised, Vec<String>), ExperimentError> {
+    let (dataset, _) = recipe.data.source.read()?;
+    let vectors = photographs_labels(predictor, &dataset)?;
+    let (model, own) = (predictor.model(), predictor.model().own_labels());
+    let lists = [vectors.followed_by(&own)?];
+    let photographs = Photographs::score(predictor, recipe, &dataset, &lists, progress)?;
+    let known = model.card().seen_labels();
+    let labels = vectors.names();
+    let scores = &photographs.scores[0];
+    let standardised = Standardised {
+        scores: model::standardised(scores, labels.len(), own.len()),
+        truths: dense(&dataset, &photographs.examples, labels.len()),
+        seen: labels.iter().map(|label| known.contains(label)).collect(),
+        labels: labels.to_vec(),
+    };
+    Ok((standardised, photographs.failed))
 }
 
 impl Scored {

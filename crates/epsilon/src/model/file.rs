@@ -15,12 +15,15 @@ use crate::calibration::{Calibration, Preset};
 use crate::methods::{Kind, Vocabulary};
 use crate::parameters::{Spec, Weights};
 use epsilon_data::formats::safetensors as format;
+use epsilon_data::formats::sealed::{self, SEAL, Tensor};
 use epsilon_data::labels::{LabelVectors, VectorFile};
 use epsilon_vision::backbone::BackboneInfo;
 
 pub(super) const KEY: &str = "epsilon.model";
 const VERSION: u32 = 1;
 pub(super) const VECTORS: &str = "label_vectors";
+/// Key of the metadata that makes a model file a bundle: the file is sealed then, and holds the backbone and words as well.
+pub(crate) const BUNDLE: &str = "epsilon.bundle";
 /// The largest size and the largest whole number among a method's settings that a card may hold.
 const LARGEST: usize = 1 << 24;
 
@@ -251,17 +254,63 @@ impl Model {
             path: path.into(),
             reason,
         };
-        let mut tensors: Vec<_> = self
-            .weights
-            .to_host()
-            .into_iter()
-            .map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values))
-            .collect();
+        let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
+        format::write_tensors(path, &self.tensors(), [(KEY.to_string(), card)].into())
+            .map_err(|e| file(e.to_string()))
+    }
+
+    /// The tensors of its file.
+    pub(crate) fn tensors(&self) -> Vec<format::Named> {
+        let weights = self.weights.to_host().into_iter();
+        let weights =
+            weights.map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values));
+        let mut tensors: Vec<_> = weights.collect();
         let shape = vec![self.vectors.len(), self.vectors.dim()];
         tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
+        tensors
+    }
+
+    /// Key and value of its file's metadata, with the hash of the backbone's weights given here.
+    pub(crate) fn metadata(&self, backbone: &BackboneInfo) -> serde_json::Result<(String, String)> {
+        let mut card = self.card.clone();
+        let own = &mut card.provenance.backbone;
+        own.weights_sha256.clone_from(&backbone.weights_sha256);
+        own.weights_key.clone_from(&backbone.weights_key);
+        Ok((KEY.into(), serde_json::to_string(&card)?))
+    }
+
+    /// Writes its card into the file that it was read from, in place of the one there, whole or not at all: of a bundle the other
+    /// parts stay as they are.
+    ///
+    /// # Errors
+    /// [`ModelError::File`] when it cannot be read or written.
+    pub fn update(&self, path: &Path) -> Result<(), ModelError> {
+        let file = |reason: String| ModelError::File {
+            path: path.into(),
+            reason,
+        };
+        let sealed = format::metadata_at(path, SEAL).map_err(|e| file(e.to_string()))?;
+        if sealed.is_none() {
+            return self.save(path);
+        }
+        let bytes = files::read(path, u64::MAX).map_err(|e| file(e.to_string()))?;
+        sealed::check(&bytes).map_err(file)?;
+        let read = |error: safetensors::SafeTensorError| file(error.to_string());
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(read)?;
+        let all = SafeTensors::deserialize(&bytes).map_err(read)?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let mut metadata: BTreeMap<String, String> = metadata.into_iter().collect();
         let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
-        format::write_tensors(path, &tensors, [(KEY.to_string(), card)].into())
-            .map_err(|e| file(e.to_string()))
+        metadata.insert(KEY.into(), card);
+        let tensors = all.tensors().into_iter().map(|(name, tensor)| Tensor {
+            name,
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            bytes: tensor.data().into(),
+        });
+        let tensors: Vec<_> = tensors.collect();
+        let written = sealed::write(path, &tensors, metadata);
+        written.map(|_| ()).map_err(|e| file(e.to_string()))
     }
 
     /// Whether the file at this path is a model, and not weights of a network or anything else. A folder is none.
@@ -272,11 +321,12 @@ impl Model {
         if path.is_dir() {
             return Ok(false);
         }
-        let found = format::has_metadata(path, KEY);
-        found.map_err(|reason| ModelError::File {
+        let found = format::metadata_at(path, KEY);
+        let found = found.map_err(|reason| ModelError::File {
             path: path.into(),
             reason: reason.to_string(),
-        })
+        })?;
+        Ok(found.is_some())
     }
 
     /// Reads a model onto a device.
@@ -294,6 +344,11 @@ impl Model {
         };
         let bytes = files::read(path, u64::MAX).map_err(|e| file(e.to_string()))?;
         let card = format::metadata(&bytes, KEY).map_err(file)?;
+        // Either alone is a sign of damage, too.
+        let mut signs = [SEAL, BUNDLE].into_iter();
+        if signs.any(|key| format::metadata(&bytes, key).is_ok()) {
+            sealed::check(&bytes).map_err(file)?;
+        }
         let card: Card = serde_json::from_str(&card).map_err(|e| file(format!("its card: {e}")))?;
         card.check()
             .map_err(|reason| file(format!("its card: {reason}")))?;

@@ -22,6 +22,7 @@ use epsilon_data::files;
 use epsilon_data::labels::{LabelError, LabelVectors, composed};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
+pub(crate) use file::BUNDLE;
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
 pub use ranker::{Keep, Ranked, Ranker, Ranking};

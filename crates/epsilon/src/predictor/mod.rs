@@ -1,6 +1,7 @@
 //! A model that ranks labels for photographs: the model file, its backbone and the vectors of words, found and checked; or a network
 //! that ranks labels without any training.
 
+mod bundle;
 mod photo;
 mod sentences;
 mod untrained;
@@ -23,6 +24,7 @@ use epsilon_vision::tokens::usual_batch;
 
 use untrained::Untrained;
 
+pub use bundle::{BundleOptions, BundlePart, Bundled, is_bundle};
 pub use photo::Photo;
 pub use words::WordVectors;
 
@@ -55,6 +57,27 @@ pub enum PredictError {
     NoVectorFile {
         /// The word.
         word: String,
+    },
+    /// A word that a bundle of a network with a text tower has no vector of.
+    #[error(
+        "{}: holds vectors of {held} words, and {word:?} is none of them: the text tower is not part of a bundle; bundle the network \
+         again with the words that are needed", path.display()
+    )]
+    NotListed {
+        /// The bundle.
+        path: PathBuf,
+        /// The word.
+        word: String,
+        /// Words that it holds.
+        held: usize,
+    },
+    /// A bundle that cannot be made, or one of another version.
+    #[error("{}: {reason}", path.display())]
+    Bundle {
+        /// The bundle.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
     },
     /// A classifier in place of a model, without vectors of words.
     #[error(
@@ -223,34 +246,52 @@ impl PredictorOptions {
                 model,
                 words,
                 backbone,
+                weights,
             } = Untrained::load(&self)?;
             return Ok(Predictor {
                 words,
                 model,
                 backbone,
+                weights,
                 options: self,
             });
         }
-        let model = Model::load(&self.model, &self.device)?;
+        let (model, words) = self.trained()?;
         let card = model.card();
         let weights = self.backbone.as_deref();
-        let download = match weights.is_some() || self.allow_download {
-            true => Download::shown(self.progress),
-            false => Download::Refused,
+        let weights = match weights {
+            None if is_bundle(&self.model)? => Ok(self.model.clone()),
+            _ => {
+                let download = match weights.is_some() || self.allow_download {
+                    true => Download::shown(self.progress),
+                    false => Download::Refused,
+                };
+                backbone::locate(weights.unwrap_or(card.backbone_weights()), download)
+            }
         };
-        let weights = weights.unwrap_or_else(|| card.backbone_weights());
-        let backbone = backbone::locate(weights, download)
-            .and_then(|path| {
-                crate::tensor_vit::load_on(&path, &card.backbone().options(), &self.device)
-            })
+        let weights = weights.map_err(PredictError::Backbone)?;
+        let options = card.backbone().options();
+        let backbone = crate::tensor_vit::load_on(&weights, &options, &self.device)
             .map_err(PredictError::Backbone)?;
         model.check_backbone(backbone.info())?;
         Ok(Predictor {
-            words: WordVectors::new(&model, self.vectors.clone()),
+            words,
             model,
             backbone,
+            weights,
             options: self,
         })
+    }
+
+    /// The model of a file, a bundle or not, and the vectors of words.
+    fn trained(&self) -> Result<(Model, WordVectors), PredictError> {
+        let model = Model::load(&self.model, &self.device)?;
+        let words = match &self.vectors {
+            None => bundle::words(&model, &self.model)?,
+            Some(_) => None,
+        };
+        let words = words.unwrap_or_else(|| WordVectors::new(&model, self.vectors.clone()));
+        Ok((model, words))
     }
 
     /// Loads the model without its backbone, which only photographs need, and the vectors of words.
@@ -262,9 +303,7 @@ impl PredictorOptions {
             let Untrained { model, words, .. } = Untrained::load(&self)?;
             return Ok((model, words));
         }
-        let model = Model::load(&self.model, &self.device)?;
-        let words = WordVectors::new(&model, self.vectors);
-        Ok((model, words))
+        self.trained()
     }
 
     /// Whether a network without training takes the place of a model.
@@ -294,6 +333,8 @@ pub struct Predictor {
     model: Model,
     backbone: Box<dyn Backbone>,
     words: WordVectors,
+    /// Where the backbone's weights were found.
+    weights: PathBuf,
     options: PredictorOptions,
 }
 

@@ -1,7 +1,7 @@
 //! Models without training: a network with an image and a text tower (CLIP, SigLIP), or a classifier with the names of its
 //! classes and a file of word vectors. Either becomes a [`Model`] like a trained one, but that it has seen no label.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -41,6 +41,8 @@ pub(super) struct Untrained {
     pub(super) model: Model,
     pub(super) words: WordVectors,
     pub(super) backbone: Box<dyn Backbone>,
+    /// The network's file or folder.
+    pub(super) weights: PathBuf,
 }
 
 impl Untrained {
@@ -94,6 +96,7 @@ impl Untrained {
             words: WordVectors::of_tower(&model, sentences),
             model,
             backbone,
+            weights: path.into(),
         })
     }
 
@@ -117,6 +120,7 @@ impl Untrained {
             words: WordVectors::of_index(&model, file, index),
             model,
             backbone,
+            weights: path.into(),
         })
     }
 }

@@ -1,5 +1,6 @@
-//! Vectors of any words: a model's own labels, those of its file of word vectors, or those that its text tower makes. The file
-//! can have gigabytes: it is read through for the first word that is not known. What was found is kept, up to a number of words.
+//! Vectors of any words: a model's own labels, those of its file of word vectors, which may be the model's own file, or those that
+//! its text tower makes. The file can have gigabytes: it is read through for the first word that is not known. What was found is
+//! kept, up to a number of words.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::PredictError;
 use super::sentences::Sentences;
 use crate::model::Model;
-use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, composed};
+use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, WordTable, composed};
 
 /// Words that are remembered; beyond it, all but those asked for are forgotten.
 const REMEMBERED: usize = 20_000;
@@ -29,6 +30,20 @@ enum Source {
     File(VectorFile, Mutex<Option<VectorIndex>>),
     /// From the text tower of the model's network.
     Tower(Mutex<Sentences>),
+    /// From nowhere: the tower stayed behind when this file was made, and those of its words are known.
+    Listed(VectorFile),
+}
+
+/// Where a bundle takes its words from.
+pub(super) enum Origin<'a> {
+    /// There are but the model's own labels.
+    Nothing,
+    /// A file, of which any may be asked for.
+    File(&'a VectorFile),
+    /// A text tower, of which nothing but vectors of words can be kept.
+    Tower,
+    /// A file of such vectors.
+    Listed(&'a VectorFile),
 }
 
 impl Source {
@@ -52,23 +67,69 @@ impl WordVectors {
         }
     }
 
+    /// Those of a model's own labels and of a file, as it were the recipe's.
+    pub(super) fn of_file(model: &Model, file: VectorFile) -> Self {
+        Self {
+            source: Source::of(Some(file)),
+            ..Self::of_labels(model)
+        }
+    }
+
+    /// Those of a model's own labels.
+    pub(super) fn of_labels(model: &Model) -> Self {
+        Self {
+            width: model.card().dims().label_width,
+            source: Source::Nothing,
+            own: own_vectors(model),
+            found: Mutex::default(),
+        }
+    }
+
+    /// Those of a model's own labels and the words of a file, as they stand there, and no others.
+    pub(super) fn of_list(model: &Model, file: VectorFile) -> Result<Self, PredictError> {
+        let table = WordTable::first(&file, usize::MAX)?;
+        Model::check_width(model.card().dims().label_width, table.dim())?;
+        let mut words = Self::of_labels(model);
+        for word in table.words() {
+            let vector = table.get(word).unwrap_or_default();
+            let word = composed(word).into_owned();
+            words.own.entry(word).or_insert_with(|| vector.to_vec());
+        }
+        words.source = Source::Listed(file);
+        Ok(words)
+    }
+
+    /// Those of a model's own labels and no others, for the file holds none.
+    pub(super) fn of_empty_list(model: &Model, file: VectorFile) -> Self {
+        Self {
+            source: Source::Listed(file),
+            ..Self::of_labels(model)
+        }
+    }
+
+    /// Where the vectors of words come from that are no labels of the model.
+    pub(super) fn origin(&self) -> Origin<'_> {
+        match &self.source {
+            Source::Nothing => Origin::Nothing,
+            Source::File(file, _) => Origin::File(file),
+            Source::Tower(_) => Origin::Tower,
+            Source::Listed(file) => Origin::Listed(file),
+        }
+    }
+
     /// Those of a model's own labels and of a file that was indexed before.
     pub(super) fn of_index(model: &Model, file: VectorFile, index: VectorIndex) -> Self {
         Self {
-            width: model.card().dims().label_width,
             source: Source::File(file, Mutex::new(Some(index))),
-            own: own_vectors(model),
-            found: Mutex::default(),
+            ..Self::of_labels(model)
         }
     }
 
     /// Those of a model's own labels, and sentences about any others.
     pub(super) fn of_tower(model: &Model, sentences: Sentences) -> Self {
         Self {
-            width: model.card().dims().label_width,
             source: Source::Tower(Mutex::new(sentences)),
-            own: own_vectors(model),
-            found: Mutex::default(),
+            ..Self::of_labels(model)
         }
     }
 
@@ -76,7 +137,7 @@ impl WordVectors {
     /// others is asked by one caller at a time, and a file is read through by the first.
     ///
     /// # Errors
-    /// [`PredictError::NoVectorFile`], [`PredictError::Labels`] for words without a vector and words given twice,
+    /// [`PredictError::NoVectorFile`], [`PredictError::NotListed`], [`PredictError::Labels`] for words without a vector and words given twice,
     /// [`PredictError::Model`] for a file of another width than the model's, [`PredictError::Backbone`] for words that the text
     /// tower's tokenizer cannot take.
     pub fn find(&self, words: &[String]) -> Result<LabelVectors, PredictError> {
@@ -92,6 +153,15 @@ impl WordVectors {
             Source::Nothing => {
                 if let Some(word) = self.unknown(words).into_iter().next() {
                     return Err(PredictError::NoVectorFile { word });
+                }
+            }
+            Source::Listed(file) => {
+                if let Some(word) = self.unknown(words).into_iter().next() {
+                    return Err(PredictError::NotListed {
+                        path: file.path.clone(),
+                        word,
+                        held: self.own.len(),
+                    });
                 }
             }
             Source::File(file, index) => {

@@ -85,6 +85,14 @@ pub(super) struct Recognised {
 
 /// Reads the network that the tensors in `path` (a file, an index or a folder) make up.
 pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, BackboneError> {
+    Ok(read_kept(path, options)?.0)
+}
+
+/// [`read`], with the tensors and the settings that it was made of.
+pub(super) fn read_kept(
+    path: &Path,
+    options: &Options,
+) -> Result<(Recognised, Tensors, Settings), BackboneError> {
     let mut tensors = Tensors::open(path)?;
     let kinds = FAMILIES.map(|family| Kind {
         name: family.name,
@@ -131,11 +139,13 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Recognised, Backbon
                 .into(),
         ));
     }
-    Ok(Recognised {
+    let settings = source.settings;
+    let recognised = Recognised {
         family,
         network,
         values: tensors.values(),
-    })
+    };
+    Ok((recognised, tensors, settings))
 }
 
 /// The weight file's or folder's name, for people. A hub snapshot's folder is named by its repository.
