@@ -233,6 +233,14 @@ fn a_bundle_is_evaluated_and_calibrated_on_photographs() {
         .done();
     let looked = world.run("eval m.epsilon --data recipe.toml --json").json();
     assert_eq!(looked, stored);
+    // Tokens of the backbone itself fit the one that is the same, and not the rounded one.
+    let with_store = "--data recipe.toml --store out/tokens --json";
+    let fitting = world.run(&format!("eval m.epsilon {with_store}"));
+    assert_eq!(fitting.json(), stored);
+    world.run(&format!("bundle {MODEL} -o half.epsilon")).done();
+    world
+        .run(&format!("eval half.epsilon {with_store}"))
+        .refused(&["the backbone's weights"]);
     world
         .run(&format!(
             "calibrate {MODEL} --on recipe.toml --store out/tokens"
