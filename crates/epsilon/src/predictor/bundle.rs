@@ -3,6 +3,7 @@
 //! It is a model file, and a weight file, and a file of word vectors: every reader finds its own part. It is sealed, see
 //! [`epsilon_data::formats::sealed`]; what its parts are and where they come from is JSON under the metadata key `epsilon.bundle`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
@@ -217,20 +218,18 @@ impl Predictor {
         let bytes = sealed::write(out, &all, metadata);
         let bytes = bytes.map_err(|error| bad(out, error.to_string()))?;
         let card = self.model.card();
+        let (method, labels) = (card.method().name(), card.labels().len());
+        let seen = match card.seen_labels().len() {
+            0 => String::new(),
+            seen => format!(", {seen} of them seen"),
+        };
         let dim = table.dim();
         Ok(Bundled {
             file: out.into(),
             bytes,
             model: BundlePart {
                 bytes: parts[0],
-                what: match card.seen_labels().len() {
-                    0 => format!("{}, {} labels", card.method().name(), card.labels().len()),
-                    seen => format!(
-                        "{}, {} labels, {seen} of them seen",
-                        card.method().name(),
-                        card.labels().len()
-                    ),
-                },
+                what: format!("{method}, {labels} labels{seen}"),
                 rounded: false,
                 from: file_name(&self.options.model),
                 licence: None,
@@ -328,7 +327,7 @@ impl Predictor {
         let own: HashSet<_> = own.names().iter().map(|name| composed(name)).collect();
         let words = options.labels.iter().map(|word| composed(word));
         let words = words.filter(|word| !own.contains(word) && table.get(word).is_none());
-        let words: Vec<String> = words.map(|word| word.into_owned()).collect();
+        let words: Vec<String> = words.map(Cow::into_owned).collect();
         if !words.is_empty() {
             let found: LabelVectors = self.words.find(&words)?;
             for (row, word) in words.iter().enumerate() {
