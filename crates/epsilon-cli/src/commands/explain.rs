@@ -57,6 +57,7 @@ struct Picture {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let words = (!args.label.is_empty()).then_some(&*args.label);
     let predictor = args.trained.load(words)?;
+    args.trained.check_words(&predictor, words)?;
     let labels = ranker(&predictor, words)?;
     std::fs::create_dir_all(&args.out).with_context(|| args.out.display().to_string())?;
     let mut all = Vec::new();

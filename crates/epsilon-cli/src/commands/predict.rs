@@ -41,6 +41,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let words = args.words.read()?;
     let predictor = args.trained.load(words.as_deref())?;
+    args.trained.check_words(&predictor, words.as_deref())?;
     let keep = args.keep.of(predictor.model(), Some(USUAL))?;
     let labels = ranker(&predictor, words.as_deref())?;
     let mut predictions = Vec::new();

@@ -95,15 +95,22 @@ impl TrainedArgs {
         if let Some(words) = words {
             options = options.labels(words.to_vec());
         }
-        let predictor = options.load().map_err(with_option)?;
+        options.load().map_err(with_option)
+    }
+
+    /// Refuses a vector file for a trained model of which no words are asked.
+    pub(super) fn check_words(
+        &self,
+        predictor: &Predictor,
+        words: Option<&[String]>,
+    ) -> anyhow::Result<()> {
         match &self.model.vectors.vectors {
             Some(file) if words.is_none() && predictor.is_trained() => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.display()
             ),
-            _ => {}
+            _ => Ok(()),
         }
-        Ok(predictor)
     }
 }
 
@@ -137,7 +144,7 @@ impl ModelArgs {
             return Ok(id);
         };
         if !matches!(error, BackboneError::Hub(HubError::NotAllowed { .. })) {
-            return Err(with_option(PredictError::Backbone(error)));
+            return Err(with_option(PredictError::Network(error)));
         }
         let offer = format!(
             "no --model was named; the default is {} ({}): {} MB from the Hugging Face hub, licence {}",
@@ -185,6 +192,9 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             anyhow::Error::new(error).context(help)
         }
         PredictError::Backbone(BackboneError::Hub(
+            HubError::Offline { id, .. } | HubError::Reach { id, .. },
+        ))
+        | PredictError::Network(BackboneError::Hub(
             HubError::Offline { id, .. } | HubError::Reach { id, .. },
         )) => {
             let id = id.trim_start_matches(HUB_PREFIX);

@@ -54,7 +54,7 @@ fn a_photograph_is_dropped_words_are_typed_and_a_heat_map_is_seen() {
         // A broken file and an unknown word are told in words.
         browser.drop_files("#drop", &[world.path("broken.png")]);
         browser.until(
-            "document.querySelector('.error')?.textContent.includes('broken.png: not a JPEG')",
+            "document.querySelector('.error')?.textContent.includes('broken.png: not a picture of a kind that is read')",
         );
         browser.write("#words", "gren");
         browser.evaluate("document.querySelector('#again').click()");

@@ -201,7 +201,8 @@ fn t18_names_with_control_characters_are_written_out() {
         command.args([&photo, "photos/c\nd.png"]).args(json);
         world.end(command, "predict")
     };
-    let said = predict(&[]).partly(&[r"failed: photos/c\nd.png: not a JPEG"]);
+    let said =
+        predict(&[]).partly(&[r"failed: photos/c\nd.png: not a picture of a kind that is read"]);
     assert_eq!(said.lines().next(), Some(plain), "{said}");
     assert_eq!(said.lines().count(), 2);
     // JSON escapes for itself, and holds the name as it is.

@@ -46,6 +46,9 @@ pub enum PredictError {
     /// The model's backbone cannot be found or loaded.
     #[error("the model's backbone: {0}")]
     Backbone(BackboneError),
+    /// The network that was named in place of a model cannot be found or loaded.
+    #[error(transparent)]
+    Network(BackboneError),
     /// The backbone failed on a photograph.
     #[error(transparent)]
     Forward(BackboneError),

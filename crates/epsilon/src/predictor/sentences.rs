@@ -48,12 +48,12 @@ impl Sentences {
     /// Vectors of some words, row-major `[words, width]`: the mean of the unit vectors of their sentences.
     ///
     /// # Errors
-    /// [`PredictError::Backbone`] for a word that the tokenizer cannot take.
+    /// [`PredictError::Network`] for a word that the tokenizer cannot take.
     pub(super) fn vectors(&mut self, words: &[String]) -> Result<Vec<f32>, PredictError> {
         let new = words.iter().filter(|word| !self.known.contains_key(*word));
         let new: Vec<String> = new.cloned().collect();
         if !new.is_empty() {
-            let made = self.make(&new).map_err(PredictError::Backbone)?;
+            let made = self.make(&new).map_err(PredictError::Network)?;
             if self.known.len() + new.len() > KEPT {
                 self.known.retain(|word, _| words.contains(word));
             }

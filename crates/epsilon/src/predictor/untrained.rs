@@ -50,12 +50,12 @@ impl Untrained {
     pub(super) fn load(options: &PredictorOptions) -> Result<Self, PredictError> {
         let named = &options.model;
         let download = Download::shown(options.progress);
-        let path = backbone::locate(named, download).map_err(PredictError::Backbone)?;
+        let path = backbone::locate(named, download).map_err(PredictError::Network)?;
         match TextTower::load(&path, None) {
             Ok(tower) => Self::of_towers(&path, tower, options),
             // A network without a text tower.
             Err(BackboneError::Unknown { .. }) => Self::of_classes(&path, options),
-            Err(error) => Err(PredictError::Backbone(error)),
+            Err(error) => Err(PredictError::Network(error)),
         }
     }
 
@@ -134,7 +134,7 @@ fn load_backbone(
         global,
         ..Options::default()
     };
-    crate::tensor_vit::load_on(path, &chosen, &options.device).map_err(PredictError::Backbone)
+    crate::tensor_vit::load_on(path, &chosen, &options.device).map_err(PredictError::Network)
 }
 
 fn card(

@@ -83,6 +83,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     });
     std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
     let predictor = args.trained.load(names.as_deref())?;
+    args.trained.check_words(&predictor, names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
         words,
