@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
         ])?;
     }
     console::print(
-        "\nphotos/s: with random weights of the same shape, on 2 cores of an AMD EPYC with AVX-512, in f32, decoding included.\n\
+        "\nphotos/s: small ones, with random weights of the same shape, on 2 cores of an AMD EPYC with AVX-512, in f32.\n\
          ImageNet: published zero-shot accuracy, or (*) that of a trained classifier, which ranks other words by word vectors\n\
          (--vectors); `--json` has the sources. Each is downloaded once from the Hugging Face hub when it is first named.",
     )?;

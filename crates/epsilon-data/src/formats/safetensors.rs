@@ -97,7 +97,9 @@ pub fn metadata_at(path: &Path, key: &str) -> io::Result<Option<String>> {
         return Ok(None);
     };
     let mut header = Vec::new();
-    file.take(length).read_to_end(&mut header)?;
+    if file.take(length).read_to_end(&mut header)? as u64 != length {
+        return Ok(None);
+    }
     // Not `SafeTensors::read_metadata`, which wants the tensors behind it.
     let header: Option<Metadata> = serde_json::from_slice(&header).ok();
     let entries = header.and_then(|header| header.metadata().clone());
