@@ -147,6 +147,6 @@ fn quickstart_says_what_the_readme_shows_and_its_commands_work() {
             .count()
             > 0
     );
-    let server = Server::start(&world, serve.strip_prefix("serve ").unwrap());
+    let server = Server::start(&world, serve.strip_prefix("serve --model ").unwrap());
     assert_eq!(server.get("/readyz").status, 200);
 }
