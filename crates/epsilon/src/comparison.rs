@@ -537,7 +537,9 @@ mod tests {
                     .map(|row| row.points[0].recipe.method.name()),
             );
         }
-        for name in crate::methods::Kind::NAMES {
+        // That one is not trained, so that no recipe has it.
+        let trained = crate::methods::Kind::NAMES.into_iter();
+        for name in trained.filter(|name| *name != "class-words") {
             assert!(there.contains(name), "`{name}` has no row");
         }
     }

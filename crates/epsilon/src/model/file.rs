@@ -185,7 +185,8 @@ impl Card {
         }
         let (all, seen) = (self.labels.len(), self.seen);
         // A model that nobody trained has seen no label, and scores any.
-        let none_seen = seen == 0 && self.method.vocabulary() != Vocabulary::Open;
+        let untrained = self.preset.is_some() && self.method.vocabulary() == Vocabulary::Open;
+        let none_seen = seen == 0 && !untrained;
         if all == 0 || none_seen || seen > all {
             return Err(format!("{seen} seen labels of {all}"));
         }

@@ -182,7 +182,8 @@ fn scores_follow_from_semantic_vectors() {
 /// Every kind of method has a twin.
 #[test]
 fn no_method_is_left_out() {
-    let without = ["random"];
+    // The second is worked out by hand beside its code.
+    let without = ["random", "class-words"];
     let fixtures = Fixture::all();
     for name in Kind::NAMES {
         let found = fixtures.iter().any(|fixture| fixture.kind.name() == name);

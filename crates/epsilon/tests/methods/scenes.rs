@@ -117,6 +117,7 @@ const NO_FIT: &[&str] = &[
     "ridge",
     "random",
     "clip-zero-shot",
+    "class-words",
     "clip-projection",
     "conse",
 ];
