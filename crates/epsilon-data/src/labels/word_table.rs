@@ -196,7 +196,7 @@ mod tests {
         let [names, vectors] = &table.tensors(true)[..] else {
             panic!("two tensors")
         };
-        assert!(error(&[names.clone()]).contains("words.vectors is missing"));
+        assert!(error(std::slice::from_ref(names)).contains("words.vectors is missing"));
         let named = |bytes: &'static [u8]| Tensor {
             shape: vec![bytes.len()],
             bytes: bytes.into(),

@@ -96,10 +96,7 @@ impl Format {
 
     /// Whether this build reads its files.
     pub fn is_built(&self) -> bool {
-        match self.feature {
-            None => true,
-            Some(_) => cfg!(feature = "avif"),
-        }
+        self.feature.is_none() || cfg!(feature = "avif")
     }
 }
 

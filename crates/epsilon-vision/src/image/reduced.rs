@@ -47,7 +47,7 @@ impl<'a> Reduced<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xFF, START_OF_IMAGE])?;
         let mut quantisation = [None; 4];
-        let mut frame: Option<(u32, u32, Vec<(Component, usize)>)> = None;
+        let mut frame: Option<Components> = None;
         let mut this = Self {
             width: 0,
             height: 0,
@@ -226,8 +226,11 @@ impl<'a> Reduced<'a> {
     }
 }
 
+/// Width, height, and each component with its number of a quantisation table.
+type Components = (u32, u32, Vec<(Component, usize)>);
+
 /// Precision, height, width, and of each component its name, its blocks across and down, and a table (T.81, B.2.2).
-fn components(content: &[u8]) -> Option<(u32, u32, Vec<(Component, usize)>)> {
+fn components(content: &[u8]) -> Option<Components> {
     let (&[precision, y1, y0, x1, x0, count], rest) = content.split_first_chunk()?;
     let (width, height) = (u16::from_be_bytes([x1, x0]), u16::from_be_bytes([y1, y0]));
     let alone = count == 1;

@@ -58,7 +58,7 @@ pub enum ExperimentError {
     /// In the model file.
     Model(#[from] ModelError),
     /// In a model that is measured without tokens.
-    Predict(#[from] PredictError),
+    Predict(#[from] Box<PredictError>),
     /// In the figures.
     Metrics(#[from] MetricsError),
     /// The data set has no test image.
@@ -102,6 +102,12 @@ pub enum ExperimentError {
     /// The figures cannot be written as JSON.
     #[error("the figures cannot be written as JSON: {0}")]
     Json(serde_json::Error),
+}
+
+impl From<PredictError> for ExperimentError {
+    fn from(error: PredictError) -> Self {
+        Self::Predict(Box::new(error))
+    }
 }
 
 /// What the observer of [`Experiment::run`] is told.

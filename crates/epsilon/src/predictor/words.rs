@@ -27,9 +27,9 @@ enum Source {
     /// From nowhere.
     Nothing,
     /// From a file, whose index is made when it is first needed.
-    File(VectorFile, Mutex<Option<VectorIndex>>),
+    File(VectorFile, Mutex<Option<Box<VectorIndex>>>),
     /// From the text tower of the model's network.
-    Tower(Mutex<Sentences>),
+    Tower(Mutex<Box<Sentences>>),
     /// From nowhere: the tower stayed behind when this file was made, and those of its words are known.
     Listed(VectorFile),
 }
@@ -120,7 +120,7 @@ impl WordVectors {
     /// Those of a model's own labels and of a file that was indexed before.
     pub(super) fn of_index(model: &Model, file: VectorFile, index: VectorIndex) -> Self {
         Self {
-            source: Source::File(file, Mutex::new(Some(index))),
+            source: Source::File(file, Mutex::new(Some(Box::new(index)))),
             ..Self::of_labels(model)
         }
     }
@@ -128,7 +128,7 @@ impl WordVectors {
     /// Those of a model's own labels, and sentences about any others.
     pub(super) fn of_tower(model: &Model, sentences: Sentences) -> Self {
         Self {
-            source: Source::Tower(Mutex::new(sentences)),
+            source: Source::Tower(Mutex::new(Box::new(sentences))),
             ..Self::of_labels(model)
         }
     }
@@ -171,7 +171,7 @@ impl WordVectors {
                 if !unknown.is_empty() {
                     let index = match &mut *asking {
                         Some(index) => index,
-                        none => none.insert(VectorIndex::read(file)?),
+                        none => none.insert(Box::new(VectorIndex::read(file)?)),
                     };
                     let vectors = index.resolve(&unknown)?.vectors;
                     Model::check_width(self.width, vectors.dim())?;
