@@ -56,7 +56,10 @@ impl Decoding {
             seconds.push(start.elapsed().as_secs_f64());
         }
         let peak = peak_rss_mb()?;
-        println!("{}", serde_json::json!({"seconds": seconds, "peak_rss_mb": peak}));
+        println!(
+            "{}",
+            serde_json::json!({"seconds": seconds, "peak_rss_mb": peak})
+        );
         Ok(())
     }
 
@@ -64,8 +67,10 @@ impl Decoding {
         let dim = self.backbone.info().dim;
         let (mut sum, mut count, mut smallest) = (0.0, 0, f64::INFINITY);
         for path in &self.photos {
-            let [reduced, full] = [false, true]
-                .map(|full| self.pixels(path, full).and_then(|pixels| self.tokens(&pixels)));
+            let [reduced, full] = [false, true].map(|full| {
+                self.pixels(path, full)
+                    .and_then(|pixels| self.tokens(&pixels))
+            });
             for (a, b) in reduced?.chunks_exact(dim).zip(full?.chunks_exact(dim)) {
                 let cosine = cosine(a, b);
                 sum += cosine;
@@ -74,7 +79,10 @@ impl Decoding {
             }
         }
         let mean = sum / f64::from(count);
-        println!("{}", serde_json::json!({"cosine": mean, "smallest": smallest}));
+        println!(
+            "{}",
+            serde_json::json!({"cosine": mean, "smallest": smallest})
+        );
         Ok(())
     }
 }

@@ -81,8 +81,10 @@ impl<'a> Avif<'a> {
         let mut colours = properties.nclx;
         for item in &self.frames.items {
             let data = self.context.item_data(*item).map_err(fault)?;
-            let (frame, own) = self.frame(data.into_owned())?;
-            colours.get_or_insert(own);
+            let picture = self.picture(data.into_owned())?;
+            let frame = planes(&picture)?;
+            // Only where the boxes do not say: the decoder fails at numbers that it does not know.
+            colours.get_or_insert_with(|| coded_colours(&picture));
             decoded.push(frame);
         }
         let layout = self.context.grid(id).map_err(fault)?;
@@ -104,8 +106,8 @@ impl<'a> Avif<'a> {
         rgb(image.width, image.height, image.data)
     }
 
-    /// One coded frame, and the colours that it says it has.
-    fn frame(&self, data: Vec<u8>) -> Result<(Frame, Nclx), Fault> {
+    /// One coded frame.
+    fn picture(&self, data: Vec<u8>) -> Result<Picture, Fault> {
         let mut settings = Settings::new();
         settings.set_n_threads(1);
         settings.set_max_frame_delay(1);
@@ -118,7 +120,7 @@ impl<'a> Avif<'a> {
         // A still picture comes at once, or after a little that the decoder did not take at first.
         for _ in 0..16 {
             match decoder.get_picture() {
-                Ok(picture) => return planes(&picture),
+                Ok(picture) => return Ok(picture),
                 Err(Error::Again) => {}
                 Err(error) => return Err(av1(error)),
             }
@@ -140,7 +142,7 @@ fn mirrored(transform: Transform) -> Transform {
     }
 }
 
-fn planes(picture: &Picture) -> Result<(Frame, Nclx), Fault> {
+fn planes(picture: &Picture) -> Result<Frame, Fault> {
     let depth = picture.bits_per_component();
     let depth = depth.and_then(|depth| u8::try_from(depth.0).ok());
     let depth = depth.ok_or_else(|| broken("samples of a size unknown"))?;
@@ -156,7 +158,7 @@ fn planes(picture: &Picture) -> Result<(Frame, Nclx), Fault> {
         ChromaFormat::Monochrome => Vec::new(),
         _ => samples(picture, component, (narrow, low), depth),
     };
-    let frame = Frame {
+    Ok(Frame {
         width,
         height,
         bit_depth: depth,
@@ -166,8 +168,7 @@ fn planes(picture: &Picture) -> Result<(Frame, Nclx), Fault> {
         cr: colour(PlanarImageComponent::V),
         y_stride: width,
         c_stride: narrow,
-    };
-    Ok((frame, colours(picture)))
+    })
 }
 
 /// The samples of a plane, without what fills its rows.
@@ -193,7 +194,8 @@ fn samples(
     samples
 }
 
-fn colours(picture: &Picture) -> Nclx {
+/// What a frame says of its colours itself.
+fn coded_colours(picture: &Picture) -> Nclx {
     use re_rav1d::dav1d::pixel::MatrixCoefficients as Matrix;
     // The codes of ITU-T H.273.
     let code = match picture.matrix_coefficients() {

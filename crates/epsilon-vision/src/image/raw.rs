@@ -165,7 +165,7 @@ impl<'a> Raw<'a> {
                 return 0;
             };
             // What tells the picture's layout may have many values: they must be there.
-            let layout = names == Names::Main && (0x0100..=0x0153).contains(&entry.tag);
+            let layout = names == Names::Main && (0x0100..=0x0214).contains(&entry.tag);
             self.cut |= layout && entry.data().is_none();
             let one = || entry.numbers().next();
             match (names, entry.tag) {

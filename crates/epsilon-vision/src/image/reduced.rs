@@ -321,27 +321,48 @@ impl Plane<'_> {
         }
         out[0] = self.before;
         let (mut at, mut last) = (1, 0);
-        while at < 64 {
+        while at < self.kernel.needed {
             bits.fill();
             let symbol = ac.symbol(bits)?;
             let (zeros, size) = (usize::from(symbol >> 4), symbol & 15);
             if size == 0 {
                 if zeros < 15 {
-                    break;
+                    return Some(last);
                 }
                 at += 16;
                 continue;
             }
             at += zeros;
+            let number = bits.number(size);
             if at < self.kernel.needed {
-                out[usize::from(ZIGZAG[at])] = bits.number(size);
+                out[usize::from(ZIGZAG[at])] = number;
                 last = at;
-            } else {
-                bits.skip(size.into());
             }
             at += 1;
         }
-        (at <= 64).then_some(last)
+        // Of the others only the lengths matter.
+        while at < 64 {
+            bits.fill();
+            let step = ac.steps[bits.next(LOOKED_UP) as usize];
+            if step != 0 {
+                bits.skip(u32::from(step & 0xFF));
+                at += usize::from(step >> 8);
+                continue;
+            }
+            let symbol = ac.symbol(bits)?;
+            bits.skip(u32::from(symbol & 15));
+            at += stepped(symbol);
+        }
+        (at <= 64 || at >= END).then_some(last)
+    }
+}
+
+/// Coefficients that a symbol stands for, or more than there can be where it ends the block.
+fn stepped(symbol: u8) -> usize {
+    match symbol {
+        0xF0 => 16,
+        _ if symbol & 15 == 0 => END,
+        _ => usize::from(symbol >> 4) + 1,
     }
 }
 
@@ -482,11 +503,15 @@ fn picture(planes: &[Plane<'_>], [width, height]: [usize; 2]) -> Option<DynamicI
 
 /// Bits of a code that are looked up at once.
 const LOOKED_UP: u32 = 10;
+/// Beyond the last coefficient, however many zeros come before it.
+const END: usize = 128;
 
 /// Codes and what they stand for (T.81, annex C).
 struct Table {
     /// For the next bits: the code's length and its symbol, or 0 for a longer one.
     short: Box<[u16; 1 << LOOKED_UP]>,
+    /// The same for what is stepped over: bits of the code and its number, and coefficients.
+    steps: Box<[u16; 1 << LOOKED_UP]>,
     /// For each length, what is behind its last code, and the place of its first symbol less that code.
     ends: [u32; 17],
     places: [i32; 17],
@@ -497,6 +522,7 @@ impl Table {
     fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
         let mut table = Self {
             short: Box::new([0; 1 << LOOKED_UP]),
+            steps: Box::new([0; 1 << LOOKED_UP]),
             ends: [0; 17],
             places: [0; 17],
             symbols: symbols.to_vec(),
@@ -513,6 +539,9 @@ impl Table {
                     let entry = (length as u16) << 8 | u16::from(symbols[place]);
                     let first = (code << free) as usize;
                     table.short[first..first + (1 << free)].fill(entry);
+                    let bits = length as u16 + u16::from(symbols[place] & 15);
+                    let step = (stepped(symbols[place]) as u16) << 8 | bits;
+                    table.steps[first..first + (1 << free)].fill(step);
                 }
                 code += 1;
                 place += 1;
