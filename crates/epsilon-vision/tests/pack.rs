@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use epsilon_data::formats::numbers::Number;
 use epsilon_data::formats::sealed::{self, Tensor};
 use epsilon_vision::backbone::{
     self, BUILT_IN, BackboneError, Features, Global, Options, Packed, Tokens, load_with, pack,
 };
+use safetensors::Dtype;
 
 const NETWORKS: [&str; 14] = [
     "backbones/clip",
@@ -104,6 +106,32 @@ fn every_family_is_the_same_in_another_file() {
     }
     // Their values are all such that f16 holds them.
     assert_eq!(rounded, 0);
+}
+
+#[test]
+fn values_that_f16_does_not_hold_are_rounded_and_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let [finer, place] = ["finer", "packed"].map(|name| folder.path().join(name));
+    let options = Options::default();
+    let mut packed = pack(&fixture("backbones/timm_gap.safetensors"), &options, false).unwrap();
+    for tensor in &mut packed.tensors {
+        let number = match tensor.dtype {
+            Dtype::F16 => Number::F16,
+            Dtype::BF16 => Number::Bf16,
+            _ => Number::F32,
+        };
+        let values = number.read(&tensor.bytes).into_iter();
+        let values: Vec<f32> = values.map(|value| value * 1.000_3).collect();
+        *tensor = Tensor::of_f32(&*tensor.name, &tensor.shape, &values);
+    }
+    write(&finer, &packed);
+    let (info, before) = features(&finer, &options);
+    let half = pack(&finer, &options, true).unwrap();
+    write(&place, &half);
+    let (there, after) = features(&place, &options);
+    assert!(half.rounded && there.weights_sha256 != info.weights_sha256);
+    let far = apart(&before.tokens, &after.tokens);
+    assert!(far > 0.0 && far < 5e-3, "{far}");
 }
 
 #[test]

@@ -16,8 +16,8 @@ pub enum ModelKind {
 /// A published model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
-pub struct Model {
-    /// Short name, for `--backbone` and its like.
+pub struct PublishedModel {
+    /// Short name, for `--model`.
     pub name: &'static str,
     /// Where it is, `OWNER/NAME` on the Hugging Face hub.
     pub id: &'static str,
@@ -50,8 +50,8 @@ const TINY_CLIP: &str = "https://github.com/microsoft/Cream/blob/main/TinyCLIP/R
 const DEIT: &str = "https://github.com/facebookresearch/deit/blob/main/README_deit.md";
 
 /// The models, image and text towers first.
-pub const MODELS: [Model; 12] = [
-    Model {
+pub const MODELS: [PublishedModel; 12] = [
+    PublishedModel {
         name: "siglip-b16",
         id: "google/siglip-base-patch16-224",
         about: "SigLIP, ViT-B/16, 224 pixels; English",
@@ -63,7 +63,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 76.0,
         source: OPEN_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "siglip2-b16",
         id: "google/siglip2-base-patch16-224",
         about: "SigLIP 2, ViT-B/16, 224 pixels; many languages",
@@ -75,7 +75,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 78.2,
         source: "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/image_text/README_siglip2.md",
     },
-    Model {
+    PublishedModel {
         name: "clip-b32",
         id: "openai/clip-vit-base-patch32",
         about: "CLIP, ViT-B/32, 224 pixels; English",
@@ -87,7 +87,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 63.3,
         source: OPEN_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "clip-b16",
         id: "openai/clip-vit-base-patch16",
         about: "CLIP, ViT-B/16, 224 pixels; English",
@@ -99,7 +99,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 68.3,
         source: OPEN_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "datacomp-b32",
         id: "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K",
         about: "CLIP on DataComp, ViT-B/32, 256 pixels; English; a third of the work of B/16",
@@ -111,7 +111,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 72.8,
         source: OPEN_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "datacomp-b16",
         id: "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
         about: "CLIP on DataComp, ViT-B/16, 224 pixels; English",
@@ -123,7 +123,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 73.5,
         source: OPEN_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "tinyclip-39m",
         id: "wkcn/TinyCLIP-ViT-39M-16-Text-19M-YFCC15M",
         about: "TinyCLIP, ViT of 39 million parameters, patches of 16, 224 pixels; English",
@@ -135,7 +135,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 63.5,
         source: TINY_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "tinyclip-40m",
         id: "wkcn/TinyCLIP-ViT-40M-32-Text-19M-LAION400M",
         about: "TinyCLIP, ViT of 40 million parameters, patches of 32, 224 pixels; English",
@@ -147,7 +147,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 59.8,
         source: TINY_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "tinyclip-8m",
         id: "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M",
         about: "TinyCLIP, ViT of 8 million parameters, patches of 16, 224 pixels; English",
@@ -159,7 +159,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 41.1,
         source: TINY_CLIP,
     },
-    Model {
+    PublishedModel {
         name: "vit-b16",
         id: "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
         about: "ViT-B/16, 224 pixels; ImageNet's 1,000 classes",
@@ -171,7 +171,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 85.1,
         source: "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv",
     },
-    Model {
+    PublishedModel {
         name: "deit-small",
         id: "timm/deit_small_patch16_224.fb_in1k",
         about: "DeiT-Small, 224 pixels; ImageNet's 1,000 classes",
@@ -183,7 +183,7 @@ pub const MODELS: [Model; 12] = [
         imagenet: 79.9,
         source: DEIT,
     },
-    Model {
+    PublishedModel {
         name: "deit-tiny",
         id: "timm/deit_tiny_patch16_224.fb_in1k",
         about: "DeiT-Tiny, 224 pixels; ImageNet's 1,000 classes",
@@ -205,8 +205,8 @@ pub const MODELS: [Model; 12] = [
 /// assert_eq!(model("deit-tiny").unwrap().id, "timm/deit_tiny_patch16_224.fb_in1k");
 /// assert!(model(DEFAULT_MODEL).is_some() && model("another").is_none());
 /// ```
-pub fn model(name: &str) -> Option<&'static Model> {
-    static ALL: [Model; MODELS.len()] = MODELS;
+pub fn model(name: &str) -> Option<&'static PublishedModel> {
+    static ALL: [PublishedModel; MODELS.len()] = MODELS;
     ALL.iter().find(|model| model.name == name)
 }
 

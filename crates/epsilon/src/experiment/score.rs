@@ -138,10 +138,7 @@ fn photographs_labels(
     predictor: &Predictor,
     dataset: &Dataset,
 ) -> Result<LabelVectors, ExperimentError> {
-    let labels = match predictor.model().card().method().vocabulary() {
-        Vocabulary::Seen => dataset.seen,
-        Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
-    };
+    let labels = known_to(predictor.model(), dataset);
     let found = predictor.words().find(&dataset.words[..labels])?;
     let names = dataset.names[..labels].to_vec();
     let (dim, values) = (found.dim(), found.values().to_vec());
@@ -223,12 +220,15 @@ fn test_images(
 
 /// The labels of a data set that the method can score.
 fn scored_labels(model: &Model, prepared: &Prepared) -> LabelVectors {
-    let dataset = &prepared.dataset;
-    let labels = match model.card().method().vocabulary() {
+    prepared.vectors.first(known_to(model, &prepared.dataset))
+}
+
+/// How many of a data set's labels, from the first on, the method can score.
+fn known_to(model: &Model, dataset: &Dataset) -> usize {
+    match model.card().method().vocabulary() {
         Vocabulary::Seen => dataset.seen,
         Vocabulary::Open | Vocabulary::Closed => dataset.names.len(),
-    };
-    prepared.vectors.first(labels)
+    }
 }
 
 /// Standardised scores of the test images, for calibration.

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::prepare::dense;
 use super::{ExperimentError, Prepared};
 use crate::batch::Dims;
-use crate::methods::{Fitting, Whole};
+use crate::methods::{Fitting, MethodError, Whole};
 use crate::model::{Card, Model, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
@@ -71,7 +71,7 @@ impl Training<'_> {
             validate: None,
         };
         let weights = match self.recipe.method.fitting() {
-            Fitting::Given => return Err(crate::methods::MethodError::NotTrained.into()),
+            Fitting::Given => return Err(MethodError::NotTrained.into()),
             Fitting::Solved(method) => {
                 let (targets, global) = examples.whole();
                 if examples.items().is_empty() {

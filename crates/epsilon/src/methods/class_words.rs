@@ -18,6 +18,8 @@ use epsilon_data::labels::LabelVectors;
 const CLASSES: &str = "class.vectors";
 /// What an image that shows one class alone leaves to all classes together, see [`Method::prototypes`].
 const REST: f32 = 0.3;
+/// Most prototypes: of a network of many more classes every so many-th has one, for each is as long as there are classes.
+const PROTOTYPES: usize = 1000;
 
 /// A classifier's classes and word vectors. The global vector of an image is the network's logits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,15 +94,17 @@ impl Method for ClassWords {
         matches.clamp_min(f32::MIN_POSITIVE).log()
     }
 
-    /// For each class an image that shows it: the network is sure of it but for a share that all classes have alike.
+    /// For each class, or each of at most [`PROTOTYPES`] spread over them, an image that shows it: the network is sure of it but for
+    /// a share that all classes have alike.
     fn prototypes(&self, weights: &Weights, _: &LabelVectors) -> Option<Vec<f32>> {
         let [classes, _] = weights.get::<2>(CLASSES).dims();
         let rest = REST / classes as f32;
         let logits = [1.0 - REST + rest, rest].map(|share| self.temperature * share.ln());
-        let mut rows = vec![logits[1]; classes * classes];
-        rows.iter_mut()
-            .step_by(classes + 1)
-            .for_each(|own| *own = logits[0]);
+        let shown = (0..classes).step_by(classes.div_ceil(PROTOTYPES).max(1));
+        let mut rows = vec![logits[1]; shown.len() * classes];
+        for (row, class) in rows.chunks_exact_mut(classes).zip(shown) {
+            row[class] = logits[0];
+        }
         Some(rows)
     }
 }
@@ -154,6 +158,18 @@ mod tests {
         ];
         for (score, expected) in scores.iter().zip(expected) {
             assert!((f64::from(*score) - expected).abs() < 1e-5, "{scores:?}");
+        }
+        // Of many classes every third has one.
+        let many = 2 * PROTOTYPES + 1;
+        let wide = Dims {
+            global: Some(many),
+            ..dims
+        };
+        let of_many = method.weights(&wide, &vec![1.0; 2 * many], &device);
+        let rows = method.prototypes(&of_many.unwrap(), &labels).unwrap();
+        assert_eq!(rows.len(), many / 3 * many);
+        for (row, values) in rows.chunks_exact(many).enumerate() {
+            assert!(values[3 * row] > values[3 * row + 1], "{row}");
         }
         // The first prototype is nearly the first class: 0.7 + 0.3 / 2 of it.
         let prototypes = method.prototypes(&weights, &labels).unwrap();
