@@ -193,8 +193,11 @@ impl VectorIndex {
                     None => continue,
                 },
             };
-            let vector = self.vector(&word, self.places[*number as usize]);
-            let vector = vector.filter(|vector| vector.iter().any(|&value| value != 0.0))?;
+            // Whoever reads the file in order comes upon the first form first, and looks at its values, whichever counts.
+            if let Some(first) = same.first().filter(|first| *first != number) {
+                self.usable(&word, *first)?;
+            }
+            let vector = self.usable(&word, *number)?;
             found.insert(word, vector);
         }
         Some(found)
@@ -217,6 +220,12 @@ impl VectorIndex {
             _ => self.ends[number - 1],
         };
         &self.text[start as usize..self.ends[number] as usize]
+    }
+
+    /// The vector of the word of this number, if it can be used and is not of zeros.
+    fn usable(&self, word: &str, number: u32) -> Option<Vec<f32>> {
+        let vector = self.vector(word, self.places[number as usize])?;
+        vector.iter().any(|&value| value != 0.0).then_some(vector)
     }
 
     /// The vector that begins at this place, if it can be used.
@@ -289,6 +298,21 @@ mod tests {
         assert_eq!(dog().unwrap(), [3.0, 4.0]);
         std::fs::write(&path, "longer-cat 1 2\ndog 5 6\n").unwrap();
         assert_eq!(dog().unwrap(), [5.0, 6.0]);
+    }
+
+    /// Its composed form counts, and yet what stands before it is looked at.
+    #[test]
+    fn a10_an_unusable_form_is_told_wherever_it_stands() {
+        let names = ["\u{e9}".to_string()];
+        let composed = "\u{e9} 0 1\n";
+        for value in ["n", "0"] {
+            let other = format!("e\u{301} 0 {value}\n");
+            let [index, read] = both(&format!("{other}{composed}"), &names);
+            assert!(read.is_err() && index == read, "{index:?} {read:?}");
+            // Behind it nobody looks.
+            let [index, read] = both(&format!("{composed}{other}"), &names);
+            assert!(read.is_ok() && index == read, "{index:?} {read:?}");
+        }
     }
 
     #[test]
