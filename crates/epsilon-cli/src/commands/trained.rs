@@ -202,6 +202,12 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             let help = format!("another machine's cache has it in the folder models--{folder}");
             anyhow::Error::new(error).context(help)
         }
+        PredictError::Network(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
+            let help = format!(
+                "the library was tagged with it: `epsilon tag PHOTOS --model {id}` fetches it"
+            );
+            anyhow::Error::new(error).context(help)
+        }
         PredictError::Backbone(_) => {
             anyhow::Error::new(error).context("--backbone names another place")
         }

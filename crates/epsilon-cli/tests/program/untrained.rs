@@ -195,3 +195,22 @@ fn two_towers_rank_any_words_and_keep_their_vectors() {
     )
     .refused(&["dog", "twice"]);
 }
+
+/// Whoever searches a folder of somebody else asks no hub.
+#[test]
+fn a13_a_hub_that_a_library_names_is_not_asked() {
+    let world = with_classifier();
+    run(&world, &format!("tag photos {NET} --labels tent --top 1")).done();
+    let library = world.path("photos/.epsilon/library.json");
+    let mut described: Value = serde_json::from_slice(&fs::read(&library).unwrap()).unwrap();
+    described["model"] = "hf:owner/net".into();
+    fs::write(&library, described.to_string()).unwrap();
+    // Nobody listens there: an answer would be another refusal.
+    let mut command = world.command("search photos castle");
+    command
+        .env("XDG_CACHE_HOME", world.path("caches"))
+        .env("HF_ENDPOINT", "http://127.0.0.1:9")
+        .env_remove("HF_HUB_OFFLINE");
+    let ended = world.end(command, "search photos castle");
+    ended.refused(&["hf:owner/net", "not in the cache", "epsilon tag PHOTOS"]);
+}

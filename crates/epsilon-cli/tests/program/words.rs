@@ -308,7 +308,7 @@ fn a13_a_hub_that_a_model_file_names_is_asked_only_with_leave() {
         let refused = run_with(&world, &arguments, &cached);
         refused.refused(&[
             "hf:owner/net",
-            "the model file names it",
+            "a file names it",
             "--allow-download",
         ]);
         // With leave, and by the user's own words, the hub is asked: nobody listens there.

@@ -51,7 +51,7 @@ pub enum HubError {
     },
     /// Nothing in the cache, and a file from somebody names it.
     #[error(
-        "{id}: the model file names it, and it is not in the cache ({}): the hub is asked for what a file names only where \
+        "{id}: a file names it, and it is not in the cache ({}): the hub is asked for what a file names only where \
          that is allowed", cache.display()
     )]
     NotAllowed {

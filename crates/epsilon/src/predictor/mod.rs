@@ -250,7 +250,7 @@ impl PredictorOptions {
                 words,
                 backbone,
                 weights,
-            } = Untrained::load(&self)?;
+            } = Untrained::load(&self, Download::shown(self.progress))?;
             return Ok(Predictor {
                 words,
                 model,
@@ -297,13 +297,14 @@ impl PredictorOptions {
         Ok((model, words))
     }
 
-    /// Loads the model without its backbone, which only photographs need, and the vectors of words.
+    /// Loads the model without its backbone, which only photographs need, and the vectors of words. The hub is not asked: a library,
+    /// which may come from anybody, names the model.
     ///
     /// # Errors
     /// As [`PredictorOptions::load`].
     pub fn load_words(self) -> Result<(Model, WordVectors), PredictError> {
         if self.is_untrained()? {
-            let Untrained { model, words, .. } = Untrained::load(&self)?;
+            let Untrained { model, words, .. } = Untrained::load(&self, Download::Refused)?;
             return Ok((model, words));
         }
         self.trained()

@@ -47,9 +47,11 @@ pub(super) struct Untrained {
 
 impl Untrained {
     /// Finds the network that `options` name, and makes a model of it.
-    pub(super) fn load(options: &PredictorOptions) -> Result<Self, PredictError> {
+    pub(super) fn load(
+        options: &PredictorOptions,
+        download: Download,
+    ) -> Result<Self, PredictError> {
         let named = &options.model;
-        let download = Download::shown(options.progress);
         let path = backbone::locate(named, download).map_err(PredictError::Network)?;
         match TextTower::load(&path, None) {
             Ok(tower) => Self::of_towers(&path, tower, options),
