@@ -94,7 +94,7 @@ impl Method for ClassWords {
         matches.clamp_min(f32::MIN_POSITIVE).log()
     }
 
-    /// For each class, or each of at most [`PROTOTYPES`] spread over them, an image that shows it: the network is sure of it but for
+    /// For each class, or each of at most 1,000 spread over them, an image that shows it: the network is sure of it but for
     /// a share that all classes have alike.
     fn prototypes(&self, weights: &Weights, _: &LabelVectors) -> Option<Vec<f32>> {
         let [classes, _] = weights.get::<2>(CLASSES).dims();
