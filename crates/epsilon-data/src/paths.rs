@@ -96,7 +96,7 @@ pub fn plain(text: &str) -> impl Display {
     impl Display for Plain<'_> {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             self.0.chars().try_for_each(|character| {
-                if is_plain(character) {
+                if is_plain_character(character) {
                     f.write_char(character)
                 } else {
                     write!(f, "{}", character.escape_default())
@@ -107,8 +107,13 @@ pub fn plain(text: &str) -> impl Display {
     Plain(text)
 }
 
+/// Whether [`plain`] leaves a text as it is.
+pub fn is_plain(text: &str) -> bool {
+    text.chars().all(is_plain_character)
+}
+
 /// Whether a character is shown as itself: no control character, no line end, none of those that turn the direction of a line.
-fn is_plain(character: char) -> bool {
+fn is_plain_character(character: char) -> bool {
     let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !character.is_control() && !turns
 }

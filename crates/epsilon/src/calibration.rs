@@ -137,6 +137,23 @@ impl Preset {
         }
     }
 
+    /// What no rule of ours says, in a file from elsewhere.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (Self::Sigmoid {
+            scale: slope,
+            bias: offset,
+            threshold,
+        }
+        | Self::Prototypes {
+            slope,
+            offset,
+            threshold,
+        }) = *self;
+        let usual = |value: f64| value.abs() <= 1e4;
+        let fits = usual(slope) && slope > 0.0 && usual(offset) && (0.0..=1.0).contains(&threshold);
+        (!fits).then(|| format!("probabilities by a rule that cannot be: {self:?}"))
+    }
+
     /// Whether it judges standardised scores.
     pub fn is_standardised(&self) -> bool {
         matches!(self, Self::Prototypes { .. })

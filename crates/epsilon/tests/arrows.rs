@@ -195,7 +195,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// The code of a file, without its comments and without its tests, which may know more.
 fn code(text: &str) -> String {
-    let code = match text.find("#[cfg(test)]\nmod tests") {
+    let code = match text.find("#[cfg(test)]\nmod tests {") {
         Some(tests) => &text[..tests],
         None => text,
     };
@@ -240,9 +240,10 @@ fn names_after(code: &str, path: &str) -> BTreeSet<String> {
     names
 }
 
-/// The rooms that a file's code knows.
-fn known(code: &str) -> BTreeSet<String> {
+/// The rooms that the code of a file knows, which stands `depth` modules below the crate's root.
+fn known(code: &str, depth: usize) -> BTreeSet<String> {
     let mut known = names_after(code, "crate::");
+    known.extend(names_after(code, &"super::".repeat(depth)));
     for house in ["data", "vision"] {
         let path = format!("epsilon_{house}::");
         known.extend(
@@ -266,6 +267,15 @@ fn room_of(src: &Path, file: &Path) -> String {
     name.trim_end_matches(".rs").to_string()
 }
 
+/// How many modules a source file below `src` stands below the crate's root.
+fn depth(src: &Path, file: &Path) -> usize {
+    let parts = file.strip_prefix(src).unwrap().components().count();
+    match file.ends_with("mod.rs") || file.ends_with("lib.rs") {
+        true => parts - 1,
+        false => parts,
+    }
+}
+
 /// Arrows that the plan does not have, one line each.
 fn wrong(room: &str, known: &BTreeSet<String>, allowed: &[&str]) -> Vec<String> {
     let is_allowed =
@@ -285,7 +295,8 @@ fn rooms_know_only_rooms_below_them() {
     for file in files {
         let room = room_of(&src, &file);
         seen.insert(room.clone());
-        let known = known(&code(&fs::read_to_string(&file).unwrap()));
+        let depth = depth(&src, &file);
+        let known = known(&code(&fs::read_to_string(&file).unwrap()), depth);
         let found = if let Some(allowed) = plan.get(room.as_str()) {
             wrong(&room, &known, allowed)
         } else if TOOLS.contains(&room.as_str()) {
@@ -305,6 +316,28 @@ fn rooms_know_only_rooms_below_them() {
         assert!(seen.contains(*room), "the plan names {room}, which is gone");
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn arrows_are_found_however_they_are_written() {
+    for (code, depth) in [
+        ("use crate::experiment::Experiment;", 1),
+        (
+            "pub(crate) use crate::{batch, experiment::{self, train}};",
+            1,
+        ),
+        ("fn f() { crate::experiment::run() }", 2),
+        ("use super::experiment::Experiment;", 1),
+        ("use super::super::experiment::Experiment;", 2),
+    ] {
+        assert!(known(code, depth).contains("experiment"), "{code}");
+    }
+    assert!(!known("use super::experiment::Experiment;", 2).contains("experiment"));
+    let below = "#[cfg(test)]\nmod tests;\nuse crate::experiment::train;";
+    assert!(known(&code(below), 1).contains("experiment"));
+    let src = Path::new("src");
+    let depths = ["src/a.rs", "src/a/mod.rs", "src/a/b.rs", "src/a/b/mod.rs"];
+    assert_eq!(depths.map(|file| depth(src, Path::new(file))), [1, 1, 2, 2]);
 }
 
 /// In the plan itself a room knows only what stands above it in the list, so there is no circle.
@@ -342,12 +375,13 @@ fn crates_depend_on_crates_below_them() {
 
 #[test]
 fn a_wrong_arrow_is_found() {
-    let known = known(&code(
+    let code = code(
         "use crate::{batch::Batch, training::{fit, RunFolder}};\n\
          use epsilon_data::dataset::Dataset; // use crate::experiment\n\
          fn f() { epsilon_kernels::vector::gelu(); }\n\
          #[cfg(test)]\nmod tests { use crate::model; }",
-    ));
+    );
+    let known = known(&code, 1);
     let names: Vec<&str> = known.iter().map(String::as_str).collect();
     assert_eq!(names, ["batch", "data::dataset", "kernels", "training"]);
     let found = wrong("methods", &known, &["batch", "kernels"]);

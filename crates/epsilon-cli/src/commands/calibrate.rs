@@ -37,6 +37,9 @@ struct Result {
     calibration: Calibration,
     /// What thresholds keep of images that they were not chosen on.
     held_out: Option<BothSides>,
+    /// Whether the model has seen labels.
+    #[serde(skip)]
+    trained: bool,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -52,6 +55,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let result = Result {
         calibration,
         held_out,
+        trained: !model.card().seen_labels().is_empty(),
     };
     match args.json {
         true => console::print_json(&result)?,
@@ -96,6 +100,7 @@ fn print(result: &Result) -> anyhow::Result<()> {
     let Result {
         calibration,
         held_out,
+        trained,
     } = result;
     let rule = match calibration.rule {
         Rule::BestF1 => "best F1".to_string(),
@@ -103,10 +108,16 @@ fn print(result: &Result) -> anyhow::Result<()> {
     };
     console::print(format_args!("on {}; rule: {rule}\n", calibration.on))?;
     let line = |name: &str, cells: [String; 2]| {
-        console::print(format_args!("{name:<34}{:>10}{:>10}", cells[0], cells[1]))
+        let [seen, unseen] = cells;
+        match trained {
+            true => console::print(format_args!("{name:<34}{seen:>10}{unseen:>10}")),
+            false => console::print(format_args!("{name:<34}{unseen:>10}")),
+        }
     };
     let sides = [&calibration.seen, &calibration.unseen];
-    line("", ["seen".into(), "unseen".into()])?;
+    if *trained {
+        line("", ["seen".into(), "unseen".into()])?;
+    }
     line("labels shown", sides.map(|side| side.labels.to_string()))?;
     line("positives", sides.map(|side| side.positives.to_string()))?;
     let own = |seen: bool| {

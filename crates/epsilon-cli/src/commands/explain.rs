@@ -1,5 +1,6 @@
 //! `epsilon explain`: where a model looked for a label, as pictures.
 
+use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -9,8 +10,10 @@ use epsilon::methods::LabelMap;
 use epsilon::model::{Ranked, Ranker};
 use epsilon::paths;
 use epsilon::predictor::Photo;
+use epsilon_data::files;
 use serde::Serialize;
 
+use super::predict::value;
 use super::trained::{TrainedArgs, ranker};
 use crate::{Outcome, console};
 
@@ -43,6 +46,8 @@ struct Explained {
     label: String,
     score: f32,
     seen: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f32>,
     /// A picture for each map.
     pictures: Vec<Picture>,
 }
@@ -115,8 +120,8 @@ fn explain(
         let pictures = maps.map(|map| {
             let (name, what) = (plain(&label.name), plain(map.what));
             let file = args.out.join(format!("{stem}-{name}-{what}.png"));
-            let written = predictor.draw(picture, &map).save(&file);
-            written.with_context(|| file.display().to_string())?;
+            write_png(&file, &predictor.draw(picture, &map))
+                .with_context(|| file.display().to_string())?;
             let file = paths::text(&file);
             Ok(Picture { map, file })
         });
@@ -125,10 +130,17 @@ fn explain(
             label: label.name.clone(),
             score: label.score,
             seen: label.seen,
+            probability: label.probability,
             pictures: pictures.collect::<anyhow::Result<_>>()?,
         })
     });
     explained.collect()
+}
+
+fn write_png(path: &Path, drawn: &RgbImage) -> anyhow::Result<()> {
+    let mut png = Cursor::new(Vec::new());
+    drawn.write_to(&mut png, ::image::ImageFormat::Png)?;
+    Ok(files::replace(path, |file| file.write_all(png.get_ref()))?)
 }
 
 /// A part of a file name.
@@ -144,10 +156,10 @@ fn print(explained: &Explained, trained: bool) -> anyhow::Result<()> {
         false => "",
     };
     console::print(format_args!(
-        "{}  {}  {:.4}{mark}",
+        "{}  {}  {}{mark}",
         paths::plain(&explained.photo),
         explained.label,
-        explained.score
+        value(explained.probability, explained.score).trim_start()
     ))?;
     for Picture { map, file } in &explained.pictures {
         let group = match map.group {

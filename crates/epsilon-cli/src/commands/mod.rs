@@ -82,6 +82,13 @@ pub(crate) fn of_model(
     other: Option<&Path>,
     store: Option<&Path>,
 ) -> anyhow::Result<Experiment> {
+    if other.is_none() && model.card().seen_labels().is_empty() {
+        anyhow::bail!(
+            "{}: a model without training has no photographs of its own: name a recipe of some (`eval --data RECIPE`, `calibrate --on \
+             RECIPE`)",
+            path.display()
+        );
+    }
     Experiment::of_model(model, path, other, store).map_err(|error| match error {
         ExperimentError::Store(_) => {
             anyhow::Error::from(error).context("give the images' token store with --store")

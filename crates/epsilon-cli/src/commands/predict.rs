@@ -78,6 +78,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
+/// How much a label is true: its probability, where the model has any, or its score; eight characters.
+pub(super) fn value(probability: Option<f32>, score: f32) -> String {
+    match probability {
+        Some(probability) => format!("{:>6.1} %", 100.0 * probability),
+        None => format!("{score:>8.4}"),
+    }
+}
+
 /// Of a trained model it says which labels it was not trained on.
 fn print(prediction: &Prediction, trained: bool) -> anyhow::Result<()> {
     console::print(paths::plain(&prediction.photo))?;
@@ -95,10 +103,7 @@ fn print(prediction: &Prediction, trained: bool) -> anyhow::Result<()> {
             true => "  unseen",
             false => "",
         };
-        let value = match label.probability {
-            Some(probability) => format!("{:>6.1} %", 100.0 * probability),
-            None => format!("{:>8.4}", label.score),
-        };
+        let value = value(label.probability, label.score);
         console::print(format_args!(
             "{:>4}  {:<width$}  {value}{mark}",
             rank + 1,

@@ -48,9 +48,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     let place = Library::index(&folder);
-    if !place.exists() {
+    if !Index::is_at(&place) {
         bail!(
-            "{}: holds no index: the method `{}` scores photographs otherwise than by semantic vectors, or nothing was tagged yet",
+            "{}: holds no index of photographs: the method `{}` scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
             folder.display(),
             model.card().method().name()
         );

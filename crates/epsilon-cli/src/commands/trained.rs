@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
-use epsilon::backbone::{self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError};
+use epsilon::backbone::{
+    self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError, ModelKind, PublishedModel,
+    is_hub_id,
+};
 use epsilon::labels::VectorFile;
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
@@ -98,14 +101,23 @@ impl TrainedArgs {
         options.load().map_err(with_option)
     }
 
-    /// Refuses a vector file for a trained model of which no words are asked.
+    /// Refuses what would change nothing: a vector file for a model file of which no words are asked, and classes for any.
     pub(super) fn check_words(
         &self,
         predictor: &Predictor,
         words: Option<&[String]>,
     ) -> anyhow::Result<()> {
+        if predictor.is_network() {
+            return Ok(());
+        }
+        if let Some(classes) = &self.model.classes {
+            bail!(
+                "{}: names of whose classes? The model is no classifier's weight file",
+                classes.display()
+            );
+        }
         match &self.model.vectors.vectors {
-            Some(file) if words.is_none() && predictor.is_trained() => bail!(
+            Some(file) if words.is_none() => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.display()
             ),
@@ -118,7 +130,7 @@ impl ModelArgs {
     /// What is asked for; `model` is another way to name it.
     pub(super) fn options(&self, model: Option<&Path>) -> anyhow::Result<PredictorOptions> {
         let model = match model.or(self.model.as_deref()) {
-            Some(named) => by_name(named),
+            Some(named) => self.named(named)?,
             None => self.default_model()?,
         };
         let mut options = Predictor::options(model)
@@ -136,6 +148,31 @@ impl ModelArgs {
         Ok(options)
     }
 
+    /// What a name on the command line stands for, once it is sure that a download of it would serve.
+    fn named(&self, named: &Path) -> anyhow::Result<PathBuf> {
+        let path = by_name(named);
+        if !is_hub_id(&path) {
+            ensure!(
+                path.exists(),
+                "{}: no such file or folder, and `epsilon models` has no model of that name",
+                path.display()
+            );
+            return Ok(path);
+        }
+        let Some(model) = published(named) else {
+            return Ok(path);
+        };
+        if model.kind == ModelKind::Classifier && self.vectors.vectors.is_none() {
+            return Err(with_option(PredictError::NeedsVectors {
+                path: named.into(),
+            }));
+        }
+        if backbone::locate(&path, Download::Refused).is_err() {
+            console::complain(offer(model));
+        }
+        Ok(path)
+    }
+
     /// The default model, once it is there or may be downloaded.
     fn default_model(&self) -> anyhow::Result<PathBuf> {
         let model = backbone::model(DEFAULT_MODEL).context("the table of models has no default")?;
@@ -146,13 +183,7 @@ impl ModelArgs {
         if !matches!(error, BackboneError::Hub(HubError::NotAllowed { .. })) {
             return Err(with_option(PredictError::Network(error)));
         }
-        let offer = format!(
-            "no --model was named; the default is {} ({}): {} MB from the Hugging Face hub, licence {}",
-            model.name,
-            model.about,
-            model.bytes / 1_000_000,
-            model.licence
-        );
+        let offer = format!("no --model was named; the default is {}", offer(model));
         if !self.yes {
             let asked = console::ask(&format!("{offer}. Download it?"))?;
             let help = "--yes downloads it; `epsilon models` lists others";
@@ -164,12 +195,28 @@ impl ModelArgs {
     }
 }
 
+/// The model of the table that a name stands for, unless a file has it.
+fn published(named: &Path) -> Option<&'static PublishedModel> {
+    let model = named.to_str().and_then(backbone::model)?;
+    (!named.exists()).then_some(model)
+}
+
+/// A download, in words.
+fn offer(model: &PublishedModel) -> String {
+    format!(
+        "{} ({}): {} MB from the Hugging Face hub, licence {}",
+        model.name,
+        model.about,
+        model.bytes / 1_000_000,
+        model.licence
+    )
+}
+
 /// What a name of the table of models stands for; anything else as it is.
 pub(super) fn by_name(named: &Path) -> PathBuf {
-    let model = named.to_str().and_then(backbone::model);
-    match model {
-        Some(model) if !named.exists() => format!("{HUB_PREFIX}{}", model.id).into(),
-        _ => named.into(),
+    match published(named) {
+        Some(model) => format!("{HUB_PREFIX}{}", model.id).into(),
+        None => named.into(),
     }
 }
 
@@ -191,17 +238,7 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             let help = "--allow-download asks the hub for it; --backbone names another place";
             anyhow::Error::new(error).context(help)
         }
-        PredictError::Backbone(BackboneError::Hub(
-            HubError::Offline { id, .. } | HubError::Reach { id, .. },
-        ))
-        | PredictError::Network(BackboneError::Hub(
-            HubError::Offline { id, .. } | HubError::Reach { id, .. },
-        )) => {
-            let id = id.trim_start_matches(HUB_PREFIX);
-            let folder = id.split('@').next().unwrap_or(id).replace('/', "--");
-            let help = format!("another machine's cache has it in the folder models--{folder}");
-            anyhow::Error::new(error).context(help)
-        }
+        PredictError::Backbone(BackboneError::Hub(_)) => error.into(),
         PredictError::Network(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
             let help = format!(
                 "the library was tagged with it: `epsilon tag PHOTOS --model {id}` fetches it"

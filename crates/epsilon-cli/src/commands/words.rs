@@ -12,7 +12,7 @@ use epsilon::tagger;
 #[derive(Args)]
 pub(super) struct WordArgs {
     /// Words to rank, between commas, such as beach,dog,"red flower"; or a file with one a line [default: the model's own labels;
-    /// of a model without training, a built-in list of everyday words].
+    /// of a model without training, a built-in list of everyday words]. Where a file of that name is there, it is the file.
     #[arg(long, value_name = "WORDS|FILE")]
     labels: Option<PathBuf>,
 }
@@ -35,15 +35,7 @@ pub(super) fn read(named: &Path) -> anyhow::Result<Vec<String>> {
     let Some(text) = named.to_str().filter(|text| !is_file(named, text)) else {
         return Ok(labels::read_list(named)?);
     };
-    let words = text.split(',').map(|word| {
-        let word = word.trim();
-        // A shell takes quotes away, unless they stand in others.
-        let quoted = word
-            .strip_prefix('"')
-            .and_then(|word| word.strip_suffix('"'));
-        quoted.unwrap_or(word).trim().to_string()
-    });
-    let words: Vec<String> = words.collect();
+    let words = labels::split_list(text);
     if words.iter().any(String::is_empty) {
         bail!("--labels {text:?}: a word is missing beside a comma");
     }
@@ -60,7 +52,7 @@ fn is_file(named: &Path, text: &str) -> bool {
     let ending = named.extension().and_then(|ending| ending.to_str());
     let like_a_file = text.contains(std::path::MAIN_SEPARATOR)
         || ending.is_some_and(|ending| matches!(ending, "txt" | "tsv" | "csv" | "lst"));
-    named.exists() || (like_a_file && !text.contains(','))
+    (named.exists() && !named.is_dir()) || (like_a_file && !text.contains(','))
 }
 
 #[cfg(test)]
@@ -77,6 +69,10 @@ mod tests {
         assert_eq!(words("dog, red flower").unwrap(), ["dog", "red flower"]);
         assert_eq!(words("dog,\"red flower\"").unwrap(), ["dog", "red flower"]);
         assert_eq!(words("animal|dog").unwrap(), ["animal|dog"]);
+        // A folder of that name is none.
+        let here = std::env::current_dir().unwrap();
+        assert!(here.join("src").is_dir());
+        assert_eq!(words("src").unwrap(), ["src"]);
         assert!(words("dog,,cat").unwrap_err().contains("missing"));
         assert!(words("dog,cat,dog").unwrap_err().contains("twice"));
         for missing in ["words.txt", "lists/words"] {

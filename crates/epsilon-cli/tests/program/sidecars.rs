@@ -163,7 +163,9 @@ fn t03_an_empty_folder_is_not_believed() {
     for photo in ["a.jpg", "b.png", "sub/c.jpg"] {
         fs::remove_file(world.path(format!("p/{photo}"))).unwrap();
     }
-    tag(&world, "A", "--out lib --forget-missing --prune").done();
+    let tagged = tag(&world, "A", "--out lib --forget-missing --prune");
+    assert_eq!(tagged.code, Some(0), "{tagged:?}");
+    assert!(tagged.stderr.contains("no photographs"), "{tagged:?}");
     assert_eq!(ids(&world, "lib").len(), 0);
     assert_eq!(
         world.files("p").len(),

@@ -214,3 +214,83 @@ fn a13_a_hub_that_a_library_names_is_not_asked() {
     let ended = world.end(command, "search photos castle");
     ended.refused(&["hf:owner/net", "not in the cache", "epsilon tag PHOTOS"]);
 }
+
+#[test]
+fn wrong_words_names_and_classes_are_told() {
+    let world = with_classifier();
+    let predict = "predict test-0008.png";
+    // A download that would not serve is not begun, and a wrong name is no file of the system's.
+    let mut named = world.command(&format!("{predict} --model deit-tiny"));
+    named.env("HF_ENDPOINT", "http://127.0.0.1:9");
+    world
+        .end(named, "--model deit-tiny")
+        .refused(&["deit-tiny", "--vectors"]);
+    run(&world, &format!("{predict} --model clip-b99")).refused(&[
+        "clip-b99",
+        "no such file",
+        "epsilon models",
+    ]);
+    // Synsets before the names are no names.
+    let lines = world.text("classes.txt");
+    let lines = lines.lines().enumerate();
+    let synsets: String = lines
+        .map(|(line, names)| format!("n{line:08}\t{names}\n"))
+        .collect();
+    world.write("synsets.txt", synsets);
+    let few = "--labels tent,castle --top 2 --json";
+    let ranked = run(&world, &format!("{predict} {NET} {few}")).json();
+    let other = NET.replace("classes.txt", "synsets.txt");
+    assert_eq!(
+        run(&world, &format!("{predict} {other} {few}")).json(),
+        ranked
+    );
+    let strange = world
+        .text("classes.txt")
+        .replace(|c: char| c.is_alphabetic(), "q");
+    world.write("strange.txt", strange);
+    let other = NET.replace("classes.txt", "strange.txt");
+    run(&world, &format!("{predict} {other} {few}")).refused(&[
+        "words.vec.txt",
+        "network's",
+        "classes",
+    ]);
+    // A bundle has its own, and takes no others that would change nothing.
+    run(
+        &world,
+        &format!("bundle {NET} -o one.epsilon --labels tent,castle"),
+    )
+    .done();
+    run(
+        &world,
+        &format!("{predict} --model one.epsilon --classes classes.txt"),
+    )
+    .refused(&["classes.txt"]);
+    run(
+        &world,
+        &format!("{predict} --model one.epsilon --vectors words.vec.txt"),
+    )
+    .refused(&["words.vec.txt", "which words"]);
+    for command in ["calibrate one.epsilon", "eval one.epsilon"] {
+        run(&world, command).refused(&["one.epsilon", "recipe", "--data", "--on"]);
+    }
+    for licence in ["MIT\u{1b}[31m", " "] {
+        let mut command = world.command(&format!("bundle {NET} -o two.epsilon"));
+        command.args(["--licence", licence]);
+        let refused = world.end(command, "bundle --licence");
+        refused.refused(&["licence"]);
+        assert!(!world.path("two.epsilon").exists());
+    }
+}
+
+#[test]
+fn an_empty_folder_is_told_and_has_nothing_to_search() {
+    let world = with_classifier();
+    fs::create_dir(world.path("empty")).unwrap();
+    let tagged = run(&world, &format!("tag empty {NET} --labels tent"));
+    assert!(
+        tagged.stderr.contains("no photographs"),
+        "{}",
+        tagged.stderr
+    );
+    run(&world, "search empty tent").refused(&["empty", "no index of photographs"]);
+}

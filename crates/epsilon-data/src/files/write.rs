@@ -55,7 +55,16 @@ pub fn replace_if(
         // What any new file has, less what the user masks.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut beside = builder.tempfile_in(parent)?;
+    // The name of the file beside is of no use to anybody.
+    let mut beside = builder
+        .tempfile_in(parent)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let problem = format!("there is no folder {}", parent.display());
+                io::Error::new(io::ErrorKind::NotFound, problem)
+            }
+            _ => error,
+        })?;
     fill(beside.as_file_mut())?;
     match path.symlink_metadata() {
         Ok(before) if before.is_file() => keep_owner_and_mode(beside.as_file(), &before)?,

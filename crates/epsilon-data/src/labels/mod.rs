@@ -11,7 +11,7 @@ mod vector_file;
 mod word_table;
 
 pub use index::VectorIndex;
-pub use names::{composed, read_list, read_names, read_seen_unseen};
+pub use names::{composed, read_list, read_names, read_seen_unseen, split_list};
 pub use resolve::{Found, Resolution, Resolved, Unresolved, resolve, resolve_words};
 pub use rows::Place;
 pub use text_vectors::write_text_vectors;
@@ -320,7 +320,9 @@ pub enum LabelError {
 fn lists_message(wanted: usize, found: usize) -> String {
     match wanted {
         0 => "holds its own words; give no list of words".into(),
-        1 => format!("holds numbers alone; give one list of its words (vector-names), not {found}"),
+        1 => format!(
+            "holds numbers alone; give one list of its words (--vector-names, or vector-names in a recipe), not {found}"
+        ),
         _ => format!(
             "holds {wanted} arrays; give a list of words (vector-names) for each, not {found}"
         ),

@@ -42,6 +42,31 @@ pub fn read_names(path: &Path) -> Result<Vec<String>, LabelError> {
     parse_names(path, open(path)?)
 }
 
+/// The labels of a line such as `beach, dog, "red flower"`: between commas or line ends, without the spaces and the double quotes
+/// around them. A comma between quotes parts nothing.
+///
+/// ```
+/// use epsilon_data::labels::split_list;
+///
+/// assert_eq!(split_list("beach, \"red flower\""), ["beach", "red flower"]);
+/// assert_eq!(split_list("\"a, b\",c,"), ["a, b", "c", ""]);
+/// ```
+pub fn split_list(text: &str) -> Vec<String> {
+    let mut quoted = false;
+    let parts = text.split(|character| {
+        quoted ^= character == '"';
+        matches!(character, ',' | '\n') && !quoted
+    });
+    let whole = |part: &str| {
+        let part = part.trim();
+        let inside = part
+            .strip_prefix('"')
+            .and_then(|part| part.strip_suffix('"'));
+        inside.unwrap_or(part).trim().to_string()
+    };
+    parts.map(whole).collect()
+}
+
 /// [`read_names`] of a list that the user names in a call, which may be a pipe, as a shell makes one of `<(command)`:
 /// [`files::read_list`].
 ///

@@ -2,14 +2,17 @@
 //! against the hub's hash, and found there without a network afterwards.
 
 mod environment;
+mod patience;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use thiserror::Error;
 
 use self::environment::Environment;
+use self::patience::{Beats, Heard};
 use super::BackboneError;
 use super::tensors::{FOLDER_NAMES, map, shards};
 use epsilon_data::files::sha256;
@@ -28,6 +31,9 @@ const BESIDE: [&str; 7] = [
     "spiece.model",
 ];
 
+/// How long the hub may say nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Why weights could not be had from the hub.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -40,8 +46,8 @@ pub enum HubError {
     },
     /// Nothing in the cache, and the hub may not be asked.
     #[error(
-        "{id}: not in the cache ({}), and HF_HUB_OFFLINE forbids downloading: unset it, or fill the cache on another \
-         machine and copy it", cache.display()
+        "{id}: not in the cache ({}), and HF_HUB_OFFLINE forbids downloading: unset it, or copy the folder {} there from the \
+         cache of a machine that has it", cache.display(), folder(id)
     )]
     Offline {
         /// The id.
@@ -62,14 +68,27 @@ pub enum HubError {
     },
     /// The hub does not answer, or not with what was asked for.
     #[error(
-        "{id}: cannot be had from the hub: {reason}\nwhat to do: check the id and the network (HF_ENDPOINT names another \
-         hub, HF_HUB_CACHE another cache than {}), or download the files by other means and give their folder", cache.display()
+        "{id}: cannot be had from the hub: {reason}\nwhat to do: check the id and the network (HF_ENDPOINT names another hub), \
+         copy the folder {} of another machine's cache into {} (HF_HUB_CACHE names another), or download the files by other \
+         means and give their folder", folder(id), cache.display()
     )]
     Reach {
         /// The id.
         id: String,
         /// What was said.
         reason: String,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// The hub took the question and says nothing more.
+    #[error(
+        "{id}: the hub has sent nothing for {seconds} s: try again, what is there of a file stays in the cache ({})", cache.display()
+    )]
+    Silent {
+        /// The id.
+        id: String,
+        /// How long, in seconds.
+        seconds: u64,
         /// The cache.
         cache: PathBuf,
     },
@@ -97,6 +116,12 @@ pub enum HubError {
         /// The id.
         id: String,
     },
+}
+
+/// The folder of a repository in the cache.
+fn folder(id: &str) -> String {
+    let name = id.split('@').next().unwrap_or(id);
+    format!("models--{}", name.replace('/', "--"))
 }
 
 /// Whether this names weights on the hub, not a file.
@@ -166,7 +191,16 @@ pub fn locate(weights: &Path, download: Download) -> Result<PathBuf, BackboneErr
         let id = format!("{HUB_PREFIX}{id}");
         return Err(HubError::NotAllowed { id, cache }.into());
     }
-    fetch(&id, repo, environment, download == Download::WithBar)
+    let bar = download == Download::WithBar;
+    let silent = HubError::Silent {
+        id: id.clone(),
+        seconds: PATIENCE.as_secs(),
+        cache,
+    };
+    patience::while_heard(PATIENCE, move |beats| {
+        fetch(&id, repo, environment, bar, &beats)
+    })
+    .unwrap_or_else(|| Err(silent.into()))
 }
 
 fn parse(id: &str) -> Result<Repo, HubError> {
@@ -211,7 +245,8 @@ fn fetch(
     id: &str,
     repo: Repo,
     environment: Environment,
-    progress: bool,
+    bar: bool,
+    beats: &Beats,
 ) -> Result<PathBuf, BackboneError> {
     let failed = |error: ApiError| HubError::Reach {
         id: id.into(),
@@ -221,12 +256,17 @@ fn fetch(
     let api = ApiBuilder::from_cache(Cache::new(environment.cache.clone()))
         .with_endpoint(environment.endpoint.clone())
         .with_token(environment.token.clone())
-        .with_progress(progress)
         .with_retries(3)
         .build()
         .map_err(failed)?;
-    let remote = api.repo(repo);
-    let there: Vec<String> = remote
+    let wanted = Wanted {
+        remote: api.repo(repo.clone()),
+        local: Cache::new(environment.cache.clone()).repo(repo),
+        bar,
+        beats,
+    };
+    let there: Vec<String> = wanted
+        .remote
         .info()
         .map_err(failed)?
         .siblings
@@ -242,26 +282,51 @@ fn fetch(
             usual: FOLDER_NAMES.join(", "),
         })?;
     for name in BESIDE.into_iter().filter(|name| has(name)) {
-        get(&remote, name, failed)?;
+        wanted.get(name, failed)?;
     }
-    let path = get(&remote, weights, failed)?;
+    let path = wanted.get(weights, failed)?;
     if weights.ends_with(".index.json") {
         for shard in shards(&path)? {
-            get(&remote, &shard, failed)?;
+            wanted.get(&shard, failed)?;
         }
     }
     Ok(path.parent().unwrap_or(&path).to_path_buf())
 }
 
-/// One file, downloaded, or resumed, and checked.
-fn get(
-    remote: &ApiRepo,
-    name: &str,
-    failed: impl Fn(ApiError) -> HubError,
-) -> Result<PathBuf, BackboneError> {
-    let path = remote.get(name).map_err(failed)?;
-    check(&path)?;
-    Ok(path)
+/// A repository that files are wanted of.
+struct Wanted<'a> {
+    remote: ApiRepo,
+    local: CacheRepo,
+    bar: bool,
+    beats: &'a Beats,
+}
+
+impl Wanted<'_> {
+    /// One file, downloaded, or resumed, and checked. Where another process downloads it, that is waited for.
+    fn get(
+        &self,
+        name: &str,
+        failed: impl Fn(ApiError) -> HubError,
+    ) -> Result<PathBuf, BackboneError> {
+        let path = loop {
+            match self.download(name) {
+                Err(ApiError::LockAcquisition(_)) => self.beats.beat(),
+                done => break done.map_err(failed)?,
+            }
+        };
+        check(&path)?;
+        Ok(path)
+    }
+
+    fn download(&self, name: &str) -> Result<PathBuf, ApiError> {
+        match self.local.get(name) {
+            Some(path) => Ok(path),
+            None => {
+                let heard = Heard::new(self.beats.clone(), self.bar);
+                self.remote.download_with_progress(name, heard)
+            }
+        }
+    }
 }
 
 /// Large files lie in the cache under the SHA-256 that the hub gave; whether they have it.

@@ -183,6 +183,9 @@ impl Card {
                 self.version
             ));
         }
+        if let Some(reason) = self.preset.and_then(|preset| preset.problem()) {
+            return Err(reason);
+        }
         let (all, seen) = (self.labels.len(), self.seen);
         // A model that nobody trained has seen no label, and scores any.
         let untrained = self.preset.is_some() && self.method.vocabulary() == Vocabulary::Open;
@@ -372,6 +375,9 @@ impl Model {
                 return Err(file(format!(
                     "weight.{name}: {length} values, not {shape:?}"
                 )));
+            }
+            if !found.iter().all(|value| value.is_finite()) {
+                return Err(file(format!("weight.{name}: a value that is not finite")));
             }
             values.insert(name.clone(), found);
         }

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::calibration::Preset;
 use crate::methods::{Kind, Ridge};
 use epsilon_data::formats::safetensors::write_tensors;
 use epsilon_vision::image::{Fit, Preprocess};
@@ -109,6 +110,46 @@ fn damaged_files_are_errors_that_name_the_file() {
             .to_string();
         assert!(error.contains("model.safetensors"), "{error}");
     }
+}
+
+#[test]
+fn values_that_are_not_finite_and_rules_that_cannot_be_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let good = model();
+    for strange in [f32::NAN, f32::INFINITY] {
+        let mut values: BTreeMap<String, Vec<f32>> = good
+            .card
+            .method()
+            .specs(&good.card.dims())
+            .unwrap()
+            .into_iter()
+            .map(|spec| (spec.name.clone(), vec![0.25; spec.len()]))
+            .collect();
+        *values.first_entry().unwrap().get_mut().last_mut().unwrap() = strange;
+        model_of(
+            good.card.method().clone(),
+            good.card.dims().width,
+            Some(values),
+        )
+        .save(&path)
+        .unwrap();
+        let error = Model::load(&path, &Device::flex())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(error.contains("not finite"), "{error}");
+    }
+    for (slope, offset, threshold) in [(-1e30, 0.0, 0.1), (1.0, 1e38, 0.1), (1.0, 0.0, -1e30)] {
+        let preset = Preset::Prototypes {
+            slope,
+            offset,
+            threshold,
+        };
+        assert!(preset.problem().is_some(), "{preset:?}");
+    }
+    assert_eq!(Preset::PROTOTYPES.problem(), None);
+    assert_eq!(Preset::sigmoid(117.3, -12.9).problem(), None);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use epsilon_data::files;
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::formats::sealed::{self, Tensor};
 use epsilon_data::labels::{LabelVectors, VectorFile, WordTable, composed};
+use epsilon_data::paths;
 use epsilon_vision::backbone::{self, HUB_PREFIX, MODELS, Packed};
 
 const VERSION: u32 = 1;
@@ -118,7 +119,19 @@ impl About {
                 format!("a bundle of version {version}; this program reads version {VERSION}"),
             ));
         }
+        for text in about.texts() {
+            if !paths::is_plain(text) {
+                let text = paths::plain(text);
+                return Err(bad(path, format!("{BUNDLE}: control characters: {text}")));
+            }
+        }
         Ok(Some(about))
+    }
+
+    /// What of it is shown.
+    fn texts(&self) -> impl Iterator<Item = &String> {
+        let texts = [&self.backbone.licence, &self.words.from].into_iter();
+        texts.flatten().chain([&self.backbone.from])
     }
 }
 
@@ -186,6 +199,12 @@ impl Predictor {
     /// [`PredictError::Bundle`] for a file that cannot be written, and for one that the bundle is made of.
     pub fn bundle(&self, out: &Path, options: &BundleOptions) -> Result<Bundled, PredictError> {
         self.check_place(out)?;
+        if let Some(licence) = &options.licence
+            && (licence.trim().is_empty() || !paths::is_plain(licence))
+        {
+            let reason = format!("a licence of {licence:?}: give a name or a line of text");
+            return Err(bad(out, reason));
+        }
         let chosen = self.model.card().backbone().options();
         let packed = backbone::pack(&self.weights, &chosen, !options.exact);
         let packed = packed.map_err(PredictError::Backbone)?;

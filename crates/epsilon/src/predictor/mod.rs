@@ -123,6 +123,19 @@ pub enum PredictError {
         /// Words that are needed.
         needed: usize,
     },
+    /// A file of word vectors that lacks too many of a classifier's classes.
+    #[error(
+        "{}: holds vectors of the names of {found} of the network's {needed} classes, and four in five are needed: give a file of \
+         more words, or the right names of the classes", path.display()
+    )]
+    FewClasses {
+        /// The vector file.
+        path: PathBuf,
+        /// Classes with a vector.
+        found: usize,
+        /// All classes.
+        needed: usize,
+    },
     /// The photograph cannot be read.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -256,6 +269,7 @@ impl PredictorOptions {
                 model,
                 backbone,
                 weights,
+                network: true,
                 options: self,
             });
         }
@@ -274,14 +288,19 @@ impl PredictorOptions {
         };
         let weights = weights.map_err(PredictError::Backbone)?;
         let options = card.backbone().options();
-        let backbone = crate::tensor_vit::load_on(&weights, &options, &self.device)
-            .map_err(PredictError::Backbone)?;
+        let backbone = crate::tensor_vit::load_on(&weights, &options, &self.device);
+        // Nobody can name another place for a bundle's own.
+        let backbone = backbone.map_err(match weights == self.model {
+            true => PredictError::Network,
+            false => PredictError::Backbone,
+        })?;
         model.check_backbone(backbone.info())?;
         Ok(Predictor {
             words,
             model,
             backbone,
             weights,
+            network: false,
             options: self,
         })
     }
@@ -339,6 +358,8 @@ pub struct Predictor {
     words: WordVectors,
     /// Where the backbone's weights were found.
     weights: PathBuf,
+    /// Whether these took the place of a model file.
+    network: bool,
     options: PredictorOptions,
 }
 
@@ -391,6 +412,11 @@ impl Predictor {
     /// Whether it was trained: otherwise none of its labels is a seen one.
     pub fn is_trained(&self) -> bool {
         !self.model.card().seen_labels().is_empty()
+    }
+
+    /// Whether a network's weights took the place of a model file.
+    pub fn is_network(&self) -> bool {
+        self.network
     }
 
     /// Its backbone.

@@ -213,15 +213,17 @@ fn classes(
     count: usize,
     weights: &Path,
 ) -> Result<Vec<Vec<String>>, PredictError> {
+    // A synset may stand before the names, as in the built-in list.
     let split = |line: &str| {
-        line.split(',')
+        let names = line.split_once('\t').map_or(line, |(_, names)| names);
+        names
+            .split(',')
             .map(|name| name.trim().to_string())
             .collect()
     };
     let Some(file) = file else {
         let lines = IMAGENET.lines().filter(|line| !line.starts_with('#'));
-        let names = lines.filter_map(|line| Some(split(line.split_once('\t')?.1)));
-        let names: Vec<Vec<String>> = names.collect();
+        let names: Vec<Vec<String>> = lines.map(split).collect();
         return match names.len() == count {
             true => Ok(names),
             false => Err(PredictError::NeedsClasses {
@@ -270,7 +272,7 @@ fn class_vectors(
         values.extend(mean.iter().map(|v| v / length.max(f32::MIN_POSITIVE)));
     }
     if without * 5 > classes.len() {
-        return Err(PredictError::FewWords {
+        return Err(PredictError::FewClasses {
             path: file.path.clone(),
             found: classes.len() - without,
             needed: classes.len(),

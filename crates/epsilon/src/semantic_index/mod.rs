@@ -50,6 +50,13 @@ pub enum IndexError {
     Vectors(String),
 }
 
+impl Index {
+    /// Whether a folder holds one. A first writer that was killed leaves none.
+    pub fn is_at(folder: &Path) -> bool {
+        folder.join(manifest::MANIFEST).is_file()
+    }
+}
+
 /// What an index is of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexInfo {

@@ -30,7 +30,7 @@ pub enum TagError {
     #[error(transparent)]
     Exclude(#[from] PatternError),
     /// A line of the list of words that names no word.
-    #[error("{}: {line:?}: between two | stands no word", shown(path))]
+    #[error("{}: {line:?}: beside a | stands no word", shown(path))]
     Line {
         /// The list.
         path: PathBuf,

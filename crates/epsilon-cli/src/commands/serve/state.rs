@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use epsilon::image::{self, ImageError, RgbImage};
-use epsilon::labels::{LabelError, LabelVectors};
+use epsilon::labels::{self, LabelError, LabelVectors};
 use epsilon::model::{Keep, Model};
 use epsilon::{PredictError, Predictor};
 use serde::Serialize;
@@ -201,10 +201,10 @@ impl State {
         self: &Arc<Self>,
         words: Option<&str>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
-        let words = words.unwrap_or_default().split([',', '\n']).map(str::trim);
+        let words = labels::split_list(words.unwrap_or_default()).into_iter();
         let words = words.filter(|word| !word.is_empty());
         // One more than allowed is enough to detect too many.
-        let words: Vec<String> = words.map(String::from).take(self.max_labels + 1).collect();
+        let words: Vec<String> = words.take(self.max_labels + 1).collect();
         match words.len() {
             0 => Ok(self.own.clone()),
             count if count > self.max_labels => {

@@ -171,6 +171,9 @@ fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
 
 /// Says how a round went: what was not right in any case, the rest where somebody watches.
 fn summarise(report: &TagReport) {
+    if report.tagged + report.unchanged + report.failed == 0 && report.others.is_empty() {
+        console::warn("the folder holds no photographs");
+    }
     if report.flawed > 0 {
         console::warn(format_args!(
             "{} photographs were read although their files are not quite right",
