@@ -155,6 +155,28 @@ fn a_category_without_a_vector() {
 }
 
 #[test]
+fn what_voc_does_not_list_is_negative() {
+    let world = World::new();
+    trees::voc(&world.path("voc"), &["cat", "dog", "cow"], [6, 4], 1);
+    world.write("seen.txt", "cat\ndog\n");
+    world.write("unseen.txt", "cow\n");
+    recipe(
+        &world,
+        "kind = \"voc\"\nfolder = \"voc\"\nseen = \"seen.txt\"\nunseen = \"unseen.txt\"",
+        "k-zsl = [1]",
+    );
+    vectors(&world, &["cat", "dog", "cow"]);
+    // Read, and then from the index.
+    for _ in 0..2 {
+        let said = world.run("prepare recipe.toml --quick").partly(&["000001"]);
+        assert!(
+            said.contains("a label that is not listed is negative"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn published_features_train_without_an_image() {
     let world = World::new();
     let fixtures =
