@@ -148,6 +148,25 @@ fn a_category_without_a_vector() {
         said.contains("2 seen, 1 unseen") && said.contains("tree"),
         "{said}"
     );
+    for (split, part) in [
+        ("split = \"65-15\"", "\"65-15\""),
+        ("split = 65", "`65`"),
+        ("split = { seen = \"seen.txt\" }", "`unseen`"),
+        (
+            "split = { seen = \"seen.txt\", unseen = \"unseen.txt\", test = \"x\" }",
+            "`test`",
+        ),
+    ] {
+        let before = world.text("recipe.toml");
+        let own = "split = { seen = \"seen.txt\", unseen = \"unseen.txt\" }";
+        world.edit("recipe.toml", own, split);
+        let allowed = match split.contains('{') {
+            true => vec![part],
+            false => vec![part, "\"48/17\"", "\"65/15\"", "seen = "],
+        };
+        world.run("prepare recipe.toml --quick").refused(&allowed);
+        world.write("recipe.toml", before);
+    }
     world.truncate("instances_train2014.json", 0.5);
     world
         .run("prepare recipe.toml")
