@@ -32,6 +32,9 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Images that are named one by one: where a folder is missing, so are all of its images.
+const NAMED: usize = 20;
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
     let mut recipe = Recipe::read(&args.recipe)?;
@@ -61,8 +64,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
             prepared.dataset.records.len()
         ))?;
     }
-    for (_, reason) in &failed {
+    for (_, reason) in failed.iter().take(NAMED) {
         console::name_failure(reason);
+    }
+    if let Some(more) = failed.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        console::name_failure(format_args!("{more} more; --json names them all"));
     }
     Ok(if failed.is_empty() {
         Outcome::Done

@@ -196,6 +196,25 @@ fn what_voc_does_not_list_is_negative() {
 }
 
 #[test]
+fn a_folder_without_its_images_is_not_told_image_by_image() {
+    let world = World::of(60, 4);
+    for index in 0..60 {
+        let ending = if index % 3 == 0 { "jpg" } else { "png" };
+        fs::remove_file(world.path(format!("train-{index:04}.{ending}"))).unwrap();
+    }
+    for how in ["", " --quick"] {
+        let ended = world.run(&format!("prepare recipe.toml{how}"));
+        let lines: Vec<String> = ended.stderr.lines().map(String::from).collect();
+        let said = ended.partly(&["train-0000.jpg", "40 more"]);
+        assert!(said.contains(": 60 of 64 images"), "{said}");
+        assert_eq!(lines.len(), 21, "{lines:?}");
+    }
+    let ended = world.run("prepare recipe.toml --quick --json");
+    let all: Value = serde_json::from_str(&ended.partly(&["40 more"])).unwrap();
+    assert_eq!(all["bad_images"].as_array().unwrap().len(), 60);
+}
+
+#[test]
 fn published_features_train_without_an_image() {
     let world = World::new();
     let fixtures =
