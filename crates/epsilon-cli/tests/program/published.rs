@@ -126,7 +126,7 @@ fn a_category_without_a_vector() {
         trees::coco(
             &world.path(format!("instances_{name}2014.json")),
             &categories,
-            6,
+            24,
             seed,
         );
     }
@@ -212,6 +212,19 @@ fn a_folder_without_its_images_is_not_told_image_by_image() {
     let ended = world.run("prepare recipe.toml --quick --json");
     let all: Value = serde_json::from_str(&ended.partly(&["40 more"])).unwrap();
     assert_eq!(all["bad_images"].as_array().unwrap().len(), 60);
+}
+
+/// `prepare` says what `train` would say hours later.
+#[test]
+fn what_cannot_be_measured_does_not_pass_prepare() {
+    let world = World::of(6, 4);
+    world.edit("recipe.toml", "k-zsl = [1, 2]", "k-zsl = [1, 4]");
+    let ended = world.run("prepare recipe.toml");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stdout.contains("6 seen, 3 unseen"), "{ended:?}");
+    let train = world.run("train recipe.toml --out out");
+    assert_eq!((train.code, &train.stderr), (Some(2), &ended.stderr));
+    assert!(ended.stderr.contains("4"), "{ended:?}");
 }
 
 #[test]
