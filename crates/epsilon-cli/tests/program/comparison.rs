@@ -81,6 +81,55 @@ fn a_comparison_is_trained_tuned_written_and_gone_on_with() {
         .run("bench table.toml --out out --only chance-more --json")
         .json();
     assert_eq!(chance.as_array().unwrap().len(), 1);
+    // The finished rows stay in the table, which an unfinished one does not enter.
+    assert_eq!(world.text("out/table.md"), markdown);
+    assert_eq!(world.text("out/table.csv"), csv);
+    std::fs::remove_file(world.path(format!("out/epsilon/{chosen}/seed-2/result.json"))).unwrap();
+    world
+        .run("bench table.toml --out out --only chance-more")
+        .done();
+    let rows = world.text("out/table.csv");
+    assert!(
+        rows.contains("Chance") && !rows.contains("Epsilon"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn rows_are_named_by_names_with_commas() {
+    let world = World::of(8, 4);
+    let shared = table("");
+    let shared = shared.split("[[row]]").next().unwrap().to_string();
+    let row = |name: &str, penalty: f64| {
+        format!(
+            "[[row]]\nname = \"{name}\"\nmethod = {{ kind = \"ridge\", penalty = {penalty:?} }}\n"
+        )
+    };
+    let rows = [("Ridge", 0.1), ("Ridge, 1", 1.0), ("Ridge, 9", 9.0)]
+        .map(|(name, penalty)| row(name, penalty));
+    world.write("table.toml", shared + &rows.concat());
+    let names = |only: &[&str]| -> Vec<String> {
+        let mut command = world.command("bench table.toml --out out --json");
+        only.iter().for_each(|list| {
+            command.args(["--only", list]);
+        });
+        let lines = world.end(command, &format!("bench --only {only:?}")).json();
+        let lines = lines.as_array().unwrap().iter();
+        lines
+            .map(|line| line["name"].as_str().unwrap().into())
+            .collect()
+    };
+    assert_eq!(names(&["Ridge, 9"]), ["Ridge, 9"]);
+    assert_eq!(names(&["ridge-1,Ridge"]), ["Ridge", "Ridge, 1"]);
+    assert_eq!(
+        names(&["Ridge, 1, Ridge, 9", "Ridge"]),
+        ["Ridge", "Ridge, 1", "Ridge, 9"]
+    );
+    let mut command = world.command("bench table.toml --out out");
+    command.args(["--only", "Ridge, 2"]);
+    world
+        .end(command, "bench --only")
+        .refused(&["--only 2", "Ridge, 1, Ridge, 9"]);
 }
 
 /// Small forms of every method of the tables, but for CLIP's, which need a tower of its own.
