@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::world::{RECIPE, World};
 
 /// The world's recipe as a comparison of two methods, one of them tuned.
-fn table(training: &str) -> String {
+pub(crate) fn table(training: &str) -> String {
     let (shared, rest) = RECIPE.split_once("[method]").unwrap();
     let (_, rest) = rest.split_once("[training]").unwrap();
     format!(
@@ -221,7 +221,8 @@ fn a_table_measured_otherwise_takes_the_models_that_are_there() {
     let top = |lines: &Value| of(lines, "figures")["gzsl"]["top_k"].clone();
     assert_eq!(top(&before), top(&after), "an image's order is as it was");
 
-    let model = "out/epsilon/learning-rate=0.001/seed-1/model.safetensors --store out/tokens";
+    // The tokens lie with the comparison, two folders above the row's setting.
+    let model = "out/epsilon/learning-rate=0.001/seed-1/model.safetensors";
     let said = world
         .run(&format!("eval {model} --standardise --bootstrap 0 --json"))
         .json();

@@ -122,12 +122,7 @@ fn store(asked: Option<&Path>, recipe: &Recipe, run: &Path) -> anyhow::Result<To
     if let Some(dir) = asked.or(recipe.features.store.as_deref()) {
         return Ok(TokenStore::open(dir)?);
     }
-    let run = std::path::absolute(run)?;
-    let around = run
-        .ancestors()
-        .take(4)
-        .map(|folder| Layout(folder).tokens());
-    let found = around.into_iter().find(|dir| dir.is_dir());
+    let found = Layout(run).nearest_tokens();
     let found = found.context("no token store beside the run: give it with --store")?;
     Ok(TokenStore::open(&found)?)
 }
