@@ -303,8 +303,7 @@ impl Row {
         })
     }
 
-    /// The name of its folder: the row's name in lower case, runs of characters other than letters, digits, `.` and `=` replaced by
-    /// a dash.
+    /// The name of its folder, [`file_name`] of the row's.
     pub fn folder(&self) -> String {
         file_name(&self.name)
     }
@@ -322,7 +321,9 @@ impl Point {
     }
 }
 
-fn file_name(name: &str) -> String {
+/// The name of a row's or a setting's folder: lower case, runs of characters other than letters, digits, `.` and `=` replaced by a
+/// dash.
+pub fn file_name(name: &str) -> String {
     let plain = |c: char| match c {
         'a'..='z' | '0'..='9' | '.' | '=' => c,
         'A'..='Z' => c.to_ascii_lowercase(),

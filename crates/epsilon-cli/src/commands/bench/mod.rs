@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
-use epsilon::comparison::{Comparison, Point, Row};
+use epsilon::comparison::{Comparison, Point, Row, file_name};
 use epsilon::experiment::{Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
@@ -166,6 +166,50 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The setting of a tuned row that was chosen, kept in the row's folder.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Chosen {
+    /// Its keys and values, such as `learning-rate=0.001`.
+    pub setting: String,
+}
+
+impl Chosen {
+    /// The choice in a row's folder, if the row was tuned.
+    pub(crate) fn read(row: &Path) -> anyhow::Result<Option<Self>> {
+        let path = Self::path(row);
+        match files::read(&path, files::LIST) {
+            Ok(bytes) => {
+                let chosen = serde_json::from_slice(&bytes);
+                chosen.with_context(|| path.display().to_string()).map(Some)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Notes the choice; where there is none, an earlier one is forgotten.
+    fn write(&self, row: &Path) -> anyhow::Result<()> {
+        let path = Self::path(row);
+        let done = match self.setting.is_empty() {
+            true => match std::fs::remove_file(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
+            false => files::write(&path, &serde_json::to_vec_pretty(self)?),
+        };
+        done.with_context(|| path.display().to_string())
+    }
+
+    fn path(row: &Path) -> PathBuf {
+        row.join("chosen.json")
+    }
+
+    /// The name of the setting's folder in the row's.
+    pub(crate) fn folder(&self) -> String {
+        file_name(&self.setting)
+    }
+}
+
 /// What gives the result of a setting with a seed, from its folder or by training; `None` where there is none.
 type Results<'a> = dyn Fn(&Point, u64, &Path) -> anyhow::Result<Option<Trained>> + 'a;
 
@@ -269,6 +313,8 @@ impl Bench<'_> {
             };
             trained.push(next);
         }
+        let setting = point.label.clone();
+        Chosen { setting }.write(&folder)?;
         Ok(Some(Line {
             name: row.name.clone(),
             published: row.published.clone(),
