@@ -1,5 +1,9 @@
 //! `epsilon bench`: a small comparison to its end, in three forms; gone on with; and what is wrong with one.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use epsilon::recipe::Recipe;
 use serde_json::Value;
 
 use crate::world::{RECIPE, World};
@@ -153,6 +157,46 @@ const METHODS: [&str; 18] = [
     r#"kind = "cnn-rnn", hidden = 4, embedding = 4"#,
     r#"kind = "learnt-labels", of = { kind = "lesa", attentions = 2 }"#,
 ];
+
+/// The keys of a table and of all in it.
+fn keys(value: &toml::Value, found: &mut BTreeSet<String>) {
+    if let toml::Value::Table(table) = value {
+        for (key, value) in table {
+            found.insert(key.clone());
+            keys(value, found);
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_recipe_is_documented() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (data, rest) = RECIPE.split_once("[method]").unwrap();
+    let (_, rest) = rest.split_once("[training]").unwrap();
+    let mut found = BTreeSet::new();
+    for method in METHODS {
+        let text = format!(
+            "method = {{ {method} }}\n{data}[training]\naverage = 0.99\nvalidation = 0.25\npatience = 2\nclip = 1.0{rest}"
+        );
+        let recipe = Recipe::parse(Path::new("recipe.toml"), &text).unwrap();
+        let table = recipe.to_toml().unwrap().parse().unwrap();
+        keys(&toml::Value::Table(table), &mut found);
+    }
+    assert!(
+        found.len() > 40 && found.contains("batch-norm"),
+        "{found:?}"
+    );
+    let strange = found.iter().filter(|key| {
+        let forms = [format!("`{key}`"), format!("{key} = "), format!("[{key}]")];
+        !forms.iter().any(|form| docs.contains(form))
+    });
+    assert_eq!(
+        strange.collect::<Vec<_>>(),
+        [""; 0],
+        "not in docs/recipes.md"
+    );
+}
 
 #[test]
 fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
