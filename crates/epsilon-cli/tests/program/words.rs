@@ -306,11 +306,7 @@ fn a13_a_hub_that_a_model_file_names_is_asked_only_with_leave() {
         format!("serve --model {MODEL} --listen 127.0.0.1:0"),
     ] {
         let refused = run_with(&world, &arguments, &cached);
-        refused.refused(&[
-            "hf:owner/net",
-            "a file names it",
-            "--allow-download",
-        ]);
+        refused.refused(&["hf:owner/net", "a file names it", "--allow-download"]);
         // With leave, and by the user's own words, the hub is asked: nobody listens there.
         for leave in ["--allow-download", "--backbone hf:owner/net"] {
             let asked = run_with(&world, &format!("{arguments} {leave}"), &cached);
