@@ -1,7 +1,7 @@
 //! Output of the program: results on stdout, progress and errors on stderr, progress bars only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use epsilon::paths::plain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -100,6 +100,32 @@ pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
+}
+
+/// When a log, which has no bar, is told how far a long computation is: after five seconds, then every thirty.
+pub(crate) struct Log {
+    start: Instant,
+    next: Duration,
+}
+
+impl Log {
+    /// The computation starts now.
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            next: Duration::from_secs(5),
+        }
+    }
+
+    /// Whether a line is due now: never on a terminal.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let elapsed = self.start.elapsed();
+        if is_terminal() || elapsed < self.next {
+            return false;
+        }
+        self.next = elapsed + Duration::from_secs(30);
+        true
+    }
 }
 
 /// Whether an error means that the reader of the output closed its pipe.

@@ -231,18 +231,30 @@ impl Comparison {
         Ok(Self { rows })
     }
 
-    /// Keeps only the rows with these names, in table order. A name is the row's or its folder's.
+    /// The places of the rows that these lists name, ascending. A list has names of rows, or of their folders, between commas;
+    /// a name may have commas in it.
     ///
     /// # Errors
     /// The first name that no row has.
-    pub fn only(&mut self, names: &[String]) -> Result<(), String> {
-        let known = |name: &&String| !self.rows.iter().any(|row| row.is(name));
-        if let Some(strange) = names.iter().find(known) {
-            return Err(strange.clone());
+    pub fn places(&self, lists: &[String]) -> Result<Vec<usize>, String> {
+        let mut places = Vec::new();
+        for list in lists {
+            let mut rest: Vec<&str> = list.split(',').collect();
+            while !rest.is_empty() {
+                // The longest name first: a shorter one may be its beginning.
+                let found = (1..=rest.len()).rev().find_map(|parts| {
+                    let name = rest[..parts].join(",");
+                    let place = self.rows.iter().position(|row| row.is(name.trim()))?;
+                    Some((place, parts))
+                });
+                let (place, parts) = found.ok_or_else(|| rest[0].trim().to_string())?;
+                places.push(place);
+                rest.drain(..parts);
+            }
         }
-        self.rows
-            .retain(|row| names.iter().any(|name| row.is(name)));
-        Ok(())
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
     }
 
     /// The first recipe, whose data, tokens and protocol all rows share.
@@ -291,8 +303,7 @@ impl Row {
         })
     }
 
-    /// The name of its folder: the row's name in lower case, runs of characters other than letters, digits, `.` and `=` replaced by
-    /// a dash.
+    /// The name of its folder, [`file_name`] of the row's.
     pub fn folder(&self) -> String {
         file_name(&self.name)
     }
@@ -310,7 +321,9 @@ impl Point {
     }
 }
 
-fn file_name(name: &str) -> String {
+/// The name of a row's or a setting's folder: lower case, runs of characters other than letters, digits, `.` and `=` replaced by a
+/// dash.
+pub fn file_name(name: &str) -> String {
     let plain = |c: char| match c {
         'a'..='z' | '0'..='9' | '.' | '=' => c,
         'A'..='Z' => c.to_ascii_lowercase(),
@@ -595,13 +608,23 @@ mod tests {
 
     #[test]
     fn some_rows_alone() {
-        let mut comparison = read(
+        let comparison = read(
             "[[row]]\nname = \"Ridge\"\nmethod = { kind = \"ridge\" }\n\
+             [[row]]\nname = \"Ridge, much\"\nmethod = { kind = \"ridge\", penalty = 9.0 }\n\
              [[row]]\nname = \"Chance\"\nmethod = { kind = \"random\" }",
         )
         .unwrap();
-        assert_eq!(comparison.only(&["Rigde".into()]), Err("Rigde".into()));
-        comparison.only(&["chance".into()]).unwrap();
-        assert_eq!(comparison.rows[0].name, "Chance");
+        let places = |lists: &[&str]| {
+            let lists: Vec<String> = lists.iter().map(|&list| list.into()).collect();
+            comparison.places(&lists)
+        };
+        assert_eq!(places(&["Rigde"]), Err("Rigde".into()));
+        assert_eq!(places(&["chance,Ridge"]), Ok(vec![0, 2]));
+        assert_eq!(places(&["Ridge, much, Chance"]), Ok(vec![1, 2]));
+        assert_eq!(
+            places(&["Chance", "ridge-much,Ridge", "Ridge"]),
+            Ok(vec![0, 1, 2])
+        );
+        assert_eq!(places(&["Ridge, more"]), Err("more".into()));
     }
 }

@@ -134,7 +134,8 @@ fn source(kind: &str, keys: toml::Table) -> Result<Source, String> {
     source.map_err(|error| {
         let message = error.to_string();
         let message = message.trim_end();
-        match message.starts_with("unknown field") {
+        // A second line names the table that the field stands in.
+        match message.starts_with("unknown field") && !message.contains('\n') {
             // These keys are common to all kinds.
             true => format!("{message}, `vectors`, `vector-names`, `kind`"),
             false => message.to_string(),

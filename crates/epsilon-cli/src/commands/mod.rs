@@ -30,6 +30,7 @@ mod trained;
 mod words;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use epsilon::Experiment;
@@ -37,6 +38,7 @@ use epsilon::experiment::{ExperimentError, Layout};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon::tokens::{ExtractReport, Part, Progress, TokenStore};
+use indicatif::HumanDuration;
 
 use crate::console;
 
@@ -97,7 +99,7 @@ pub(crate) fn of_model(
     })
 }
 
-/// Extracts an experiment's missing tokens with a progress bar, and names the images that failed; returns whether there are any.
+/// Extracts an experiment's missing tokens with a progress bar, or lines in a log, and names the images that failed; returns whether there are any.
 pub(crate) fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
     let report = with_bar(|progress| experiment.extract(progress))?;
     Ok(name_failures(&report))
@@ -114,11 +116,15 @@ pub(crate) fn extract_part(
 
 fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
     let mut bar = None;
+    let mut log = console::Log::start();
     let extracted = extract(&mut |progress| {
         // Created late, so that it does not appear beside the bar of a backbone's download.
         let bar = bar.get_or_insert_with(|| console::bar(0, "extract"));
         bar.set_length(progress.total as u64);
         bar.set_position((progress.done + progress.failed) as u64);
+        if log.is_due() {
+            console::complain(line(&progress));
+        }
         if progress.failed > 0 {
             bar.set_message(format!("{} failed", progress.failed));
         }
@@ -127,6 +133,23 @@ fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
         bar.finish_and_clear();
     }
     extracted
+}
+
+/// How far an extraction is, for a log.
+fn line(progress: &Progress) -> String {
+    let seen = progress.done + progress.failed;
+    let left = progress.total.saturating_sub(seen) as f64 / progress.rate;
+    let left = Duration::try_from_secs_f64(left).unwrap_or(Duration::MAX);
+    let failed = match progress.failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    format!(
+        "extract: {seen} of {} images{failed}; {:.1} images/s, {} left",
+        progress.total,
+        progress.rate,
+        HumanDuration(left)
+    )
 }
 
 fn name_failures(report: &ExtractReport) -> bool {

@@ -14,7 +14,8 @@ use epsilon::tokens::TokenStore;
 use super::limits::LimitArgs;
 use crate::{Outcome, console};
 
-/// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images.
+/// Check a recipe's data set and print its statistics: images, labels and positives after every filter, and unreadable images; and
+/// that there is what to train on and to measure.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Recipe file (TOML).
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Images that are named one by one: where a folder is missing, so are all of its images.
+const NAMED: usize = 20;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let folder = super::run_folder(args.out.as_deref(), &args.recipe);
@@ -61,9 +65,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
             prepared.dataset.records.len()
         ))?;
     }
-    for (_, reason) in &failed {
+    for (_, reason) in failed.iter().take(NAMED) {
         console::name_failure(reason);
     }
+    if let Some(more) = failed.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        console::name_failure(format_args!("{more} more; --json names them all"));
+    }
+    // Said last: the statistics show why.
+    prepared.check(&experiment.recipe().evaluation)?;
     Ok(if failed.is_empty() {
         Outcome::Done
     } else {

@@ -62,9 +62,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let photos = paths::text(&library.photos);
     let found: Vec<Found> = hits
         .into_iter()
-        .map(|hit| Found {
-            photo: format!("{photos}/{}", hit.id),
-            hit,
+        .map(|mut hit| {
+            hit.score = model.card().method().score_of_match(hit.score);
+            let photo = format!("{photos}/{}", hit.id);
+            Found { photo, hit }
         })
         .collect();
     if args.json {

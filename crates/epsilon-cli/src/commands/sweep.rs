@@ -38,8 +38,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.jobs > 0, "--jobs 0: give at least 1");
     let comparison = Comparison::sweep(&args.recipe, &args.set)?;
     let folder = args.place.folder(&args.recipe);
+    let wanted: Vec<usize> = (0..comparison.rows.len()).collect();
     Job {
         comparison: &comparison,
+        wanted: &wanted,
         place: &args.place,
         folder: &folder,
         results: &folder.join("sweep"),

@@ -105,7 +105,7 @@ fn no_image_can_be_read() {
     }
     world
         .run("prepare recipe.toml")
-        .partly(&["train-0000.jpg", "test-0035.png"]);
+        .partly(&["train-0000.jpg", "16 more"]);
     let out = world
         .run("extract recipe.toml --out out")
         .partly(&["train-0000.jpg", "test-0035.png"]);

@@ -1,11 +1,15 @@
 //! `epsilon bench`: a small comparison to its end, in three forms; gone on with; and what is wrong with one.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use epsilon::recipe::Recipe;
 use serde_json::Value;
 
 use crate::world::{RECIPE, World};
 
 /// The world's recipe as a comparison of two methods, one of them tuned.
-fn table(training: &str) -> String {
+pub(crate) fn table(training: &str) -> String {
     let (shared, rest) = RECIPE.split_once("[method]").unwrap();
     let (_, rest) = rest.split_once("[training]").unwrap();
     format!(
@@ -81,6 +85,55 @@ fn a_comparison_is_trained_tuned_written_and_gone_on_with() {
         .run("bench table.toml --out out --only chance-more --json")
         .json();
     assert_eq!(chance.as_array().unwrap().len(), 1);
+    // The finished rows stay in the table, which an unfinished one does not enter.
+    assert_eq!(world.text("out/table.md"), markdown);
+    assert_eq!(world.text("out/table.csv"), csv);
+    std::fs::remove_file(world.path(format!("out/epsilon/{chosen}/seed-2/result.json"))).unwrap();
+    world
+        .run("bench table.toml --out out --only chance-more")
+        .done();
+    let rows = world.text("out/table.csv");
+    assert!(
+        rows.contains("Chance") && !rows.contains("Epsilon"),
+        "{rows}"
+    );
+}
+
+#[test]
+fn rows_are_named_by_names_with_commas() {
+    let world = World::of(8, 4);
+    let shared = table("");
+    let shared = shared.split("[[row]]").next().unwrap().to_string();
+    let row = |name: &str, penalty: f64| {
+        format!(
+            "[[row]]\nname = \"{name}\"\nmethod = {{ kind = \"ridge\", penalty = {penalty:?} }}\n"
+        )
+    };
+    let rows = [("Ridge", 0.1), ("Ridge, 1", 1.0), ("Ridge, 9", 9.0)]
+        .map(|(name, penalty)| row(name, penalty));
+    world.write("table.toml", shared + &rows.concat());
+    let names = |only: &[&str]| -> Vec<String> {
+        let mut command = world.command("bench table.toml --out out --json");
+        only.iter().for_each(|list| {
+            command.args(["--only", list]);
+        });
+        let lines = world.end(command, &format!("bench --only {only:?}")).json();
+        let lines = lines.as_array().unwrap().iter();
+        lines
+            .map(|line| line["name"].as_str().unwrap().into())
+            .collect()
+    };
+    assert_eq!(names(&["Ridge, 9"]), ["Ridge, 9"]);
+    assert_eq!(names(&["ridge-1,Ridge"]), ["Ridge", "Ridge, 1"]);
+    assert_eq!(
+        names(&["Ridge, 1, Ridge, 9", "Ridge"]),
+        ["Ridge", "Ridge, 1", "Ridge, 9"]
+    );
+    let mut command = world.command("bench table.toml --out out");
+    command.args(["--only", "Ridge, 2"]);
+    world
+        .end(command, "bench --only")
+        .refused(&["--only 2", "Ridge, 1, Ridge, 9"]);
 }
 
 /// Small forms of every method of the tables, but for CLIP's, which need a tower of its own.
@@ -104,6 +157,46 @@ const METHODS: [&str; 18] = [
     r#"kind = "cnn-rnn", hidden = 4, embedding = 4"#,
     r#"kind = "learnt-labels", of = { kind = "lesa", attentions = 2 }"#,
 ];
+
+/// The keys of a table and of all in it.
+fn keys(value: &toml::Value, found: &mut BTreeSet<String>) {
+    if let toml::Value::Table(table) = value {
+        for (key, value) in table {
+            found.insert(key.clone());
+            keys(value, found);
+        }
+    }
+}
+
+#[test]
+fn every_key_of_a_recipe_is_documented() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/recipes.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (data, rest) = RECIPE.split_once("[method]").unwrap();
+    let (_, rest) = rest.split_once("[training]").unwrap();
+    let mut found = BTreeSet::new();
+    for method in METHODS {
+        let text = format!(
+            "method = {{ {method} }}\n{data}[training]\naverage = 0.99\nvalidation = 0.25\npatience = 2\nclip = 1.0{rest}"
+        );
+        let recipe = Recipe::parse(Path::new("recipe.toml"), &text).unwrap();
+        let table = recipe.to_toml().unwrap().parse().unwrap();
+        keys(&toml::Value::Table(table), &mut found);
+    }
+    assert!(
+        found.len() > 40 && found.contains("batch-norm"),
+        "{found:?}"
+    );
+    let strange = found.iter().filter(|key| {
+        let forms = [format!("`{key}`"), format!("{key} = "), format!("[{key}]")];
+        !forms.iter().any(|form| docs.contains(form))
+    });
+    assert_eq!(
+        strange.collect::<Vec<_>>(),
+        [""; 0],
+        "not in docs/recipes.md"
+    );
+}
 
 #[test]
 fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
@@ -172,7 +265,8 @@ fn a_table_measured_otherwise_takes_the_models_that_are_there() {
     let top = |lines: &Value| of(lines, "figures")["gzsl"]["top_k"].clone();
     assert_eq!(top(&before), top(&after), "an image's order is as it was");
 
-    let model = "out/epsilon/learning-rate=0.001/seed-1/model.safetensors --store out/tokens";
+    // The tokens lie with the comparison, two folders above the row's setting.
+    let model = "out/epsilon/learning-rate=0.001/seed-1/model.safetensors";
     let said = world
         .run(&format!("eval {model} --standardise --bootstrap 0 --json"))
         .json();

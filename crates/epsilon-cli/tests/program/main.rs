@@ -8,6 +8,7 @@ mod cases;
 mod comparison;
 mod explain;
 mod full_disk;
+mod hub;
 mod kill;
 mod library;
 mod manners;

@@ -1,8 +1,9 @@
 //! Help, version, exit codes, and outputs that nobody reads or that are full.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::world::World;
+use crate::world::{World, network, shapes};
 
 #[test]
 fn help_and_version() {
@@ -169,4 +170,35 @@ fn outputs_replace_no_devices() {
         std::fs::read_link(world.path("zero.csv")).unwrap(),
         std::path::Path::new("/dev/zero")
     );
+}
+
+/// The log of a batch job has no bar.
+#[test]
+fn a_log_is_told_how_far_an_extraction_is() {
+    let world = World::of(300, 4);
+    // So many tokens that any machine takes a minute.
+    world.write(
+        "backbone.safetensors",
+        network(1, &shapes(64, 4, 56 * 56 + 1, 12, 256)),
+    );
+    world.edit(
+        "recipe.toml",
+        "[method]",
+        "[features]\nbatch = 2\n\n[method]",
+    );
+    let mut child = world
+        .command("extract recipe.toml --out out")
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut lines = stderr.lines().map_while(Result::ok);
+    let told = lines.find(|line| line.starts_with("extract: "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = told.expect("a line within the extraction");
+    assert!(
+        told.contains(" of 304 images; ") && told.contains(" images/s, "),
+        "{told}"
+    );
+    assert!(told.ends_with(" left"), "{told}");
 }

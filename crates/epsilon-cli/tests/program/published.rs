@@ -126,7 +126,7 @@ fn a_category_without_a_vector() {
         trees::coco(
             &world.path(format!("instances_{name}2014.json")),
             &categories,
-            6,
+            24,
             seed,
         );
     }
@@ -148,10 +148,83 @@ fn a_category_without_a_vector() {
         said.contains("2 seen, 1 unseen") && said.contains("tree"),
         "{said}"
     );
+    for (split, part) in [
+        ("split = \"65-15\"", "\"65-15\""),
+        ("split = 65", "`65`"),
+        ("split = { seen = \"seen.txt\" }", "`unseen`"),
+        (
+            "split = { seen = \"seen.txt\", unseen = \"unseen.txt\", test = \"x\" }",
+            "`test`",
+        ),
+    ] {
+        let before = world.text("recipe.toml");
+        let own = "split = { seen = \"seen.txt\", unseen = \"unseen.txt\" }";
+        world.edit("recipe.toml", own, split);
+        let allowed = match split.contains('{') {
+            true => vec![part],
+            false => vec![part, "\"48/17\"", "\"65/15\"", "seen = "],
+        };
+        world.run("prepare recipe.toml --quick").refused(&allowed);
+        world.write("recipe.toml", before);
+    }
     world.truncate("instances_train2014.json", 0.5);
     world
         .run("prepare recipe.toml")
         .refused(&["instances_train2014.json", "line 1 column"]);
+}
+
+#[test]
+fn what_voc_does_not_list_is_negative() {
+    let world = World::new();
+    trees::voc(&world.path("voc"), &["cat", "dog", "cow"], [6, 4], 1);
+    world.write("seen.txt", "cat\ndog\n");
+    world.write("unseen.txt", "cow\n");
+    recipe(
+        &world,
+        "kind = \"voc\"\nfolder = \"voc\"\nseen = \"seen.txt\"\nunseen = \"unseen.txt\"",
+        "k-zsl = [1]",
+    );
+    vectors(&world, &["cat", "dog", "cow"]);
+    // Read, and then from the index.
+    for _ in 0..2 {
+        let said = world.run("prepare recipe.toml --quick").partly(&["000001"]);
+        assert!(
+            said.contains("a label that is not listed is negative"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_without_its_images_is_not_told_image_by_image() {
+    let world = World::of(60, 4);
+    for index in 0..60 {
+        let ending = if index % 3 == 0 { "jpg" } else { "png" };
+        fs::remove_file(world.path(format!("train-{index:04}.{ending}"))).unwrap();
+    }
+    for how in ["", " --quick"] {
+        let ended = world.run(&format!("prepare recipe.toml{how}"));
+        let lines: Vec<String> = ended.stderr.lines().map(String::from).collect();
+        let said = ended.partly(&["train-0000.jpg", "40 more"]);
+        assert!(said.contains(": 60 of 64 images"), "{said}");
+        assert_eq!(lines.len(), 21, "{lines:?}");
+    }
+    let ended = world.run("prepare recipe.toml --quick --json");
+    let all: Value = serde_json::from_str(&ended.partly(&["40 more"])).unwrap();
+    assert_eq!(all["bad_images"].as_array().unwrap().len(), 60);
+}
+
+/// `prepare` says what `train` would say hours later.
+#[test]
+fn what_cannot_be_measured_does_not_pass_prepare() {
+    let world = World::of(6, 4);
+    world.edit("recipe.toml", "k-zsl = [1, 2]", "k-zsl = [1, 4]");
+    let ended = world.run("prepare recipe.toml");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stdout.contains("6 seen, 3 unseen"), "{ended:?}");
+    let train = world.run("train recipe.toml --out out");
+    assert_eq!((train.code, &train.stderr), (Some(2), &ended.stderr));
+    assert!(ended.stderr.contains("4"), "{ended:?}");
 }
 
 #[test]

@@ -93,3 +93,34 @@ fn a_row_of_a_sweep_and_a_classification_have_reports() {
     let page = html("classes");
     assert!(page.contains("seen mAP") && !page.contains("GZSL"));
 }
+
+#[test]
+fn a_tuned_row_has_a_report_of_the_setting_that_was_chosen() {
+    let world = World::new();
+    world.write("table.toml", crate::comparison::table("validation = 0.25"));
+    let lines = world.run("bench table.toml --out out --json").json();
+    let chosen = lines[0]["chosen"].as_str().unwrap();
+    let said = world
+        .run("report out/epsilon out/chance-more --photos 1")
+        .done();
+    assert_eq!(said, "out/epsilon/report.html\n");
+    let html = world.text("out/epsilon/report.html");
+    for part in [
+        format!("<h1>Epsilon: epsilon, {chosen}</h1>"),
+        format!("epsilon, {chosen}, seed 1, at length"),
+        " \u{b1} ".into(),
+    ] {
+        assert!(html.contains(&part), "{part}");
+    }
+    // Any setting has one by its own folder.
+    for setting in ["learning-rate=0.0001", "learning-rate=0.001"] {
+        let said = world
+            .run(&format!("report out/epsilon/{setting} --photos 0"))
+            .done();
+        assert_eq!(said, format!("out/epsilon/{setting}/report.html\n"));
+    }
+    std::fs::remove_file(world.path("out/epsilon/chosen.json")).unwrap();
+    world
+        .run("report out/epsilon")
+        .refused(&["out/epsilon", "of one setting of a row"]);
+}

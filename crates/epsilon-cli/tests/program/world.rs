@@ -274,6 +274,11 @@ fn is_epoch(line: &str) -> bool {
     told.is_some_and(|told| told.contains(": loss ") && told.ends_with(" images/s"))
 }
 
+/// Whether a line tells a log how far an extraction is, as one does that takes longer than a few seconds.
+fn is_progress(line: &str) -> bool {
+    line.starts_with("extract: ") && line.ends_with(" left")
+}
+
 /// How a run of the program ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -286,7 +291,8 @@ pub(crate) struct Ended {
 impl Ended {
     /// It did all it should and had nothing to complain about; gives stdout.
     pub(crate) fn done(self) -> String {
-        let complaints = self.stderr.lines().filter(|line| !is_epoch(line));
+        let lines = self.stderr.lines();
+        let complaints = lines.filter(|line| !is_epoch(line) && !is_progress(line));
         assert_eq!((self.code, complaints.count()), (Some(0), 0), "{self:?}");
         self.stdout
     }

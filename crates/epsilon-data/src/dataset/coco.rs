@@ -8,14 +8,17 @@ use super::lines;
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, Record, SparseLabels, Split, Summary};
 use crate::labels::{composed, read_seen_unseen};
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which categories are seen and which unseen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub enum CocoSplit {
     /// 48 seen and 17 unseen categories.
     #[default]
@@ -26,13 +29,48 @@ pub enum CocoSplit {
     Rahman,
     /// Two lists of one's own.
     #[serde(untagged)]
-    #[serde(rename_all = "kebab-case")]
     Lists {
         /// Seen categories, one a line.
         seen: PathBuf,
         /// Unseen categories, one a line.
         unseen: PathBuf,
     },
+}
+
+/// Read by hand: serde says of a form that fits none of several only that it fits none.
+impl<'de> Deserialize<'de> for CocoSplit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SplitForm)
+    }
+}
+
+struct SplitForm;
+
+impl<'de> Visitor<'de> for SplitForm {
+    type Value = CocoSplit;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("split = \"48/17\", \"65/15\" or { seen = \"FILE\", unseen = \"FILE\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<CocoSplit, E> {
+        match name {
+            "48/17" => Ok(CocoSplit::Bansal),
+            "65/15" => Ok(CocoSplit::Rahman),
+            _ => Err(E::invalid_value(Unexpected::Str(name), &self)),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<CocoSplit, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Lists {
+            seen: PathBuf,
+            unseen: PathBuf,
+        }
+        let Lists { seen, unseen } = Lists::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(CocoSplit::Lists { seen, unseen })
+    }
 }
 
 /// Which training images are used.
@@ -380,8 +418,8 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-impl std::fmt::Display for Id {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }

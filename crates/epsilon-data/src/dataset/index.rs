@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of the layout and of what readers make of the sources; part of the key.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const METADATA: &str = "epsilon.index";
 const SCHEMA: &str = "message index {
     required binary id (UTF8);

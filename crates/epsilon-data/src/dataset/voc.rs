@@ -159,7 +159,9 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         names,
         seen,
     };
-    let summary = Summary::new(&dataset, ignored, notes);
+    let mut summary = Summary::new(&dataset, ignored, notes);
+    // The matrix lists the negatives, so that what is difficult can be left out of it; an annotation does not.
+    summary.unlisted_is_negative = true;
     Ok((dataset, summary))
 }
 
@@ -332,6 +334,7 @@ mod tests {
             let (dataset, summary) = with(&xml, difficult).unwrap();
             let values: Vec<i8> = (0..3).map(|label| dataset.labels.get(0, label)).collect();
             assert_eq!(values, [cat, 1, -1]);
+            assert!(summary.unlisted_is_negative, "there is no cow");
             assert!(summary.ignored_words >= 1);
             assert_eq!(dataset.records[0].id, "JPEGImages/000001.jpg");
         }

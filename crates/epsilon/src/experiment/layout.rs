@@ -38,6 +38,27 @@ impl Layout<'_> {
         self.0.join("tokens")
     }
 
+    /// The token store in this folder or, where it has none, in the nearest of the three above it: the trainings of a comparison, in
+    /// `ROW/SETTING` of its folder, share one.
+    ///
+    /// ```
+    /// use epsilon::experiment::Layout;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let setting = folder.path().join("row/setting");
+    /// std::fs::create_dir_all(&setting)?;
+    /// std::fs::create_dir(folder.path().join("tokens"))?;
+    /// assert_eq!(Layout(&setting).nearest_tokens(), Some(folder.path().join("tokens")));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn nearest_tokens(&self) -> Option<PathBuf> {
+        // An empty path, the folder of a file named alone, is the current folder.
+        let folder = std::path::absolute(Path::new(".").join(self.0)).ok()?;
+        let around = folder.ancestors().take(4);
+        let mut around = around.map(|folder| Layout(folder).tokens());
+        around.find(|tokens| tokens.is_dir())
+    }
+
     /// The token store of one part of the images.
     ///
     /// ```

@@ -206,8 +206,8 @@ impl Experiment {
     }
 
     /// The experiment that the model in the file at `path` was trained in, or with `other` that of another recipe, so that the
-    /// model can be measured on its test images. Tokens are those of `store`, of the recipe's `features.store`, or of the model's
-    /// run folder, whichever is given first.
+    /// model can be measured on its test images. Tokens are those of `store`, of the recipe's `features.store`, or those
+    /// [nearest](Layout::nearest_tokens) to the model's run folder, whichever is given first.
     ///
     /// # Errors
     /// [`ExperimentError::ModelRecipe`], [`ExperimentError::Store`] for tokens that are not where they are looked for, and those
@@ -223,8 +223,11 @@ impl Experiment {
             None => recipe_of(model, path)?,
         };
         let run = path.parent().and_then(|seed| seed.parent());
-        let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
-        let own = recipe.features.store.clone().unwrap_or(beside);
+        let beside = || {
+            let layout = Layout(run.unwrap_or(Path::new("")));
+            layout.nearest_tokens().unwrap_or_else(|| layout.tokens())
+        };
+        let own = recipe.features.store.clone().unwrap_or_else(beside);
         let store = TokenStore::open(store.unwrap_or(&own))?;
         let prepared = match run {
             // The index in the run folder is that of the model's own data set.

@@ -16,6 +16,8 @@ use epsilon_data::labels::LabelVectors;
 
 /// The name of the classes' vectors among the weights.
 const CLASSES: &str = "class.vectors";
+/// Probabilities that vanish altogether would leave a logarithm of zero.
+const LEAST: f32 = f32::MIN_POSITIVE;
 /// What an image that shows one class alone leaves to all classes together, see [`Method::prototypes`].
 const REST: f32 = 0.3;
 /// Most prototypes: of a network of many more classes every so many-th has one, for each is as long as there are classes.
@@ -89,9 +91,12 @@ impl Method for ClassWords {
     }
 
     fn match_scores(&self, weights: &Weights, vectors: Tensor<3>, labels: &Tensor<2>) -> Tensor<2> {
-        // Probabilities that vanish altogether leave a logarithm of zero otherwise.
         let matches = best_match(vectors, &self.queries(weights, labels));
-        matches.clamp_min(f32::MIN_POSITIVE).log()
+        matches.clamp_min(LEAST).log()
+    }
+
+    fn score_of_match(&self, best: f32) -> f32 {
+        best.max(LEAST).ln()
     }
 
     /// For each class, or each of at most 1,000 spread over them, an image that shows it: the network is sure of it but for
@@ -159,6 +164,9 @@ mod tests {
         for (score, expected) in scores.iter().zip(expected) {
             assert!((f64::from(*score) - expected).abs() < 1e-5, "{scores:?}");
         }
+        // What an index finds is the sum alone, never below 0 but for rounding.
+        assert_eq!(method.score_of_match(2.0), 2.0_f32.ln());
+        assert_eq!(method.score_of_match(-1e-9), LEAST.ln());
         // Of many classes every third has one.
         let many = 2 * PROTOTYPES + 1;
         let wide = Dims {

@@ -201,6 +201,11 @@ pub trait Method: Send + Sync {
         best_match(vectors, labels)
     }
 
+    /// The score of a label whose query matches an image's semantic vectors that well at best: [`Method::match_scores`] of one.
+    fn score_of_match(&self, best: f32) -> f32 {
+        best
+    }
+
     /// Global vectors `[n, Dims::global_width()]` of images that no camera made, each of one thing alone, from the weights or the
     /// model's own labels (unit length): what a label scores on them tells how high it scores on anything. `None` for a method
     /// that has no such images; a trained one is calibrated on photographs.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
-use epsilon::comparison::{Comparison, Point, Row};
+use epsilon::comparison::{Comparison, Point, Row, file_name};
 use epsilon::experiment::{Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
@@ -33,8 +33,9 @@ pub(crate) struct Args {
     comparison: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// Run only these methods, by their names in the comparison.
-    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',')]
+    /// Run only these methods, by their names in the comparison, which may have commas in them; may be given again. The others'
+    /// finished rows stay in the table.
+    #[arg(long, value_name = "NAME,NAME")]
     only: Vec<String>,
     /// Print the result as JSON.
     #[arg(long)]
@@ -59,20 +60,22 @@ struct Trained {
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut comparison = Comparison::read(&args.comparison)?;
-    if !args.only.is_empty() {
-        comparison.only(&args.only).map_err(|name| {
+    let comparison = Comparison::read(&args.comparison)?;
+    let wanted = match &args.only[..] {
+        [] => (0..comparison.rows.len()).collect(),
+        lists => comparison.places(lists).map_err(|name| {
             let names: Vec<&str> = comparison
                 .rows
                 .iter()
                 .map(|row| row.name.as_str())
                 .collect();
             anyhow::anyhow!("--only {name}: no such row; there are {}", names.join(", "))
-        })?;
-    }
+        })?,
+    };
     let folder = args.place.folder(&args.comparison);
     Job {
         comparison: &comparison,
+        wanted: &wanted,
         place: &args.place,
         folder: &folder,
         results: &folder,
@@ -85,6 +88,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
 /// A comparison to run.
 pub(crate) struct Job<'a> {
     pub comparison: &'a Comparison,
+    /// Its rows that are to be trained and printed, ascending.
+    pub wanted: &'a [usize],
     pub place: &'a Place,
     /// Folder of the tokens.
     pub folder: &'a Path,
@@ -98,17 +103,18 @@ pub(crate) struct Job<'a> {
 impl Job<'_> {
     /// Trains what is missing, then writes and prints the table.
     pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
-        let rows = &self.comparison.rows;
+        let rows = self.wanted.iter();
+        let rows: Vec<&Row> = rows.map(|&place| &self.comparison.rows[place]).collect();
         let shared = self.comparison.shared();
         let mut experiment = self.place.open(shared.clone(), self.folder)?;
         experiment.check()?;
-        for row in rows {
+        for row in &rows {
             check(row, shared, experiment.device())?;
         }
         let failed = super::extract(&mut experiment)?;
         let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
         let dims = prepared.dims(&store.manifest().header.backbone);
-        for row in rows {
+        for row in &rows {
             for point in &row.points {
                 let specs = point.recipe.method.specs(&dims);
                 specs.with_context(|| row.name.clone())?;
@@ -116,10 +122,11 @@ impl Job<'_> {
         }
         let bench = Bench {
             experiment: &experiment,
+            rows: &self.comparison.rows,
             folder: self.results,
             alone: self.jobs == 1,
         };
-        let lines = bench.lines(rows, self.jobs)?;
+        let lines = bench.lines(self.wanted, self.jobs)?;
         if self.json {
             console::print_json(&lines)?;
         } else {
@@ -159,24 +166,82 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The setting of a tuned row that was chosen, kept in the row's folder.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Chosen {
+    /// Its keys and values, such as `learning-rate=0.001`.
+    pub setting: String,
+}
+
+impl Chosen {
+    /// The choice in a row's folder, if the row was tuned.
+    pub(crate) fn read(row: &Path) -> anyhow::Result<Option<Self>> {
+        let path = Self::path(row);
+        match files::read(&path, files::LIST) {
+            Ok(bytes) => {
+                let chosen = serde_json::from_slice(&bytes);
+                chosen.with_context(|| path.display().to_string()).map(Some)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| path.display().to_string()),
+        }
+    }
+
+    /// Notes the choice; where there is none, an earlier one is forgotten.
+    fn write(&self, row: &Path) -> anyhow::Result<()> {
+        let path = Self::path(row);
+        let done = match self.setting.is_empty() {
+            true => match std::fs::remove_file(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
+            false => files::write(&path, &serde_json::to_vec_pretty(self)?),
+        };
+        done.with_context(|| path.display().to_string())
+    }
+
+    fn path(row: &Path) -> PathBuf {
+        row.join("chosen.json")
+    }
+
+    /// The name of the setting's folder in the row's.
+    pub(crate) fn folder(&self) -> String {
+        file_name(&self.setting)
+    }
+}
+
+/// What gives the result of a setting with a seed, from its folder or by training; `None` where there is none.
+type Results<'a> = dyn Fn(&Point, u64, &Path) -> anyhow::Result<Option<Trained>> + 'a;
+
 struct Bench<'a> {
     /// The data and tokens that all rows share.
     experiment: &'a Experiment,
+    rows: &'a [Row],
     folder: &'a Path,
     /// Whether rows are trained one at a time, so that peak memory can be attributed to a row.
     alone: bool,
 }
 
 impl Bench<'_> {
-    /// Trains all rows, at most `jobs` at once and no more than fit in memory, judged by the first one. The table is rewritten
-    /// after each.
-    fn lines(&self, rows: &[Row], jobs: usize) -> anyhow::Result<Vec<Line>> {
-        let made = Mutex::new(vec![None; rows.len()]);
+    /// Trains the wanted rows, at most `jobs` at once and no more than fit in memory, judged by the first one, and gives their lines.
+    /// The table is rewritten after each, with the finished ones of the other rows.
+    fn lines(&self, wanted: &[usize], jobs: usize) -> anyhow::Result<Vec<Line>> {
+        let others = self.rows.iter().enumerate().map(|(place, row)| {
+            let line = match wanted.contains(&place) {
+                true => Ok(None),
+                false => self.line(row, &finished),
+            };
+            line.with_context(|| row.name.clone())
+        });
+        let made = Mutex::new(others.collect::<anyhow::Result<Vec<Option<Line>>>>()?);
         let make = |place: usize| -> anyhow::Result<()> {
-            let line = self.line(&rows[place]);
-            let line = line.with_context(|| rows[place].name.clone())?;
+            let row = &self.rows[wanted[place]];
+            let train = |point: &Point, seed: u64, folder: &Path| {
+                self.train(point, seed, folder, &row.name).map(Some)
+            };
+            let line = self.line(row, &train).with_context(|| row.name.clone())?;
             let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-            made[place] = Some(line);
+            made[wanted[place]] = line;
             let lines: Vec<Line> = made.iter().flatten().cloned().collect();
             Table(&lines).write(self.folder)
         };
@@ -191,7 +256,7 @@ impl Bench<'_> {
         let work = || -> anyhow::Result<()> {
             loop {
                 let place = next.fetch_add(1, Ordering::Relaxed);
-                if place >= rows.len() {
+                if place >= wanted.len() {
                     return Ok(());
                 }
                 make(place)?;
@@ -207,12 +272,13 @@ impl Bench<'_> {
             let ended: Vec<anyhow::Result<()>> = ended.collect();
             ended.into_iter().collect::<anyhow::Result<()>>()
         })?;
-        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(made.into_iter().flatten().collect())
+        let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let lines = wanted.iter().filter_map(|&place| made[place].take());
+        Ok(lines.collect())
     }
 
-    /// Tunes a row with the first seed, and trains the best setting with the others.
-    fn line(&self, row: &Row) -> anyhow::Result<Line> {
+    /// Tunes a row with the first seed, and gives the best setting's results with all seeds; `None` where `result` has none.
+    fn line(&self, row: &Row, result: &Results<'_>) -> anyhow::Result<Option<Line>> {
         let folder = self.folder.join(row.folder());
         let place = |point: &Point| match point.label.is_empty() {
             true => folder.clone(),
@@ -221,7 +287,9 @@ impl Bench<'_> {
         let seeds = &row.points[0].recipe.seeds;
         let mut tried = Vec::new();
         for point in &row.points {
-            let trained = self.train(point, seeds[0], &place(point), &row.name)?;
+            let Some(trained) = result(point, seeds[0], &place(point))? else {
+                return Ok(None);
+            };
             tried.push((point, trained));
         }
         let score = |trained: &Trained| trained.validation_map.unwrap_or(f64::NEG_INFINITY);
@@ -240,15 +308,20 @@ impl Bench<'_> {
         let (point, first) = best.context("a row without a recipe")?;
         let mut trained = vec![first];
         for &seed in &seeds[1..] {
-            trained.push(self.train(point, seed, &place(point), &row.name)?);
+            let Some(next) = result(point, seed, &place(point))? else {
+                return Ok(None);
+            };
+            trained.push(next);
         }
-        Ok(Line {
+        let setting = point.label.clone();
+        Chosen { setting }.write(&folder)?;
+        Ok(Some(Line {
             name: row.name.clone(),
             published: row.published.clone(),
             chosen: point.label.clone(),
             tuned,
             trained,
-        })
+        }))
     }
 
     /// The result of one training, read from its folder if it is there already.
@@ -259,13 +332,13 @@ impl Bench<'_> {
         folder: &Path,
         name: &str,
     ) -> anyhow::Result<Trained> {
+        if let Some(finished) = finished(point, seed, folder)? {
+            return Ok(finished);
+        }
         let recipe = &point.recipe;
         let identity = serde_json::to_value(recipe)?;
-        let path = Layout(folder).seed(seed).join("result.json");
+        let path = result_path(folder, seed);
         let kept = kept(&path)?;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.recipe == identity) {
-            return Ok(kept.clone());
-        }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
         // A checkpoint of another recipe cannot be resumed.
         let mut experiment = self
@@ -321,6 +394,17 @@ fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Va
         of
     };
     recipe.training.patience.is_none() && trained(kept) == trained(now)
+}
+
+/// The result in a setting's folder, if its recipe is the one that is wanted.
+fn finished(point: &Point, seed: u64, folder: &Path) -> anyhow::Result<Option<Trained>> {
+    let identity = serde_json::to_value(&point.recipe)?;
+    let kept = kept(&result_path(folder, seed))?;
+    Ok(kept.filter(|kept| kept.recipe == identity))
+}
+
+fn result_path(folder: &Path, seed: u64) -> PathBuf {
+    Layout(folder).seed(seed).join("result.json")
 }
 
 /// The result in this file, if this version can read it.

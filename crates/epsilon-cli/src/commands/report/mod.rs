@@ -24,8 +24,9 @@ use runs::Run;
 
 /// Write the results of runs to one self-contained HTML file: figures, training curves, labels, example photographs.
 ///
-/// A run is a folder written by `epsilon train`, or a row's folder of `epsilon bench` or `epsilon sweep`. Per-label curves and
-/// photographs are those of the first run's first seed.
+/// A run is a folder written by `epsilon train`, or a row's folder of `epsilon bench` or `epsilon sweep`; of a row that was tuned,
+/// the setting that was chosen is reported, or any, by its own folder. Per-label curves and photographs are those of the first run's
+/// first seed.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Run folders; the first is shown in detail.
@@ -112,7 +113,7 @@ pub(super) fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
         page.html(&html);
     }
     data(&mut page, &prepared, &recipe)?;
-    let beside = || first.folder.join("report.html");
+    let beside = || args.runs[0].join("report.html");
     let out = args.out.clone().unwrap_or_else(beside);
     files::write(&out, page.finish().as_bytes()).with_context(|| out.display().to_string())?;
     Ok((out, failed))
@@ -122,12 +123,7 @@ fn store(asked: Option<&Path>, recipe: &Recipe, run: &Path) -> anyhow::Result<To
     if let Some(dir) = asked.or(recipe.features.store.as_deref()) {
         return Ok(TokenStore::open(dir)?);
     }
-    let run = std::path::absolute(run)?;
-    let around = run
-        .ancestors()
-        .take(4)
-        .map(|folder| Layout(folder).tokens());
-    let found = around.into_iter().find(|dir| dir.is_dir());
+    let found = Layout(run).nearest_tokens();
     let found = found.context("no token store beside the run: give it with --store")?;
     Ok(TokenStore::open(&found)?)
 }

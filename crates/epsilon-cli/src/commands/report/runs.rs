@@ -7,6 +7,7 @@ use epsilon::experiment::{Figures, LabelSet, Layout};
 use epsilon::training::EpochRecord;
 use epsilon_data::files;
 
+use crate::commands::bench::Chosen;
 use crate::commands::mean_and_deviation;
 
 /// A run: a recipe's trainings, one per seed.
@@ -24,8 +25,20 @@ pub(super) struct Seed {
 }
 
 impl Run {
-    /// Reads the finished trainings in a run's folder.
+    /// Reads the finished trainings in a run's folder, or those of the setting that was chosen there.
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
+        let named = folder.file_name().unwrap_or(folder.as_os_str());
+        let named = named.to_string_lossy();
+        match Chosen::read(folder)? {
+            Some(chosen) => {
+                let name = format!("{named}, {}", chosen.setting);
+                Self::of(name, &folder.join(chosen.folder()))
+            }
+            None => Self::of(named.into_owned(), folder),
+        }
+    }
+
+    fn of(name: String, folder: &Path) -> anyhow::Result<Self> {
         let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let seeds = names.filter_map(|name| name.strip_prefix("seed-")?.parse().ok());
@@ -39,13 +52,13 @@ impl Run {
             .collect();
         if seeds.is_empty() {
             bail!(
-                "{}: holds no finished training (seed-N with figures.json or result.json); give the folder of a run",
+                "{}: holds no finished training (seed-N with figures.json or result.json); give the folder of a run, or of one \
+                 setting of a row that was tuned",
                 folder.display()
             );
         }
-        let name = folder.file_name().unwrap_or(folder.as_os_str());
         Ok(Self {
-            name: name.to_string_lossy().into_owned(),
+            name,
             folder: folder.into(),
             seeds,
         })
