@@ -78,6 +78,17 @@ enum Float {
     F64,
 }
 
+impl Float {
+    /// Bytes of a value.
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 | Self::BF16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
 enum Data {
     Mapped(Arc<Mapped>, Range<usize>),
     Torch(pytorch_reader::Tensor),
@@ -425,6 +436,51 @@ pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>, BackboneError> {
     }
 }
 
+/// A matrix whose rows are read when they are asked for, so that a large one, such as the words of a text tower, is not held
+/// in f32. The file must not be changed while it lives.
+#[derive(Default)]
+pub(super) struct Table {
+    dim: usize,
+    rows: Rows,
+}
+
+enum Rows {
+    Mapped(Arc<Mapped>, Range<usize>, Float),
+    Read(Vec<f32>),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::Read(Vec::new())
+    }
+}
+
+impl Table {
+    /// Number of rows.
+    pub(super) fn len(&self) -> usize {
+        let values = match &self.rows {
+            Rows::Mapped(_, range, kind) => range.len() / kind.bytes(),
+            Rows::Read(values) => values.len(),
+        };
+        values / self.dim.max(1)
+    }
+
+    /// One row, which must be there.
+    pub(super) fn row(&self, index: usize) -> Vec<f32> {
+        let values = index * self.dim..(index + 1) * self.dim;
+        match &self.rows {
+            Rows::Read(all) => all[values].to_vec(),
+            Rows::Mapped(map, range, kind) => {
+                let bytes = &map[range.clone()];
+                to_f32(
+                    *kind,
+                    &bytes[values.start * kind.bytes()..values.end * kind.bytes()],
+                )
+            }
+        }
+    }
+}
+
 /// Takes tensors out of a file and remembers what was missing, misshapen and left over. After a problem it hands out empty
 /// tensors; nothing may be built before [`Reader::finish`] has found none.
 pub(super) struct Reader<'a> {
@@ -490,12 +546,12 @@ impl<'a> Reader<'a> {
         self.problems.push(text);
     }
 
-    /// The values of a tensor in f32.
-    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+    /// A tensor and its full name, marked as taken; `None` where it does not fit or something before it did not.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Option<(&'a Entry, Float, String)> {
         let Some(entry) = self.entry(name) else {
             self.problems
                 .push(format!("{}{name}: missing", self.prefix));
-            return Vec::new();
+            return None;
         };
         let full = format!("{}{name}", self.prefix);
         self.taken.insert(full.clone());
@@ -509,12 +565,20 @@ impl<'a> Reader<'a> {
             Err(found) => {
                 let problem = format!("{full}: type {found}, expected F32, F16 or BF16");
                 self.problems.push(problem);
-                return Vec::new();
+                return None;
             }
         };
         if !self.problems.is_empty() || self.failure.is_some() {
-            return Vec::new();
+            return None;
         }
+        Some((entry, kind, full))
+    }
+
+    /// The values of a tensor in f32.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        let Some((entry, kind, full)) = self.take(name, shape) else {
+            return Vec::new();
+        };
         let values = match &entry.data {
             Data::Mapped(map, range) => {
                 let values = to_f32(kind, &map[range.clone()]);
@@ -532,13 +596,44 @@ impl<'a> Reader<'a> {
                 }
             },
         };
-        if !values.iter().all(|value| value.is_finite()) {
+        self.check_finite(full, values.iter().all(|value| value.is_finite()));
+        values
+    }
+
+    fn check_finite(&mut self, tensor: String, finite: bool) {
+        if !finite {
             self.failure = Some(BackboneError::NotFinite {
                 path: self.tensors.path.clone(),
-                tensor: full,
+                tensor,
             });
         }
-        values
+    }
+
+    /// A matrix of which single rows will be read; those of a mapped file stay there.
+    pub(super) fn table(&mut self, name: &str, rows: usize, dim: usize) -> Table {
+        let mapped = match self.entry(name).map(|entry| &entry.data) {
+            Some(Data::Mapped(map, range)) => Some((map.clone(), range.clone())),
+            _ => None,
+        };
+        let Some((map, range)) = mapped else {
+            return Table {
+                dim,
+                rows: Rows::Read(self.tensor(name, &[rows, dim])),
+            };
+        };
+        let Some((_, kind, full)) = self.take(name, &[rows, dim]) else {
+            return Table::default();
+        };
+        // A multiple of every value's size.
+        let mut parts = map[range.clone()].chunks(1 << 20);
+        let finite = |part: &[u8]| to_f32(kind, part).iter().all(|value| value.is_finite());
+        let finite = parts.all(finite);
+        map.release();
+        self.check_finite(full, finite);
+        Table {
+            dim,
+            rows: Rows::Mapped(map, range, kind),
+        }
     }
 
     /// The values of a tensor if there is one.

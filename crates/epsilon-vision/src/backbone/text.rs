@@ -13,6 +13,7 @@ use tokenizers::Tokenizer;
 use super::clip_text::ClipTokens;
 use super::families::{TextKind, TextParts, read_text};
 use super::siglip_text::SiglipTokens;
+use super::tensors::Table;
 use super::vit::{Scratch, Transformer, map, norm};
 use super::{BackboneError, BlockConfig, Pairing};
 use epsilon_kernels::finish::After;
@@ -20,7 +21,8 @@ use epsilon_kernels::linear::{Arithmetic, LinearMap, stride};
 use epsilon_kernels::packed::Rows;
 use epsilon_kernels::rows::{Norm, layer_norm};
 
-/// The text tower of a CLIP, SigLIP or SigLIP 2 with its tokenizer, ready to run.
+/// The text tower of a CLIP, SigLIP or SigLIP 2 with its tokenizer, ready to run. The words of a safetensors file stay there: it
+/// must not be changed while the tower lives.
 pub struct TextTower {
     /// SHA-256 of the weight file, in hexadecimal.
     pub weights_sha256: String,
@@ -30,7 +32,7 @@ pub struct TextTower {
     /// Longest sequence, in tokens.
     length: usize,
     /// `[words, dim]`.
-    embedding: Vec<f32>,
+    embedding: Table,
     /// `[length, dim]`.
     positions: Vec<f32>,
     transformer: Transformer,
@@ -97,7 +99,7 @@ impl TextTower {
             TextKind::Clip => Tokens::Clip(Box::new(ClipTokens::load(folder)?)),
             TextKind::Siglip => Tokens::Siglip(SiglipTokens::load(folder)?),
         };
-        let (words, length) = (embedding.len() / config.dim, positions.len() / config.dim);
+        let (words, length) = (embedding.len(), positions.len() / config.dim);
         let highest = tokens.highest();
         if highest as usize >= words {
             return Err(tokens.bad(format!(
@@ -160,8 +162,8 @@ impl TextTower {
         let tokens = self.tokens(text)?;
         let rows = s.tokens.chunks_exact_mut(step);
         for ((row, token), place) in rows.zip(&tokens).zip(self.positions.chunks_exact(dim)) {
-            let word = &self.embedding[*token as usize * dim..][..dim];
-            for ((value, word), place) in row.iter_mut().zip(word).zip(place) {
+            let word = self.embedding.row(*token as usize);
+            for ((value, word), place) in row.iter_mut().zip(&word).zip(place) {
                 *value = word + place;
             }
         }

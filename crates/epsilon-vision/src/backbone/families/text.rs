@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::settings::{Config, Tower, read_folder};
-use super::super::tensors::{Reader, Tensors};
+use super::super::tensors::{Reader, Table, Tensors};
 use super::super::weights::{Activation, BlockConfig, BlockWeights, Linear, NormWeights};
 use super::super::{BackboneError, Options, Pairing};
 use super::part::{self, Found, Kind};
@@ -23,7 +23,7 @@ pub(in crate::backbone) struct TextParts {
     pub(in crate::backbone) kind: TextKind,
     pub(in crate::backbone) config: BlockConfig,
     /// `[words, dim]`.
-    pub(in crate::backbone) embedding: Vec<f32>,
+    pub(in crate::backbone) embedding: Table,
     /// `[length, dim]`.
     pub(in crate::backbone) positions: Vec<f32>,
     pub(in crate::backbone) blocks: Vec<BlockWeights>,
@@ -182,7 +182,7 @@ fn from_hugging_face(reader: &mut Reader, kind: TextKind) -> (TextParts, Option<
     let parts = TextParts {
         kind,
         config: text_config(kind, dim, hidden, blocks.len()),
-        embedding: reader.tensor(word, &[words, dim]),
+        embedding: reader.table(word, words, dim),
         positions: reader.tensor(place, &[length, dim]),
         blocks,
         norm: reader.norm("text_model.final_layer_norm", dim),
@@ -205,7 +205,7 @@ fn from_open_clip(reader: &mut Reader) -> (TextParts, Option<Activation>) {
     let parts = TextParts {
         kind: TextKind::Clip,
         config: text_config(TextKind::Clip, dim, hidden, blocks.len()),
-        embedding: reader.tensor("token_embedding.weight", &[words, dim]),
+        embedding: reader.table("token_embedding.weight", words, dim),
         positions: reader.tensor("positional_embedding", &[length, dim]),
         blocks,
         norm: reader.norm("ln_final", dim),
