@@ -73,6 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
             "tensor_vit",
             "data::labels",
+            "data::paths",
             "vision::backbone",
             "vision::image",
             "vision::tokens",
