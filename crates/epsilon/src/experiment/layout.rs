@@ -59,6 +59,25 @@ impl Layout<'_> {
         self.0.join("index.parquet")
     }
 
+    /// The folder of a label fold, which is laid out as this one, but for the tokens.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::experiment::Layout;
+    ///
+    /// let fold = Layout(Path::new("run")).fold(2);
+    /// assert_eq!(Layout(&fold).seed(1), Path::new("run/fold-2/seed-1"));
+    /// ```
+    pub fn fold(&self, fold: usize) -> PathBuf {
+        self.0.join(format!("fold-{fold}"))
+    }
+
+    /// The figures of a seed over all label folds.
+    pub fn folds(&self, seed: u64) -> PathBuf {
+        self.0.join(format!("folds-seed-{seed}.json"))
+    }
+
     /// The run folder of a seed.
     pub fn seed(&self, seed: u64) -> PathBuf {
         self.0.join(format!("seed-{seed}"))

@@ -25,8 +25,9 @@ use table::{Line, Table};
 
 /// Train and evaluate the methods of a comparison, and write the table.
 ///
-/// Each method is tuned over its grid by the seen-label mAP on the validation images, with the first seed; the best setting is
-/// then trained with every seed. Finished trainings are reused: run it again to resume.
+/// Each method is tuned over its grid on the validation images, with the first seed: by the seen-label mAP, or with
+/// `validation-labels` by trainings that leave seen labels out. The best setting is then trained with every seed. With
+/// `label-folds`, every set of labels is unseen in turn. Finished trainings are reused: run it again to resume.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Comparison file (TOML), such as recipes/tables/corel5k.toml.
@@ -56,6 +57,34 @@ struct Trained {
     seconds: f64,
     /// Peak resident memory while training, in 10^6 bytes.
     peak_mb: Option<f64>,
+    /// With label folds one training for each, of which this has the means, the figures of all folds, and the highest peak.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    folds: Vec<Trained>,
+}
+
+impl Trained {
+    /// One seed's trainings on all label folds as one.
+    fn over_folds(folds: Vec<Self>) -> Option<Self> {
+        let figures: Vec<&Figures> = folds.iter().map(|fold| &fold.figures).collect();
+        let figures = Figures::over_folds(&figures)?;
+        let seconds: Vec<f64> = folds.iter().map(|fold| fold.seconds).collect();
+        let peaks: Option<Vec<f64>> = folds.iter().map(|fold| fold.peak_mb).collect();
+        let first = folds.first()?.clone();
+        Some(Self {
+            validation_map: mean(folds.iter().map(|fold| fold.validation_map)),
+            figures,
+            seconds: super::mean_and_deviation(&seconds).0,
+            peak_mb: peaks.map(|peaks| peaks.into_iter().fold(0.0, f64::max)),
+            folds,
+            ..first
+        })
+    }
+}
+
+/// The mean of values that are all there.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    Some(super::mean_and_deviation(&values).0)
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -77,6 +106,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         folder: &folder,
         results: &folder,
         jobs: 1,
+        compares_rows: false,
         json: args.json,
     }
     .run()
@@ -92,6 +122,8 @@ pub(crate) struct Job<'a> {
     pub results: &'a Path,
     /// Maximum number of rows trained at the same time.
     pub jobs: usize,
+    /// Whether the rows are settings of one recipe, of which the best is told where seen labels are left out to choose.
+    pub compares_rows: bool,
     pub json: bool,
 }
 
@@ -118,6 +150,7 @@ impl Job<'_> {
             experiment: &experiment,
             folder: self.results,
             alone: self.jobs == 1,
+            compares_rows: self.compares_rows,
         };
         let lines = bench.lines(rows, self.jobs)?;
         if self.json {
@@ -155,6 +188,18 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
                 shared.training.validation
             );
         }
+        let left_out = |recipe: &Recipe| {
+            let training = &recipe.training;
+            (training.validation_labels, training.validation_folds)
+        };
+        if left_out(recipe) != left_out(shared) {
+            bail!(
+                "{}: validation-labels and validation-folds are {:?}, but {:?} for the other methods",
+                row.name,
+                left_out(recipe),
+                left_out(shared)
+            );
+        }
     }
     Ok(())
 }
@@ -165,6 +210,8 @@ struct Bench<'a> {
     folder: &'a Path,
     /// Whether rows are trained one at a time, so that peak memory can be attributed to a row.
     alone: bool,
+    /// Whether the rows are chosen from.
+    compares_rows: bool,
 }
 
 impl Bench<'_> {
@@ -208,52 +255,118 @@ impl Bench<'_> {
             ended.into_iter().collect::<anyhow::Result<()>>()
         })?;
         let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Ok(made.into_iter().flatten().collect())
+        let mut lines: Vec<Line> = made.into_iter().flatten().collect();
+        if self.compares_rows && lines.iter().any(|line| line.choose.is_some()) {
+            let values: Vec<Option<f64>> = lines.iter().map(|line| line.tuned[0].1).collect();
+            if let Some(best) = best(&values) {
+                let line = &mut lines[best];
+                line.chosen.clone_from(&line.name);
+            }
+            Table(&lines).write(self.folder)?;
+        }
+        Ok(lines)
     }
 
-    /// Tunes a row with the first seed, and trains the best setting with the others.
+    /// Tunes and trains a row, on each label fold if there are any.
     fn line(&self, row: &Row) -> anyhow::Result<Line> {
         let folder = self.folder.join(row.folder());
+        let folds = row.points[0].recipe.evaluation.folds();
+        if folds.is_empty() {
+            return self.tune(row, self.experiment, None, &folder);
+        }
+        let lines = folds.map(|fold| {
+            let experiment = self.experiment.clone().fold(fold)?;
+            self.tune(row, &experiment, Some(fold), &Layout(&folder).fold(fold))
+        });
+        Line::over_folds(lines.collect::<anyhow::Result<_>>()?).context("no label fold")
+    }
+
+    /// Tunes a row with the first seed, and trains the best setting with every seed.
+    fn tune(
+        &self,
+        row: &Row,
+        experiment: &Experiment,
+        fold: Option<usize>,
+        folder: &Path,
+    ) -> anyhow::Result<Line> {
+        let points = row.points.iter().map(|point| {
+            let mut point = point.clone();
+            if fold.is_some() {
+                point.recipe.evaluation.label_fold = fold;
+            }
+            point
+        });
+        let points: Vec<Point> = points.collect();
         let place = |point: &Point| match point.label.is_empty() {
-            true => folder.clone(),
+            true => folder.to_path_buf(),
             false => folder.join(point.folder()),
         };
-        let seeds = &row.points[0].recipe.seeds;
-        let mut tried = Vec::new();
-        for point in &row.points {
-            let trained = self.train(point, seeds[0], &place(point), &row.name)?;
-            tried.push((point, trained));
+        let (seeds, training) = (&points[0].recipe.seeds, &points[0].recipe.training);
+        let chooses = points.len() > 1 || self.compares_rows;
+        let choose = (chooses && training.leaves_labels_out()).then(|| training.figure());
+        let mut tuned = Vec::new();
+        for point in &points {
+            let at = place(point);
+            let value = match choose {
+                Some(_) => self.choose(experiment, point, seeds[0], &at, &row.name)?,
+                None => {
+                    let trained = self.train(experiment, point, seeds[0], &at, &row.name)?;
+                    trained.validation_map
+                }
+            };
+            let label = match self.compares_rows {
+                true => row.name.clone(),
+                false => point.label.clone(),
+            };
+            tuned.push((label, value));
         }
-        let score = |trained: &Trained| trained.validation_map.unwrap_or(f64::NEG_INFINITY);
-        let tuned = tried
+        let values: Vec<Option<f64>> = tuned.iter().map(|(_, value)| *value).collect();
+        let point = &points[best(&values).context("a row without a recipe")?];
+        let trained = seeds
             .iter()
-            .map(|(point, trained)| (point.label.clone(), trained.validation_map));
-        let tuned = tuned.collect();
-        // The first of equals, so that the grid's order decides and not the iterator's.
-        let best = tried.into_iter().reduce(|best, next| {
-            if score(&next.1) > score(&best.1) {
-                next
-            } else {
-                best
-            }
-        });
-        let (point, first) = best.context("a row without a recipe")?;
-        let mut trained = vec![first];
-        for &seed in &seeds[1..] {
-            trained.push(self.train(point, seed, &place(point), &row.name)?);
-        }
+            .map(|&seed| self.train(experiment, point, seed, &place(point), &row.name));
         Ok(Line {
             name: row.name.clone(),
             published: row.published.clone(),
             chosen: point.label.clone(),
+            choose,
             tuned,
-            trained,
+            trained: trained.collect::<anyhow::Result<_>>()?,
         })
+    }
+
+    /// The figure that chooses, of the trainings that leave seen labels out.
+    fn choose(
+        &self,
+        experiment: &Experiment,
+        point: &Point,
+        seed: u64,
+        folder: &Path,
+        name: &str,
+    ) -> anyhow::Result<Option<f64>> {
+        let begun = Layout(folder).seed(seed).join("choosing.json").exists();
+        let mut experiment = experiment
+            .variant(point.recipe.clone(), folder)?
+            .with_resume(!begun);
+        let mut view = None;
+        let named = experiment.clone();
+        let choice = experiment.choose(seed, &mut |event| {
+            let view = view.get_or_insert_with(|| {
+                console::tell(format_args!("{name} {} seed {seed}: choosing", point.label));
+                View::new(&named, seed)
+            });
+            view.show(&RunEvent::Training(event));
+        })?;
+        if let Some(view) = view {
+            view.finish();
+        }
+        Ok(choice.value(point.recipe.training.figure()))
     }
 
     /// The result of one training, read from its folder if it is there already.
     fn train(
         &self,
+        experiment: &Experiment,
         point: &Point,
         seed: u64,
         folder: &Path,
@@ -268,8 +381,7 @@ impl Bench<'_> {
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
         // A checkpoint of another recipe cannot be resumed.
-        let mut experiment = self
-            .experiment
+        let mut experiment = experiment
             .variant(recipe.clone(), folder)?
             .with_resume(kept.is_none());
         let same = |kept: &&Trained| same_training(recipe, &kept.recipe, &identity);
@@ -307,17 +419,34 @@ fn result(
         parameters: model.weights().count(),
         seconds,
         peak_mb,
+        folds: Vec::new(),
     };
     files::write(path, &serde_json::to_vec_pretty(&trained)?)
         .with_context(|| path.display().to_string())?;
     Ok(trained)
 }
 
-/// Whether two recipes differ at most in the evaluation settings, and these do not affect training.
+/// The place of the greatest value; of equals the first, so that the grid's order decides. A value that is missing is the least.
+fn best(values: &[Option<f64>]) -> Option<usize> {
+    let value = |place: usize| values[place].unwrap_or(f64::NEG_INFINITY);
+    (0..values.len()).reduce(|best, next| match value(next) > value(best) {
+        true => next,
+        false => best,
+    })
+}
+
+/// Whether two recipes differ at most in the evaluation and in what chooses settings, and these do not affect training.
 fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
     let trained = |of: &serde_json::Value| {
         let mut of = of.clone();
-        of["evaluation"] = serde_json::Value::Null;
+        // A label fold says which labels are trained on.
+        let fold = ["label-folds", "label-fold"].map(|key| of["evaluation"][key].take());
+        of["evaluation"] = fold.to_vec().into();
+        if let Some(training) = of["training"].as_object_mut() {
+            for key in ["validation-labels", "validation-folds", "choose"] {
+                training.remove(key);
+            }
+        }
         of
     };
     recipe.training.patience.is_none() && trained(kept) == trained(now)
