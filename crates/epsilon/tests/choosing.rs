@@ -36,22 +36,24 @@ fn labels_left_out_choose_another_setting_than_seen_ones_and_the_better_one() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     drawn(folder);
-    let penalty = |penalty: f64| format!("kind = \"ridge\"\npenalty = {penalty:?}");
+    // The more semantic vectors an image has, the better it can know the seen labels by heart.
+    let rows = |rows: usize| format!("kind = \"sdl\"\ninput = \"both\"\nrows = {rows}");
+    let recipe = |method: &str, choosing: &str| {
+        let training = "epochs = 20\nbatch = 16\nlearning-rate = 5e-4\nschedule = { kind = \"constant\" }\n\
+                        optimiser = { kind = \"adam\", weight-decay = 0.0 }";
+        recipe(folder, method, &format!("{choosing}\n{training}"))
+    };
     let run = folder.join("run");
-    let mut base = Experiment::open(recipe(folder, &penalty(0.1), SEEN), &run).unwrap();
+    let mut base = Experiment::open(recipe(&rows(1), SEEN), &run).unwrap();
     base.tokens().unwrap();
 
     let (mut by_seen, mut by_left_out, mut tested) = (Vec::new(), Vec::new(), Vec::new());
-    for value in [0.1, 100.0] {
-        let at = run.join(format!("penalty-{value}"));
-        let mut plain = base
-            .variant(recipe(folder, &penalty(value), SEEN), &at)
-            .unwrap();
+    for value in [1, 15] {
+        let at = run.join(format!("rows-{value}"));
+        let mut plain = base.variant(recipe(&rows(value), SEEN), &at).unwrap();
         let model = plain.train(1, &mut |_| {}).unwrap();
         by_seen.push(plain.validate(&model).unwrap().unwrap());
-        let mut choosing = base
-            .variant(recipe(folder, &penalty(value), LEFT_OUT), &at)
-            .unwrap();
+        let mut choosing = base.variant(recipe(&rows(value), LEFT_OUT), &at).unwrap();
         let choice = choosing.choose(1, &mut |_| {}).unwrap();
         by_left_out.push(choice.value(Choose::Harmonic).unwrap());
         // The model is trained on all seen labels either way.
@@ -61,13 +63,14 @@ fn labels_left_out_choose_another_setting_than_seen_ones_and_the_better_one() {
         assert_eq!(figures, plain.measure(&model, &mut |_, _| {}).unwrap());
         tested.push(figures);
     }
-    println!("seen {by_seen:?}, left out {by_left_out:?}");
-    assert!(by_seen[0] > by_seen[1], "{by_seen:?}");
-    assert!(by_left_out[1] > by_left_out[0], "{by_left_out:?}");
+    assert!(by_seen[1] > by_seen[0] + 0.02, "{by_seen:?}");
+    assert!(by_left_out[0] > by_left_out[1] + 0.05, "{by_left_out:?}");
     let zsl = |figures: &Figures| figures.split().unwrap().zsl.map;
     let harmonic = |figures: &Figures| figures.split().unwrap().harmonic_map;
-    assert!(zsl(&tested[1]) > zsl(&tested[0]) + 0.01);
-    assert!(harmonic(&tested[1]) > harmonic(&tested[0]) + 0.01);
+    for figure in [zsl as fn(&Figures) -> f64, harmonic] {
+        let [few, many] = [0, 1].map(|place| figure(&tested[place]));
+        assert!(few > many + 0.05, "{few} {many}");
+    }
 }
 
 /// The choice of an experiment whose files are in `folder`.

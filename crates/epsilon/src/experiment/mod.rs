@@ -369,8 +369,10 @@ impl Experiment {
     ///
     /// # Errors
     /// [`ExperimentError::Recipe`] for a fold that the recipe does not have, [`ExperimentError::LabelFolds`], and those of
-    /// [`prepare`](Self::prepare).
+    /// [`tokens`](Self::tokens).
     pub fn fold(&mut self, fold: usize) -> Result<Self, ExperimentError> {
+        // Before the folder is another one, so that all folds share them.
+        self.tokens()?;
         let mut recipe = self.recipe.clone();
         recipe.evaluation.label_fold = Some(fold);
         let mut experiment = self.variant(recipe, self.layout().fold(fold))?;
@@ -390,7 +392,6 @@ impl Experiment {
         seed: u64,
         observe: &mut dyn FnMut(usize, RunEvent),
     ) -> Result<Folded, ExperimentError> {
-        self.tokens()?;
         let mut folds = Vec::new();
         for fold in self.recipe.evaluation.folds() {
             let mut experiment = self.fold(fold)?;
@@ -437,7 +438,10 @@ impl Experiment {
         if folds.is_empty() {
             return self.prepare()?.check(&self.recipe.evaluation);
         }
-        folds.map(|fold| self.fold(fold)?.check()).collect()
+        let (prepared, settings) = (self.prepare()?, &self.recipe.evaluation);
+        let count = settings.label_folds.unwrap_or_default();
+        let mut folds = folds.map(|fold| prepared.label_fold(count, fold)?.check(settings));
+        folds.try_for_each(|checked| checked)
     }
 
     /// Extracts the tokens of all images that have none yet. With `features.store` in the recipe that store is opened and nothing

@@ -25,7 +25,7 @@ pub(super) struct Line {
     /// The figure that chose, where seen labels were left out for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choose: Option<Choose>,
-    /// Every grid point with its mAP on the validation images.
+    /// Every grid point with the figure on the validation images that chose.
     pub tuned: Vec<(String, Option<f64>)>,
     /// One training per seed.
     pub trained: Vec<Trained>,
@@ -331,10 +331,14 @@ impl Table<'_> {
             .map(|(line, (label, map))| {
                 let mark = if *label == line.chosen { "**" } else { "" };
                 let map = map.map_or("-".into(), |map| format!("{mark}{:.2}{mark}", 100.0 * map));
+                let figure = match line.choose {
+                    Some(_) => "validation figure",
+                    None => "validation mAP",
+                };
                 vec![
                     ("method".to_string(), line.name.clone()),
                     ("setting".into(), label.clone()),
-                    ("validation mAP".into(), map),
+                    (figure.into(), map),
                 ]
             });
         markdown(rows.collect())
@@ -362,6 +366,9 @@ impl Table<'_> {
                 }
             }
             row.push(("seeds".into(), line.trained.len().to_string()));
+            if self.0[0].folds() > 0 {
+                row.push(("label folds".into(), line.folds().to_string()));
+            }
             row.push(("parameters".into(), line.trained[0].parameters.to_string()));
             row.push(("seconds".into(), line.seconds().to_string()));
             let peak = line.peak_mb().map_or(String::new(), |mb| mb.to_string());
