@@ -266,11 +266,12 @@ impl EvaluationSettings {
     /// assert_eq!(one.folds().count(), 0);
     /// # Ok::<(), toml::de::Error>(())
     /// ```
-    pub fn folds(&self) -> std::ops::RangeInclusive<usize> {
-        match (self.label_folds, self.label_fold) {
-            (Some(folds), None) => 1..=folds,
-            _ => 1..=0,
-        }
+    pub fn folds(&self) -> std::ops::Range<usize> {
+        let end = match (self.label_folds, self.label_fold) {
+            (Some(folds), None) => folds + 1,
+            _ => 1,
+        };
+        1..end
     }
 
     /// Without top-K sizes and resamples, for figures that choose.

@@ -95,7 +95,7 @@ fn neither_test_images_nor_unseen_labels_are_read_while_choosing() {
     let table = std::fs::read_to_string(other.join("data/labels.tsv")).unwrap();
     let (test, train): (Vec<&str>, Vec<&str>) =
         table.lines().partition(|line| line.contains("\ttest\t"));
-    let mut lines: Vec<String> = train.iter().map(|line| line.to_string()).collect();
+    let mut lines: Vec<String> = train.into_iter().map(str::to_string).collect();
     for (place, line) in test.iter().enumerate() {
         let path = line.split('\t').next().unwrap();
         lines.insert(3 * place, format!("{path}\ttest\tgrue,bleen,striped star"));

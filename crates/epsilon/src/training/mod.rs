@@ -145,12 +145,10 @@ pub struct TrainingSettings {
     pub checkpoint_steps: usize,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_one(value: &usize) -> bool {
     *value == 1
 }
