@@ -7,9 +7,10 @@ use epsilon_data::files;
 use epsilon_metrics::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::methods::{Fitting, Kind, MethodError};
-use crate::training::{TrainingError, TrainingSettings};
+use crate::methods::{Fitting, Kind, MethodError, Vocabulary};
+use crate::training::{Choose, TrainingError, TrainingSettings};
 use epsilon_data::dataset::Source;
+use epsilon_data::dataset::coco::TrainingImages;
 use epsilon_data::labels::VectorFile;
 use epsilon_vision::backbone::{self, Options, Precision, Tokens};
 use epsilon_vision::image::Limits;
@@ -246,6 +247,65 @@ pub struct EvaluationSettings {
     /// Whether the scores of every image are standardised to mean 0 and standard deviation 1 over its labels first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub standardise: bool,
+    /// Disjoint sets that the seen and unseen labels together are divided into, each unseen in turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_folds: Option<usize>,
+    /// Of these sets the only one, from 1, that is unseen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label_fold: Option<usize>,
+}
+
+impl EvaluationSettings {
+    /// The label folds that the recipe is to be run on; none where its own lists, or one fold, say what is unseen.
+    ///
+    /// ```
+    /// use epsilon::recipe::EvaluationSettings;
+    ///
+    /// let settings: EvaluationSettings = toml::from_str("label-folds = 3")?;
+    /// assert_eq!(settings.folds().collect::<Vec<_>>(), [1, 2, 3]);
+    /// let one: EvaluationSettings = toml::from_str("label-folds = 3\nlabel-fold = 2")?;
+    /// assert_eq!(one.folds().count(), 0);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
+    pub fn folds(&self) -> std::ops::Range<usize> {
+        let end = match (self.label_folds, self.label_fold) {
+            (Some(folds), None) => folds + 1,
+            _ => 1,
+        };
+        1..end
+    }
+
+    /// Without top-K sizes and resamples, for figures that choose.
+    pub(crate) fn map_alone(&self) -> Self {
+        Self {
+            k_zsl: Vec::new(),
+            k_gzsl: Vec::new(),
+            bootstrap: 0,
+            ..self.clone()
+        }
+    }
+
+    /// What is wrong with the label folds.
+    fn wrong_folds(&self, source: &Source) -> Option<String> {
+        let without_unseen = matches!(source, Source::Coco(options) if options.training_images == TrainingImages::WithoutUnseen);
+        match (self.label_folds, self.label_fold) {
+            (None, None) => None,
+            (None, Some(fold)) => Some(format!(
+                "label-fold = {fold}: of how many? Give label-folds, too"
+            )),
+            (Some(folds), _) if folds < 2 => {
+                Some(format!("label-folds = {folds}: give at least 2"))
+            }
+            (Some(folds), Some(fold)) if fold == 0 || fold > folds => {
+                Some(format!("label-fold = {fold}: give 1 to {folds}"))
+            }
+            (Some(_), _) if without_unseen => Some(
+                "label-folds: training-images = \"without-unseen\" leaves out images by the labels of one split: give \"all\""
+                    .into(),
+            ),
+            (Some(_), _) => None,
+        }
+    }
 }
 
 impl Default for EvaluationSettings {
@@ -256,6 +316,8 @@ impl Default for EvaluationSettings {
             k_gzsl: vec![3, 5],
             bootstrap: 200,
             standardise: false,
+            label_folds: None,
+            label_fold: None,
         }
     }
 }
@@ -384,6 +446,15 @@ impl Recipe {
             .map_err(|e| form(format!("[evaluation] protocol: {e}")))?;
         if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
             return Err(form("[evaluation] K = 0: give at least 1".into()));
+        }
+        if let Some(reason) = evaluation.wrong_folds(&self.data.source) {
+            return Err(form(format!("[evaluation] {reason}")));
+        }
+        if self.method.vocabulary() == Vocabulary::Seen && self.training.figure() != Choose::Seen {
+            let (figure, kind) = (self.training.figure(), self.method.name());
+            return Err(form(format!(
+                "[training] choose = \"{figure}\": `{kind}` scores only the labels it is trained on: give choose = \"seen\""
+            )));
         }
         if self.features.batch == Some(0) {
             return Err(form("[features] batch = 0: give at least 1".into()));
@@ -637,6 +708,20 @@ mod tests {
         assert!(error.contains("epochs = 0"), "{error}");
         let error = parse(&format!("{TEXT}\n[evaluation]\nprotocol = \"sdll\"")).unwrap_err();
         assert!(error.contains("sdll"), "{error}");
+        for (keys, said) in [
+            ("label-folds = 1", "at least 2"),
+            ("label-fold = 1", "label-folds, too"),
+            ("label-folds = 3\nlabel-fold = 4", "give 1 to 3"),
+        ] {
+            let error = parse(&format!("{TEXT}\n[evaluation]\n{keys}")).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
+        let classifier = TEXT.replace("\"epsilon\"\n        groups = 4", "\"logistic\"");
+        let keys = "epochs = 3\nvalidation = 0.1\nvalidation-labels = 0.2";
+        let with = |keys: &str| parse(&classifier.replace("epochs = 3", keys));
+        let error = with(keys).unwrap_err();
+        assert!(error.contains("choose = \"seen\""), "{error}");
+        assert!(with(&format!("{keys}\nchoose = \"seen\"")).is_ok());
         assert!(
             parse(&TEXT.replace("[1, 2]", "[]"))
                 .unwrap_err()

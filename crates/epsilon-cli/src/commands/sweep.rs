@@ -15,7 +15,8 @@ const MOST: usize = 1000;
 
 /// Train and evaluate a recipe over a grid of settings, and write the table.
 ///
-/// Finished trainings are reused: run it again to resume, or with more values.
+/// With `validation-labels` in the recipe the best combination is chosen by trainings that leave seen labels out. Finished
+/// trainings are reused: run it again to resume, or with more values.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Recipe file (TOML).
@@ -46,6 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         folder: &folder,
         results: &folder.join("sweep"),
         jobs: args.jobs,
+        compares_rows: true,
         json: args.json,
     }
     .run()

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use epsilon::Experiment;
-use epsilon::experiment::{Figures, LabelSet, RunEvent};
+use epsilon::experiment::{Figures, FoldFigures, LabelSet, Layout, RunEvent};
 use epsilon::methods::Fitting;
+use epsilon::recipe::Recipe;
 use epsilon::training::{EpochRecord, Event};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -13,7 +14,8 @@ use super::{Place, mean_and_deviation};
 use crate::tensorboard::Events;
 use crate::{Outcome, console};
 
-/// Run a recipe: extract missing tokens, train once per seed, and evaluate on the test images.
+/// Run a recipe: extract missing tokens, train once per seed, and evaluate on the test images; with `label-folds`, once per seed
+/// and set of unseen labels.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Recipe file (TOML).
@@ -38,8 +40,20 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Row {
     seed: u64,
-    model: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<PathBuf>,
+    /// With label folds those over all of them.
     figures: Figures,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    folds: Vec<FoldRow>,
+}
+
+/// The figures of one seed on one label fold.
+#[derive(Serialize)]
+struct FoldRow {
+    model: PathBuf,
+    #[serde(flatten)]
+    figures: FoldFigures,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -52,16 +66,18 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let failed = super::extract(&mut experiment)?;
     let mut rows = Vec::new();
     for seed in experiment.recipe().seeds.clone() {
-        let events = args.tensorboard.then(|| EventFile {
-            folder: experiment.layout().seed(seed),
-            resume: args.resume,
-            events: None,
-        });
-        let figures = one_seed(&mut experiment, seed, events)?;
-        rows.push(Row {
-            seed,
-            model: experiment.layout().model(seed),
-            figures,
+        let folded = !experiment.recipe().evaluation.folds().is_empty();
+        rows.push(match folded {
+            true => all_folds(&mut experiment, seed, &args)?,
+            false => {
+                let events = EventFile::of(&args, experiment.layout().seed(seed));
+                Row {
+                    seed,
+                    figures: one_seed(&mut experiment, seed, events)?,
+                    model: Some(experiment.layout().model(seed)),
+                    folds: Vec::new(),
+                }
+            }
         });
     }
     if args.json {
@@ -76,6 +92,49 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Trains and evaluates with one seed on every label fold.
+fn all_folds(experiment: &mut Experiment, seed: u64, args: &Args) -> anyhow::Result<Row> {
+    let (recipe, folder) = (
+        experiment.recipe().clone(),
+        experiment.layout().0.to_path_buf(),
+    );
+    let fold_folder = |fold: usize| Layout(&folder).fold(fold);
+    let mut current: Option<(usize, View, Option<EventFile>)> = None;
+    let mut written = Ok(());
+    let folded = experiment.run_folds(seed, &mut |fold, event| {
+        if let Some((_, view, _)) = current.take_if(|(shown, ..)| *shown != fold) {
+            view.finish();
+        }
+        let (_, view, events) = current.get_or_insert_with(|| {
+            let folder = Layout(&fold_folder(fold)).seed(seed);
+            let view = View::of(
+                &recipe,
+                folder.clone(),
+                &format!("fold {fold}, seed {seed}"),
+            );
+            (fold, view, EventFile::of(args, folder))
+        });
+        if let (Some(events), Ok(())) = (events, &written) {
+            written = events.tell(&event);
+        }
+        view.show(&event);
+    })?;
+    if let Some((_, view, _)) = current {
+        view.finish();
+    }
+    written?;
+    let row = |figures: FoldFigures| FoldRow {
+        model: Layout(&fold_folder(figures.fold)).model(seed),
+        figures,
+    };
+    Ok(Row {
+        seed,
+        model: None,
+        figures: folded.figures,
+        folds: folded.folds.into_iter().map(row).collect(),
+    })
+}
+
 /// TensorBoard's event file of a seed. It is made when the training has begun: until then another one may be writing into the
 /// folder.
 pub(crate) struct EventFile {
@@ -85,6 +144,15 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
+    /// The event file in this folder, if one is asked for.
+    fn of(args: &Args, folder: PathBuf) -> Option<Self> {
+        args.tensorboard.then_some(Self {
+            folder,
+            resume: args.resume,
+            events: None,
+        })
+    }
+
     fn tell(&mut self, event: &RunEvent) -> anyhow::Result<()> {
         let events = match self.events.take() {
             Some(events) => events,
@@ -129,13 +197,19 @@ pub(crate) struct View {
 impl View {
     /// The progress of a seed's training.
     pub(crate) fn new(experiment: &Experiment, seed: u64) -> Self {
+        let folder = experiment.layout().seed(seed);
+        Self::of(experiment.recipe(), folder, &format!("seed {seed}"))
+    }
+
+    /// The progress of a training of the recipe in this folder.
+    fn of(recipe: &Recipe, folder: PathBuf, name: &str) -> Self {
         Self {
-            bar: console::bar(0, &format!("seed {seed}")),
-            folder: experiment.layout().seed(seed),
-            epochs: match experiment.recipe().method.fitting() {
+            bar: console::bar(0, name),
+            folder,
+            epochs: match recipe.method.fitting() {
                 // Its own settings say how it trains.
                 Fitting::Staged(_) => None,
-                _ => Some(experiment.recipe().training.epochs),
+                _ => Some(recipe.training.epochs),
             },
             best: None,
         }
@@ -173,10 +247,27 @@ impl View {
                 self.best = map.into_iter().chain(self.best).reduce(f64::max);
                 self.say(epoch_line(record, self.epochs));
             }
+            RunEvent::Training(Event::Choosing { fold, folds, event }) => {
+                self.show_choosing(&format!("choosing, {fold} of {folds}"), event);
+            }
             RunEvent::Measuring { done, total } => {
                 self.bar.set_prefix("measure");
                 self.bar.set_message("");
                 self.set(*done, *total);
+            }
+            _ => {}
+        }
+    }
+
+    /// The progress of a training that chooses, named by `what`.
+    fn show_choosing(&self, what: &str, event: &Event) {
+        match event {
+            Event::Step { done, total, .. } => {
+                self.set(*done, *total);
+                self.bar.set_message(what.to_string());
+            }
+            Event::Epoch(record) => {
+                self.say(format_args!("{what}: {}", epoch_line(record, self.epochs)));
             }
             _ => {}
         }
@@ -246,7 +337,20 @@ fn print_rows(rows: &[Row]) -> anyhow::Result<()> {
         console::print(format_args!("\nseed {}:", last.seed))?;
     }
     console::print(&last.figures)?;
-    console::print(format_args!("model: {}", last.model.display()))?;
+    for FoldRow { model, figures } in &last.folds {
+        let maps = maps(&figures.figures).into_iter();
+        let maps: Vec<String> = maps
+            .map(|(set, map)| format!("{set} mAP {map:.2}"))
+            .collect();
+        let (fold, maps) = (figures.fold, maps.join(", "));
+        console::print(format_args!(
+            "fold {fold}: {maps}; model: {}",
+            model.display()
+        ))?;
+    }
+    if let Some(model) = &last.model {
+        console::print(format_args!("model: {}", model.display()))?;
+    }
     Ok(())
 }
 

@@ -373,3 +373,107 @@ fn what_is_wrong_is_said_before_anything_starts() {
     );
     says(&twice, "", &["a name of its own"]);
 }
+
+/// A table with label folds whose settings are chosen in each fold by labels left out, to its end; and its folds' models.
+#[test]
+fn label_folds_and_labels_left_out_go_into_one_table() {
+    let world = World::new();
+    let keys = "validation = 0.25\nvalidation-labels = 0.34";
+    let text = table(keys).replace("k-zsl", "label-folds = 3\nk-zsl");
+    world.write("table.toml", text);
+    let text = world.run("bench table.toml --out out").done();
+    for part in [
+        "3 label folds",
+        "## Label folds: mAP of the label sets, ZSL / seen / GZSL",
+        "| method | fold 1 | fold 2 | fold 3 |",
+        "harmonic mean of the mAP",
+        "2 seeds",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let lines = world.run("bench table.toml --out out --json").json();
+    let epsilon = &lines[0];
+    assert_eq!(epsilon["choose"], "harmonic");
+    for trained in epsilon["trained"].as_array().unwrap() {
+        let zsl = &trained["figures"]["zsl"];
+        assert_eq!(zsl["per_label"].as_array().unwrap().len(), 9);
+        let folds = trained["folds"].as_array().unwrap();
+        let mean = |set: &str| {
+            let maps = folds
+                .iter()
+                .map(|f| f["figures"][set]["map"].as_f64().unwrap());
+            maps.sum::<f64>() / 3.0
+        };
+        for set in ["seen", "gzsl"] {
+            assert_eq!(trained["figures"][set]["map"], mean(set), "{set}");
+        }
+    }
+    // Of a fold's two points only the chosen one is trained with all seeds, and no training that chose leaves a model.
+    for fold in 1..=3 {
+        let folder = |rate: &str| format!("out/epsilon/fold-{fold}/learning-rate={rate}");
+        let [a, b] = ["0.0001", "0.001"].map(folder);
+        for point in [&a, &b] {
+            assert!(world.path(format!("{point}/seed-1/choosing.json")).exists());
+            assert!(
+                !world
+                    .path(format!("{point}/seed-1/choosing-1/model.safetensors"))
+                    .exists()
+            );
+        }
+        let models = [&a, &b].map(|p| world.path(format!("{p}/seed-2/model.safetensors")).exists());
+        assert_eq!(models.iter().filter(|&&there| there).count(), 1);
+        let chosen = if models[0] { a } else { b };
+        // The model of a fold is measured as any model is, on its own unseen labels.
+        let measured = world
+            .run(&format!("eval {chosen}/seed-2/model.safetensors --json"))
+            .json();
+        let kept = &epsilon["trained"][1]["folds"][fold - 1]["figures"];
+        assert_eq!(
+            measured.get("zsl").unwrap_or(&measured[0]["zsl"])["map"],
+            kept["zsl"]["map"]
+        );
+        world
+            .run(&format!("report {chosen} --out report.html --photos 1"))
+            .done();
+    }
+    let again = world.run("bench table.toml --out out --json").json();
+    assert_eq!(again, lines);
+}
+
+#[test]
+fn a_sweep_tells_the_setting_that_labels_left_out_choose() {
+    let world = World::new();
+    let keys = "[training]\nvalidation = 0.25\nvalidation-labels = 0.34";
+    world.write("recipe.toml", RECIPE.replace("[training]", keys));
+    let text = world
+        .run("sweep recipe.toml --out out --set groups=1,2")
+        .done();
+    assert!(text.contains("## What was tried: harmonic"), "{text}");
+    let marked = text.lines().filter(|line| line.contains("**")).count();
+    assert_eq!(marked, 1, "{text}");
+}
+
+#[test]
+fn a_recipe_is_trained_on_every_label_fold() {
+    let world = World::new();
+    world.write(
+        "recipe.toml",
+        RECIPE.replace("k-zsl", "label-folds = 3\nk-zsl"),
+    );
+    let text = world.run("train recipe.toml --out out").done();
+    assert!(text.contains("fold 3: ZSL mAP"), "{text}");
+    let folds = world.text("out/folds-seed-1.json");
+    let folds: Value = serde_json::from_str(&folds).unwrap();
+    let mut unseen: Vec<&str> = (folds["folds"].as_array().unwrap().iter())
+        .flat_map(|fold| fold["unseen"].as_array().unwrap())
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    unseen.sort_unstable();
+    unseen.dedup();
+    assert_eq!(unseen.len(), 9);
+    world.run("eval out/fold-2/seed-1/model.safetensors").done();
+    let recipe = RECIPE.replace("k-zsl", "label-folds = 10\nk-zsl");
+    world.write("recipe.toml", recipe);
+    let ended = world.run("train recipe.toml --out out");
+    ended.refused(&["label-folds = 10", "9 labels"]);
+}

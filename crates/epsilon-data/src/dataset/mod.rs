@@ -353,6 +353,42 @@ impl Dataset {
             .collect()
     }
 
+    /// The images of these rows with these labels, both in this order; the first `seen` of the labels are the seen ones.
+    ///
+    /// ```
+    /// # use epsilon_data::dataset::scenes::{SceneOptions, Scenes};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let options = Scenes::new(SceneOptions::default())?.write(folder.path(), 4, 2)?;
+    /// use epsilon_data::dataset::{Split, table};
+    ///
+    /// let (dataset, _) = table::read(&options)?;
+    /// // The training images, the first label unseen.
+    /// let other = dataset.select(&dataset.rows(Split::Train), &[1, 2, 0], 2)?;
+    /// assert_eq!((other.records.len(), other.unseen_names()), (4, &dataset.names[..1]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`DatasetError::SparseLabels`] for a label that is there twice.
+    ///
+    /// # Panics
+    /// If a row or a label lies outside the data set.
+    pub fn select(
+        &self,
+        rows: &[usize],
+        labels: &[usize],
+        seen: usize,
+    ) -> Result<Self, DatasetError> {
+        let of = |names: &[String]| labels.iter().map(|&label| names[label].clone()).collect();
+        Ok(Self {
+            records: rows.iter().map(|&row| self.records[row].clone()).collect(),
+            labels: self.labels.select(rows, labels)?,
+            names: of(&self.names),
+            seen,
+            words: of(&self.words),
+        })
+    }
+
     /// Names of the seen labels.
     pub fn seen_names(&self) -> &[String] {
         &self.names[..self.seen]

@@ -125,6 +125,30 @@ impl SparseLabels {
         }
     }
 
+    /// These rows and columns, in this order, of shape [rows, columns].
+    ///
+    /// # Errors
+    /// [`DatasetError::SparseLabels`] for a column that is there twice.
+    ///
+    /// # Panics
+    /// If a row or a column lies outside the matrix.
+    pub fn select(&self, rows: &[usize], columns: &[usize]) -> Result<Self, DatasetError> {
+        let mut place = vec![None; self.columns];
+        for (new, &old) in columns.iter().enumerate() {
+            if place[old].replace(new as u32).is_some() {
+                let problem = "a column is selected twice";
+                return Err(DatasetError::SparseLabels { row: 0, problem });
+            }
+        }
+        let selected = rows.iter().map(|&row| {
+            let entries = self.entries(row).iter();
+            entries
+                .filter_map(|&(label, value)| Some((place[label as usize]?, value)))
+                .collect()
+        });
+        Self::new(columns.len(), self.rest, selected.collect())
+    }
+
     /// Writes an image's labels, each +1, -1 or 0, into `out`, of shape `[columns]`.
     ///
     /// # Panics
@@ -142,6 +166,17 @@ impl SparseLabels {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn rows_and_columns_in_another_order() {
+        let rows = vec![vec![(0, 1), (2, -1)], vec![(1, 1)], vec![(2, 1)]];
+        let labels = SparseLabels::new(3, 0, rows).unwrap();
+        let selected = labels.select(&[2, 0], &[2, 0]).unwrap();
+        assert_eq!((selected.columns(), selected.rest()), (2, 0));
+        assert_eq!(selected.entries(0), [(0, 1)]);
+        assert_eq!(selected.entries(1), [(0, -1), (1, 1)]);
+        assert!(labels.select(&[0], &[1, 1]).is_err());
+    }
 
     #[test]
     fn entries_and_rest() {

@@ -168,6 +168,19 @@ impl Summary {
         summary
     }
 
+    /// The same data set with other labels seen and unseen, or with fewer images: its images and labels are counted again.
+    #[must_use]
+    pub fn recounted(&self, dataset: &Dataset) -> Self {
+        Self {
+            rows: dataset.records.len(),
+            seen: dataset.seen,
+            unseen: dataset.names.len() - dataset.seen,
+            train: SplitSummary::new(dataset, Split::Train),
+            test: SplitSummary::new(dataset, Split::Test),
+            ..self.clone()
+        }
+    }
+
     /// Looks for the file of every image.
     pub(super) fn find_missing(&mut self, dataset: &Dataset) {
         // Millions of images lie in few folders: one that is not there spares the question for each of them.

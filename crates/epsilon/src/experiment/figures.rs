@@ -3,8 +3,8 @@
 use std::fmt;
 
 use epsilon_metrics::{
-    Evaluation, MetricsError, Protocol, Request, SplitEvaluation, Table, bootstrap_table,
-    evaluate_protocols, evaluate_table,
+    Evaluation, Mean, MetricsError, Protocol, Request, SplitEvaluation, Table, TopK,
+    bootstrap_table, evaluate_protocols, evaluate_table,
 };
 use serde::{Deserialize, Serialize};
 
@@ -119,6 +119,33 @@ impl Figures {
         }
     }
 
+    /// The figures over label folds. ZSL rests on every label: its mAP is the mean of the labels' average precisions in the fold
+    /// that each is unseen in, and it lists all of them, their columns counted on from fold to fold. The mAP of the seen labels and
+    /// of all labels are the means over the folds, and so are all other figures; counts of images are the first fold's. The figures
+    /// of each label are of ZSL alone, because in the other sets a label has one from each fold. `None` without folds.
+    pub fn over_folds(folds: &[&Self]) -> Option<Self> {
+        let parts = |set: LabelSet| -> Vec<&Evaluation> {
+            let parts = folds.iter().filter_map(|fold| fold.part(set));
+            parts.collect()
+        };
+        let mean = |set: LabelSet| mean_of(&parts(set));
+        if folds.iter().any(|fold| fold.split().is_none()) {
+            return Some(Self::Seen(Box::new(mean(LabelSet::Seen)?)));
+        }
+        let (seen, gzsl) = (mean(LabelSet::Seen)?, mean(LabelSet::All)?);
+        let zsl = pooled(&parts(LabelSet::Unseen))?;
+        let sum = seen.map + zsl.map;
+        Some(Self::Split(Box::new(SplitEvaluation {
+            harmonic_map: match sum > 0.0 {
+                true => 2.0 * seen.map * zsl.map / sum,
+                false => 0.0,
+            },
+            zsl,
+            seen,
+            gzsl,
+        })))
+    }
+
     fn parts_mut(&mut self) -> Vec<(LabelSet, &mut Evaluation)> {
         match self {
             Self::Split(split) => vec![
@@ -146,6 +173,59 @@ impl fmt::Display for Figures {
             Self::Seen(seen) => seen.fmt(f),
         }
     }
+}
+
+/// The mean of evaluations, without figures of single labels and without a bootstrap.
+fn mean_of(all: &[&Evaluation]) -> Option<Evaluation> {
+    let mut mean = (*all.first()?).clone();
+    let over = |of: &dyn Fn(&Evaluation) -> f64| {
+        all.iter().map(|one| of(one)).sum::<f64>() / all.len() as f64
+    };
+    let top_k = |of: &dyn Fn(&Evaluation) -> &[TopK]| {
+        let places = all.iter().map(|one| of(one).len()).min().unwrap_or(0);
+        let at = |place: usize| {
+            let mut top = of(all[0])[place];
+            top.precision = over(&|one| of(one)[place].precision);
+            top.recall = over(&|one| of(one)[place].recall);
+            top.f1 = over(&|one| of(one)[place].f1);
+            top
+        };
+        (0..places).map(at).collect::<Vec<TopK>>()
+    };
+    mean.top_k = top_k(&|one| &one.top_k);
+    mean.top_k_by_label = top_k(&|one| &one.top_k_by_label);
+    mean.map = over(&|one| one.map);
+    mean.positives_per_image = over(&|one| one.positives_per_image);
+    mean.coverage_error = over(&|one| one.coverage_error);
+    mean.ranking_loss = over(&|one| one.ranking_loss);
+    mean.bootstrap = None;
+    mean.per_label = Vec::new();
+    Some(mean)
+}
+
+/// [`mean_of`] for evaluations of disjoint sets of labels: the mAP is over all their labels, with the weights of the protocol.
+fn pooled(all: &[&Evaluation]) -> Option<Evaluation> {
+    let mut pooled = mean_of(all)?;
+    let (mut sum, mut total, mut columns) = (0.0, 0.0, 0);
+    for one in all {
+        for label in &one.per_label {
+            let mut label = label.clone();
+            label.column = columns;
+            columns += 1;
+            if let Some(precision) = label.average_precision {
+                let weight = match pooled.settings.mean {
+                    Mean::Plain => 1.0,
+                    Mean::ByAnnotated => label.annotated as f64,
+                };
+                sum += weight * precision;
+                total += weight;
+            }
+            pooled.per_label.push(label);
+        }
+    }
+    pooled.labels_averaged = all.iter().map(|one| one.labels_averaged).sum();
+    pooled.map = if total > 0.0 { sum / total } else { 0.0 };
+    Some(pooled)
 }
 
 /// Figures of a table whose first `seen` labels are the seen ones under each of these protocols, with the top-K sizes and
@@ -194,4 +274,64 @@ pub fn figures(
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use epsilon_metrics::{InMemory, Labels, Scores};
+
+    fn fold(scores: &[f32], seen: usize) -> Figures {
+        let labels = scores.len() / 2;
+        let targets: Vec<i8> = (0..2 * labels)
+            .map(|n| if n % 2 == 0 { 1 } else { -1 })
+            .collect();
+        let table = InMemory::new(
+            Scores::new(scores, 2, labels).unwrap(),
+            Labels::new(&targets, 2, labels).unwrap(),
+        );
+        let settings = EvaluationSettings {
+            k_zsl: vec![1],
+            k_gzsl: vec![1],
+            bootstrap: 0,
+            ..EvaluationSettings::default()
+        };
+        let protocol = [Protocol::lesa_nus()];
+        figures(&table.unwrap(), seen, &protocol, &settings)
+            .unwrap()
+            .remove(0)
+    }
+
+    #[test]
+    fn zsl_over_folds_has_each_label_once_and_the_rest_is_a_mean() {
+        // Label 0 is right in the first image, label 1 in the second, label 2 in the first, and so on: three labels each.
+        // One unseen label with AP 1/2; then two, of AP 1 each.
+        let first = fold(&[0.9, 0.1, 0.1, 0.1, 0.9, 0.9], 2);
+        let second = fold(&[0.1, 0.1, 0.9, 0.9, 0.9, 0.1], 1);
+        let zsl: Vec<f64> = [&first, &second]
+            .map(|f| f.split().unwrap().zsl.map)
+            .to_vec();
+        let all = Figures::over_folds(&[&first, &second]).unwrap();
+        let split = all.split().unwrap();
+        assert_eq!(split.zsl.labels_averaged, 3);
+        assert!((split.zsl.map - (zsl[0] + 2.0 * zsl[1]) / 3.0).abs() < 1e-12);
+        let mean = |set| {
+            [&first, &second]
+                .map(|f| f.part(set).unwrap().map)
+                .iter()
+                .sum::<f64>()
+                / 2.0
+        };
+        assert_eq!(split.seen.map, mean(LabelSet::Seen));
+        assert_eq!(split.gzsl.map, mean(LabelSet::All));
+        let columns: Vec<usize> = split
+            .zsl
+            .per_label
+            .iter()
+            .map(|label| label.column)
+            .collect();
+        assert_eq!(columns, [0, 1, 2]);
+        assert!(split.seen.per_label.is_empty());
+        assert!(Figures::over_folds(&[]).is_none());
+    }
 }

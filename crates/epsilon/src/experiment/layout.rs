@@ -38,8 +38,8 @@ impl Layout<'_> {
         self.0.join("tokens")
     }
 
-    /// The token store in this folder or, where it has none, in the nearest of the three above it: the trainings of a comparison, in
-    /// `ROW/SETTING` of its folder, share one.
+    /// The token store in this folder or, where it has none, in the nearest of the four above it: the trainings of a comparison, in
+    /// `ROW/SETTING/FOLD/SEED` of its folder, share one.
     ///
     /// ```
     /// use epsilon::experiment::Layout;
@@ -54,7 +54,7 @@ impl Layout<'_> {
     pub fn nearest_tokens(&self) -> Option<PathBuf> {
         // An empty path, the folder of a file named alone, is the current folder.
         let folder = std::path::absolute(Path::new(".").join(self.0)).ok()?;
-        let around = folder.ancestors().take(4);
+        let around = folder.ancestors().take(5);
         let mut around = around.map(|folder| Layout(folder).tokens());
         around.find(|tokens| tokens.is_dir())
     }
@@ -78,6 +78,25 @@ impl Layout<'_> {
     /// The index of the data set.
     pub fn index(&self) -> PathBuf {
         self.0.join("index.parquet")
+    }
+
+    /// The folder of a label fold, which is laid out as this one, but for the tokens.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use epsilon::experiment::Layout;
+    ///
+    /// let fold = Layout(Path::new("run")).fold(2);
+    /// assert_eq!(Layout(&fold).seed(1), Path::new("run/fold-2/seed-1"));
+    /// ```
+    pub fn fold(&self, fold: usize) -> PathBuf {
+        self.0.join(format!("fold-{fold}"))
+    }
+
+    /// The figures of a seed over all label folds.
+    pub fn folds(&self, seed: u64) -> PathBuf {
+        self.0.join(format!("folds-seed-{seed}.json"))
     }
 
     /// The run folder of a seed.

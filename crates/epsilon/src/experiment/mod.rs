@@ -3,7 +3,9 @@
 //! [`Experiment`] takes a recipe through all steps and keeps its files in one folder. The steps also stand alone, for programs
 //! that change what lies between them: [`prepare`], [`extract`], [`Training`], [`score`], [`figures`](figures()).
 
+mod choose;
 mod figures;
+mod folds;
 mod layout;
 mod prepare;
 mod score;
@@ -19,7 +21,9 @@ use epsilon_metrics::MetricsError;
 use epsilon_vision::backbone::{self, BackboneError, Download};
 use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
 
+pub use choose::{Choice, ChoiceFold};
 pub use figures::{Figures, LabelSet, figures};
+pub use folds::{FoldFigures, Folded};
 pub use layout::Layout;
 pub use prepare::{Prepared, extract, prepare, prepare_in};
 pub use score::{
@@ -88,6 +92,41 @@ pub enum ExperimentError {
         /// Training images with a seen positive label.
         images: usize,
     },
+    /// More label folds than labels.
+    #[error("label-folds = {folds}: the data set has {labels} labels; give fewer in [evaluation]")]
+    LabelFolds {
+        /// Folds asked for.
+        folds: usize,
+        /// Labels, seen and unseen ones together.
+        labels: usize,
+    },
+    /// The recipe's label folds were to be run as one experiment.
+    #[error(
+        "the recipe has label folds, each with unseen labels of its own: run them one by one, or choose one with label-fold in \
+         [evaluation]"
+    )]
+    Folded,
+    /// The recipe has no label folds to run.
+    #[error("the recipe has no label folds: give label-folds in [evaluation]")]
+    NoFolds,
+    /// The labels that are left out to choose settings are none or too many.
+    #[error(
+        "validation-labels = {share} leaves none of {seen} seen labels out, or too many for {folds} disjoint sets that leave some \
+         to train on: give another share in [training]"
+    )]
+    LeftOut {
+        /// The share of the seen labels.
+        share: f64,
+        /// How many sets.
+        folds: usize,
+        /// Seen labels.
+        seen: usize,
+    },
+    /// The validation images do not hold the labels that are left out to choose settings.
+    #[error(
+        "the validation images cannot choose: {0}; give a greater validation or validation-labels in [training]"
+    )]
+    Choosing(MetricsError),
     /// The recipe names no backbone to extract tokens with.
     #[error("the recipe names no backbone")]
     NoBackbone,
@@ -206,8 +245,8 @@ impl Experiment {
     }
 
     /// The experiment that the model in the file at `path` was trained in, or with `other` that of another recipe, so that the
-    /// model can be measured on its test images. Tokens are those of `store`, of the recipe's `features.store`, or those
-    /// [nearest](Layout::nearest_tokens) to the model's run folder, whichever is given first.
+    /// model can be measured on its test images. Tokens are those of `store`, of the recipe's `features.store`, or of the nearest
+    /// folder above the model that has some, whichever is given first.
     ///
     /// # Errors
     /// [`ExperimentError::ModelRecipe`], [`ExperimentError::Store`] for tokens that are not where they are looked for, and those
@@ -222,12 +261,10 @@ impl Experiment {
             Some(other) => Recipe::read(other)?,
             None => recipe_of(model, path)?,
         };
-        let run = path.parent().and_then(|seed| seed.parent());
-        let beside = || {
-            let layout = Layout(run.unwrap_or(Path::new("")));
-            layout.nearest_tokens().unwrap_or_else(|| layout.tokens())
-        };
-        let own = recipe.features.store.clone().unwrap_or_else(beside);
+        let run = run_of(path);
+        let run = run.as_deref();
+        let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
+        let own = recipe.features.store.clone().unwrap_or(beside);
         let store = TokenStore::open(store.unwrap_or(&own))?;
         let prepared = match run {
             // The index in the run folder is that of the model's own data set.
@@ -312,6 +349,95 @@ impl Experiment {
         Ok(self.prepared.insert(prepared).clone())
     }
 
+    /// The experiment of one of the recipe's label folds, from 1, with the same tokens and its files in a
+    /// [folder](Layout::fold) within this one's.
+    ///
+    /// ```
+    /// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+    /// use epsilon::Experiment;
+    /// use epsilon::recipe::Recipe;
+    ///
+    /// let folder = drawn::drawn_recipe("ridge")?;
+    /// let mut recipe = Recipe::read(&folder.path().join("recipe.toml"))?;
+    /// recipe.evaluation.label_folds = Some(4);
+    /// let mut experiment = Experiment::open(recipe, folder.path().join("run"))?;
+    /// let folded = experiment.run_folds(1, &mut |_, _| {})?;
+    /// let unseen: usize = folded.folds.iter().map(|fold| fold.unseen.len()).sum();
+    /// assert_eq!(unseen, 36); // each of the 36 labels once
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ExperimentError::Recipe`] for a fold that the recipe does not have, [`ExperimentError::LabelFolds`], and those of
+    /// [`tokens`](Self::tokens).
+    pub fn fold(&mut self, fold: usize) -> Result<Self, ExperimentError> {
+        // Before the folder is another one, so that all folds share them.
+        self.tokens()?;
+        let mut recipe = self.recipe.clone();
+        recipe.evaluation.label_fold = Some(fold);
+        let mut experiment = self.variant(recipe, self.layout().fold(fold))?;
+        let folds = self.recipe.evaluation.label_folds.unwrap_or_default();
+        let prepared = self.prepare()?.label_fold(folds, fold)?;
+        experiment.prepared = Some(Arc::new(prepared));
+        Ok(experiment)
+    }
+
+    /// [`run`](Self::run) on every label fold of the recipe; writes the figures into the [folder](Layout::folds) as well. `observe`
+    /// is told the fold with each event.
+    ///
+    /// # Errors
+    /// As [`fold`](Self::fold) and [`run`](Self::run), and [`ExperimentError::NoFolds`].
+    pub fn run_folds(
+        &mut self,
+        seed: u64,
+        observe: &mut dyn FnMut(usize, RunEvent),
+    ) -> Result<Folded, ExperimentError> {
+        let mut folds = Vec::new();
+        for fold in self.recipe.evaluation.folds() {
+            let mut experiment = self.fold(fold)?;
+            folds.push(FoldFigures {
+                fold,
+                figures: experiment.run(seed, &mut |event| observe(fold, event))?,
+                unseen: experiment.prepare()?.dataset.unseen_names().to_vec(),
+            });
+        }
+        let folded = Folded::of(folds).ok_or(ExperimentError::NoFolds)?;
+        let text = serde_json::to_vec_pretty(&folded).map_err(ExperimentError::Json)?;
+        let path = self.layout().folds(seed);
+        epsilon_data::files::write(&path, &text).map_err(|reason| TrainingError::File {
+            path,
+            reason: reason.to_string(),
+        })?;
+        Ok(folded)
+    }
+
+    /// What the trainings that leave seen labels out give with a seed; they are made if the seed's folder does not keep what they
+    /// gave.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`Training::choose`].
+    pub fn choose(
+        &mut self,
+        seed: u64,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Choice, ExperimentError> {
+        let folder = self.run_folder(seed)?;
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        self.training(&prepared, &store, seed, Some(&folder))
+            .choose(observe)
+    }
+
+    /// What [`choose`](Self::choose) has given before, if the seed's folder keeps it.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`Training::chosen`].
+    pub fn chosen(&mut self, seed: u64) -> Result<Option<Choice>, ExperimentError> {
+        let folder = self.run_folder(seed)?;
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        self.training(&prepared, &store, seed, Some(&folder))
+            .chosen()
+    }
+
     /// Whether the device can train the recipe, and there are images to train on and to measure: what would otherwise be found
     /// after hours of extraction.
     ///
@@ -319,7 +445,14 @@ impl Experiment {
     /// [`ExperimentError::Training`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
     pub fn check(&mut self) -> Result<(), ExperimentError> {
         self.recipe.training.check_device(&self.device)?;
-        self.prepare()?.check(&self.recipe.evaluation)
+        let folds = self.recipe.evaluation.folds();
+        if folds.is_empty() {
+            return self.prepare()?.check(&self.recipe.evaluation);
+        }
+        let (prepared, settings) = (self.prepare()?, &self.recipe.evaluation);
+        let count = settings.label_folds.unwrap_or_default();
+        let mut folds = folds.map(|fold| prepared.label_fold(count, fold)?.check(settings));
+        folds.try_for_each(|checked| checked)
     }
 
     /// Extracts the tokens of all images that have none yet. With `features.store` in the recipe that store is opened and nothing
@@ -415,6 +548,9 @@ impl Experiment {
 
     /// The folder of a seed, which no other training has, once there are tokens to train on.
     fn run_folder(&mut self, seed: u64) -> Result<RunFolder, ExperimentError> {
+        if !self.recipe.evaluation.folds().is_empty() {
+            return Err(ExperimentError::Folded);
+        }
         self.tokens()?;
         Ok(RunFolder::create(&self.layout().seed(seed))?)
     }
@@ -440,18 +576,28 @@ impl Experiment {
     ) -> Result<Model, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
-        let model = Training {
-            recipe: &self.recipe,
-            prepared: &prepared,
-            store: &store,
-            seed,
-            device: &self.device,
-            folder: Some(folder),
-            resume: self.resume,
-        }
-        .run(observe)?;
+        let training = self.training(&prepared, &store, seed, Some(folder));
+        let model = training.run(observe)?;
         model.save(&self.layout().model(seed))?;
         Ok(model)
+    }
+
+    fn training<'a>(
+        &'a self,
+        prepared: &'a Prepared,
+        store: &'a TokenStore,
+        seed: u64,
+        folder: Option<&'a RunFolder>,
+    ) -> Training<'a> {
+        Training {
+            recipe: &self.recipe,
+            prepared,
+            store,
+            seed,
+            device: &self.device,
+            folder,
+            resume: self.resume,
+        }
     }
 
     /// mAP of the seen labels on the validation images, as a fraction; `None` where the recipe keeps none.
@@ -460,15 +606,7 @@ impl Experiment {
     /// As [`tokens`](Self::tokens); no training image with tokens.
     pub fn validate(&mut self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
-        let training = Training {
-            recipe: &self.recipe,
-            prepared: &prepared,
-            store: &store,
-            seed: model.card().seed(),
-            device: &self.device,
-            folder: None,
-            resume: false,
-        };
+        let training = self.training(&prepared, &store, model.card().seed(), None);
         training.validate(model)
     }
 
@@ -485,6 +623,16 @@ impl Experiment {
         let settings = &self.recipe.evaluation;
         measure(model, &prepared, &store, settings, &self.device, progress)
     }
+}
+
+/// The run folder of the model in the file at `path`: the nearest folder above it that has tokens, else that of its seed's
+/// folder.
+fn run_of(path: &Path) -> Option<PathBuf> {
+    let absolute = std::path::absolute(path).ok()?;
+    let seed = absolute.parent()?;
+    let tokens = Layout(seed).nearest_tokens();
+    let run = tokens.as_deref().and_then(Path::parent);
+    run.or_else(|| seed.parent()).map(Path::to_path_buf)
 }
 
 /// The recipe that a model was trained with; `path` is for messages.

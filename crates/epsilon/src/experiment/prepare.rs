@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use epsilon_data::dataset::{Dataset, Split, Summary};
 use epsilon_data::labels::{LabelVectors, Resolution, resolve_words};
-use epsilon_metrics::{InMemory, Labels, Protocol, Scores};
+use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Scores};
 use epsilon_vision::backbone::{Backbone, BackboneInfo};
 use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
 
-use super::{ExperimentError, Layout, figures};
+use super::{ExperimentError, Layout, figures, folds};
 use crate::batch::Dims;
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::{Example, TrainingError};
@@ -26,7 +26,8 @@ pub struct Prepared {
     pub report: Vec<Resolution>,
 }
 
-/// Reads the data set of a recipe and looks up its labels' vectors.
+/// Reads the data set of a recipe and looks up its labels' vectors. Where the recipe names a label fold, its labels are the unseen
+/// ones.
 ///
 /// # Errors
 /// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
@@ -45,10 +46,8 @@ pub fn prepare_in(recipe: &Recipe, folder: &Path) -> Result<Prepared, Experiment
     )
 }
 
-fn with_vectors(
-    recipe: &Recipe,
-    (dataset, mut summary): (Dataset, Summary),
-) -> Result<Prepared, ExperimentError> {
+fn with_vectors(recipe: &Recipe, read: (Dataset, Summary)) -> Result<Prepared, ExperimentError> {
+    let (dataset, mut summary) = folds::of_recipe(recipe, read)?;
     if let Some(dir) = &recipe.features.store {
         // With a finished store an image counts as missing if its tokens are.
         let store = TokenStore::open(dir)?;
@@ -82,20 +81,27 @@ impl Prepared {
         if images.is_empty() {
             return Err(ExperimentError::NoTestImages);
         }
+        let settings = EvaluationSettings {
+            bootstrap: 0,
+            ..settings.clone()
+        };
+        self.measurable(&images, &settings)
+            .map_err(ExperimentError::NotMeasurable)
+    }
+
+    /// Whether these images can be measured so, whatever their scores are.
+    pub(super) fn measurable(
+        &self,
+        images: &[Example],
+        settings: &EvaluationSettings,
+    ) -> Result<(), MetricsError> {
         let count = self.dataset.names.len();
         let scores = vec![0.0; images.len() * count];
-        let figures = || {
-            let protocol: Protocol = settings.protocol.parse()?;
-            let scores = Scores::new(&scores, images.len(), count)?;
-            let targets = dense(&self.dataset, &images, count);
-            let table = InMemory::new(scores, Labels::new(&targets, images.len(), count)?)?;
-            let settings = EvaluationSettings {
-                bootstrap: 0,
-                ..settings.clone()
-            };
-            figures(&table, self.dataset.seen, &[protocol], &settings)
-        };
-        figures().map(drop).map_err(ExperimentError::NotMeasurable)
+        let protocol: Protocol = settings.protocol.parse()?;
+        let scores = Scores::new(&scores, images.len(), count)?;
+        let targets = dense(&self.dataset, images, count);
+        let table = InMemory::new(scores, Labels::new(&targets, images.len(), count)?)?;
+        figures(&table, self.dataset.seen, &[protocol], settings).map(drop)
     }
 
     /// Id and file of every image in the data set's order, for extraction.

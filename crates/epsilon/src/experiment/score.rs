@@ -13,7 +13,7 @@ use epsilon_vision::backbone::Features;
 use epsilon_vision::tokens::{self, TokenStore};
 
 use super::prepare::dense;
-use super::{ExperimentError, Figures, Prepared, figures};
+use super::{ExperimentError, Figures, Prepared, figures, folds};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
 use crate::model::{self, Model};
@@ -68,6 +68,18 @@ pub fn score(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Scored, ExperimentError> {
     let images = test_images(model, prepared, store)?;
+    score_images(model, prepared, store, &images, device, progress)
+}
+
+/// Scores these images.
+pub(super) fn score_images(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    images: &[Example],
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Scored, ExperimentError> {
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let dataset = &prepared.dataset;
     let vocabulary = model.card().method().vocabulary();
@@ -90,7 +102,7 @@ pub fn score(
         seen: dataset.seen,
         scores,
         unseen_alone,
-        targets: dense(dataset, &images, labels),
+        targets: dense(dataset, images, labels),
     })
 }
 
@@ -105,7 +117,7 @@ pub fn score_photographs(
     recipe: &Recipe,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Scored, Vec<String>), ExperimentError> {
-    let (dataset, _) = recipe.data.source.read()?;
+    let (dataset, _) = folds::of_recipe(recipe, recipe.data.source.read()?)?;
     let vocabulary = predictor.model().card().method().vocabulary();
     let vectors = photographs_labels(predictor, &dataset)?;
     let mut lists = vec![vectors.clone()];
@@ -293,7 +305,7 @@ pub fn standardised_photographs(
     recipe: &Recipe,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Standardised, Vec<String>), ExperimentError> {
-    let (dataset, _) = recipe.data.source.read()?;
+    let (dataset, _) = folds::of_recipe(recipe, recipe.data.source.read()?)?;
     let vectors = photographs_labels(predictor, &dataset)?;
     let (model, own) = (predictor.model(), predictor.model().own_labels());
     let lists = [vectors.followed_by(&own)?];

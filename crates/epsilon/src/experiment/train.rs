@@ -1,7 +1,10 @@
 //! One training of a recipe with one seed.
+//!
+//! Where the recipe leaves labels out to choose the number of epochs, those trainings come first (`choose.rs`).
 
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
+use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::{Labels, MetricsError, Scores, evaluate, standardise};
 use epsilon_vision::tokens::TokenStore;
 use rand::SeedableRng;
@@ -22,6 +25,35 @@ use crate::training::{
 /// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
 const VALIDATION_SEED: u64 = 0x5EED;
 
+/// What a training is for.
+#[derive(Clone, Copy)]
+pub(super) enum Goal {
+    /// A model.
+    Model,
+    /// A model after so many epochs, which were chosen before.
+    Epochs(Option<usize>),
+    /// To choose by the labels that are unseen to it.
+    Choice,
+}
+
+impl Goal {
+    /// The settings to train with: early stopping was done where the epochs were chosen before.
+    fn settings(self, given: &TrainingSettings) -> TrainingSettings {
+        let mut settings = given.clone();
+        if matches!(self, Self::Epochs(_)) {
+            settings.patience = None;
+        }
+        settings
+    }
+}
+
+/// What a training gave.
+pub(super) struct Fitted {
+    pub(super) model: Model,
+    /// The epoch, from 1, that early stopping took.
+    pub(super) best_epoch: Option<usize>,
+}
+
 /// One training of a recipe.
 pub struct Training<'a> {
     /// The recipe.
@@ -41,27 +73,43 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// Trains on the seen labels of the training images without the validation images.
+    /// Trains on the seen labels of the training images without the validation images. Where the recipe leaves labels out and stops
+    /// early, [`choose`](Self::choose) gives the number of epochs first.
     ///
     /// # Errors
-    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens.
+    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens; those of
+    /// [`choose`](Self::choose).
     pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
+        let settings = &self.recipe.training;
+        let stops = matches!(self.recipe.method.fitting(), Fitting::Gradient(_))
+            && settings.patience.is_some()
+            && settings.leaves_labels_out();
+        let goal = match stops {
+            true => Goal::Epochs(self.choose(observe)?.epochs()),
+            false => Goal::Model,
+        };
+        Ok(self.fit(goal, observe)?.model)
+    }
+
+    /// Trains on the seen labels of `prepared`.
+    pub(super) fn fit(
+        &self,
+        goal: Goal,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Fitted, ExperimentError> {
         let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
-        let unseen = || {
-            let dataset = &self.prepared.dataset;
-            let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
-            self.prepared
-                .vectors
-                .select(&unseen)
-                .map(|labels| labels.unit())
+        let seen_map = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let chosen_by = |weights: &Weights| {
+            let model = self.model(dims, weights.clone());
+            self.choice_figure(&model, &validation)
         };
-        let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let settings = goal.settings(&self.recipe.training);
         let mut trainer = Trainer {
-            settings: &self.recipe.training,
+            settings: &settings,
             seed: self.seed,
             examples: &examples,
             device: self.device,
@@ -69,7 +117,9 @@ impl Training<'_> {
             resume: self.resume,
             identity: self.identity(&examples),
             validate: None,
+            last_epoch: None,
         };
+        let mut best_epoch = None;
         let weights = match self.recipe.method.fitting() {
             Fitting::Given => return Err(MethodError::NotTrained.into()),
             Fitting::Solved(method) => {
@@ -81,7 +131,7 @@ impl Training<'_> {
                     global: &global,
                     targets: &targets,
                     labels: examples.vectors(),
-                    unseen: &unseen()?,
+                    unseen: &self.unseen_vectors()?,
                     seed: self.seed,
                 };
                 method.solve(&dims, &whole, self.device)?
@@ -92,20 +142,41 @@ impl Training<'_> {
                     ..TrainingSettings::default()
                 };
                 trainer.settings = &settings;
-                trainer.run_stages(method, &unseen()?, observe)?
+                trainer.run_stages(method, &self.unseen_vectors()?, observe)?
             }
             Fitting::Gradient(method) => {
-                if !validation.is_empty() {
-                    trainer.validate = Some(&validate);
+                match goal {
+                    // Without early stopping the figures after the last epoch are enough.
+                    Goal::Choice if settings.patience.is_some() => {
+                        trainer.validate = Some(&chosen_by);
+                    }
+                    Goal::Choice => {}
+                    Goal::Model | Goal::Epochs(_) if validation.is_empty() => {}
+                    Goal::Model | Goal::Epochs(_) => trainer.validate = Some(&seen_map),
                 }
-                trainer.run(method, observe)?
+                if let Goal::Epochs(last) = goal {
+                    trainer.last_epoch = last;
+                }
+                let fitted = trainer.fit(method, observe)?;
+                best_epoch = fitted.best_epoch;
+                fitted.weights
             }
         };
-        Ok(self.model(dims, weights))
+        Ok(Fitted {
+            model: self.model(dims, weights),
+            best_epoch,
+        })
+    }
+
+    /// Unit vectors of the unseen labels.
+    fn unseen_vectors(&self) -> Result<LabelVectors, ExperimentError> {
+        let dataset = &self.prepared.dataset;
+        let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
+        Ok(self.prepared.vectors.select(&unseen)?.unit())
     }
 
     /// The training and the validation images, the same for every seed.
-    fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
+    pub(super) fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
         let mut items = self.prepared.examples(self.store, Split::Train);
         if items.is_empty() {
             return Err(self.no_images());

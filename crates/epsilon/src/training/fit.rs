@@ -73,6 +73,27 @@ impl RunFolder {
         files::write(&path, bytes).map_err(|e| failed(&path, e))
     }
 
+    /// One of its files, if it is there.
+    ///
+    /// # Errors
+    /// [`TrainingError::File`] when it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, TrainingError> {
+        let path = self.path.join(name);
+        match files::read(&path, files::LIST) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed(&path, e)),
+        }
+    }
+
+    /// A run folder within this one.
+    ///
+    /// # Errors
+    /// As [`RunFolder::create`].
+    pub fn within(&self, name: &str) -> Result<Self, TrainingError> {
+        Self::create(&self.path.join(name))
+    }
+
     /// One line of JSON an epoch.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
@@ -84,7 +105,7 @@ impl RunFolder {
     }
 
     /// Removes the checkpoint of an earlier training, so that nobody resumes from it after this one has begun.
-    fn forget_checkpoint(&self) -> Result<(), TrainingError> {
+    pub(crate) fn forget_checkpoint(&self) -> Result<(), TrainingError> {
         let path = self.checkpoint();
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, e)),
@@ -168,6 +189,23 @@ pub enum Event<'a> {
         /// the epochs that it is to have now.
         before: Option<u64>,
     },
+    /// Something happened in one of the trainings that choose before the model is trained.
+    Choosing {
+        /// The set of labels that is left out, from 1.
+        fold: usize,
+        /// How many such sets there are.
+        folds: usize,
+        /// What happened.
+        event: &'a Event<'a>,
+    },
+}
+
+/// What a training by gradient descent gives.
+pub(crate) struct Fitted {
+    /// The model's weights.
+    pub weights: Weights,
+    /// The epoch, from 1, that they are of; only for early stopping.
+    pub best_epoch: Option<usize>,
 }
 
 /// Everything a training is given but the method.
@@ -188,6 +226,8 @@ pub struct Trainer<'a> {
     pub identity: serde_json::Value,
     /// The figure on the validation images, taken after every epoch.
     pub validate: Option<&'a dyn Fn(&Weights) -> f64>,
+    /// The last epoch, from 1, if it is an earlier one than that of the settings, whose schedule stays.
+    pub last_epoch: Option<usize>,
 }
 
 /// What the loop drives: the steps of a kind of method.
@@ -215,6 +255,15 @@ impl Trainer<'_> {
         method: &dyn GradientMethod,
         observe: &mut dyn FnMut(Event),
     ) -> Result<Weights, TrainingError> {
+        Ok(self.fit(method, observe)?.weights)
+    }
+
+    /// [`Trainer::run`], and which epoch early stopping took.
+    pub(crate) fn fit(
+        &self,
+        method: &dyn GradientMethod,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Fitted, TrainingError> {
         self.settings.check()?;
         if self.examples.items().is_empty() {
             return Err(TrainingError::NoImages);
@@ -229,7 +278,8 @@ impl Trainer<'_> {
         let average = self.settings.average.map(|_| weights.clone());
         let learners = vec![Learner::new("", weights, self.settings.optimiser)];
         let count = self.examples.items().len().div_ceil(self.settings.batch);
-        let epochs = vec![count; self.settings.epochs];
+        let last = self.last_epoch.unwrap_or(self.settings.epochs);
+        let epochs = vec![count; last.min(self.settings.epochs)];
         let state = std::thread::scope(|scope| {
             let mut steps = GradientSteps {
                 trainer: self,
@@ -244,7 +294,10 @@ impl Trainer<'_> {
             self.drive(&mut steps, learners, average, &epochs, observe)
         })?;
         let last = state.current().clone();
-        Ok(state.best.unwrap_or(last))
+        Ok(Fitted {
+            weights: state.best.unwrap_or(last),
+            best_epoch: state.position.best.map(|(epoch, _)| epoch),
+        })
     }
 
     /// Trains a method by steps of its own and returns its weights, with the same promise as [`Trainer::run`]. Of the settings only

@@ -2,6 +2,7 @@
 
 mod batches;
 mod checkpoint;
+mod choose;
 mod fit;
 mod schedule;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batches::{Example, Examples};
 pub use checkpoint::Sums;
+pub use choose::Choose;
 pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
 pub use schedule::{Schedule, StepPosition};
 
@@ -121,6 +123,16 @@ pub struct TrainingSettings {
     pub precision: TrainingPrecision,
     /// Share of the training images that is kept for validation.
     pub validation: f64,
+    /// Share of the seen labels that is left out of the trainings that choose settings, and ranked on the validation images;
+    /// the model is then trained on all seen labels.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub validation_labels: f64,
+    /// Disjoint sets of labels that are left out in turn; the figure that chooses is their mean.
+    #[serde(skip_serializing_if = "is_one")]
+    pub validation_folds: usize,
+    /// The figure that chooses; [`TrainingSettings::figure`] says which where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choose: Option<Choose>,
     /// Early stopping: training ends after so many epochs without a better mAP on the validation images, and the epoch
     /// that was best is the model. Left out, the last epoch is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +143,14 @@ pub struct TrainingSettings {
     pub average: Option<f64>,
     /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
     pub checkpoint_steps: usize,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
+fn is_one(value: &usize) -> bool {
+    *value == 1
 }
 
 impl Default for TrainingSettings {
@@ -145,6 +165,9 @@ impl Default for TrainingSettings {
             clip: None,
             precision: TrainingPrecision::F32,
             validation: 0.0,
+            validation_labels: 0.0,
+            validation_folds: 1,
+            choose: None,
             patience: None,
             average: None,
             checkpoint_steps: 500,
@@ -153,6 +176,68 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// Whether settings are chosen by trainings of their own that leave seen labels out.
+    ///
+    /// ```
+    /// use epsilon::training::{Choose, TrainingSettings};
+    ///
+    /// let settings: TrainingSettings = toml::from_str("validation = 0.1\nvalidation-labels = 0.2")?;
+    /// assert!(settings.check().is_ok() && settings.leaves_labels_out());
+    /// assert_eq!(settings.figure(), Choose::Harmonic);
+    ///
+    /// let plain = TrainingSettings { validation_labels: 0.0, ..settings };
+    /// assert!(!plain.leaves_labels_out());
+    /// assert_eq!(plain.figure(), Choose::Seen);
+    /// # Ok::<(), toml::de::Error>(())
+    /// ```
+    pub fn leaves_labels_out(&self) -> bool {
+        self.validation_labels > 0.0
+    }
+
+    /// The figure that chooses: the one that is set, or the harmonic mean where labels are left out and that of the seen labels
+    /// where none are.
+    pub fn figure(&self) -> Choose {
+        match self.choose {
+            Some(figure) => figure,
+            None if self.leaves_labels_out() => Choose::Harmonic,
+            None => Choose::Seen,
+        }
+    }
+
+    /// Rules of the settings that say how others are chosen: whether each holds, and what to say where it does not.
+    fn choice_rules(&self) -> [(bool, String); 5] {
+        let (share, folds) = (self.validation_labels, self.validation_folds);
+        let figure = self.figure();
+        [
+            (
+                (0.0..1.0).contains(&share),
+                format!("validation-labels = {share}: give a share from 0 to below 1"),
+            ),
+            (
+                share == 0.0 || self.validation > 0.0,
+                "validation-labels: the labels left out are ranked on validation images: give validation = 0.1"
+                    .into(),
+            ),
+            (
+                folds >= 1 && (folds == 1 || share > 0.0),
+                format!(
+                    "validation-folds = {folds}: give at least 1, and above 1 only with validation-labels = 0.2"
+                ),
+            ),
+            (
+                folds as f64 * share <= 1.0 + 1e-9,
+                format!(
+                    "validation-folds = {folds}: no label is left out twice, so give at most {} with validation-labels = {share}",
+                    (1.0 / share + 1e-9).floor()
+                ),
+            ),
+            (
+                figure == Choose::Seen || share > 0.0,
+                format!("choose = \"{figure}\": needs labels that are left out: give validation-labels = 0.2"),
+            ),
+        ]
+    }
+
     /// Checks that this machine can train so on the device.
     ///
     /// # Errors
@@ -228,6 +313,7 @@ impl TrainingSettings {
                 format!("clip = {:?}: give a length above 0", self.clip),
             ),
         ];
+        let rules = rules.into_iter().chain(self.choice_rules());
         let wrong = rules.into_iter().find(|(holds, _)| !holds);
         let wrong = wrong.map(|(_, what)| what);
         match wrong
@@ -259,6 +345,24 @@ mod tests {
                 .to_string()
                 .contains("validation")
         );
+        let says = |text: &str| {
+            let settings: TrainingSettings = toml::from_str(text).unwrap();
+            settings.check().map_err(|error| error.to_string())
+        };
+        let both = "validation = 0.1\nvalidation-labels = 0.25";
+        assert!(says(both).is_ok());
+        assert!(says(&format!("{both}\nvalidation-folds = 4")).is_ok());
+        for (text, said) in [
+            (format!("{both}\nvalidation-folds = 5"), "at most 4"),
+            (format!("{both}\nvalidation-folds = 0"), "at least 1"),
+            ("validation-folds = 2".into(), "validation-labels = 0.2"),
+            ("validation-labels = 0.2".into(), "validation = 0.1"),
+            ("validation-labels = 1.0".into(), "below 1"),
+            ("choose = \"harmonic\"".into(), "validation-labels = 0.2"),
+        ] {
+            let error = says(&text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+        }
         let wrong = TrainingSettings {
             learning_rate: f64::NAN,
             ..paper

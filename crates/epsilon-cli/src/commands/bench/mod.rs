@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row, file_name};
-use epsilon::experiment::{Figures, Layout, RunEvent};
+use epsilon::experiment::{Choice, Figures, Layout, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon_data::files;
@@ -25,8 +25,9 @@ use table::{Line, Table};
 
 /// Train and evaluate the methods of a comparison, and write the table.
 ///
-/// Each method is tuned over its grid by the seen-label mAP on the validation images, with the first seed; the best setting is
-/// then trained with every seed. Finished trainings are reused: run it again to resume.
+/// Each method is tuned over its grid on the validation images, with the first seed: by the seen-label mAP, or with
+/// `validation-labels` by trainings that leave seen labels out. The best setting is then trained with every seed. With
+/// `label-folds`, every set of labels is unseen in turn. Finished trainings are reused: run it again to resume.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Comparison file (TOML), such as recipes/tables/corel5k.toml.
@@ -57,6 +58,34 @@ struct Trained {
     seconds: f64,
     /// Peak resident memory while training, in 10^6 bytes.
     peak_mb: Option<f64>,
+    /// With label folds one training for each, of which this has the means, the figures of all folds, and the highest peak.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    folds: Vec<Trained>,
+}
+
+impl Trained {
+    /// One seed's trainings on all label folds as one.
+    fn over_folds(folds: Vec<Self>) -> Option<Self> {
+        let figures: Vec<&Figures> = folds.iter().map(|fold| &fold.figures).collect();
+        let figures = Figures::over_folds(&figures)?;
+        let seconds: Vec<f64> = folds.iter().map(|fold| fold.seconds).collect();
+        let peaks: Option<Vec<f64>> = folds.iter().map(|fold| fold.peak_mb).collect();
+        let first = folds.first()?.clone();
+        Some(Self {
+            validation_map: mean(folds.iter().map(|fold| fold.validation_map)),
+            figures,
+            seconds: super::mean_and_deviation(&seconds).0,
+            peak_mb: peaks.map(|peaks| peaks.into_iter().fold(0.0, f64::max)),
+            folds,
+            ..first
+        })
+    }
+}
+
+/// The mean of values that are all there.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    Some(super::mean_and_deviation(&values).0)
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -80,6 +109,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         folder: &folder,
         results: &folder,
         jobs: 1,
+        compares_rows: false,
         json: args.json,
     }
     .run()
@@ -97,6 +127,8 @@ pub(crate) struct Job<'a> {
     pub results: &'a Path,
     /// Maximum number of rows trained at the same time.
     pub jobs: usize,
+    /// Whether the rows are settings of one recipe, of which the best is told where seen labels are left out to choose.
+    pub compares_rows: bool,
     pub json: bool,
 }
 
@@ -125,6 +157,7 @@ impl Job<'_> {
             rows: &self.comparison.rows,
             folder: self.results,
             alone: self.jobs == 1,
+            compares_rows: self.compares_rows,
         };
         let lines = bench.lines(self.wanted, self.jobs)?;
         if self.json {
@@ -160,6 +193,18 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
                 row.name,
                 recipe.training.validation,
                 shared.training.validation
+            );
+        }
+        let left_out = |recipe: &Recipe| {
+            let training = &recipe.training;
+            (training.validation_labels, training.validation_folds)
+        };
+        if left_out(recipe) != left_out(shared) {
+            bail!(
+                "{}: validation-labels and validation-folds are {:?}, but {:?} for the other methods",
+                row.name,
+                left_out(recipe),
+                left_out(shared)
             );
         }
     }
@@ -210,8 +255,26 @@ impl Chosen {
     }
 }
 
-/// What gives the result of a setting with a seed, from its folder or by training; `None` where there is none.
-type Results<'a> = dyn Fn(&Point, u64, &Path) -> anyhow::Result<Option<Trained>> + 'a;
+/// What becomes of a result that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    /// It is made by a training.
+    Made,
+    /// The row has no line.
+    Left,
+}
+
+/// A training to make, or to look for.
+struct Trial<'a> {
+    experiment: &'a Experiment,
+    point: &'a Point,
+    seed: u64,
+    /// The setting's folder.
+    folder: PathBuf,
+    /// The row's name.
+    name: &'a str,
+    missing: Missing,
+}
 
 struct Bench<'a> {
     /// The data and tokens that all rows share.
@@ -220,6 +283,8 @@ struct Bench<'a> {
     folder: &'a Path,
     /// Whether rows are trained one at a time, so that peak memory can be attributed to a row.
     alone: bool,
+    /// Whether the rows are chosen from.
+    compares_rows: bool,
 }
 
 impl Bench<'_> {
@@ -229,17 +294,15 @@ impl Bench<'_> {
         let others = self.rows.iter().enumerate().map(|(place, row)| {
             let line = match wanted.contains(&place) {
                 true => Ok(None),
-                false => self.line(row, &finished),
+                false => self.line(row, Missing::Left),
             };
             line.with_context(|| row.name.clone())
         });
         let made = Mutex::new(others.collect::<anyhow::Result<Vec<Option<Line>>>>()?);
         let make = |place: usize| -> anyhow::Result<()> {
             let row = &self.rows[wanted[place]];
-            let train = |point: &Point, seed: u64, folder: &Path| {
-                self.train(point, seed, folder, &row.name).map(Some)
-            };
-            let line = self.line(row, &train).with_context(|| row.name.clone())?;
+            let line = self.line(row, Missing::Made);
+            let line = line.with_context(|| row.name.clone())?;
             let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
             made[wanted[place]] = line;
             let lines: Vec<Line> = made.iter().flatten().cloned().collect();
@@ -274,74 +337,152 @@ impl Bench<'_> {
         })?;
         let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
         let lines = wanted.iter().filter_map(|&place| made[place].take());
-        Ok(lines.collect())
+        let mut lines: Vec<Line> = lines.collect();
+        if self.compares_rows && lines.iter().any(|line| line.choose.is_some()) {
+            let values: Vec<Option<f64>> = lines.iter().map(|line| line.tuned[0].1).collect();
+            if let Some(best) = best(&values) {
+                let line = &mut lines[best];
+                line.chosen.clone_from(&line.name);
+            }
+            Table(&lines).write(self.folder)?;
+        }
+        Ok(lines)
     }
 
-    /// Tunes a row with the first seed, and gives the best setting's results with all seeds; `None` where `result` has none.
-    fn line(&self, row: &Row, result: &Results<'_>) -> anyhow::Result<Option<Line>> {
+    /// Tunes and trains a row, on each label fold if there are any; `None` where a result is missing and left so.
+    fn line(&self, row: &Row, missing: Missing) -> anyhow::Result<Option<Line>> {
         let folder = self.folder.join(row.folder());
-        let place = |point: &Point| match point.label.is_empty() {
-            true => folder.clone(),
-            false => folder.join(point.folder()),
-        };
-        let seeds = &row.points[0].recipe.seeds;
-        let mut tried = Vec::new();
-        for point in &row.points {
-            let Some(trained) = result(point, seeds[0], &place(point))? else {
+        let folds = row.points[0].recipe.evaluation.folds();
+        if folds.is_empty() {
+            return self.tune(row, self.experiment, None, &folder, missing);
+        }
+        let mut lines = Vec::new();
+        for fold in folds {
+            let experiment = self.experiment.clone().fold(fold)?;
+            let folder = Layout(&folder).fold(fold);
+            let Some(line) = self.tune(row, &experiment, Some(fold), &folder, missing)? else {
                 return Ok(None);
             };
-            tried.push((point, trained));
+            lines.push(line);
         }
-        let score = |trained: &Trained| trained.validation_map.unwrap_or(f64::NEG_INFINITY);
-        let tuned = tried
-            .iter()
-            .map(|(point, trained)| (point.label.clone(), trained.validation_map));
-        let tuned = tuned.collect();
-        // The first of equals, so that the grid's order decides and not the iterator's.
-        let best = tried.into_iter().reduce(|best, next| {
-            if score(&next.1) > score(&best.1) {
-                next
-            } else {
-                best
+        Line::over_folds(lines).context("no label fold").map(Some)
+    }
+
+    /// Tunes a row with the first seed, and trains the best setting with every seed.
+    fn tune(
+        &self,
+        row: &Row,
+        experiment: &Experiment,
+        fold: Option<usize>,
+        folder: &Path,
+        missing: Missing,
+    ) -> anyhow::Result<Option<Line>> {
+        let points = row.points.iter().map(|point| {
+            let mut point = point.clone();
+            if fold.is_some() {
+                point.recipe.evaluation.label_fold = fold;
             }
+            point
         });
-        let (point, first) = best.context("a row without a recipe")?;
-        let mut trained = vec![first];
-        for &seed in &seeds[1..] {
-            let Some(next) = result(point, seed, &place(point))? else {
+        let points: Vec<Point> = points.collect();
+        let place = |point: &Point| match point.label.is_empty() {
+            true => folder.to_path_buf(),
+            false => folder.join(point.folder()),
+        };
+        let (seeds, training) = (&points[0].recipe.seeds, &points[0].recipe.training);
+        let chooses = points.len() > 1 || self.compares_rows;
+        let choose = (chooses && training.leaves_labels_out()).then(|| training.figure());
+        let job = |point, seed| Trial {
+            experiment,
+            point,
+            seed,
+            folder: place(point),
+            name: &row.name,
+            missing,
+        };
+        let mut tuned = Vec::new();
+        for point in &points {
+            let job = job(point, seeds[0]);
+            let value = match choose {
+                Some(_) => self.choose(&job)?,
+                None => self.train(&job)?.map(|trained| trained.validation_map),
+            };
+            let Some(value) = value else { return Ok(None) };
+            let label = match self.compares_rows {
+                true => row.name.clone(),
+                false => point.label.clone(),
+            };
+            tuned.push((label, value));
+        }
+        let values: Vec<Option<f64>> = tuned.iter().map(|(_, value)| *value).collect();
+        let point = &points[best(&values).context("a row without a recipe")?];
+        let mut trained = Vec::new();
+        for &seed in seeds {
+            let Some(next) = self.train(&job(point, seed))? else {
                 return Ok(None);
             };
             trained.push(next);
         }
         let setting = point.label.clone();
-        Chosen { setting }.write(&folder)?;
+        Chosen { setting }.write(folder)?;
         Ok(Some(Line {
             name: row.name.clone(),
             published: row.published.clone(),
             chosen: point.label.clone(),
+            choose,
             tuned,
             trained,
         }))
     }
 
-    /// The result of one training, read from its folder if it is there already.
-    fn train(
-        &self,
-        point: &Point,
-        seed: u64,
-        folder: &Path,
-        name: &str,
-    ) -> anyhow::Result<Trained> {
-        if let Some(finished) = finished(point, seed, folder)? {
-            return Ok(finished);
+    /// The figure that chooses, of the trainings that leave seen labels out; `None` where they were not made and are left so.
+    fn choose(&self, trial: &Trial<'_>) -> anyhow::Result<Option<Option<f64>>> {
+        let Trial { point, seed, .. } = *trial;
+        let begun = Choice::is_at(&Layout(&trial.folder).seed(seed));
+        let mut experiment = trial
+            .experiment
+            .variant(point.recipe.clone(), &trial.folder)?
+            .with_resume(!begun);
+        let figure = point.recipe.training.figure();
+        if trial.missing == Missing::Left {
+            let choice = experiment.chosen(seed)?;
+            return Ok(choice.map(|choice| choice.value(figure)));
         }
+        let mut view = None;
+        let named = experiment.clone();
+        let choice = experiment.choose(seed, &mut |event| {
+            let view = view.get_or_insert_with(|| {
+                let (name, label) = (trial.name, &point.label);
+                console::tell(format_args!("{name} {label} seed {seed}: choosing"));
+                View::new(&named, seed)
+            });
+            view.show(&RunEvent::Training(event));
+        })?;
+        if let Some(view) = view {
+            view.finish();
+        }
+        Ok(Some(choice.value(figure)))
+    }
+
+    /// The result of one training, read from its folder if it is there already; `None` where it is not and is left so.
+    fn train(&self, trial: &Trial<'_>) -> anyhow::Result<Option<Trained>> {
+        let Trial {
+            point, seed, name, ..
+        } = *trial;
+        let folder = &trial.folder;
         let recipe = &point.recipe;
         let identity = serde_json::to_value(recipe)?;
-        let path = result_path(folder, seed);
+        let path = Layout(folder).seed(seed).join("result.json");
         let kept = kept(&path)?;
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.recipe == identity) {
+            return Ok(Some(kept.clone()));
+        }
+        if trial.missing == Missing::Left {
+            return Ok(None);
+        }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
         // A checkpoint of another recipe cannot be resumed.
-        let mut experiment = self
+        let mut experiment = trial
             .experiment
             .variant(recipe.clone(), folder)?
             .with_resume(kept.is_none());
@@ -351,7 +492,7 @@ impl Bench<'_> {
             if model.exists() {
                 let model = Model::load(&model, experiment.device())?;
                 let cost = (kept.seconds, kept.peak_mb);
-                return result(&mut experiment, &model, cost, &path);
+                return result(&mut experiment, &model, cost, &path).map(Some);
             }
         }
         let peak = if self.alone { Peak::start() } else { None };
@@ -361,7 +502,7 @@ impl Bench<'_> {
         view.finish();
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
-        result(&mut experiment, &model, (seconds, peak_mb), &path)
+        result(&mut experiment, &model, (seconds, peak_mb), &path).map(Some)
     }
 }
 
@@ -380,31 +521,37 @@ fn result(
         parameters: model.weights().count(),
         seconds,
         peak_mb,
+        folds: Vec::new(),
     };
     files::write(path, &serde_json::to_vec_pretty(&trained)?)
         .with_context(|| path.display().to_string())?;
     Ok(trained)
 }
 
-/// Whether two recipes differ at most in the evaluation settings, and these do not affect training.
+/// The place of the greatest value; of equals the first, so that the grid's order decides. A value that is missing is the least.
+fn best(values: &[Option<f64>]) -> Option<usize> {
+    let value = |place: usize| values[place].unwrap_or(f64::NEG_INFINITY);
+    (0..values.len()).reduce(|best, next| match value(next) > value(best) {
+        true => next,
+        false => best,
+    })
+}
+
+/// Whether two recipes differ at most in the evaluation and in what chooses settings, and these do not affect training.
 fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
     let trained = |of: &serde_json::Value| {
         let mut of = of.clone();
-        of["evaluation"] = serde_json::Value::Null;
+        // A label fold says which labels are trained on.
+        let fold = ["label-folds", "label-fold"].map(|key| of["evaluation"][key].take());
+        of["evaluation"] = fold.to_vec().into();
+        if let Some(training) = of["training"].as_object_mut() {
+            for key in ["validation-labels", "validation-folds", "choose"] {
+                training.remove(key);
+            }
+        }
         of
     };
     recipe.training.patience.is_none() && trained(kept) == trained(now)
-}
-
-/// The result in a setting's folder, if its recipe is the one that is wanted.
-fn finished(point: &Point, seed: u64, folder: &Path) -> anyhow::Result<Option<Trained>> {
-    let identity = serde_json::to_value(&point.recipe)?;
-    let kept = kept(&result_path(folder, seed))?;
-    Ok(kept.filter(|kept| kept.recipe == identity))
-}
-
-fn result_path(folder: &Path, seed: u64) -> PathBuf {
-    Layout(folder).seed(seed).join("result.json")
 }
 
 /// The result in this file, if this version can read it.

@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::Context;
 use epsilon::comparison::Published;
 use epsilon::experiment::LabelSet;
+use epsilon::training::Choose;
 use epsilon_data::files;
 use epsilon_metrics::TopK;
 use epsilon_metrics::files::text_cell;
 use serde::Serialize;
 
-use super::Trained;
+use super::{Trained, mean};
 use crate::commands::mean_and_deviation;
 
 /// A method with all its trainings.
@@ -21,7 +22,10 @@ pub(super) struct Line {
     pub published: Option<Published>,
     /// The grid point that was best on the validation images; empty if nothing was tuned.
     pub chosen: String,
-    /// Every grid point with its mAP on the validation images.
+    /// The figure that chose, where seen labels were left out for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choose: Option<Choose>,
+    /// Every grid point with the figure on the validation images that chose.
     pub tuned: Vec<(String, Option<f64>)>,
     /// One training per seed.
     pub trained: Vec<Trained>,
@@ -35,6 +39,72 @@ struct Figure {
 }
 
 impl Line {
+    /// The lines of a row's label folds as one: figures over the folds for each seed, means of what was tried.
+    pub(super) fn over_folds(lines: Vec<Self>) -> Option<Self> {
+        let first = lines.first()?;
+        let tuned = first.tuned.iter().enumerate().map(|(point, (label, _))| {
+            let values = lines.iter().map(|line| line.tuned[point].1);
+            (label.clone(), mean(values))
+        });
+        let trained = (0..first.trained.len()).map(|seed| {
+            let folds = lines.iter().map(|line| line.trained[seed].clone());
+            Trained::over_folds(folds.collect())
+        });
+        Some(Self {
+            name: first.name.clone(),
+            published: first.published.clone(),
+            chosen: first.chosen_over(&lines),
+            choose: first.choose,
+            tuned: tuned.collect(),
+            trained: trained.collect::<Option<_>>()?,
+        })
+    }
+
+    /// What the folds chose, in the order of what was tried, each with how many of them did, unless all agree.
+    fn chosen_over(&self, folds: &[Self]) -> String {
+        let chosen = self.tuned.iter().filter_map(|(label, _)| {
+            let count = folds.iter().filter(|fold| fold.chosen == *label).count();
+            match count {
+                0 => None,
+                count if count == folds.len() => Some(label.clone()),
+                count => Some(format!("{label} ({count} of {} folds)", folds.len())),
+            }
+        });
+        chosen.collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether there is something to tell of what was tried.
+    fn was_tuned(&self) -> bool {
+        self.tuned.len() > 1 || self.choose.is_some()
+    }
+
+    /// The figure that chose, in words.
+    fn tuned_by(&self) -> &'static str {
+        match self.choose {
+            Some(figure) => figure.about(),
+            None => "mAP of the seen labels",
+        }
+    }
+
+    /// How many label folds it has.
+    fn folds(&self) -> usize {
+        self.trained[0].folds.len()
+    }
+
+    /// mAP of each label set that was measured in a label fold, mean over the seeds.
+    fn maps_of_fold(&self, fold: usize) -> String {
+        let map = |set| {
+            mean(
+                self.trained
+                    .iter()
+                    .map(|t| Some(t.folds[fold].figures.part(set)?.map)),
+            )
+        };
+        let maps = LabelSet::ALL.into_iter().filter_map(map);
+        let maps: Vec<String> = maps.map(|map| format!("{:.1}", 100.0 * map)).collect();
+        maps.join(" / ")
+    }
+
     fn figure(&self, of: impl Fn(&Trained) -> Option<f64>) -> Option<Figure> {
         let values: Option<Vec<f64>> = self.trained.iter().map(of).collect();
         let (mean, deviation) = mean_and_deviation(&values?);
@@ -108,6 +178,14 @@ impl Table<'_> {
                 _ => "seeds, with the standard deviation over them beside mAP.",
             }
         );
+        if first.folds() > 0 {
+            let _ = write!(
+                text,
+                " {} label folds: the figures of the unseen labels rest on every label, in the fold that it is unseen in; all others \
+                 are means over the folds.",
+                first.folds()
+            );
+        }
         if let Some(errors) = self.bootstrap_errors() {
             let _ = write!(
                 text,
@@ -126,13 +204,37 @@ impl Table<'_> {
             text.push_str("\n\n## Labels\n\n");
             text.push_str(&self.figures(&[LabelSet::Seen], |p| (p.map, p.f1)));
         }
+        if first.folds() > 0 {
+            text.push_str("\n## Label folds: mAP of the label sets, ");
+            let sets = LabelSet::ALL.into_iter().filter(|&set| self.measured(set));
+            text.push_str(&sets.map(LabelSet::name).collect::<Vec<_>>().join(" / "));
+            text.push_str("\n\n");
+            text.push_str(&self.fold_maps(first.folds()));
+        }
         text.push_str("\n## What it took\n\n");
         text.push_str(&self.cost());
-        if self.0.iter().any(|line| line.tuned.len() > 1) {
-            text.push_str("\n## What was tried: mAP of the seen labels on the validation images, first seed\n\n");
+        if self.0.iter().any(Line::was_tuned) {
+            let figure = self.0.iter().filter(|line| line.was_tuned());
+            let mut figures: Vec<&str> = figure.map(Line::tuned_by).collect();
+            figures.dedup();
+            let _ = write!(
+                text,
+                "\n## What was tried: {} on the validation images, first seed\n\n",
+                figures.join(" or ")
+            );
             text.push_str(&self.tuning());
         }
         text
+    }
+
+    fn fold_maps(&self, folds: usize) -> String {
+        let rows = self.0.iter().map(|line| {
+            let cells =
+                (0..folds).map(|fold| (format!("fold {}", fold + 1), line.maps_of_fold(fold)));
+            let name = ("method".to_string(), line.name.clone());
+            std::iter::once(name).chain(cells).collect()
+        });
+        markdown(rows.collect())
     }
 
     /// Whether any line has figures of a label set.
@@ -225,14 +327,18 @@ impl Table<'_> {
             .iter()
             .flat_map(|line| line.tuned.iter().map(move |point| (line, point)));
         let rows = tried
-            .filter(|(line, _)| line.tuned.len() > 1)
+            .filter(|(line, _)| line.was_tuned())
             .map(|(line, (label, map))| {
                 let mark = if *label == line.chosen { "**" } else { "" };
                 let map = map.map_or("-".into(), |map| format!("{mark}{:.2}{mark}", 100.0 * map));
+                let figure = match line.choose {
+                    Some(_) => "validation figure",
+                    None => "validation mAP",
+                };
                 vec![
                     ("method".to_string(), line.name.clone()),
                     ("setting".into(), label.clone()),
-                    ("validation mAP".into(), map),
+                    (figure.into(), map),
                 ]
             });
         markdown(rows.collect())
@@ -260,6 +366,9 @@ impl Table<'_> {
                 }
             }
             row.push(("seeds".into(), line.trained.len().to_string()));
+            if self.0[0].folds() > 0 {
+                row.push(("label folds".into(), line.folds().to_string()));
+            }
             row.push(("parameters".into(), line.trained[0].parameters.to_string()));
             row.push(("seconds".into(), line.seconds().to_string()));
             let peak = line.peak_mb().map_or(String::new(), |mb| mb.to_string());
