@@ -42,6 +42,15 @@ fn a_comparison_is_trained_tuned_written_and_gone_on_with() {
     }
     let markdown = world.text("out/table.md");
     assert!(text.starts_with(&markdown), "{text}");
+    assert!(text.contains("scores as given"), "{text}");
+    // One row is the best of each column, and the other is marked or told apart.
+    assert!(
+        text.contains("Bold: the best mAP.") && text.contains("| **"),
+        "{text}"
+    );
+    let resamples: Value =
+        serde_json::from_str(&world.text("out/chance-more/seed-1/resamples.json")).unwrap();
+    assert_eq!(resamples["zsl"]["maps"].as_array().unwrap().len(), 1000);
     let latex = world.text("out/table.tex");
     assert!(
         latex.contains("Chance \\& more") && latex.contains("\\bottomrule"),
@@ -50,6 +59,31 @@ fn a_comparison_is_trained_tuned_written_and_gone_on_with() {
     let csv = world.text("out/table.csv");
     let lines: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
     assert_eq!(lines.len(), 3, "{csv}");
+    let best = csv
+        .lines()
+        .next()
+        .unwrap()
+        .split(',')
+        .position(|name| name == "ZSL mAP to the best");
+    let marks: Vec<&str> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(best.unwrap()).unwrap())
+        .collect();
+    assert!(
+        marks.contains(&"best")
+            && marks
+                .iter()
+                .all(|mark| ["best", "same", "apart"].contains(mark)),
+        "{csv}"
+    );
+    world
+        .run("report out/chance-more out/chance-more --photos 0 --store out/tokens --out r.html")
+        .done();
+    assert!(
+        world.text("r.html").contains("cannot be told apart"),
+        "the report shows the marks"
+    );
 
     // The better of the two points has a second seed, and only it.
     let lines = world.run("bench table.toml --out out --json").json();
@@ -126,7 +160,14 @@ fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
         let line = line
             .into_iter()
             .find(|line| line.starts_with(&format!("| {name} |")));
-        line.unwrap().split('|').nth(2).unwrap().trim().to_string()
+        // The marks of the best and of those that are like it.
+        let marks = [' ', '*', '\u{2020}'];
+        line.unwrap()
+            .split('|')
+            .nth(2)
+            .unwrap()
+            .trim_matches(marks)
+            .to_string()
     };
     // Classifiers have no figure for labels that they do not know.
     assert!(cells("m12").parse::<f64>().is_ok(), "{text}");
@@ -167,8 +208,11 @@ fn a_table_measured_otherwise_takes_the_models_that_are_there() {
     let after = world.run("bench table.toml --out out --json").json();
     let of = |lines: &Value, key: &str| lines[0]["trained"][0][key].clone();
     assert_eq!(of(&before, "seconds"), of(&after, "seconds"));
-    let protocol = of(&after, "figures")["zsl"]["protocol"].clone();
-    assert_eq!(protocol, "epsilon, scores standardised per image");
+    let zsl = of(&after, "figures")["zsl"].clone();
+    assert_eq!(
+        (&zsl["protocol"], &zsl["scores"]["standardise"]),
+        (&"epsilon".into(), &"table".into())
+    );
     let top = |lines: &Value| of(lines, "figures")["gzsl"]["top_k"].clone();
     assert_eq!(top(&before), top(&after), "an image's order is as it was");
 

@@ -5,6 +5,7 @@
 
 mod figures;
 mod layout;
+mod paired;
 mod prepare;
 mod score;
 mod train;
@@ -21,6 +22,7 @@ use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreE
 
 pub use figures::{Figures, LabelSet, figures};
 pub use layout::Layout;
+pub use paired::{Measure, Resamples, resamples, resampling};
 pub use prepare::{Prepared, extract, prepare, prepare_in};
 pub use score::{
     Scored, Standardised, measure, score, score_photographs, standardised, standardised_photographs,
@@ -467,6 +469,19 @@ impl Experiment {
             resume: false,
         };
         training.validate(model)
+    }
+
+    /// The scores of a model on the test images; `progress` is told the images scored and to score.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`score`].
+    pub fn score(
+        &mut self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Scored, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        score(model, &prepared, &store, &self.device, progress)
     }
 
     /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score.
