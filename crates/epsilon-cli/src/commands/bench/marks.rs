@@ -125,3 +125,49 @@ pub(in crate::commands) fn best(rows: &[&Resampled]) -> usize {
         .max_by(|&a, &b| rows[a].map.total_cmp(&rows[b].map))
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use epsilon::experiment::resamples;
+    use epsilon_metrics::{InMemory, Labels, Scores};
+
+    /// A label of every third image, with scores that know it as well as `skill` says.
+    fn row(skill: f32, images: usize) -> Resamples {
+        let label = |image: usize| if image.is_multiple_of(3) { 1_i8 } else { -1 };
+        let labels: Vec<i8> = (0..images).map(label).collect();
+        let score = |image: usize| f32::from(label(image)) * skill + (image * 7 % 11) as f32;
+        let scores: Vec<f32> = (0..images).map(score).collect();
+        let table = InMemory::new(
+            Scores::new(&scores, images, 1).unwrap(),
+            Labels::new(&labels, images, 1).unwrap(),
+        );
+        let (protocol, settings) = (Protocol::lesa_nus(), EvaluationSettings::default());
+        let how = resampling(Over::Images, 200);
+        resamples(&table.unwrap(), 1, &protocol, &settings, &how).unwrap()
+    }
+
+    #[test]
+    fn rows_are_marked_by_the_best_of_those_over_the_same_images() {
+        use Mark::{Apart, Best, Same, Unknown};
+        let (good, bad, other) = (row(9.0, 90), row(0.0, 90), row(9.0, 60));
+        let none = Resamples::new();
+        let rows = [
+            vec![&bad],
+            vec![&good, &good],
+            vec![&good],
+            vec![&none],
+            vec![&other],
+            vec![],
+        ];
+        let expected = [Apart, Best, Same, Unknown, Unknown, Unknown];
+        assert_eq!(marks(&rows, Measure::Seen), expected);
+        assert_eq!(marks(&rows, Measure::Zsl), [Unknown; 6]);
+        assert_eq!(marks(&rows[..1], Measure::Seen), [Unknown]);
+        let print = |mark: Mark| mark.print("1.0", ["**", "**"], " \u{2020}");
+        assert_eq!(
+            [Best, Same, Apart].map(print),
+            ["**1.0**", "1.0 \u{2020}", "1.0"]
+        );
+    }
+}
