@@ -344,7 +344,7 @@ fn add(totals: &mut [u32], counts: &[u16]) {
 }
 
 /// With Bessel's correction; `values` holds at least two.
-fn standard_deviation(values: &[f64]) -> f64 {
+pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();

@@ -3,10 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Draws, kept, quantile, resampled_maps};
+use crate::bootstrap::{Draws, kept, quantile, resampled_maps, standard_deviation};
 use crate::error::MetricsError;
 use crate::evaluation::{Evaluation, evaluate_table};
-use crate::protocol::Counts;
 use crate::request::{Request, check_request};
 use crate::table::{Table, check_table};
 use crate::top_k::harmonic_mean;
@@ -142,12 +141,8 @@ fn over_labels(
     let of_resample = |resample: usize| {
         let labels = averaged.iter().enumerate();
         labels.flat_map(move |(place, label)| {
-            let counts = Counts {
-                annotated: label.annotated as u32,
-                positives: label.positives as u32,
-            };
             let drawn = usize::from(draws.of(place)[resample]);
-            std::iter::repeat_n((label.average_precision, counts), drawn)
+            std::iter::repeat_n((label.average_precision, label.counts()), drawn)
         })
     };
     let mean = evaluation.settings.mean;
@@ -232,13 +227,13 @@ impl Resampled {
         })
     }
 
-    /// The 2.5 % and 97.5 % quantiles over the resamples; the mAP itself where there is none.
-    pub fn interval(&self) -> (f64, f64) {
-        let mut maps: Vec<f64> = self.maps.iter().copied().flatten().collect();
-        maps.sort_by(f64::total_cmp);
-        match maps.is_empty() {
-            true => (self.map, self.map),
-            false => (quantile(&maps, 0.025), quantile(&maps, 0.975)),
+    /// The standard deviation of the mAP over the resamples; 0 for fewer than two. The centre of the resamples is not the mAP, see
+    /// [`bootstrap`](crate::bootstrap()).
+    pub fn standard_error(&self) -> f64 {
+        let maps: Vec<f64> = self.maps.iter().copied().flatten().collect();
+        match maps.len() {
+            0 | 1 => 0.0,
+            _ => standard_deviation(&maps),
         }
     }
 }
@@ -457,8 +452,11 @@ mod tests {
             );
             let other_way = differences(&[&good, &same, &bad], 2).unwrap();
             assert_eq!(other_way[0].difference, -found[2].difference);
-            let (low, high) = bad.interval();
-            assert!(low < bad.map && bad.map < high, "{low} {} {high}", bad.map);
+            assert!(
+                (0.005..0.1).contains(&bad.standard_error()),
+                "{}",
+                bad.standard_error()
+            );
         }
     }
 

@@ -109,6 +109,17 @@ pub struct LabelFigures {
     pub top_k: Vec<TopK>,
 }
 
+impl LabelFigures {
+    /// What the AP may be weighted by.
+    pub(crate) fn counts(&self) -> Counts {
+        // At most 2^30 images.
+        Counts {
+            annotated: self.annotated as u32,
+            positives: self.positives as u32,
+        }
+    }
+}
+
 /// Metrics of a split into seen and unseen labels. Displayed as a table of three columns.
 ///
 /// ```rust
@@ -600,11 +611,7 @@ fn evaluation(
         .collect::<Result<_, _>>()?;
     let over_labels = |figure: &dyn Fn(&LabelFigures) -> f64| {
         let averaged = |l: &LabelFigures| l.average_precision.map(|_| figure(l));
-        let counts = |l: &LabelFigures| Counts {
-            annotated: l.annotated as u32,
-            positives: l.positives as u32,
-        };
-        let values = per_label.iter().map(|l| (averaged(l), counts(l)));
+        let values = per_label.iter().map(|l| (averaged(l), l.counts()));
         // Never without a value: there is a positive, so its label has an AP and a weight.
         settings.mean.over(values).unwrap_or(0.0)
     };

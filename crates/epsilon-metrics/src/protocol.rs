@@ -574,6 +574,7 @@ impl Protocol {
     /// assert_eq!(Protocol::biam_oi().for_unseen().settings().empty_label, EmptyLabel::Zero);
     /// assert_eq!(Protocol::epsilon().for_unseen(), Protocol::epsilon());
     /// ```
+    #[must_use]
     pub fn for_unseen(&self) -> Self {
         let mut protocol = self.clone();
         if protocol.settings.empty_label == EmptyLabel::SkipUnannotated {

@@ -110,7 +110,8 @@ pub struct Protocols<'a>(pub &'a [(&'a str, Vec<&'a Evaluation>)]);
 
 impl fmt::Display for Protocols<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = self.0.first().map_or(&[][..], |(_, first)| &first[..]);
+        // The last part has the rules of all labels, from which those of ZSL may differ.
+        let rules = self.0.last().map_or(&[][..], |(_, first)| &first[..]);
         for evaluation in rules {
             write_protocol(f, evaluation)?;
         }

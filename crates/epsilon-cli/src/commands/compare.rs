@@ -108,8 +108,7 @@ struct Measured {
 struct Row {
     row: String,
     value: f64,
-    low: f64,
-    high: f64,
+    standard_error: f64,
     /// None of the reference itself.
     difference: Option<Difference>,
 }
@@ -308,15 +307,11 @@ fn measured_of(
 ) -> anyhow::Result<Measured> {
     let found = differences(rows, reference)?;
     let rows = names.iter().zip(rows).zip(found).enumerate();
-    let rows = rows.map(|(place, ((name, row), difference))| {
-        let (low, high) = row.interval();
-        Row {
-            row: name.clone(),
-            value: row.map,
-            low,
-            high,
-            difference: (place != reference).then_some(difference),
-        }
+    let rows = rows.map(|(place, ((name, row), difference))| Row {
+        row: name.clone(),
+        value: row.map,
+        standard_error: row.standard_error(),
+        difference: (place != reference).then_some(difference),
     });
     Ok(Measured {
         measure,
@@ -444,8 +439,7 @@ impl Comparison {
             "measure",
             "row",
             "value",
-            "low",
-            "high",
+            "standard error",
             "reference",
             "difference",
             "difference low",
@@ -465,8 +459,7 @@ impl Comparison {
                     measured.measure.name().into(),
                     text_cell(&row.row).into_owned(),
                     row.value.to_string(),
-                    row.low.to_string(),
-                    row.high.to_string(),
+                    row.standard_error.to_string(),
                     text_cell(&measured.reference).into_owned(),
                     of(|d| d.difference),
                     of(|d| d.low),
@@ -488,7 +481,6 @@ impl Measured {
         let head = [
             name,
             "value, %",
-            "95 % interval",
             "difference",
             "95 % interval",
             "p",
@@ -497,8 +489,9 @@ impl Measured {
         ];
         let mut table = vec![head.map(String::from)];
         for row in &self.rows {
-            let interval = format!("{} to {}", percent(row.low), percent(row.high));
-            let of_row = [row.row.clone(), percent(row.value), interval];
+            let value = [row.value, row.standard_error]
+                .map(percent)
+                .join(" \u{b1} ");
             let of_difference = match &row.difference {
                 None => ["-", "", "", "", "reference"].map(String::from),
                 Some(d) => [
@@ -512,12 +505,11 @@ impl Measured {
                     },
                 ],
             };
-            let [row, value, interval] = of_row;
             let [a, b, c, d, e] = of_difference;
-            table.push([row, value, interval, a, b, c, d, e]);
+            table.push([row.row.clone(), value, a, b, c, d, e]);
         }
         let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
-        let widths: [usize; 8] = std::array::from_fn(|column| width(column).unwrap_or(0));
+        let widths: [usize; 7] = std::array::from_fn(|column| width(column).unwrap_or(0));
         let mut text = String::new();
         for (number, row) in table.iter().enumerate() {
             let mut line = format!("{:<width$}", row[0], width = widths[0]);

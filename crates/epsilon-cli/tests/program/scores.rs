@@ -138,7 +138,7 @@ fn a_models_scores_serve_other_tools() {
         ))
         .done();
     assert!(text.contains("\nGZSL ") && text.contains("F1@3"), "{text}");
-    assert_eq!(world.text("labels.csv").lines().count(), 1 + 6 * 18);
+    assert_eq!(world.text("labels.csv").lines().count(), 1 + 7 * 18);
     for file in ["scores.npy", "scores.safetensors", "scores.csv"] {
         let of_model = world
             .run(&format!(
