@@ -9,7 +9,8 @@ use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::images::{LabelSet, count_images};
 use crate::input::{Labels, Scores};
-use crate::protocol::{EmptyLabel, Images, Protocol, Ties, Unknown};
+use crate::pooled::Pools;
+use crate::protocol::{Counts, EmptyLabel, Images, Pool, Protocol, Ties, TopKTies, Unknown};
 use crate::request::{Request, check_request};
 use crate::table::{InMemory, Table, check_table};
 
@@ -125,37 +126,10 @@ pub fn bootstrap_table(
     let settings = protocol.settings();
     let kept = kept(table, columns, settings.images)?;
     let images = kept.iter().flatten().count();
-    let draws = Draws::new(images, resamples, seed)?;
-    let mut wanted = vec![false; table.labels()];
-    for &column in columns {
-        wanted[column] = true;
-    }
-    let measured = map_rankings(table, &wanted, |_, entries| {
-        let counted = counted(entries, &kept, settings.unknown);
-        let mut figures = resampled(&counted, settings.ties, &draws);
-        let empty = !counted.iter().any(|entry| entry.is_positive());
-        if empty && settings.empty_label == EmptyLabel::Zero {
-            figures.iter_mut().for_each(|f| f.0 = Some(0.0));
-        }
-        (empty, figures)
-    })?;
-    let labels: Vec<_> = columns
-        .iter()
-        .filter_map(|&column| measured[column].as_ref())
-        .collect();
-    let first_empty = labels.iter().position(|(empty, _)| *empty);
-    if let (Some(place), EmptyLabel::Error) = (first_empty, settings.empty_label) {
-        return Err(MetricsError::LabelWithoutPositives {
-            column: columns[place],
-            protocol: protocol.name().into(),
-        });
-    }
-    let mut maps: Vec<f64> = (0..resamples)
-        .filter_map(|r| {
-            settings
-                .mean
-                .over(labels.iter().map(|(_, figures)| figures[r]))
-        })
+    let draws = Draws::new(images, resamples, seed, 0)?;
+    let mut maps: Vec<f64> = resampled_maps(table, &request, &kept, &draws)?
+        .into_iter()
+        .flatten()
         .collect();
     if maps.len() < 2 {
         return Err(MetricsError::TooFewResamples {
@@ -172,8 +146,82 @@ pub fn bootstrap_table(
     })
 }
 
+/// AP, `None` where it is left out, and counts of one label in one resample.
+type Figure = (Option<f64>, Counts);
+
+/// The mAP of each resample; `None` where no label has an AP. `kept` gives the index of each image kept among the `draws`.
+pub(crate) fn resampled_maps(
+    table: &impl Table,
+    request: &Request<'_>,
+    kept: &[Option<usize>],
+    draws: &Draws,
+) -> Result<Vec<Option<f64>>, MetricsError> {
+    let Request {
+        columns, protocol, ..
+    } = *request;
+    let settings = protocol.settings();
+    let mut wanted = vec![false; table.labels()];
+    for &column in columns {
+        wanted[column] = true;
+    }
+    let pools = match settings.pool {
+        Pool::Label => None,
+        Pool::AnnotatedImages => {
+            let pools = Pools::new(table, request, |image| kept[image].is_some())?;
+            Some(pools.map(|entries| {
+                rank(
+                    &counted(entries, kept, settings.unknown),
+                    settings.ties,
+                    draws,
+                )
+            }))
+        }
+    };
+    let place_of = |column: usize| columns.iter().position(|&c| c == column);
+    let measured = map_rankings(table, &wanted, |column, entries| {
+        let counted = counted(entries, kept, settings.unknown);
+        let (mut empty, mut figures) = rank(&counted, settings.ties, draws);
+        if let (Some(pools), Some(place)) = (&pools, place_of(column)) {
+            let (pool_empty, pool) = &pools[place];
+            empty = *pool_empty;
+            for (figure, pooled) in figures.iter_mut().zip(pool) {
+                figure.0 = pooled.0;
+            }
+        }
+        let is_zero = match settings.empty_label {
+            EmptyLabel::Zero => empty,
+            EmptyLabel::SkipUnannotated => empty && !counted.is_empty(),
+            EmptyLabel::Skip | EmptyLabel::Error => false,
+        };
+        if is_zero {
+            figures.iter_mut().for_each(|f| f.0 = Some(0.0));
+        }
+        (empty, figures)
+    })?;
+    let labels: Vec<_> = columns
+        .iter()
+        .filter_map(|&column| measured[column].as_ref())
+        .collect();
+    let first_empty = labels.iter().position(|(empty, _)| *empty);
+    if let (Some(place), EmptyLabel::Error) = (first_empty, settings.empty_label) {
+        return Err(MetricsError::LabelWithoutPositives {
+            column: columns[place],
+            protocol: protocol.name().into(),
+        });
+    }
+    let of_resample = |r: usize| labels.iter().map(move |(_, figures)| figures[r]);
+    let map = |r: usize| settings.mean.over(of_resample(r));
+    Ok((0..draws.resamples).map(map).collect())
+}
+
+/// Whether a ranking has no positive, and its figures in each resample.
+fn rank(entries: &[Entry], ties: Ties, draws: &Draws) -> (bool, Vec<Figure>) {
+    let empty = !entries.iter().any(|entry| entry.is_positive());
+    (empty, resampled(entries, ties, draws))
+}
+
 /// The index of each image among those kept; `None` for an image that is not kept.
-fn kept(
+pub(crate) fn kept(
     table: &impl Table,
     columns: &[usize],
     images: Images,
@@ -181,6 +229,7 @@ fn kept(
     let set = LabelSet {
         columns,
         without_unknown: false,
+        top_k_ties: TopKTies::default(),
         ks: Vec::new(),
     };
     let totals = count_images(table, &[set])?;
@@ -211,14 +260,21 @@ fn counted(entries: &[Entry], kept: &[Option<usize>], unknown: Unknown) -> Vec<E
 }
 
 /// Number of times each image was drawn, [images, resamples], so that the counts of one image are adjacent.
-struct Draws {
+pub(crate) struct Draws {
     counts: Vec<u16>,
     resamples: usize,
 }
 
 impl Draws {
-    fn new(images: usize, resamples: usize, seed: u64) -> Result<Self, MetricsError> {
+    /// Draws of different streams are independent.
+    pub(crate) fn new(
+        images: usize,
+        resamples: usize,
+        seed: u64,
+        stream: u64,
+    ) -> Result<Self, MetricsError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
         let too_many = || MetricsError::TooManyResamples { images, resamples };
         let length = images.checked_mul(resamples).ok_or_else(too_many)?;
         let mut counts = Vec::new();
@@ -234,15 +290,16 @@ impl Draws {
         Ok(Self { counts, resamples })
     }
 
-    fn of(&self, entry: Entry) -> &[u16] {
-        let start = entry.image() * self.resamples;
+    /// How often one image was drawn, in each resample.
+    pub(crate) fn of(&self, image: usize) -> &[u16] {
+        let start = image * self.resamples;
         &self.counts[start..start + self.resamples]
     }
 }
 
-/// AP (`None` where no positive was drawn) and number of annotated images of one label in each resample: the running
-/// counts of `Measured::new`, one of each per resample.
-fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<(Option<f64>, f64)> {
+/// AP (`None` where no positive was drawn) and counts of one ranking in each resample: the running counts of
+/// `Measured::new`, one of each per resample.
+fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<Figure> {
     let mut found = vec![0_u32; draws.resamples];
     let mut ranked = vec![0_u32; draws.resamples];
     let mut sums = vec![0.0_f64; draws.resamples];
@@ -250,14 +307,14 @@ fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<(Option<f64>, 
     let runs = entries.chunk_by(|a, b| ties == Ties::Grouped && a.order() == b.order());
     for run in runs {
         for &entry in run {
-            add(&mut ranked, draws.of(entry));
+            add(&mut ranked, draws.of(entry.image()));
         }
         if !run.iter().any(|&entry| entry.is_positive()) {
             continue;
         }
         positives.fill(0);
         for &entry in run.iter().filter(|&&entry| entry.is_positive()) {
-            add(&mut positives, draws.of(entry));
+            add(&mut positives, draws.of(entry.image()));
         }
         for (((sum, found), ranked), positives) in
             sums.iter_mut().zip(&mut found).zip(&ranked).zip(&positives)
@@ -271,7 +328,11 @@ fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<(Option<f64>, 
     figures
         .map(|((sum, &found), &ranked)| {
             let ap = (found > 0).then(|| sum / f64::from(found));
-            (ap, f64::from(ranked))
+            let counts = Counts {
+                annotated: ranked,
+                positives: found,
+            };
+            (ap, counts)
         })
         .collect()
 }
@@ -283,7 +344,7 @@ fn add(totals: &mut [u32], counts: &[u16]) {
 }
 
 /// With Bessel's correction; `values` holds at least two.
-fn standard_deviation(values: &[f64]) -> f64 {
+pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
@@ -291,7 +352,7 @@ fn standard_deviation(values: &[f64]) -> f64 {
 }
 
 /// Quantile of ascending values, linear between neighbours; `sorted` is not empty.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     sorted[below] + (sorted[above] - sorted[below]) * place.fract()
@@ -318,14 +379,14 @@ mod tests {
     #[test]
     fn reweighting_equals_copying_images() {
         let (scores, labels) = tables(40, 1);
-        let draws = Draws::new(40, 25, 3).unwrap();
+        let draws = Draws::new(40, 25, 3, 0).unwrap();
         let known = (0..40).filter(|&i| labels[i] != 0);
         let mut entries: Vec<Entry> = known
             .map(|image| Entry::new(image, scores[image], labels[image]))
             .collect();
         entries.sort_unstable();
         let figures = resampled(&entries, Ties::Grouped, &draws);
-        for (resample, (ap, annotated)) in figures.into_iter().enumerate() {
+        for (resample, (ap, counts)) in figures.into_iter().enumerate() {
             let copies: Vec<usize> = (0..40)
                 .flat_map(|i| {
                     let count = draws.counts[i * 25 + resample];
@@ -337,7 +398,11 @@ mod tests {
             let l: Vec<i8> = copies.iter().map(|&i| labels[i]).collect();
             let expected = average_precision(&s, &l, Ties::Grouped).unwrap().unwrap();
             assert!((ap.unwrap() - expected).abs() < 1e-12);
-            assert_eq!(annotated, l.iter().filter(|&&l| l != 0).count() as f64);
+            let of = |values: &[i8]| l.iter().filter(|l| values.contains(l)).count() as u32;
+            assert_eq!(
+                (counts.annotated, counts.positives),
+                (of(&[1, -1]), of(&[1]))
+            );
         }
     }
 
@@ -347,7 +412,7 @@ mod tests {
         let scores = Scores::new(&scores, 60, 20).unwrap();
         let labels = Labels::new(&labels, 60, 20).unwrap();
         let columns: Vec<usize> = (0..20).collect();
-        let protocol = Protocol::named("biam-oi-weighted").unwrap();
+        let protocol = Protocol::named("biam-oi-bug-weighted").unwrap();
         let run = |seed| bootstrap(scores, labels, &columns, &protocol, 50, seed).unwrap();
         let threads = |n| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();

@@ -197,6 +197,16 @@ pub enum MetricsError {
         /// Number requested.
         resamples: usize,
     },
+    /// Rows to compare were not resampled alike, or not over the same images and labels.
+    #[error("row {row} cannot be compared with row {reference}: they differ in {what}")]
+    NotPaired {
+        /// The row, counted from 0.
+        row: usize,
+        /// The row that it was to be compared with.
+        reference: usize,
+        /// What differs.
+        what: &'static str,
+    },
     /// One part of a split evaluation failed.
     #[error("{split} figures: {reason}")]
     InSplit {

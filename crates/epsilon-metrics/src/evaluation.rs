@@ -9,8 +9,10 @@ use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::images::{LabelSet, Totals, count_images};
 use crate::input::{Labels, Scores};
-use crate::protocol::{EmptyLabel, Images, Protocol, Settings, Ties, Unknown};
+use crate::pooled::Pools;
+use crate::protocol::{Counts, EmptyLabel, Images, Pool, Protocol, Settings, Ties, Unknown};
 use crate::request::{Request, check_request};
+use crate::standardise::Normalisation;
 use crate::table::{InMemory, Table, check_table};
 use crate::top_k::{TopK, harmonic_mean};
 
@@ -35,6 +37,10 @@ pub struct Evaluation {
     pub protocol: String,
     /// Rules of the protocol.
     pub settings: Settings,
+    /// How the scores were normalised before. Always the default, not at all, after an evaluation of a table other than
+    /// [`Normalised`](crate::Normalised): the caller sets it to what was done to the scores, and it is then displayed.
+    #[serde(default)]
+    pub scores: Normalisation,
     /// Images of the table.
     pub images_total: usize,
     /// Images that the protocol keeps.
@@ -66,6 +72,13 @@ pub struct Evaluation {
     pub per_label: Vec<LabelFigures>,
 }
 
+impl Evaluation {
+    /// The rules of the protocol and the normalisation of the scores in one sentence.
+    pub fn rules(&self) -> String {
+        format!("{}; {}", self.settings, self.scores)
+    }
+}
+
 /// Metrics of one label over the images that the protocol keeps.
 ///
 /// ```rust
@@ -94,6 +107,17 @@ pub struct LabelFigures {
     pub average_precision: Option<f64>,
     /// Precision, recall and F1 of the label at each K.
     pub top_k: Vec<TopK>,
+}
+
+impl LabelFigures {
+    /// What the AP may be weighted by.
+    pub(crate) fn counts(&self) -> Counts {
+        // At most 2^30 images.
+        Counts {
+            annotated: self.annotated as u32,
+            positives: self.positives as u32,
+        }
+    }
 }
 
 /// Metrics of a split into seen and unseen labels. Displayed as a table of three columns.
@@ -287,10 +311,14 @@ pub fn evaluate_protocols(
         ("ZSL", unseen, ks_zsl),
         ("seen", seen, &ks_seen[..]),
     ];
+    let of_unseen: Vec<Protocol> = protocols.iter().map(Protocol::for_unseen).collect();
     let requests: Vec<Request<'_>> = protocols
         .iter()
-        .flat_map(|protocol| {
-            splits.map(|(_, columns, ks)| Request {
+        .zip(&of_unseen)
+        .flat_map(|(protocol, of_unseen)| {
+            let protocols = [protocol, of_unseen, protocol];
+            let parts = splits.into_iter().zip(protocols);
+            parts.map(|((_, columns, ks), protocol)| Request {
                 columns,
                 protocol,
                 ks,
@@ -306,8 +334,15 @@ pub fn evaluate_protocols(
     })?;
     let mut figures = figures.into_iter();
     let mut splits = Vec::with_capacity(protocols.len());
-    while let (Some(gzsl), Some(zsl), Some(seen)) = (figures.next(), figures.next(), figures.next())
-    {
+    for protocol in protocols {
+        let (Some(gzsl), Some(zsl), Some(seen)) = (figures.next(), figures.next(), figures.next())
+        else {
+            break;
+        };
+        let seen = match protocol.settings().empty_label {
+            EmptyLabel::SkipUnannotated => annotated_alone(table, protocol, seen)?,
+            _ => seen,
+        };
         splits.push(SplitEvaluation {
             harmonic_map: harmonic_mean(seen.map, zsl.map),
             zsl,
@@ -316,6 +351,40 @@ pub fn evaluate_protocols(
         });
     }
     Ok(splits)
+}
+
+/// The figures of the labels that are annotated in an image kept, ranked without the others, which keep their counts.
+fn annotated_alone(
+    table: &impl Table,
+    protocol: &Protocol,
+    all: Evaluation,
+) -> Result<Evaluation, MetricsError> {
+    let annotated = all.per_label.iter().filter(|l| l.annotated > 0);
+    let columns: Vec<usize> = annotated.map(|label| label.column).collect();
+    if columns.len() == all.per_label.len() {
+        return Ok(all);
+    }
+    let ks = all.top_k.iter().map(|top| top.k);
+    let ks: Vec<usize> = ks.filter(|&k| k <= columns.len()).collect();
+    let request = Request {
+        columns: &columns,
+        protocol,
+        ks: &ks,
+    };
+    let mut alone = measure(table, &[request])
+        .map_err(|failure| failure.error)?
+        .remove(0);
+    let mut ranked = std::mem::take(&mut alone.per_label).into_iter().peekable();
+    let of_all = all.per_label.into_iter().map(|mut label| {
+        label.top_k.truncate(ks.len());
+        ranked
+            .next_if(|ranked| ranked.column == label.column)
+            .unwrap_or(label)
+    });
+    Ok(Evaluation {
+        per_label: of_all.collect(),
+        ..alone
+    })
 }
 
 /// An error and the index of the request that failed; `None` for an error of the table.
@@ -355,7 +424,12 @@ fn measure(table: &impl Table, requests: &[Request<'_>]) -> Result<Vec<Evaluatio
             return Err(of_request(i)(error));
         }
     }
-    let rankings = rankings(table, requests, &set_of, &totals)?;
+    let mut rankings = rankings(table, requests, &set_of, &totals)?;
+    for ((request, &set), rankings) in requests.iter().zip(&set_of).zip(&mut rankings) {
+        if request.protocol.settings().pool == Pool::AnnotatedImages {
+            pool(table, request, &totals[set], rankings)?;
+        }
+    }
     let requests = requests.iter().zip(set_of).enumerate();
     requests
         .map(|(i, (request, set))| {
@@ -370,13 +444,18 @@ fn label_sets<'a>(requests: &[Request<'a>]) -> (Vec<LabelSet<'a>>, Vec<usize>) {
     let mut sets: Vec<LabelSet<'a>> = Vec::new();
     let mut set_of = Vec::with_capacity(requests.len());
     for request in requests {
-        let without_unknown = request.protocol.settings().unknown == Unknown::Ignore;
-        let same =
-            |c: &LabelSet<'_>| c.columns == request.columns && c.without_unknown == without_unknown;
+        let settings = request.protocol.settings();
+        let without_unknown = settings.unknown == Unknown::Ignore;
+        let same = |c: &LabelSet<'_>| {
+            c.columns == request.columns
+                && c.without_unknown == without_unknown
+                && c.top_k_ties == settings.top_k_ties
+        };
         let place = sets.iter().position(same).unwrap_or_else(|| {
             sets.push(LabelSet {
                 columns: request.columns,
                 without_unknown,
+                top_k_ties: settings.top_k_ties,
                 ks: Vec::new(),
             });
             sets.len() - 1
@@ -459,6 +538,23 @@ fn rankings(
     Ok(requests.iter().zip(&variant_of).map(of_request).collect())
 }
 
+/// Replaces the AP of the labels' own rankings by those of their pools.
+fn pool(
+    table: &impl Table,
+    request: &Request<'_>,
+    totals: &Totals,
+    rankings: &mut [Measured],
+) -> Result<(), MetricsError> {
+    let settings = request.protocol.settings();
+    let kept = |image: usize| settings.images == Images::All || totals.positives[image] > 0;
+    let pools = Pools::new(table, request, kept)?;
+    let pooled = pools.map(|entries| Measured::new(entries, settings.ties, |_| true));
+    for (label, pooled) in rankings.iter_mut().zip(pooled) {
+        label.average_precision = pooled.average_precision;
+    }
+    Ok(())
+}
+
 /// The metrics of a request from the counts.
 fn evaluation(
     request: &Request<'_>,
@@ -515,7 +611,7 @@ fn evaluation(
         .collect::<Result<_, _>>()?;
     let over_labels = |figure: &dyn Fn(&LabelFigures) -> f64| {
         let averaged = |l: &LabelFigures| l.average_precision.map(|_| figure(l));
-        let values = per_label.iter().map(|l| (averaged(l), l.annotated as f64));
+        let values = per_label.iter().map(|l| (averaged(l), l.counts()));
         // Never without a value: there is a positive, so its label has an AP and a weight.
         settings.mean.over(values).unwrap_or(0.0)
     };
@@ -527,6 +623,7 @@ fn evaluation(
     Ok(Evaluation {
         protocol: protocol.name().into(),
         settings,
+        scores: Normalisation::default(),
         images_total,
         images_kept,
         positives_per_image: positives as f64 / images_kept as f64,
@@ -549,6 +646,8 @@ fn label_figures(
 ) -> Result<LabelFigures, MetricsError> {
     let average_precision = match (measured.average_precision, protocol.settings().empty_label) {
         (None, EmptyLabel::Zero) => Some(0.0),
+        (_, EmptyLabel::SkipUnannotated) if measured.annotated == 0 => None,
+        (None, EmptyLabel::SkipUnannotated) => Some(0.0),
         (None, EmptyLabel::Error) => {
             return Err(MetricsError::LabelWithoutPositives {
                 column,

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::entry::descending;
 use crate::error::MetricsError;
+use crate::protocol::TopKTies;
 use crate::table::{Block, Table, check_rows};
 
 /// Values of a block of rows.
@@ -21,6 +22,8 @@ pub(crate) struct LabelSet<'a> {
     pub(crate) columns: &'a [usize],
     /// Whether unknown labels are left out of the ranking; otherwise they rank as negatives.
     pub(crate) without_unknown: bool,
+    /// Which of two labels with the same score comes first in the top K.
+    pub(crate) top_k_ties: TopKTies,
     /// The K of the top K, ascending.
     pub(crate) ks: Vec<usize>,
 }
@@ -151,9 +154,20 @@ struct List {
     scores: Vec<f32>,
     /// Scores of the positives.
     positives: Vec<f32>,
-    /// The top K, best first, equal scores in column order. Each is one integer: 32 bits of the score, mapped by
-    /// [`descending`]; 31 bits of the index among the set's columns; 1 bit that is set for a positive.
+    /// The top K, best first, equal scores in the order of [`TopKTies`]. Each is one integer: 32 bits of the score, mapped
+    /// by [`descending`]; 31 bits of the index among the set's columns, inverted where the last label comes first; 1 bit that
+    /// is set for a positive.
     best: Vec<u64>,
+}
+
+impl TopKTies {
+    /// What the index of a label is combined with (exclusive or) so that the ascending order is that of ties.
+    fn flip(self) -> u32 {
+        match self {
+            Self::FirstLabel => 0,
+            Self::LastLabel => u32::MAX >> 1,
+        }
+    }
 }
 
 impl List {
@@ -162,6 +176,7 @@ impl List {
         self.positives.clear();
         self.best.clear();
         let most = set.ks.last().copied().unwrap_or(0);
+        let flip = set.top_k_ties.flip();
         let mut worst = if most > 0 { u64::MAX } else { 0 };
         for (place, &column) in set.columns.iter().enumerate() {
             let (score, label) = (scores[column], labels[column]);
@@ -172,7 +187,7 @@ impl List {
             if label > 0 {
                 self.positives.push(score);
             }
-            let low = (place as u64) << 1 | u64::from(label > 0);
+            let low = u64::from(place as u32 ^ flip) << 1 | u64::from(label > 0);
             let entry = u64::from(descending(score)) << 32 | low;
             if entry < worst {
                 self.best.push(entry);
@@ -190,9 +205,10 @@ impl List {
     fn count(&mut self, set: &LabelSet<'_>, part: &mut Part) {
         let with_positive = u32::from(!self.positives.is_empty());
         let columns = set.columns.len();
+        let flip = set.top_k_ties.flip();
         for (&k, places) in set.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
             for &entry in &self.best[..k.min(self.best.len())] {
-                let place = &mut places[(entry as u32 >> 1) as usize];
+                let place = &mut places[(entry as u32 >> 1 ^ flip) as usize];
                 place.hits += (entry & 1) as u32;
                 place.of_images_with_positive += with_positive;
                 place.of_all_images += 1;

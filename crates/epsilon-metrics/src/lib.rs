@@ -27,6 +27,8 @@
 //! - [`evaluate`] and [`evaluate_splits`] take scores and labels in memory; [`evaluate_table`] and
 //!   [`evaluate_protocols`] take any [`Table`], read in blocks.
 //! - [`bootstrap`](bootstrap()) gives the standard error and the 95 % interval of the mAP.
+//! - [`resample`] and [`differences`] say which of several rows can be told apart: the paired bootstrap, with Holm's correction.
+//! - [`Normalised`] standardises the scores of each image first.
 //! - [`files`] reads tables of scores and labels from `.npy`, `.safetensors` and `.csv` files.
 //!
 //! The results do not depend on the number of threads: counts are integers, and sums of reals are computed in `f64` in a
@@ -37,6 +39,7 @@
 mod average_precision;
 mod bootstrap;
 mod columns;
+mod compare;
 mod curve;
 mod entry;
 mod error;
@@ -44,6 +47,7 @@ mod evaluation;
 pub mod files;
 mod images;
 mod input;
+mod pooled;
 mod protocol;
 mod reliability;
 mod report;
@@ -54,6 +58,7 @@ mod top_k;
 
 pub use average_precision::average_precision;
 pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
+pub use compare::{Difference, Over, Resampled, Resampling, differences, resample};
 pub use curve::precision_recall;
 pub use error::MetricsError;
 pub use evaluation::{
@@ -61,11 +66,11 @@ pub use evaluation::{
     evaluate_table,
 };
 pub use input::{Labels, Scores};
-pub use protocol::{EmptyLabel, Images, Mean, Protocol, Settings, Ties, Unknown};
+pub use protocol::{EmptyLabel, Images, Mean, Pool, Protocol, Settings, Ties, TopKTies, Unknown};
 pub use reliability::{ReliabilityBin, reliability};
 pub use report::{MethodComparison, Protocols};
 pub use request::Request;
-pub use standardise::{Standard, standardise};
+pub use standardise::{Normalisation, Normalised, Standard, Standardise, standardise};
 pub use table::{InMemory, Table};
 pub use top_k::TopK;
 

@@ -1,5 +1,6 @@
 //! Evaluation protocols: the rules of the metrics as one checked type, and the published protocols by name.
 
+use crate::evaluation::LabelFigures;
 use std::fmt;
 use std::str::FromStr;
 
@@ -59,6 +60,11 @@ pub enum EmptyLabel {
     Zero,
     /// It has no AP and is left out of the mean.
     Skip,
+    /// Its AP is 0 and enters the mean if any image kept is annotated for it; otherwise it is left out. In
+    /// [`evaluate_protocols`](crate::evaluate_protocols) what is left out depends on the labels that are ranked, as in
+    /// BiAM's script for Open Images: among the unseen labels none is ([`Protocol::for_unseen`]); among the seen ones the
+    /// labels left out do not compete in the top K either; among all labels they do.
+    SkipUnannotated,
     /// The evaluation fails with [`MetricsError::LabelWithoutPositives`].
     Error,
 }
@@ -78,6 +84,7 @@ pub enum EmptyLabel {
 /// };
 /// assert_eq!(map(Mean::Plain)?, (0.5 + 1.0) / 2.0);
 /// assert_eq!(map(Mean::ByAnnotated)?, (3.0 * 0.5 + 1.0 * 1.0) / 4.0);
+/// assert_eq!(map(Mean::ByPositives)?, (1.0 * 0.5 + 1.0 * 1.0) / 2.0);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,17 +94,34 @@ pub enum Mean {
     Plain,
     /// The weight of a label is its number of annotated (not unknown) images among those kept.
     ByAnnotated,
+    /// The weight of a label is its number of positive images among those kept.
+    ByPositives,
+}
+
+/// Images of a label that may be the weight of its AP.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Counts {
+    /// Not unknown.
+    pub(crate) annotated: u32,
+    pub(crate) positives: u32,
 }
 
 impl Mean {
-    /// Mean of pairs of an AP and the number of annotated images of its label; labels without AP are left out. `None`
-    /// when no label has one.
-    pub(crate) fn over(self, values: impl Iterator<Item = (Option<f64>, f64)>) -> Option<f64> {
+    /// The mean AP of labels, such as those of several tables. `None` when no label has one and a weight.
+    pub fn of(self, labels: &[LabelFigures]) -> Option<f64> {
+        let labels = labels.iter();
+        self.over(labels.map(|label| (label.average_precision, label.counts())))
+    }
+
+    /// Mean of pairs of an AP and the counts of its label; labels without AP are left out. `None` when no label has one
+    /// and a weight.
+    pub(crate) fn over(self, values: impl Iterator<Item = (Option<f64>, Counts)>) -> Option<f64> {
         let (mut sum, mut total) = (0.0, 0.0);
-        for (value, annotated) in values {
+        for (value, counts) in values {
             let weight = match self {
                 Self::Plain => 1.0,
-                Self::ByAnnotated => annotated,
+                Self::ByAnnotated => f64::from(counts.annotated),
+                Self::ByPositives => f64::from(counts.positives),
             };
             if let Some(value) = value {
                 sum += weight * value;
@@ -139,9 +163,7 @@ pub enum Unknown {
     Ignore,
 }
 
-/// How images with equal scores for a label rank in the AP.
-///
-/// The top K is not affected: there, equal scores rank in column order.
+/// How images with equal scores for a label rank in the AP. For the top K see [`TopKTies`].
 ///
 /// ```rust
 /// use epsilon_metrics::{Ties, average_precision};
@@ -161,6 +183,65 @@ pub enum Ties {
     Stable,
 }
 
+/// Which of an image's labels with equal scores come first in its top K. Coverage error and ranking loss count all of
+/// them.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Protocol, Scores, Settings, TopKTies, evaluate};
+///
+/// // One image whose two labels have the same score; the first is positive.
+/// let scores = Scores::new(&[0.5, 0.5], 1, 2)?;
+/// let labels = Labels::new(&[1, -1], 1, 2)?;
+/// let precision = |top_k_ties| {
+///     let settings = Settings { top_k_ties, ..Protocol::lesa_nus().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     Ok(evaluate(scores, labels, &[0, 1], &protocol, &[1])?.top_k[0].precision)
+/// };
+/// assert_eq!(precision(TopKTies::FirstLabel)?, 1.0);
+/// assert_eq!(precision(TopKTies::LastLabel)?, 0.0);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TopKTies {
+    /// The one that is requested first, as after a stable sort by descending score. With seen labels before unseen ones,
+    /// ties then favour the seen ones.
+    #[default]
+    FirstLabel,
+    /// The one that is requested last, as in LESA's and (ML)2P-Encoder's code, which takes the last K of an ascending sort.
+    LastLabel,
+}
+
+/// What is ranked for the average precision of a label.
+///
+/// ```rust
+/// use epsilon_metrics::{Labels, Pool, Protocol, Scores, Settings, evaluate};
+///
+/// // Two images, two labels. Label 0 alone is ranked perfectly.
+/// let scores = Scores::new(&[0.6, 0.9, 0.3, 0.8], 2, 2)?;
+/// let labels = Labels::new(&[1, -1, -1, 1], 2, 2)?;
+/// let of_first = |pool| {
+///     let settings = Settings { pool, ..Protocol::lesa_nus().settings() };
+///     let protocol = Protocol::new("own", settings, &[1])?;
+///     Ok(evaluate(scores, labels, &[0, 1], &protocol, &[])?.per_label[0].average_precision)
+/// };
+/// assert_eq!(of_first(Pool::Label)?, Some(1.0));
+/// // Ranked together: 0.9 -, 0.8 +, 0.6 +, 0.3 -.
+/// assert_eq!(of_first(Pool::AnnotatedImages)?, Some((1.0 / 2.0 + 2.0 / 3.0) / 2.0));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// The images' scores for the label.
+    #[default]
+    Label,
+    /// The scores of every label evaluated, in the images that are annotated for the label: the bug of BiAM's published
+    /// script for Open Images, whose function takes the rows of a label and forgets to take its column. Labels with the
+    /// same annotated images then have the same AP. Costs a sort of all annotated scores and 12 bytes for each.
+    AnnotatedImages,
+}
+
 /// The rules of a [`Protocol`] as plain data. Printed as one sentence.
 ///
 /// ```rust
@@ -170,7 +251,7 @@ pub enum Ties {
 /// assert_eq!(
 ///     settings.to_string(),
 ///     "all images; labels without positives count as AP 0; plain mean over labels; \
-///      unknown out of AP and a miss in the top K; ties in image order"
+///      unknown out of AP and a miss in the top K; ties in image order, in the top K to the first label"
 /// );
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +267,12 @@ pub struct Settings {
     pub unknown: Unknown,
     /// How equal scores rank in the AP.
     pub ties: Ties,
+    /// How equal scores rank in the top K.
+    #[serde(default)]
+    pub top_k_ties: TopKTies,
+    /// What is ranked for the AP of a label.
+    #[serde(default)]
+    pub pool: Pool,
 }
 
 /// All the rules in one sentence.
@@ -198,11 +285,15 @@ impl fmt::Display for Settings {
         let empty = match self.empty_label {
             EmptyLabel::Zero => "labels without positives count as AP 0",
             EmptyLabel::Skip => "labels without positives skipped",
+            EmptyLabel::SkipUnannotated => {
+                "labels without positives count as AP 0, those without annotation are skipped, but not in ZSL"
+            }
             EmptyLabel::Error => "labels without positives are an error",
         };
         let mean = match self.mean {
             Mean::Plain => "plain mean over labels",
             Mean::ByAnnotated => "mean weighted by annotated images",
+            Mean::ByPositives => "mean weighted by positive images",
         };
         let unknown = match self.unknown {
             Unknown::Miss => "unknown out of AP and a miss in the top K",
@@ -213,7 +304,20 @@ impl fmt::Display for Settings {
             Ties::Grouped => "ties grouped",
             Ties::Stable => "ties in image order",
         };
-        write!(f, "{images}; {empty}; {mean}; {unknown}; {ties}")
+        let top_k = match self.top_k_ties {
+            TopKTies::FirstLabel => "first",
+            TopKTies::LastLabel => "last",
+        };
+        write!(
+            f,
+            "{images}; {empty}; {mean}; {unknown}; {ties}, in the top K to the {top_k} label"
+        )?;
+        match self.pool {
+            Pool::Label => Ok(()),
+            Pool::AnnotatedImages => f.write_str(
+                "; BiAM's bug: the AP of a label ranks all labels of the images annotated for it",
+            ),
+        }
     }
 }
 
@@ -223,14 +327,22 @@ const BASE: Settings = Settings {
     mean: Mean::Plain,
     unknown: Unknown::Miss,
     ties: Ties::Grouped,
+    top_k_ties: TopKTies::FirstLabel,
+    pool: Pool::Label,
 };
 const ALL_IMAGES: Settings = Settings {
     images: Images::All,
     ..BASE
 };
-const SKIP_EMPTY: Settings = Settings {
-    empty_label: EmptyLabel::Skip,
+const BIAM: Settings = Settings {
+    empty_label: EmptyLabel::SkipUnannotated,
     ..BASE
+};
+/// The bug's ranking is of BiAM's code, so its ties are too.
+const BIAM_BUG: Settings = Settings {
+    pool: Pool::AnnotatedImages,
+    ties: Ties::Stable,
+    ..BIAM
 };
 /// The K of the tables on NUS-WIDE and on Open Images.
 const NUS_WIDE: [usize; 2] = [3, 5];
@@ -240,15 +352,19 @@ const OPEN_IMAGES: [usize; 2] = [10, 20];
 ///
 /// | name | images | empty label | mean | unknown | K |
 /// |---|---|---|---|---|---|
-/// | `epsilon` (Epsilon, (ML)2P-Encoder) | with a positive | AP 0, averaged | plain | out of AP, miss in top K | 3, 5 |
+/// | `epsilon` (Epsilon; (ML)2P-Encoder's function with `is_exclude=True`) | with a positive | AP 0, averaged | plain | out of AP, miss in top K | 3, 5 |
 /// | `lesa-nus` (LESA, BiAM, Gen-MLZSL on NUS-WIDE) | all | AP 0, averaged | plain | out of AP, miss in top K | 3, 5 |
+/// | `ml2p-nus` ((ML)2P-Encoder's test script: `is_exclude=False`) | all | AP 0, averaged | plain | out of AP, miss in top K | 3, 5 |
 /// | `sdl` | with a positive | AP 0, averaged | plain | negative | 3, 5 |
 /// | `lesa-oi` (LESA on Open Images) | all | AP 0, averaged | plain | out of AP, miss in top K | 10, 20 |
-/// | `biam-oi` (BiAM on Open Images) | with a positive | skipped | plain | out of AP, miss in top K | 10, 20 |
-/// | `biam-oi-weighted` | with a positive | skipped | by annotated images | out of AP, miss in top K | 10, 20 |
+/// | `biam-oi` (BiAM on Open Images, its bug mended) | with a positive | AP 0; without annotation skipped, but not in ZSL | plain | out of AP, miss in top K | 10, 20 |
+/// | `biam-oi-weighted` | the same | the same | by positive images | the same | 10, 20 |
+/// | `biam-oi-bug` (BiAM's script as published, [`Pool::AnnotatedImages`]) | the same | the same | plain | the same | 10, 20 |
+/// | `biam-oi-bug-weighted` | the same | the same | by positive images | the same | 10, 20 |
 ///
-/// Every published protocol uses [`Ties::Grouped`], as scikit-learn does: the order of the images then does not change
-/// the AP, and a constant score has the share of positives as its AP.
+/// They use [`Ties::Grouped`], as scikit-learn does: the order of the images then does not change the AP, and a constant
+/// score has the share of positives as its AP. The two with BiAM's bug break ties by order, as its code does; so does SDL's.
+/// In the top K all use [`TopKTies::FirstLabel`].
 ///
 /// ```
 /// use epsilon_metrics::{Images, Protocol, Settings};
@@ -264,7 +380,7 @@ const OPEN_IMAGES: [usize; 2] = [10, 20];
 /// assert_eq!(own.to_string(), "ours");
 ///
 /// let error = Protocol::named("leza").unwrap_err().to_string();
-/// assert!(error.contains("epsilon, lesa-nus, sdl, lesa-oi, biam-oi, biam-oi-weighted"));
+/// assert!(error.contains("epsilon, lesa-nus, ml2p-nus, sdl, lesa-oi, biam-oi, biam-oi-weighted"));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,16 +392,20 @@ pub struct Protocol {
 
 impl Protocol {
     /// Names of the published protocols, as [`Protocol::named`] takes them.
-    pub const NAMES: [&str; 6] = [
+    pub const NAMES: [&str; 9] = [
         "epsilon",
         "lesa-nus",
+        "ml2p-nus",
         "sdl",
         "lesa-oi",
         "biam-oi",
         "biam-oi-weighted",
+        "biam-oi-bug",
+        "biam-oi-bug-weighted",
     ];
 
-    /// The protocol of Epsilon and the (ML)2P-Encoder on NUS-WIDE: images with a positive, K = 3 and 5.
+    /// The protocol of Epsilon on NUS-WIDE, and of the (ML)2P-Encoder's evaluation function with `is_exclude=True`: images
+    /// with a positive, K = 3 and 5.
     ///
     /// ```rust
     /// use epsilon_metrics::{Images, Protocol};
@@ -309,6 +429,18 @@ impl Protocol {
     /// ```
     pub fn lesa_nus() -> Self {
         Self::preset("lesa-nus", ALL_IMAGES, NUS_WIDE)
+    }
+
+    /// The protocol of the (ML)2P-Encoder's test script on NUS-WIDE, which calls its function with `is_exclude=False`: the
+    /// rules of [`Protocol::lesa_nus`].
+    ///
+    /// ```rust
+    /// use epsilon_metrics::Protocol;
+    ///
+    /// assert_eq!(Protocol::ml2p_nus().settings(), Protocol::lesa_nus().settings());
+    /// ```
+    pub fn ml2p_nus() -> Self {
+        Self::preset("ml2p-nus", ALL_IMAGES, NUS_WIDE)
     }
 
     /// The protocol of SDL on NUS-WIDE: unknown labels are negatives, K = 3 and 5.
@@ -339,35 +471,64 @@ impl Protocol {
         Self::preset("lesa-oi", ALL_IMAGES, OPEN_IMAGES)
     }
 
-    /// The protocol of BiAM on Open Images: labels without positives are skipped, K = 10 and 20.
+    /// The protocol of BiAM on Open Images as its paper means it, K = 10 and 20: that of its script with the AP of a label
+    /// over the label's own scores. Labels that nobody annotated are skipped, but not in ZSL
+    /// ([`EmptyLabel::SkipUnannotated`]).
     ///
     /// ```rust
     /// use epsilon_metrics::{EmptyLabel, Protocol};
     ///
-    /// assert_eq!(Protocol::biam_oi().settings().empty_label, EmptyLabel::Skip);
+    /// assert_eq!(Protocol::biam_oi().settings().empty_label, EmptyLabel::SkipUnannotated);
     /// assert_eq!(Protocol::biam_oi().ks(), [10, 20]);
     /// ```
     pub fn biam_oi() -> Self {
-        Self::preset("biam-oi", SKIP_EMPTY, OPEN_IMAGES)
+        Self::preset("biam-oi", BIAM, OPEN_IMAGES)
     }
 
-    /// The protocol of BiAM on Open Images with labels weighted by their annotated images, K = 10 and 20.
+    /// [`Protocol::biam_oi`] with labels weighted by their positive images.
     ///
     /// ```rust
     /// use epsilon_metrics::{Mean, Protocol, Settings};
     ///
-    /// let settings = Settings { mean: Mean::ByAnnotated, ..Protocol::biam_oi().settings() };
+    /// let settings = Settings { mean: Mean::ByPositives, ..Protocol::biam_oi().settings() };
     /// assert_eq!(Protocol::biam_oi_weighted().settings(), settings);
     /// ```
     pub fn biam_oi_weighted() -> Self {
         let settings = Settings {
-            mean: Mean::ByAnnotated,
-            ..SKIP_EMPTY
+            mean: Mean::ByPositives,
+            ..BIAM
         };
         Self::preset("biam-oi-weighted", settings, OPEN_IMAGES)
     }
 
-    /// All published protocols, in the order of [`Protocol::NAMES`].
+    /// The protocol of BiAM's script for Open Images as published, with its bug: see [`Pool::AnnotatedImages`].
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Pool, Protocol};
+    ///
+    /// assert_eq!(Protocol::biam_oi_bug().settings().pool, Pool::AnnotatedImages);
+    /// ```
+    pub fn biam_oi_bug() -> Self {
+        Self::preset("biam-oi-bug", BIAM_BUG, OPEN_IMAGES)
+    }
+
+    /// [`Protocol::biam_oi_bug`] with labels weighted by their positive images.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Mean, Protocol};
+    ///
+    /// assert_eq!(Protocol::biam_oi_bug_weighted().settings().mean, Mean::ByPositives);
+    /// ```
+    pub fn biam_oi_bug_weighted() -> Self {
+        let settings = Settings {
+            mean: Mean::ByPositives,
+            ..BIAM_BUG
+        };
+        Self::preset("biam-oi-bug-weighted", settings, OPEN_IMAGES)
+    }
+
+    /// All published protocols but the two with BiAM's bug, which cost far more than the others together, in the order of
+    /// [`Protocol::NAMES`].
     ///
     /// ```rust
     /// use epsilon_metrics::{Images, Protocol};
@@ -375,12 +536,13 @@ impl Protocol {
     /// let all = Protocol::all();
     /// let of_all_images = all.iter().filter(|p| p.settings().images == Images::All);
     /// let names: Vec<&str> = of_all_images.map(Protocol::name).collect();
-    /// assert_eq!(names, ["lesa-nus", "lesa-oi"]);
+    /// assert_eq!(names, ["lesa-nus", "ml2p-nus", "lesa-oi"]);
     /// ```
-    pub fn all() -> [Self; 6] {
+    pub fn all() -> [Self; 7] {
         [
             Self::epsilon(),
             Self::lesa_nus(),
+            Self::ml2p_nus(),
             Self::sdl(),
             Self::lesa_oi(),
             Self::biam_oi(),
@@ -402,11 +564,51 @@ impl Protocol {
     /// assert!(matches!(error, MetricsError::UnknownProtocol { name, .. } if name == "SDL"));
     /// ```
     pub fn named(name: &str) -> Result<Self, MetricsError> {
-        let found = Self::all().into_iter().find(|p| p.name == name);
+        let bugs = [Self::biam_oi_bug(), Self::biam_oi_bug_weighted()];
+        let found = Self::all().into_iter().chain(bugs).find(|p| p.name == name);
         found.ok_or_else(|| MetricsError::UnknownProtocol {
             name: name.into(),
             known: &Self::NAMES,
         })
+    }
+
+    /// The rules for the unseen labels among themselves: no label is left out for want of annotation
+    /// ([`EmptyLabel::SkipUnannotated`]).
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{EmptyLabel, Protocol};
+    ///
+    /// assert_eq!(Protocol::biam_oi().for_unseen().settings().empty_label, EmptyLabel::Zero);
+    /// assert_eq!(Protocol::epsilon().for_unseen(), Protocol::epsilon());
+    /// ```
+    #[must_use]
+    pub fn for_unseen(&self) -> Self {
+        let mut protocol = self.clone();
+        if protocol.settings.empty_label == EmptyLabel::SkipUnannotated {
+            protocol.settings.empty_label = EmptyLabel::Zero;
+        }
+        protocol
+    }
+
+    /// The protocol with ties in the top K broken this way; the name says so where it is not the protocol's own way.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::{Protocol, TopKTies};
+    ///
+    /// let last = Protocol::sdl().with_top_k_ties(TopKTies::LastLabel);
+    /// assert_eq!(last.name(), "sdl, top-K ties to the last label");
+    /// assert_eq!(Protocol::sdl().with_top_k_ties(TopKTies::FirstLabel), Protocol::sdl());
+    /// ```
+    #[must_use]
+    pub fn with_top_k_ties(mut self, ties: TopKTies) -> Self {
+        if self.settings.top_k_ties != ties {
+            self.name.push_str(match ties {
+                TopKTies::FirstLabel => ", top-K ties to the first label",
+                TopKTies::LastLabel => ", top-K ties to the last label",
+            });
+            self.settings.top_k_ties = ties;
+        }
+        self
     }
 
     fn preset(name: &str, settings: Settings, ks: [usize; 2]) -> Self {
@@ -502,8 +704,12 @@ mod tests {
 
     #[test]
     fn every_name_parses_and_prints_itself() {
+        for name in Protocol::NAMES {
+            assert_eq!(Protocol::named(name).unwrap().name(), name);
+        }
         let all = Protocol::all();
-        assert_eq!(all.each_ref().map(Protocol::name), Protocol::NAMES);
+        let names = all.each_ref().map(Protocol::name);
+        assert_eq!(names, Protocol::NAMES[..names.len()]);
         for protocol in all {
             assert_eq!(protocol.name().parse(), Ok(protocol));
         }
@@ -515,17 +721,25 @@ mod tests {
             let s = Protocol::named(name).unwrap().settings();
             (s.images, s.empty_label, s.mean, s.unknown)
         };
-        use EmptyLabel::{Skip, Zero};
+        use EmptyLabel::{SkipUnannotated, Zero};
         use Images::{All, WithPositive};
-        use Mean::{ByAnnotated, Plain};
+        use Mean::{ByPositives, Plain};
         use Unknown::{Miss, Negative};
         assert_eq!(row("epsilon"), (WithPositive, Zero, Plain, Miss));
         assert_eq!(row("lesa-nus"), (All, Zero, Plain, Miss));
         assert_eq!(row("sdl"), (WithPositive, Zero, Plain, Negative));
         assert_eq!(row("lesa-oi"), (All, Zero, Plain, Miss));
-        assert_eq!(row("biam-oi"), (WithPositive, Skip, Plain, Miss));
-        let weighted = (WithPositive, Skip, ByAnnotated, Miss);
-        assert_eq!(row("biam-oi-weighted"), weighted);
+        assert_eq!(row("ml2p-nus"), row("lesa-nus"));
+        let plain = (WithPositive, SkipUnannotated, Plain, Miss);
+        let weighted = (WithPositive, SkipUnannotated, ByPositives, Miss);
+        for (name, pool) in [
+            ("biam-oi", Pool::Label),
+            ("biam-oi-bug", Pool::AnnotatedImages),
+        ] {
+            assert_eq!(row(name), plain);
+            assert_eq!(row(&format!("{name}-weighted")), weighted);
+            assert_eq!(Protocol::named(name).unwrap().settings().pool, pool);
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! Plain-text tables of metrics. A table names its protocol, its rules, and the numbers of images and labels; fractions
+//! Plain-text tables of metrics. A table names its protocol, its rules, what was done to the scores, and the numbers of images and labels; fractions
 //! are displayed in percent.
 
 use std::fmt;
 
 use crate::evaluation::{Evaluation, SplitEvaluation};
-use crate::protocol::Settings;
 use crate::top_k::TopK;
 
 /// Width at which the rules of a protocol are wrapped.
@@ -13,7 +12,7 @@ const WIDTH: usize = 78;
 /// One column of metrics under the name and rules of the protocol.
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_protocol(f, &self.protocol, &self.settings)?;
+        write_protocol(f, self)?;
         write_table(f, &figures(&[("", self)]))
     }
 }
@@ -21,7 +20,7 @@ impl fmt::Display for Evaluation {
 /// ZSL, seen and GZSL side by side under the name and rules of the protocol.
 impl fmt::Display for SplitEvaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_protocol(f, &self.gzsl.protocol, &self.gzsl.settings)?;
+        write_protocol(f, &self.gzsl)?;
         let splits = [
             ("ZSL", &self.zsl),
             ("seen", &self.seen),
@@ -65,7 +64,7 @@ impl fmt::Display for MethodComparison<'_> {
         let Some((_, first)) = self.0.first() else {
             return Ok(());
         };
-        write_protocol(f, &first.gzsl.protocol, &first.gzsl.settings)?;
+        write_protocol(f, &first.gzsl)?;
         let mut head = vec![String::new()];
         for (split, figures) in [("ZSL", &first.zsl), ("GZSL", &first.gzsl)] {
             head.push(format!("{split} mAP"));
@@ -111,9 +110,10 @@ pub struct Protocols<'a>(pub &'a [(&'a str, Vec<&'a Evaluation>)]);
 
 impl fmt::Display for Protocols<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = self.0.first().map_or(&[][..], |(_, first)| &first[..]);
+        // The last part has the rules of all labels, from which those of ZSL may differ.
+        let rules = self.0.last().map_or(&[][..], |(_, first)| &first[..]);
         for evaluation in rules {
-            write_protocol(f, &evaluation.protocol, &evaluation.settings)?;
+            write_protocol(f, evaluation)?;
         }
         for (place, (part, evaluations)) in self.0.iter().enumerate() {
             if place > 0 {
@@ -231,10 +231,10 @@ fn percent(fraction: f64) -> String {
     format!("{:.1}", 100.0 * fraction)
 }
 
-fn write_protocol(f: &mut fmt::Formatter<'_>, name: &str, settings: &Settings) -> fmt::Result {
-    writeln!(f, "protocol {name}")?;
+fn write_protocol(f: &mut fmt::Formatter<'_>, evaluation: &Evaluation) -> fmt::Result {
+    writeln!(f, "protocol {}", evaluation.protocol)?;
     let mut line = String::new();
-    for word in settings.to_string().split(' ') {
+    for word in evaluation.rules().split(' ') {
         if line.len() + word.len() + 3 > WIDTH {
             writeln!(f, " {line}")?;
             line.clear();

@@ -72,6 +72,26 @@ pub trait Table: Sync {
     ) -> Result<(), MetricsError>;
 }
 
+impl<T: Table + ?Sized> Table for &T {
+    fn images(&self) -> usize {
+        (**self).images()
+    }
+
+    fn labels(&self) -> usize {
+        (**self).labels()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [f32],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        (**self).read(rows, columns, scores, labels)
+    }
+}
+
 /// A [`Table`] of scores and labels in memory, of the same shape.
 ///
 /// ```rust

@@ -2,6 +2,8 @@
 //! random tables with ties, a constant score, unknown labels, empty labels and empty images.
 
 use epsilon_metrics::{Evaluation, Labels, Protocol, Scores, Settings, TopK, evaluate_splits};
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 const TOLERANCE: f64 = 1e-9;
@@ -74,8 +76,60 @@ fn agrees_with_numpy_and_scikit_learn() {
         compare(&result.seen, &case.expected.seen, &format!("{what}, seen"));
         compare(&result.gzsl, &case.expected.gzsl, &format!("{what}, GZSL"));
     }
+    // Those of BiAM have rules of their own for each part, which `peers.json` has.
+    for name in Protocol::NAMES
+        .iter()
+        .filter(|name| !name.starts_with("biam"))
+    {
+        assert!(cases.iter().any(|case| case.protocol == *name), "{name}");
+    }
+}
+
+#[derive(Deserialize)]
+struct Peers {
+    images: usize,
+    labels: usize,
+    seen: usize,
+    ks_zsl: Vec<usize>,
+    ks_gzsl: Vec<usize>,
+    scores: Vec<f32>,
+    values: Vec<i8>,
+    expected: BTreeMap<String, BTreeMap<String, PeerFigures>>,
+}
+
+#[derive(Deserialize)]
+struct PeerFigures {
+    map: f64,
+    top_k: Vec<TopK>,
+}
+
+/// The compared methods' published functions, restated in `reference/make_peers.py`, BiAM's bug included.
+#[test]
+fn agrees_with_the_peers_published_functions() {
+    let peers: Peers = serde_json::from_str(include_str!("reference/peers.json")).unwrap();
+    let (images, labels) = (peers.images, peers.labels);
+    let scores = Scores::new(&peers.scores, images, labels).unwrap();
+    let values = Labels::new(&peers.values, images, labels).unwrap();
+    for (name, expected) in &peers.expected {
+        let protocol = Protocol::named(name.split(' ').next().unwrap()).unwrap();
+        let (ks_zsl, ks_gzsl) = (&peers.ks_zsl, &peers.ks_gzsl);
+        let found = evaluate_splits(scores, values, peers.seen, &protocol, ks_zsl, ks_gzsl);
+        let found = found.unwrap();
+        let parts = [
+            ("zsl", &found.zsl),
+            ("seen", &found.seen),
+            ("gzsl", &found.gzsl),
+        ];
+        for (part, figures) in parts {
+            let what = format!("{name}, {part}");
+            close(figures.map, expected[part].map, &what);
+            compare_top_k(&figures.top_k, &expected[part].top_k, &what);
+        }
+        // What is skipped is still listed.
+        assert_eq!(found.seen.per_label.len(), peers.seen, "{name}");
+    }
     for name in Protocol::NAMES {
-        assert!(cases.iter().any(|case| case.protocol == name), "{name}");
+        assert!(peers.expected.contains_key(name), "{name}");
     }
 }
 

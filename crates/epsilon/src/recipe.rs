@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
-use epsilon_metrics::Protocol;
+use epsilon_metrics::{Normalisation, Protocol, Standardise};
 use serde::{Deserialize, Serialize};
 
 use crate::methods::{Fitting, Kind, MethodError, Vocabulary};
@@ -231,6 +231,8 @@ impl Default for FeatureSettings {
 /// assert_eq!(settings.k_gzsl, [5, 10]);
 /// assert_eq!(settings.k_zsl, [3, 5]); // the default
 /// assert_eq!(settings.bootstrap, 200);
+/// let ranked: EvaluationSettings = toml::from_str("standardise = 'ranked'")?;
+/// assert_eq!(ranked.standardise, epsilon_metrics::Standardise::Ranked);
 /// # Ok::<(), toml::de::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -244,9 +246,13 @@ pub struct EvaluationSettings {
     pub k_gzsl: Vec<usize>,
     /// Resamples of the test images for the bootstrap error of the mAP; 0 for none.
     pub bootstrap: usize,
-    /// Whether the scores of every image are standardised to mean 0 and standard deviation 1 over its labels first.
+    /// Over which labels the scores of every image are first standardised to mean 0 and standard deviation 1. `true` is read as
+    /// `table`, `false` as `none`.
+    #[serde(skip_serializing_if = "is_none")]
+    pub standardise: Standardise,
+    /// Whether every label's scores first lose their mean over the test images, which makes the figures transductive.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub standardise: bool,
+    pub centre_labels: bool,
     /// Disjoint sets that the seen and unseen labels together are divided into, each unseen in turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_folds: Option<usize>,
@@ -255,7 +261,19 @@ pub struct EvaluationSettings {
     pub label_fold: Option<usize>,
 }
 
+fn is_none(standardise: &Standardise) -> bool {
+    *standardise == Standardise::None
+}
+
 impl EvaluationSettings {
+    /// What is done to the scores before they are ranked.
+    pub fn normalisation(&self) -> Normalisation {
+        Normalisation {
+            centre_labels: self.centre_labels,
+            standardise: self.standardise,
+        }
+    }
+
     /// The label folds that the recipe is to be run on; none where its own lists, or one fold, say what is unseen.
     ///
     /// ```
@@ -315,7 +333,8 @@ impl Default for EvaluationSettings {
             k_zsl: vec![3, 5],
             k_gzsl: vec![3, 5],
             bootstrap: 200,
-            standardise: false,
+            standardise: Standardise::None,
+            centre_labels: false,
             label_folds: None,
             label_fold: None,
         }

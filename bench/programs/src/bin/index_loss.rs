@@ -16,7 +16,7 @@ use epsilon::recipe::Recipe;
 use epsilon::semantic_index::{Index, IndexInfo, IndexWriter};
 use epsilon::tokens::TokenStore;
 use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
-use epsilon_metrics::{Labels, Protocol, Scores, evaluate, standardise};
+use epsilon_metrics::{Labels, Protocol, Scores, Standardise, evaluate, standardise};
 
 const TOP: usize = 50;
 
@@ -59,7 +59,7 @@ fn main() -> Outcome<()> {
     let protocol: Protocol = recipe.evaluation.protocol.parse()?;
     let columns: Vec<usize> = (0..labels).collect();
     let map = |mut scores: Vec<f32>| -> Outcome<f64> {
-        if recipe.evaluation.standardise {
+        if recipe.evaluation.standardise != Standardise::None {
             standardise(&mut scores, labels);
         }
         let scores = Scores::new(&scores, rows.len(), labels)?;

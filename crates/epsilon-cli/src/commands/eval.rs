@@ -2,25 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use epsilon::Predictor;
 use epsilon::backbone::is_hub_id;
-use epsilon::dataset::{Split, table};
 use epsilon::experiment::{self, Figures, LabelSet, Scored};
-use epsilon::labels::{VectorFile, read_list};
+use epsilon::labels::VectorFile;
 use epsilon::model::Model;
 use epsilon::predictor::is_bundle;
 use epsilon::recipe::{EvaluationSettings, Recipe};
-use epsilon_data::files;
-use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, write_per_label, write_scores};
-use epsilon_metrics::{Evaluation, Protocol, Protocols, Table};
+use epsilon_metrics::files::{write_per_label, write_scores};
+use epsilon_metrics::{Evaluation, Protocol, Protocols, Standardise, Table, TopKTies};
 
 use super::output;
+use super::score_files::{self, ScoreFiles};
 use super::trained::{by_name, with_option};
 use crate::{Outcome, console};
-
-/// Maximum number of names in a message.
-const FEW: usize = 3;
 
 /// Evaluate a model on its recipe's test images, or the scores of any program.
 #[derive(clap::Args)]
@@ -60,7 +56,7 @@ pub(crate) struct Args {
     /// Meaning of 0 in the ground truth; needed unless it also contains -1, where 0 is unknown.
     #[arg(long, value_parser = ["negative", "unknown"], requires = "scores")]
     zero: Option<String>,
-    /// Evaluation protocol, or `all` for a table of all of them [default: the recipe's; `epsilon` for scores].
+    /// Evaluation protocol, or `all` for a table of all but those with a published bug [default: the recipe's; `epsilon` for scores].
     #[arg(long, value_parser = [&Protocol::NAMES[..], &["all"]].concat())]
     protocol: Option<String>,
     /// K of the top-K figures, such as 3,5 [default: the recipe's; the protocol's for scores].
@@ -69,9 +65,11 @@ pub(crate) struct Args {
     /// Bootstrap resamples for the error of the mAP; 0 for none [default: the recipe's; 200 for scores].
     #[arg(long, value_name = "N")]
     bootstrap: Option<usize>,
-    /// Standardise the scores of every image to mean 0 and standard deviation 1 over its labels [default: the recipe's setting].
-    #[arg(long, conflicts_with = "scores")]
-    standardise: bool,
+    /// Which of an image's labels with equal scores come first in its top K: the first or the last of the table [default: first].
+    #[arg(long, value_name = "WHICH", value_parser = ["first", "last"])]
+    top_k_ties: Option<String>,
+    #[command(flatten)]
+    normalise: NormaliseArgs,
     /// Write per-label figures to this CSV file.
     #[arg(long, value_name = "FILE", value_parser = output::file())]
     per_label: Option<PathBuf>,
@@ -84,6 +82,30 @@ pub(crate) struct Args {
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What is done to scores before they are ranked.
+#[derive(clap::Args)]
+pub(super) struct NormaliseArgs {
+    /// Standardise the scores of every image to mean 0 and standard deviation 1: over all labels of the table (`table`, where nothing
+    /// else is said), over those that are ranked (`ranked`), or not (`none`) [default: the recipe's setting; none for scores].
+    #[arg(long, value_name = "LABELS", num_args = 0..=1, default_missing_value = "table", value_parser = Standardise::NAMES)]
+    standardise: Option<String>,
+    /// Take from every label's scores their mean over the test images first. Transductive: the figures then use all test images to
+    /// judge one.
+    #[arg(long)]
+    centre_labels: bool,
+}
+
+impl NormaliseArgs {
+    /// Overrides what was asked for.
+    pub(super) fn put_into(&self, settings: &mut EvaluationSettings) {
+        // Clap takes the names alone.
+        if let Some(Ok(standardise)) = self.standardise.as_deref().map(str::parse) {
+            settings.standardise = standardise;
+        }
+        settings.centre_labels |= self.centre_labels;
+    }
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
@@ -113,9 +135,9 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let mut experiment = super::of_model(&model, path, other, store)?;
     let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
     let mut settings = experiment.recipe().evaluation.clone();
-    let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
+    let protocols = protocols(args, &settings.protocol)?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
-    settings.standardise |= args.standardise;
+    args.normalise.put_into(&mut settings);
     if let Some(ks) = &args.k {
         let dataset = &prepared.dataset;
         settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
@@ -155,9 +177,9 @@ fn of_photographs(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     }
     let predictor = options.load().map_err(with_option)?;
     let mut settings = recipe.evaluation.clone();
-    let protocols = protocols(args.protocol.as_deref().unwrap_or(&settings.protocol))?;
+    let protocols = protocols(args, &settings.protocol)?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
-    settings.standardise |= args.standardise;
+    args.normalise.put_into(&mut settings);
     let (scored, failed) =
         super::measuring(|progress| experiment::score_photographs(&predictor, &recipe, progress))?;
     failed.iter().for_each(console::name_failure);
@@ -187,160 +209,50 @@ fn show(
     figures.print(args.json)
 }
 
-/// Whether a file of labels is a list of photographs (path, split, labels) and no matrix of images and labels.
-fn is_photo_table(labels: &Path) -> anyhow::Result<bool> {
-    let extension = labels.extension().unwrap_or_default().to_ascii_lowercase();
-    match extension.to_str() {
-        Some("tsv" | "jsonl" | "ndjson") => return Ok(true),
-        Some("csv") => {}
-        _ => return Ok(false),
-    }
-    let file = files::open(labels, u64::MAX).with_context(|| labels.display().to_string())?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(file);
-    let (mut records, mut splits) = (0, 0);
-    // A label may be called `train`, but the line below it then holds a number there.
-    for (place, record) in reader.byte_records().take(2).enumerate() {
-        let record = record.with_context(|| labels.display().to_string())?;
-        let cells: Vec<&[u8]> = record.iter().map(<[u8]>::trim_ascii).collect();
-        let named = |name: &[u8]| cells.iter().any(|cell| cell.eq_ignore_ascii_case(name));
-        if place == 0
-            && ["path", "split", "labels"]
-                .iter()
-                .all(|name| named(name.as_bytes()))
-        {
-            return Ok(true);
-        }
-        records += 1;
-        splits += usize::from(matches!(cells.get(1), Some(&(b"train" | b"test"))));
-    }
-    Ok(splits > 0 && splits == records)
-}
-
 fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
-    let protocols = protocols(args.protocol.as_deref().unwrap_or("epsilon"))?;
-    let scores = ScoreTable::read(scores)?;
-    let zero = args.zero.as_deref().map(|zero| match zero {
-        "negative" => Zero::Negative,
-        _ => Zero::Unknown,
-    });
-    let mut joined = match is_photo_table(labels)? {
-        true => join_data_set(args, scores, labels)?,
-        false => Joined::new(scores, &LabelTable::read(labels)?, zero)?,
+    let protocols = protocols(args, "epsilon")?;
+    let files = ScoreFiles {
+        labels,
+        seen: args.seen.as_deref(),
+        unseen: args.unseen.as_deref(),
+        zero: args.zero.as_deref(),
     };
-    let (images, all) = (joined.images(), joined.labels());
-    let seen = split(args, &mut joined)?;
+    let (joined, seen) = files.read(scores)?;
     let ks = match &args.k {
         Some(ks) => ks.clone(),
         None => fitting(protocols[0].ks(), joined.labels()),
     };
-    let resamples = args
-        .bootstrap
-        .unwrap_or(EvaluationSettings::default().bootstrap);
-    let seen = seen.unwrap_or_else(|| joined.labels());
-    let settings = EvaluationSettings {
+    let mut settings = EvaluationSettings {
         k_zsl: fitting(&ks, joined.labels() - seen),
         k_gzsl: ks,
-        bootstrap: resamples,
         ..Default::default()
     };
+    settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
+    args.normalise.put_into(&mut settings);
     let measured = experiment::figures(&joined, seen, &protocols, &settings).map(ByProtocol);
     let figures = measured.map_err(|error| joined.name(error))?;
     figures.write_per_label(args, |column| joined.label(column))?;
     if !args.json {
-        let by = |by_name| if by_name { "name" } else { "place" };
-        console::print(format_args!(
-            "{images} images matched by {}, {all} labels matched by {}{}\n",
-            by(joined.images_by_name()),
-            by(joined.labels_by_name()),
-            match all - joined.labels() {
-                0 => String::new(),
-                out => format!(", {out} in neither list left out"),
-            }
-        ))?;
+        console::print(format_args!("{}\n", score_files::matched(&joined)))?;
     }
     figures.print(args.json)
 }
 
-/// Joins scores with the test images of a data set's table.
-fn join_data_set(args: &Args, scores: ScoreTable, path: &Path) -> anyhow::Result<Joined> {
-    let Some(seen) = &args.seen else {
-        bail!("{}: a data set's table needs --seen", path.display());
+/// The protocols that were asked for, or that of this name, with the ties in the top K that were asked for.
+fn protocols(args: &Args, usual: &str) -> anyhow::Result<Vec<Protocol>> {
+    let chosen = match args.protocol.as_deref().unwrap_or(usual) {
+        "all" => Protocol::all().to_vec(),
+        name => vec![name.parse()?],
     };
-    let (dataset, _) = table::read(&table::TableOptions {
-        outside: true,
-        table: path.into(),
-        images: PathBuf::new(),
-        seen: seen.clone(),
-        unseen: args.unseen.clone(),
-    })?;
-    let rows = dataset.rows(Split::Test);
-    let ids = rows.iter().map(|&row| dataset.records[row].id.clone());
-    let labels =
-        LabelTable::from_rows(path, ids.collect(), dataset.names.clone(), |image, out| {
-            dataset.labels.dense_row(rows[image], out);
-        })?;
-    Ok(Joined::new(scores, &labels, Some(Zero::Unknown))?)
-}
-
-/// Moves the seen labels to the front and returns their number; `None` if no list was given.
-fn split(args: &Args, joined: &mut Joined) -> anyhow::Result<Option<usize>> {
-    if args.seen.is_none() && args.unseen.is_none() {
-        return Ok(None);
-    }
-    let Some(names) = joined.label_names().map(<[String]>::to_vec) else {
-        bail!(
-            "--seen and --unseen need the labels' names: put them beside the scores, one a line, in NAME.labels.txt"
-        );
+    let ties = match args.top_k_ties.as_deref() {
+        None => return Ok(chosen),
+        Some("last") => TopKTies::LastLabel,
+        Some(_) => TopKTies::FirstLabel,
     };
-    let columns = |list: &Option<PathBuf>| -> anyhow::Result<Option<Vec<bool>>> {
-        let Some(path) = list else { return Ok(None) };
-        let listed = read_list(path)?;
-        let strange = listed.iter().filter(|name| !names.contains(name));
-        let strange: Vec<String> = strange.map(|name| format!("{name:?}")).collect();
-        if !strange.is_empty() {
-            bail!(
-                "{}: {} names are no labels of the scores: {}{}",
-                path.display(),
-                strange.len(),
-                strange[..strange.len().min(FEW)].join(", "),
-                if strange.len() > FEW { ", ..." } else { "" }
-            );
-        }
-        Ok(Some(
-            names.iter().map(|name| listed.contains(name)).collect(),
-        ))
-    };
-    let (seen, unseen) = (columns(&args.seen)?, columns(&args.unseen)?);
-    let rest = |of: &[bool]| of.iter().map(|is| !is).collect::<Vec<bool>>();
-    let (seen, unseen) = match (seen, unseen) {
-        (Some(seen), Some(unseen)) => (seen, unseen),
-        (Some(seen), None) => (seen.clone(), rest(&seen)),
-        (None, Some(unseen)) => (rest(&unseen), unseen),
-        (None, None) => return Ok(None),
-    };
-    if let Some(both) = (0..names.len()).find(|&column| seen[column] && unseen[column]) {
-        bail!("{:?} is both seen and unseen", names[both]);
-    }
-    let of = |side: &[bool]| {
-        (0..names.len())
-            .filter(|&c| side[c])
-            .collect::<Vec<usize>>()
-    };
-    let (mut chosen, unseen) = (of(&seen), of(&unseen));
-    let count = chosen.len();
-    chosen.extend(unseen);
-    joined.choose(chosen);
-    Ok(Some(count))
-}
-
-fn protocols(name: &str) -> anyhow::Result<Vec<Protocol>> {
-    match name {
-        "all" => Ok(Protocol::all().to_vec()),
-        name => Ok(vec![name.parse()?]),
-    }
+    Ok(chosen
+        .into_iter()
+        .map(|p| p.with_top_k_ties(ties))
+        .collect())
 }
 
 /// The K that do not exceed the number of labels.

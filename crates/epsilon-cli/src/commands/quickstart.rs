@@ -165,10 +165,11 @@ fn print_table(rows: &[(&str, Figures)]) -> anyhow::Result<()> {
     };
     let (zsl, gzsl) = (&first.zsl, &first.gzsl);
     console::print(format_args!(
-        "{} test pictures; protocol {}; ZSL: {} unseen labels, {} pictures kept, {:.2} positives each; \
+        "{} test pictures; protocol {}; {}; ZSL: {} unseen labels, {} pictures kept, {:.2} positives each; \
          GZSL: {} labels, {} kept, {:.2} positives\n",
         gzsl.images_total,
         gzsl.protocol,
+        gzsl.scores,
         zsl.labels_averaged,
         zsl.images_kept,
         zsl.positives_per_image,

@@ -136,6 +136,46 @@ fn rows_are_named_by_names_with_commas() {
         .refused(&["--only 2", "Ridge, 1, Ridge, 9"]);
 }
 
+/// What cannot be told apart from the best is marked, in the table and in the report.
+#[test]
+fn the_best_row_and_those_like_it_are_marked() {
+    let world = World::new();
+    world.write("table.toml", table("validation = 0.25"));
+    let text = world.run("bench table.toml --out out").done();
+    for part in ["scores as given", "Bold: the best mAP.", "| **"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let resamples = world.text("out/chance-more/seed-1/resamples.json");
+    let resamples: Value = serde_json::from_str(&resamples).unwrap();
+    assert_eq!(resamples["zsl"]["maps"].as_array().unwrap().len(), 1000);
+    let csv = world.text("out/table.csv");
+    let best = csv
+        .lines()
+        .next()
+        .unwrap()
+        .split(',')
+        .position(|name| name == "ZSL mAP to the best");
+    let marks: Vec<&str> = csv
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').nth(best.unwrap()).unwrap())
+        .collect();
+    assert!(
+        marks.contains(&"best")
+            && marks
+                .iter()
+                .all(|mark| ["best", "same", "apart"].contains(mark)),
+        "{csv}"
+    );
+    world
+        .run("report out/chance-more out/chance-more --photos 0 --store out/tokens --out r.html")
+        .done();
+    assert!(
+        world.text("r.html").contains("cannot be told apart"),
+        "the report shows the marks"
+    );
+}
+
 /// Small forms of every method of the tables, but for CLIP's, which need a tower of its own.
 const METHODS: [&str; 18] = [
     r#"kind = "random""#,
@@ -219,7 +259,14 @@ fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
         let line = line
             .into_iter()
             .find(|line| line.starts_with(&format!("| {name} |")));
-        line.unwrap().split('|').nth(2).unwrap().trim().to_string()
+        // The marks of the best and of those that are like it.
+        let marks = [' ', '*', '\u{2020}'];
+        line.unwrap()
+            .split('|')
+            .nth(2)
+            .unwrap()
+            .trim_matches(marks)
+            .to_string()
     };
     // Classifiers have no figure for labels that they do not know.
     assert!(cells("m12").parse::<f64>().is_ok(), "{text}");
@@ -260,8 +307,11 @@ fn a_table_measured_otherwise_takes_the_models_that_are_there() {
     let after = world.run("bench table.toml --out out --json").json();
     let of = |lines: &Value, key: &str| lines[0]["trained"][0][key].clone();
     assert_eq!(of(&before, "seconds"), of(&after, "seconds"));
-    let protocol = of(&after, "figures")["zsl"]["protocol"].clone();
-    assert_eq!(protocol, "epsilon, scores standardised per image");
+    let zsl = of(&after, "figures")["zsl"].clone();
+    assert_eq!(
+        (&zsl["protocol"], &zsl["scores"]["standardise"]),
+        (&"epsilon".into(), &"table".into())
+    );
     let top = |lines: &Value| of(lines, "figures")["gzsl"]["top_k"].clone();
     assert_eq!(top(&before), top(&after), "an image's order is as it was");
 

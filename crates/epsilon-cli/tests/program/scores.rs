@@ -93,12 +93,12 @@ fn all_protocols_in_one_table() {
     for part in ["ZSL ", "seen ", "GZSL "] {
         let rows = text.lines().skip_while(|line| !line.starts_with(part));
         let rows: Vec<&str> = rows.take_while(|line| !line.is_empty()).collect();
-        assert_eq!(rows.len(), 9, "{text}");
+        assert_eq!(rows.len(), 10, "{text}");
         assert!(
             rows[2].starts_with("epsilon ") && rows[2].contains(" of 4 "),
             "{text}"
         );
-        assert!(rows[8].starts_with("furthest apart"), "{text}");
+        assert!(rows[9].starts_with("furthest apart"), "{text}");
     }
     let figures = world.run(&format!("{arguments} --json")).json();
     let names: Vec<&str> = figures
@@ -107,16 +107,16 @@ fn all_protocols_in_one_table() {
         .iter()
         .map(|figures| figures["gzsl"]["protocol"].as_str().unwrap())
         .collect();
-    assert_eq!(names, epsilon_metrics::Protocol::NAMES);
+    assert_eq!(names, epsilon_metrics::Protocol::NAMES[..7]);
 
-    // Figures of each label: 6 protocols, each label in GZSL and in its own part.
+    // Figures of each label: 7 protocols, each label in GZSL and in its own part.
     let table = world.text("out.csv");
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(
         lines[0],
         "protocol,part,label,positives,annotated,AP,P@1,R@1,F1@1"
     );
-    assert_eq!(lines.len(), 1 + 6 * 8);
+    assert_eq!(lines.len(), 1 + 7 * 8);
     assert!(
         lines.contains(&"lesa-nus,GZSL,dog,1,3,1,0.5,1,0.6666666666666666"),
         "{table}"
@@ -138,7 +138,7 @@ fn a_models_scores_serve_other_tools() {
         ))
         .done();
     assert!(text.contains("\nGZSL ") && text.contains("F1@3"), "{text}");
-    assert_eq!(world.text("labels.csv").lines().count(), 1 + 6 * 18);
+    assert_eq!(world.text("labels.csv").lines().count(), 1 + 7 * 18);
     for file in ["scores.npy", "scores.safetensors", "scores.csv"] {
         let of_model = world
             .run(&format!(
@@ -278,4 +278,168 @@ fn scores_are_refused_without_what_tells_their_labels() {
     world
         .run("eval --scores scores.npy --labels labels.csv")
         .refused(&["scores.npy has 4 images", "labels.csv has 3"]);
+}
+
+#[test]
+fn how_scores_are_normalised_is_named() {
+    let world = world();
+    let base = "eval --scores scores.csv --labels labels.csv --protocol lesa-nus --k 1 --bootstrap 0 --seen cats.txt";
+    let map = |options: &str| {
+        let figures = world.run(&format!("{base} --json {options}")).json();
+        let how = figures["zsl"]["scores"]["standardise"].clone();
+        (how, figures["zsl"]["map"].as_f64().unwrap())
+    };
+    assert_eq!(map("").0, "none");
+    assert_eq!(map("--standardise").0, "table", "as it always meant");
+    assert_eq!(map("--standardise table"), map("--standardise"));
+    assert_eq!(map("--standardise none"), map(""));
+    // Two labels that are ranked: the better one is +1 and the other -1 in every image, both 0 in b, which has a tie.
+    // owl, true in c and d: both share the last of three ranks with a. elk, true in d: after b with a and c.
+    let (how, ranked) = map("--standardise ranked");
+    assert_eq!(how, "ranked");
+    let (owl, elk) = (2.0 / 3.0, 1.0 / 4.0);
+    assert!((ranked - (owl + elk) / 2.0).abs() < 1e-9, "{ranked}");
+    assert_ne!(ranked, map("--standardise").1);
+    let text = world.run(&format!("{base} --standardise ranked")).done();
+    let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains("scores standardised per image over the labels ranked"),
+        "{text}"
+    );
+    let text = world.run(&format!("{base} --centre-labels")).done();
+    assert!(text.contains("(transductive)"), "{text}");
+    world
+        .run(&format!("{base} --standardise all"))
+        .refused(&["none, table, ranked"]);
+
+    // b has a tie of owl and elk; neither is true. c and a have none.
+    let text = world.run(&format!("{base} --top-k-ties last")).done();
+    assert!(
+        text.contains("lesa-nus, top-K ties to the last label"),
+        "{text}"
+    );
+}
+
+#[test]
+fn rows_of_scores_are_compared() {
+    let world = world();
+    // The same scores in another order of images and labels, and scores that know nothing.
+    world.write(
+        "moved.csv",
+        "image,elk,cat,dog,owl\nc,0.2,0.4,0.6,0.5\na,0.1,0.9,0.2,0.3\nd,0.7,0.2,0.1,0.8\nb,0.6,0.1,0.7,0.6\n",
+    );
+    world.write(
+        "worse.csv",
+        "image,cat,dog,owl,elk\na,0.1,0.2,0.9,0.9\nb,0.9,0.2,0.9,0.6\nc,0.4,0.6,0.5,0.2\nd,0.2,0.1,0.3,0.1\n",
+    );
+    let base = "compare scores.csv moved.csv worse.csv --labels labels.csv --seen cats.txt --protocol lesa-nus";
+    let text = world.run(base).done();
+    for part in [
+        "paired bootstrap over test images, 1000 resamples",
+        "ZSL mAP",
+        "harmonic mean",
+        "not told apart",
+        "reference",
+        "scores as given",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let said = world.run(&format!("{base} --json --csv out.csv")).json();
+    assert_eq!(said["measures"].as_array().unwrap().len(), 4);
+    for measure in said["measures"].as_array().unwrap() {
+        let rows = &measure["rows"];
+        assert_eq!(rows[0]["difference"], Value::Null);
+        assert_eq!(rows[1]["value"], rows[0]["value"]);
+        assert_eq!(rows[1]["difference"]["difference"], 0.0);
+        assert_eq!(rows[1]["difference"]["p"], 1.0);
+        assert!(
+            rows[2]["difference"]["difference"].as_f64().unwrap() < 0.0,
+            "{measure}"
+        );
+    }
+    // The figure is that of `eval`.
+    let eval = world
+        .run("eval --scores worse.csv --labels labels.csv --seen cats.txt --protocol lesa-nus --json")
+        .json();
+    assert_eq!(said["measures"][0]["rows"][2]["value"], eval["zsl"]["map"]);
+    let csv = world.text("out.csv");
+    assert_eq!(csv.lines().count(), 1 + 4 * 3, "{csv}");
+
+    let best = world
+        .run(&format!(
+            "{base} --against best --measure seen --over labels --bootstrap 50 --json"
+        ))
+        .json();
+    assert_eq!(best["measures"][0]["reference"], "scores.csv");
+    assert_eq!(
+        (
+            &best["resampling"]["over"],
+            &best["resampling"]["resamples"]
+        ),
+        (&"labels".into(), &50.into())
+    );
+    assert_eq!(best["measures"].as_array().unwrap().len(), 1);
+
+    // Without unseen labels there is one measure.
+    let all = world
+        .run("compare scores.csv worse.csv --labels labels.csv --json")
+        .json();
+    assert_eq!(all["measures"].as_array().unwrap().len(), 1);
+    world
+        .run("compare scores.csv worse.csv --labels labels.csv --measure zsl")
+        .refused(&["--measure zsl", "not measured"]);
+    world.write("other.csv", "image,cat,dog,owl,elk\na,0.1,0.2,0.9,0.9\nx,0.9,0.2,0.9,0.6\nc,0.4,0.6,0.5,0.2\nd,0.2,0.1,0.3,0.1\n");
+    world
+        .run("compare scores.csv other.csv --labels labels.csv")
+        .refused(&["\"x\""]);
+    world
+        .run("compare scores.csv worse.csv")
+        .refused(&["--labels"]);
+    world
+        .run("compare scores.csv --labels labels.csv")
+        .refused(&["2"]);
+}
+
+#[test]
+fn models_are_compared_with_each_other_and_with_scores() {
+    let world = World::new();
+    world.run("train recipe.toml --out out").done();
+    let other = crate::world::RECIPE.replace("seeds = [1]", "seeds = [2]");
+    world.write("other.toml", other);
+    world.run("train other.toml --out two").done();
+    world
+        .run(&format!("eval {MODEL} --bootstrap 0 --save-scores own.csv"))
+        .done();
+    let two = "two/seed-2/model.safetensors";
+    let said = world
+        .run(&format!(
+            "compare {MODEL} own.csv {two} --bootstrap 100 --json"
+        ))
+        .json();
+    for measure in said["measures"].as_array().unwrap() {
+        let rows = &measure["rows"];
+        assert_eq!(rows[0]["value"], rows[1]["value"], "{measure}");
+        assert_eq!(rows[1]["difference"]["p"], 1.0, "{measure}");
+    }
+    let eval = world
+        .run(&format!("eval {two} --bootstrap 0 --json"))
+        .json();
+    assert_eq!(said["measures"][2]["rows"][2]["value"], eval["gzsl"]["map"]);
+    world
+        .run(&format!("compare {MODEL} {two} --labels unseen.txt"))
+        .refused(&["--labels"]);
+    // Without one of the test pictures the rows are not the same.
+    let table = world.text("labels.tsv");
+    let fewer: Vec<&str> = table
+        .lines()
+        .filter(|line| !line.starts_with("test-0030"))
+        .collect();
+    world.write("labels.tsv", fewer.join("\n") + "\n");
+    let classes = crate::world::RECIPE.replace("seeds = [1]", "seeds = [3]");
+    world.write("third.toml", classes);
+    world.run("train third.toml --out three").done();
+    world.write("labels.tsv", table);
+    world
+        .run(&format!("compare {MODEL} three/seed-3/model.safetensors"))
+        .refused(&["cannot be compared", "test-0030"]);
 }

@@ -50,11 +50,14 @@ pub enum Zero {
 pub struct Joined {
     scores: ScoreTable,
     packed: Packed,
+    /// Rows of the scores in the order in which they are read; `None` for the file's own.
+    rows: Option<Vec<usize>>,
     /// Columns of the scores that are evaluated, in this order.
     columns: Vec<usize>,
     images_by_name: bool,
     labels_by_name: bool,
     label_names: Option<Vec<String>>,
+    image_names: Option<Vec<String>>,
 }
 
 /// Labels of two bits each: the label + 1.
@@ -111,11 +114,17 @@ impl Joined {
         let packed = pack(labels, &rows, &columns, zero)?;
         let of_labels = labels.frame.label_names.clone();
         Ok(Self {
+            rows: None,
             columns: (0..scores.frame.labels).collect(),
             images_by_name: rows.by_name(),
             labels_by_name: columns.by_name(),
             // If only the labels have names, both were matched by index and the names hold for both.
             label_names: scores.frame.label_names.clone().or(of_labels),
+            image_names: scores
+                .frame
+                .image_names
+                .clone()
+                .or(labels.frame.image_names.clone()),
             scores,
             packed,
         })
@@ -179,6 +188,54 @@ impl Joined {
         self.label_names.as_deref()
     }
 
+    /// Names of the images in the order of the scores' rows, if either table has names.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// // scores.csv: a.jpg and b.jpg; labels.csv: b.jpg and a.jpg
+    /// let table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// let names = ["a.jpg", "b.jpg"].map(String::from);
+    /// assert_eq!(table.image_names(), Some(&names[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn image_names(&self) -> Option<&[String]> {
+        self.image_names.as_deref()
+    }
+
+    /// Reads the images in this order of the scores' rows from now on, such as that of another table. Rows in errors are then
+    /// those of this order.
+    ///
+    /// # Panics
+    /// If a row does not exist, or the number of rows is another.
+    ///
+    /// ```rust
+    /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
+    /// use epsilon_metrics::Table;
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("scores.csv");
+    /// # std::fs::write(&path, "image,cat,dog\na.jpg,0.75,0.5\nb.jpg,0.25,0.125\n")?;
+    /// # let labels = folder.path().join("labels.csv");
+    /// # std::fs::write(&labels, "image,dog,cat\nb.jpg,1,-1\na.jpg,-1,1\n")?;
+    /// let mut table = Joined::new(ScoreTable::read(&path)?, &LabelTable::read(&labels)?, None)?;
+    /// table.order_images(vec![1, 0]);
+    /// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+    /// table.read(0..1, 0..2, &mut scores, &mut labels)?; // b.jpg
+    /// assert_eq!((scores, labels), ([0.25, 0.125], [-1, 1]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn order_images(&mut self, rows: Vec<usize>) {
+        let images = self.scores.frame.images;
+        assert!(rows.len() == images && rows.iter().all(|&row| row < images));
+        self.rows = Some(rows);
+    }
+
     /// Selects the columns of the scores to evaluate, in this order, instead of all. Column indices of the table and of its
     /// metrics then refer to the selection; those passed here always refer to the scores.
     ///
@@ -203,6 +260,11 @@ impl Joined {
     pub fn choose(&mut self, columns: Vec<usize>) {
         assert!(columns.iter().all(|&c| c < self.scores.frame.labels));
         self.columns = columns;
+    }
+
+    /// Number of labels of the scores, whether they are selected or not.
+    pub fn all_labels(&self) -> usize {
+        self.scores.frame.labels
     }
 
     /// Name of the label of a selected column, or its column in the scores if it has no name.
@@ -259,7 +321,7 @@ impl Joined {
                 value,
             } => FileError::NotFinite {
                 path: frame.path.clone(),
-                image: frame.row(image),
+                image: frame.row(self.rows.as_ref().map_or(image, |rows| rows[image])),
                 label: frame.column(self.columns[label]),
                 value: value.into(),
             },
@@ -354,6 +416,7 @@ impl Table for Joined {
             .chunks_exact_mut(columns.len())
             .zip(labels.chunks_exact_mut(columns.len()));
         for (row, (scores, labels)) in rows.zip(targets) {
+            let row = self.rows.as_ref().map_or(row, |rows| rows[row]);
             let of_row = &values[row * all..(row + 1) * all];
             if together {
                 scores.copy_from_slice(&of_row[columns[0]..columns[0] + columns.len()]);

@@ -17,11 +17,13 @@ BASE = {"images": "with-positive", "empty-label": "zero", "mean": "plain", "unkn
 PROTOCOLS = {
     "epsilon": BASE,
     "lesa-nus": BASE | {"images": "all"},
+    "ml2p-nus": BASE | {"images": "all"},
     "sdl": BASE | {"unknown": "negative"},
     "lesa-oi": BASE | {"images": "all"},
-    "biam-oi": BASE | {"empty-label": "skip"},
-    "biam-oi-weighted": BASE | {"empty-label": "skip", "mean": "by-annotated"},
-    # No preset has these choices.
+    # No preset has these choices. Those of BiAM are in make_peers.py.
+    "own-skip": BASE | {"empty-label": "skip"},
+    "own-weighted": BASE | {"empty-label": "skip", "mean": "by-annotated"},
+    "own-last": BASE | {"top-k-ties": "last-label", "mean": "by-positives"},
     "own-ignore": BASE | {"images": "all", "unknown": "ignore", "mean": "by-annotated"},
     "own-stable": BASE | {"ties": "stable", "empty-label": "skip"},
     "own-stable-negative": BASE | {"ties": "stable", "unknown": "negative", "images": "all"},
@@ -78,14 +80,18 @@ def evaluate(scores, labels, columns, settings, ks):
         else:
             ap = float(average_precision_score(positive, score))
         aps.append(ap)
-        weights.append(int(known[:, c].sum()) if settings["mean"] == "by-annotated" else 1)
+        counts = {"plain": 1, "by-annotated": known[:, c].sum(), "by-positives": (labels[:, c] == 1).sum()}
+        weights.append(int(counts[settings["mean"]]))
     averaged = [c for c, ap in enumerate(aps) if ap is not None]
     mean = np.average([aps[c] for c in averaged], weights=[weights[c] for c in averaged])
 
     ranked = scores.astype(np.float64).copy()
     if settings["unknown"] == "ignore":
         ranked[labels == 0] = -np.inf
-    order = np.argsort(-ranked, axis=1, kind="stable")
+    if settings.get("top-k-ties") == "last-label":
+        order = np.argsort(ranked, axis=1, kind="stable")[:, ::-1]
+    else:
+        order = np.argsort(-ranked, axis=1, kind="stable")
     top_k, top_k_by_label, top_k_of_labels = [], [], []
     for k in ks:
         taken = np.take_along_axis(labels, order[:, :k], axis=1)

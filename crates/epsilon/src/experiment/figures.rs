@@ -3,18 +3,15 @@
 use std::fmt;
 
 use epsilon_metrics::{
-    Evaluation, Mean, MetricsError, Protocol, Request, SplitEvaluation, Table, TopK,
-    bootstrap_table, evaluate_protocols, evaluate_table,
+    Evaluation, MetricsError, Normalised, Protocol, Request, SplitEvaluation, Standardise, Table,
+    TopK, bootstrap_table, evaluate_protocols, evaluate_table,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::EvaluationSettings;
 
 /// Seed of every bootstrap: the same figures from the same scores.
-const BOOTSTRAP_SEED: u64 = 1;
-
-/// What follows a protocol's name where the scores were standardised.
-const STANDARDISED: &str = ", scores standardised per image";
+pub(super) const BOOTSTRAP_SEED: u64 = 1;
 
 /// The labels among which images are ranked. Prints as the literature calls the setting: `ZSL`, `seen` or `GZSL`.
 ///
@@ -157,12 +154,15 @@ impl Figures {
         }
     }
 
-    /// Says beside the protocol's name that the scores were standardised.
-    pub(super) fn of_standardised(mut self) -> Self {
-        for (_, part) in self.parts_mut() {
-            part.protocol.push_str(STANDARDISED);
+    /// These figures of all labels with the others' figures of the seen and of the unseen ones.
+    fn with_parts(self, apart: Self) -> Self {
+        match (self, apart) {
+            (Self::Split(all), Self::Split(apart)) => {
+                let gzsl = all.gzsl;
+                Self::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
+            }
+            (all, _) => all,
         }
-        self
     }
 }
 
@@ -206,30 +206,18 @@ fn mean_of(all: &[&Evaluation]) -> Option<Evaluation> {
 /// [`mean_of`] for evaluations of disjoint sets of labels: the mAP is over all their labels, with the weights of the protocol.
 fn pooled(all: &[&Evaluation]) -> Option<Evaluation> {
     let mut pooled = mean_of(all)?;
-    let (mut sum, mut total, mut columns) = (0.0, 0.0, 0);
-    for one in all {
-        for label in &one.per_label {
-            let mut label = label.clone();
-            label.column = columns;
-            columns += 1;
-            if let Some(precision) = label.average_precision {
-                let weight = match pooled.settings.mean {
-                    Mean::Plain => 1.0,
-                    Mean::ByAnnotated => label.annotated as f64,
-                };
-                sum += weight * precision;
-                total += weight;
-            }
-            pooled.per_label.push(label);
-        }
+    let labels = all.iter().flat_map(|one| &one.per_label).cloned();
+    pooled.per_label = labels.collect();
+    for (column, label) in pooled.per_label.iter_mut().enumerate() {
+        label.column = column;
     }
     pooled.labels_averaged = all.iter().map(|one| one.labels_averaged).sum();
-    pooled.map = if total > 0.0 { sum / total } else { 0.0 };
+    pooled.map = pooled.settings.mean.of(&pooled.per_label).unwrap_or(0.0);
     Some(pooled)
 }
 
-/// Figures of a table whose first `seen` labels are the seen ones under each of these protocols, with the top-K sizes and
-/// the bootstrap of `settings`.
+/// Figures of a table whose first `seen` labels are the seen ones under each of these protocols, with the normalisation of the
+/// scores, the top-K sizes and the bootstrap of `settings`.
 ///
 /// # Errors
 /// As [`evaluate_protocols`], [`evaluate_table`] and [`bootstrap_table`].
@@ -239,41 +227,128 @@ pub fn figures(
     protocols: &[Protocol],
     settings: &EvaluationSettings,
 ) -> Result<Vec<Figures>, MetricsError> {
-    let columns: Vec<usize> = (0..table.labels()).collect();
-    let mut all: Vec<Figures> = if seen == columns.len() {
+    Parts::new(table, None, seen, settings)?.figures(protocols, settings)
+}
+
+/// A table with its scores normalised for each label set.
+pub(super) struct Parts<'a, T> {
+    seen: usize,
+    columns: Vec<usize>,
+    /// For the figures of all labels, and for the others too where `apart` is none.
+    together: Normalised<&'a T>,
+    apart: Option<Normalised<&'a T>>,
+}
+
+impl<'a, T: Table> Parts<'a, T> {
+    /// `alone` is the table with the unseen labels scored on their own, where that makes a difference.
+    pub(super) fn new(
+        table: &'a T,
+        alone: Option<&'a T>,
+        seen: usize,
+        settings: &EvaluationSettings,
+    ) -> Result<Self, MetricsError> {
+        let (labels, how) = (table.labels(), settings.normalisation());
+        let is_split = seen < labels;
+        let by_part = is_split && how.standardise == Standardise::Ranked;
+        let apart = match alone.is_some() || by_part {
+            true => {
+                let split = by_part.then_some(seen);
+                Some(Normalised::new(alone.unwrap_or(table), how, split)?)
+            }
+            false => None,
+        };
+        Ok(Self {
+            seen,
+            columns: (0..labels).collect(),
+            together: Normalised::new(table, how, None)?,
+            apart,
+        })
+    }
+
+    /// The label sets that can be measured.
+    pub(super) fn sets(&self) -> &'static [LabelSet] {
+        match self.seen == self.columns.len() {
+            true => &[LabelSet::Seen],
+            false => &LabelSet::ALL,
+        }
+    }
+
+    pub(super) fn table(&self, set: LabelSet) -> &Normalised<&'a T> {
+        match (set, &self.apart) {
+            (LabelSet::Unseen | LabelSet::Seen, Some(apart)) => apart,
+            _ => &self.together,
+        }
+    }
+
+    pub(super) fn columns(&self, set: LabelSet) -> &[usize] {
+        match set {
+            LabelSet::Unseen => &self.columns[self.seen..],
+            LabelSet::Seen => &self.columns[..self.seen],
+            LabelSet::All => &self.columns,
+        }
+    }
+
+    pub(super) fn figures(
+        &self,
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<Figures>, MetricsError> {
+        let mut all = self.evaluate(&self.together, protocols, settings)?;
+        if let Some(apart) = &self.apart {
+            let apart = self.evaluate(apart, protocols, settings)?;
+            let both = all.into_iter().zip(apart);
+            all = both.map(|(all, apart)| all.with_parts(apart)).collect();
+        }
+        for (figures, protocol) in all.iter_mut().zip(protocols) {
+            for (set, part) in figures.parts_mut() {
+                part.scores = settings.normalisation();
+                if settings.bootstrap > 0 {
+                    let protocol = rules(protocol, set);
+                    let request = Request {
+                        columns: self.columns(set),
+                        protocol: &protocol,
+                        ks: &[],
+                    };
+                    let (table, resamples) = (self.table(set), settings.bootstrap);
+                    let bootstrap = bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?;
+                    part.bootstrap = Some(bootstrap);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn evaluate(
+        &self,
+        table: &Normalised<&T>,
+        protocols: &[Protocol],
+        settings: &EvaluationSettings,
+    ) -> Result<Vec<Figures>, MetricsError> {
+        let (k_zsl, k_gzsl) = (&settings.k_zsl, &settings.k_gzsl);
+        if self.seen < self.columns.len() {
+            let figures = evaluate_protocols(table, self.seen, protocols, k_zsl, k_gzsl)?;
+            return Ok(figures
+                .into_iter()
+                .map(|f| Figures::Split(Box::new(f)))
+                .collect());
+        }
         let request = |protocol| Request {
-            columns: &columns,
+            columns: &self.columns,
             protocol,
-            ks: &settings.k_gzsl,
+            ks: k_gzsl,
         };
         let requests: Vec<Request<'_>> = protocols.iter().map(request).collect();
         let figures = evaluate_table(table, &requests)?.into_iter();
-        figures.map(|f| Figures::Seen(Box::new(f))).collect()
-    } else {
-        let (k_zsl, k_gzsl) = (&settings.k_zsl, &settings.k_gzsl);
-        let figures = evaluate_protocols(table, seen, protocols, k_zsl, k_gzsl)?.into_iter();
-        figures.map(|f| Figures::Split(Box::new(f))).collect()
-    };
-    if settings.bootstrap == 0 {
-        return Ok(all);
+        Ok(figures.map(|f| Figures::Seen(Box::new(f))).collect())
     }
-    for (figures, protocol) in all.iter_mut().zip(protocols) {
-        for (set, part) in figures.parts_mut() {
-            let columns = match set {
-                LabelSet::Unseen => &columns[seen..],
-                LabelSet::Seen => &columns[..seen],
-                LabelSet::All => &columns[..],
-            };
-            let request = Request {
-                columns,
-                protocol,
-                ks: &[],
-            };
-            let resamples = settings.bootstrap;
-            part.bootstrap = Some(bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?);
-        }
+}
+
+/// The rules of a protocol for a label set.
+pub(super) fn rules(protocol: &Protocol, set: LabelSet) -> Protocol {
+    match set {
+        LabelSet::Unseen => protocol.for_unseen(),
+        LabelSet::Seen | LabelSet::All => protocol.clone(),
     }
-    Ok(all)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod choose;
 mod figures;
 mod folds;
 mod layout;
+mod paired;
 mod prepare;
 mod score;
 mod train;
@@ -25,6 +26,7 @@ pub use choose::{Choice, ChoiceFold};
 pub use figures::{Figures, LabelSet, figures};
 pub use folds::{FoldFigures, Folded};
 pub use layout::Layout;
+pub use paired::{Measure, Resamples, resamples, resampling};
 pub use prepare::{Prepared, extract, prepare, prepare_in};
 pub use score::{
     Scored, Standardised, measure, score, score_photographs, standardised, standardised_photographs,
@@ -608,6 +610,19 @@ impl Experiment {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         let training = self.training(&prepared, &store, model.card().seed(), None);
         training.validate(model)
+    }
+
+    /// The scores of a model on the test images; `progress` is told the images scored and to score.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens) and [`score`].
+    pub fn score(
+        &mut self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Scored, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        score(model, &prepared, &store, &self.device, progress)
     }
 
     /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score.

@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use epsilon_data::dataset::{Dataset, Split};
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{
-    InMemory, Labels, MetricsError, Protocol, Scores, SplitEvaluation, standardise,
-};
+use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Resampling, Scores};
 use epsilon_vision::backbone::Features;
 use epsilon_vision::tokens::{self, TokenStore};
 
+use super::figures::Parts;
+use super::paired::{self, Resamples};
 use super::prepare::dense;
-use super::{ExperimentError, Figures, Prepared, figures, folds};
+use super::{ExperimentError, Figures, Prepared, folds};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
 use crate::model::{self, Model};
@@ -338,42 +338,47 @@ impl Scored {
         protocols: &[Protocol],
         settings: &EvaluationSettings,
     ) -> Result<Vec<Figures>, ExperimentError> {
-        let together = self.figures(self.scores.clone(), protocols, settings)?;
-        let Some(alone) = &self.unseen_alone else {
-            return Ok(together);
-        };
-        let apart = self.figures(self.with_unseen(alone), protocols, settings)?;
-        let both = together.into_iter().zip(apart);
-        Ok(both
-            .map(|(together, apart)| match (together, apart) {
-                // GZSL ranks all labels, so it takes the scores of all labels together.
-                (Figures::Split(together), Figures::Split(apart)) => {
-                    let gzsl = together.gzsl;
-                    Figures::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
-                }
-                (together, _) => together,
-            })
-            .collect())
+        Ok(self.with_tables(|table, alone| {
+            Parts::new(table, alone, self.seen, settings)?.figures(protocols, settings)
+        })?)
     }
 
-    fn figures(
+    /// The mAP of each label set that was measured, and the harmonic mean, with their resamples, for [`differences`] between models.
+    ///
+    /// # Errors
+    /// [`ExperimentError::Metrics`].
+    ///
+    /// [`differences`]: epsilon_metrics::differences
+    pub fn resample(
         &self,
-        mut scores: Vec<f32>,
-        protocols: &[Protocol],
+        protocol: &Protocol,
         settings: &EvaluationSettings,
-    ) -> Result<Vec<Figures>, MetricsError> {
+        resampling: &Resampling,
+    ) -> Result<Resamples, ExperimentError> {
+        Ok(self.with_tables(|table, alone| {
+            paired::of_parts(
+                &Parts::new(table, alone, self.seen, settings)?,
+                protocol,
+                resampling,
+            )
+        })?)
+    }
+
+    /// Calls `of` with the table of the scores, and that with the unseen labels scored on their own if they are scored differently
+    /// then.
+    fn with_tables<R>(
+        &self,
+        of: impl FnOnce(&InMemory<'_>, Option<&InMemory<'_>>) -> Result<R, MetricsError>,
+    ) -> Result<R, MetricsError> {
         let (images, labels) = (self.images.len(), self.labels.len());
-        if settings.standardise {
-            standardise(&mut scores, labels);
-        }
-        let scores = Scores::new(&scores, images, labels)?;
         let targets = Labels::new(&self.targets, images, labels)?;
-        let table = InMemory::new(scores, targets)?;
-        let figures = figures(&table, self.seen, protocols, settings)?.into_iter();
-        Ok(match settings.standardise {
-            true => figures.map(Figures::of_standardised).collect(),
-            false => figures.collect(),
-        })
+        let table = InMemory::new(Scores::new(&self.scores, images, labels)?, targets)?;
+        let Some(alone) = &self.unseen_alone else {
+            return of(&table, None);
+        };
+        let scores = self.with_unseen(alone);
+        let alone = InMemory::new(Scores::new(&scores, images, labels)?, targets)?;
+        of(&table, Some(&alone))
     }
 
     /// The scores with those of the unseen labels replaced.

@@ -5,7 +5,7 @@
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{Labels, MetricsError, Scores, evaluate, standardise};
+use epsilon_metrics::{Labels, MetricsError, Scores, Standardise, evaluate, standardise};
 use epsilon_vision::tokens::TokenStore;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -230,7 +230,8 @@ impl Training<'_> {
         );
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
-        if self.recipe.evaluation.standardise {
+        // The seen labels are all that is ranked here, and all of the table.
+        if self.recipe.evaluation.standardise != Standardise::None {
             standardise(&mut scores, labels);
         }
         let targets = dense(&self.prepared.dataset, images, labels);

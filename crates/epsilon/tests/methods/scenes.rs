@@ -199,8 +199,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         k_zsl: vec![1],
         k_gzsl: vec![1],
         bootstrap: 0,
-        standardise: false,
-        ..EvaluationSettings::default()
+        ..Default::default()
     };
     let figures = experiment::measure(
         &model,

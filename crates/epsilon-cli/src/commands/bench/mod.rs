@@ -1,5 +1,6 @@
 //! `epsilon bench`: compares methods on the same features, tuned the same way, in one table.
 
+pub(super) mod marks;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row, file_name};
-use epsilon::experiment::{Choice, Figures, Layout, RunEvent};
+use epsilon::experiment::{Choice, Figures, Layout, Resamples, RunEvent};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon_data::files;
@@ -61,6 +62,9 @@ struct Trained {
     /// With label folds one training for each, of which this has the means, the figures of all folds, and the highest peak.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     folds: Vec<Trained>,
+    /// Resamples of its mAP, for the marks of the table: kept beside in a file of their own.
+    #[serde(skip)]
+    resamples: Resamples,
 }
 
 impl Trained {
@@ -72,6 +76,12 @@ impl Trained {
         let peaks: Option<Vec<f64>> = folds.iter().map(|fold| fold.peak_mb).collect();
         let first = folds.first()?.clone();
         Some(Self {
+            resamples: marks::over_folds(
+                &folds
+                    .iter()
+                    .map(|fold| (&fold.resamples, &fold.figures))
+                    .collect::<Vec<_>>(),
+            ),
             validation_map: mean(folds.iter().map(|fold| fold.validation_map)),
             figures,
             seconds: super::mean_and_deviation(&seconds).0,
@@ -473,8 +483,17 @@ impl Bench<'_> {
         let recipe = &point.recipe;
         let identity = serde_json::to_value(recipe)?;
         let path = Layout(folder).seed(seed).join("result.json");
-        let kept = kept(&path)?;
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.recipe == identity) {
+        let mut kept = kept(&path)?;
+        if let Some(kept) = &mut kept {
+            kept.resamples = marks::read(&path)?;
+        }
+        let model = Layout(folder).model(seed);
+        let is_whole = |kept: &&Trained| {
+            let marked = !kept.resamples.is_empty() || recipe.evaluation.bootstrap == 0;
+            let enough = marked || !model.exists() || trial.missing == Missing::Left;
+            kept.recipe == identity && enough
+        };
+        if let Some(kept) = kept.as_ref().filter(is_whole) {
             return Ok(Some(kept.clone()));
         }
         if trial.missing == Missing::Left {
@@ -486,14 +505,15 @@ impl Bench<'_> {
             .experiment
             .variant(recipe.clone(), folder)?
             .with_resume(kept.is_none());
-        let same = |kept: &&Trained| same_training(recipe, &kept.recipe, &identity);
-        if let Some(kept) = kept.as_ref().filter(same) {
-            let model = Layout(folder).model(seed);
-            if model.exists() {
-                let model = Model::load(&model, experiment.device())?;
-                let cost = (kept.seconds, kept.peak_mb);
-                return result(&mut experiment, &model, cost, &path).map(Some);
-            }
+        let same = |kept: &&Trained| {
+            kept.recipe == identity || same_training(recipe, &kept.recipe, &identity)
+        };
+        if let Some(kept) = kept.as_ref().filter(same)
+            && model.exists()
+        {
+            let model = Model::load(&model, experiment.device())?;
+            let cost = (kept.seconds, kept.peak_mb);
+            return result(&mut experiment, &model, cost, &path).map(Some);
         }
         let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
@@ -513,11 +533,16 @@ fn result(
     (seconds, peak_mb): (f64, Option<f64>),
     path: &Path,
 ) -> anyhow::Result<Trained> {
+    let scored = super::measuring(|progress| experiment.score(model, progress))?;
+    let settings = &experiment.recipe().evaluation;
+    let protocol = settings.protocol.parse()?;
+    let resamples = marks::write(&scored, &protocol, settings, path)?;
     let trained = Trained {
+        figures: scored.measure(&[protocol], settings)?.remove(0),
+        resamples,
         seed: model.card().seed(),
         recipe: serde_json::to_value(experiment.recipe())?,
         validation_map: experiment.validate(model)?,
-        figures: super::measuring(|progress| experiment.measure(model, progress))?,
         parameters: model.weights().count(),
         seconds,
         peak_mb,

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::Context;
 use epsilon::comparison::Published;
-use epsilon::experiment::LabelSet;
+use epsilon::experiment::{LabelSet, Measure, Resamples};
 use epsilon::training::Choose;
 use epsilon_data::files;
 use epsilon_metrics::TopK;
 use epsilon_metrics::files::text_cell;
 use serde::Serialize;
 
+use super::marks::{self, Mark};
 use super::{Trained, mean};
 use crate::commands::mean_and_deviation;
 
@@ -146,7 +147,20 @@ type PublishedFigures = fn(&Published) -> (Option<f64>, Option<[f64; 2]>);
 /// All lines of a comparison.
 pub(super) struct Table<'a>(pub &'a [Line]);
 
+/// How a mark is shown in Markdown: what encloses the best figure, and what follows those that are not told apart from it.
+const IN_MARKDOWN: ([&str; 2], &str) = (["**", "**"], " \u{2020}");
+const IN_LATEX: ([&str; 2], &str) = (["\\textbf{", "}"], "$^\\dagger$");
+
 impl Table<'_> {
+    /// How each line's mAP of a label set stands to the best one's.
+    fn marks(&self, set: LabelSet) -> Vec<Mark> {
+        let lines = self.0.iter();
+        let rows: Vec<Vec<&Resamples>> = lines
+            .map(|line| line.trained.iter().map(|t| &t.resamples).collect())
+            .collect();
+        marks::marks(&rows, Measure::of(set))
+    }
+
     /// Writes `table.md`, `table.csv` and `table.tex` into a folder.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let files = [
@@ -170,7 +184,7 @@ impl Table<'_> {
         let mut text = format!(
             "Protocol `{}`: {}. {} test images. Percent, mean over {} {}",
             figures.protocol,
-            figures.settings,
+            figures.rules(),
             figures.images_total,
             first.trained.len(),
             match first.trained.len() {
@@ -191,6 +205,10 @@ impl Table<'_> {
                 text,
                 " Bootstrap over test images: the standard error of one mAP is about {errors}."
             );
+        }
+        let marked = |set| self.marks(set).contains(&Mark::Best);
+        if LabelSet::ALL.into_iter().any(marked) {
+            let _ = write!(text, " {}", marks::LEGEND);
         }
         let unseen = self.measured(LabelSet::Unseen);
         if unseen {
@@ -273,9 +291,10 @@ impl Table<'_> {
 
     fn figures(&self, sets: &[LabelSet], published: PublishedFigures) -> String {
         let any_published = self.0.iter().any(|line| line.published.is_some());
-        let rows = self.0.iter().map(|line| {
+        let marks: Vec<Vec<Mark>> = sets.iter().map(|&set| self.marks(set)).collect();
+        let rows = self.0.iter().enumerate().map(|(number, line)| {
             let mut row = vec![("method".to_string(), line.name.clone())];
-            for &set in sets {
+            for (&set, marks) in sets.iter().zip(&marks) {
                 // Beside those of all labels, of the seen ones only the mAP: the published tables have no more.
                 let ks = match set {
                     LabelSet::Seen if sets.len() > 1 => Vec::new(),
@@ -284,7 +303,11 @@ impl Table<'_> {
                 let cells = line.figures_of(set, &ks).into_iter().enumerate();
                 row.extend(cells.map(|(place, (name, figure))| {
                     let figure = figure.map_or("-".into(), |figure| figure.print(place == 0));
-                    (name, figure)
+                    let (bold, same) = IN_MARKDOWN;
+                    match place {
+                        0 => (name, marks[number].print(&figure, bold, same)),
+                        _ => (name, figure),
+                    }
                 }));
             }
             if any_published {
@@ -346,9 +369,11 @@ impl Table<'_> {
 
     fn csv(&self) -> anyhow::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
+        let sets = LabelSet::ALL.into_iter().filter(|&set| self.measured(set));
+        let sets: Vec<(LabelSet, Vec<Mark>)> = sets.map(|set| (set, self.marks(set))).collect();
         for (number, line) in self.0.iter().enumerate() {
             let mut row = vec![("method".to_string(), text_cell(&line.name).into_owned())];
-            for set in LabelSet::ALL.into_iter().filter(|&set| self.measured(set)) {
+            for &(set, ref marks) in &sets {
                 let figures = line.figures_of(set, &self.ks(set)).into_iter();
                 for (place, (name, figure)) in figures.enumerate() {
                     let name = match place {
@@ -361,6 +386,9 @@ impl Table<'_> {
                             .as_ref()
                             .map_or(String::new(), |f| value(f).to_string())
                     };
+                    if place == 0 {
+                        row.push((format!("{name} to the best"), marks[number].name().into()));
+                    }
                     row.push((name, print(|f| f.mean)));
                     row.push((deviation, print(|f| f.deviation)));
                 }
@@ -393,20 +421,28 @@ impl Table<'_> {
         };
         let shown = |line: &Line| {
             let figures = sets.iter().map(|&set| line.figures_of(set, &self.ks(set)));
-            figures.collect::<Vec<_>>().concat()
+            figures.collect::<Vec<_>>()
         };
-        let columns = shown(first);
+        let marks: Vec<Vec<Mark>> = sets.iter().map(|&set| self.marks(set)).collect();
+        let columns = shown(first).concat();
         let mut text = format!(
             "\\begin{{tabular}}{{l{}}}\n\\toprule\n",
             "r".repeat(columns.len())
         );
         let heads: Vec<String> = columns.iter().map(|(name, _)| escape(name)).collect();
         let _ = writeln!(text, "Method & {} \\\\\n\\midrule", heads.join(" & "));
-        for line in self.0 {
-            let cells = shown(line).into_iter();
-            let cells =
-                cells.map(|(_, figure)| figure.map_or("--".into(), |f| format!("{:.1}", f.mean)));
-            let cells: Vec<String> = cells.collect();
+        let (bold, same) = IN_LATEX;
+        for (number, line) in self.0.iter().enumerate() {
+            let mut cells = Vec::new();
+            for (figures, marks) in shown(line).into_iter().zip(&marks) {
+                for (place, (_, figure)) in figures.into_iter().enumerate() {
+                    let figure = figure.map_or("--".into(), |f| format!("{:.1}", f.mean));
+                    cells.push(match place {
+                        0 => marks[number].print(&figure, bold, same),
+                        _ => figure,
+                    });
+                }
+            }
             let _ = writeln!(text, "{} & {} \\\\", escape(&line.name), cells.join(" & "));
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n");

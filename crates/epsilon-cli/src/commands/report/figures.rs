@@ -1,12 +1,13 @@
 //! Figures of the runs as tables, and their curves over epochs and over a sweep.
 
-use epsilon::experiment::{Figures, LabelSet};
+use epsilon::experiment::{Figures, LabelSet, Measure, Resamples};
 use epsilon::training::EpochRecord;
 use epsilon_metrics::Evaluation;
 
 use super::charts::{self, Series};
 use super::page::{self, Page};
 use super::runs::Run;
+use crate::commands::bench::marks::{self, Mark};
 
 /// Adds the mean figures of all runs, and the details of each run's first seed.
 pub(super) fn figures(page: &mut Page, runs: &[Run]) {
@@ -15,19 +16,32 @@ pub(super) fn figures(page: &mut Page, runs: &[Run]) {
     let any = measured.seen();
     page.paragraph(&format!(
         "Protocol {}: {}. {} test images. mAP in percent.",
-        any.protocol, any.settings, any.images_total
+        any.protocol,
+        any.rules(),
+        any.images_total
     ));
     let sets: Vec<LabelSet> = measured.parts().map(|(set, _)| set).collect();
     let mut head = vec!["run".to_string(), "seeds".into()];
     head.extend(sets.iter().map(|set| format!("{set} mAP")));
-    let rows = runs.iter().map(|run| {
+    let resamples: Vec<Vec<&Resamples>> = runs
+        .iter()
+        .map(|run| run.seeds.iter().map(|seed| &seed.resamples).collect())
+        .collect();
+    let marks: Vec<Vec<Mark>> = sets
+        .iter()
+        .map(|&set| marks::marks(&resamples, Measure::of(set)))
+        .collect();
+    let rows = runs.iter().enumerate().map(|(number, run)| {
         let mut row = vec![run.name.clone(), run.seeds.len().to_string()];
-        row.extend(sets.iter().map(|&set| match run.map(set) {
-            Some((mean, deviation)) if run.seeds.len() > 1 => {
-                format!("{mean:.1} \u{b1} {deviation:.1}")
-            }
-            Some((mean, _)) => format!("{mean:.1}"),
-            None => "-".into(),
+        row.extend(sets.iter().zip(&marks).map(|(&set, marks)| {
+            let figure = match run.map(set) {
+                Some((mean, deviation)) if run.seeds.len() > 1 => {
+                    format!("{mean:.1} \u{b1} {deviation:.1}")
+                }
+                Some((mean, _)) => format!("{mean:.1}"),
+                None => "-".into(),
+            };
+            marks[number].print(&figure, ["", " (best)"], " \u{2020}")
         }));
         row
     });
@@ -36,6 +50,9 @@ pub(super) fn figures(page: &mut Page, runs: &[Run]) {
         &head,
         &rows.collect::<Vec<_>>(),
     );
+    if marks.iter().any(|marks| marks.contains(&Mark::Best)) {
+        page.paragraph(&marks::LEGEND.replace("Bold: the best mAP.", "(best): the best mAP."));
+    }
     for run in runs {
         let first = &run.seeds[0];
         let rows = first.figures.parts();

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use epsilon::experiment::{Figures, LabelSet, Layout};
+use epsilon::experiment::{Figures, LabelSet, Layout, Resamples};
 use epsilon::training::EpochRecord;
 use epsilon_data::files;
 
-use crate::commands::bench::Chosen;
+use crate::commands::bench::{Chosen, marks};
 use crate::commands::mean_and_deviation;
 
 /// A run: a recipe's trainings, one per seed.
@@ -22,6 +22,8 @@ pub(super) struct Seed {
     pub seed: u64,
     pub figures: Figures,
     pub epochs: Vec<EpochRecord>,
+    /// Of rows of `epsilon bench`; empty for others.
+    pub resamples: Resamples,
 }
 
 impl Run {
@@ -104,6 +106,7 @@ impl Seed {
             epochs: epochs
                 .collect::<Result<_, _>>()
                 .with_context(|| path.display().to_string())?,
+            resamples: marks::read(&path)?,
         }))
     }
 }

@@ -1,0 +1,92 @@
+//! The ranking of BiAM's published script for Open Images: for the average precision of a label, all labels of the images
+//! that are annotated for it ([`Pool::AnnotatedImages`](crate::Pool)).
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::entry::Entry;
+use crate::error::MetricsError;
+use crate::protocol::Unknown;
+use crate::request::Request;
+use crate::table::{Block, Table, check_rows};
+
+/// Values of a block of rows.
+const BLOCK_VALUES: usize = 1 << 17;
+
+/// The annotated scores of a request's columns in the images kept, in row-major order.
+pub(crate) struct Pools {
+    entries: Vec<Entry>,
+    /// Where the entries of each image of the table begin; one more at the end.
+    starts: Vec<usize>,
+    /// The annotated images of each column of the request.
+    images: Vec<Vec<u32>>,
+}
+
+impl Pools {
+    /// `kept` says for each image of the table whether the protocol keeps it.
+    pub(crate) fn new(
+        table: &impl Table,
+        request: &Request<'_>,
+        kept: impl Fn(usize) -> bool,
+    ) -> Result<Self, MetricsError> {
+        let (width, all) = (table.labels(), table.images());
+        let unknown_counts = request.protocol.settings().unknown == Unknown::Negative;
+        let mut pools = Self {
+            entries: Vec::new(),
+            starts: vec![0],
+            images: vec![Vec::new(); request.columns.len()],
+        };
+        let mut block = Block::default();
+        let step = (BLOCK_VALUES / width).max(1);
+        for first in (0..all).step_by(step) {
+            let rows = first..all.min(first + step);
+            let (scores, labels) = block.read(table, rows.clone(), 0..width)?;
+            check_rows(first, width, scores, labels)?;
+            let cells = scores.chunks_exact(width).zip(labels.chunks_exact(width));
+            for (image, (scores, labels)) in rows.zip(cells) {
+                for (&column, images) in request.columns.iter().zip(&mut pools.images) {
+                    if kept(image) && (unknown_counts || labels[column] != 0) {
+                        let entry = Entry::new(image, scores[column], labels[column]);
+                        pools.entries.push(entry);
+                        images.push(image as u32);
+                    }
+                }
+                pools.starts.push(pools.entries.len());
+            }
+        }
+        Ok(pools)
+    }
+
+    /// `rank` of the pool of each column: best first, equal scores in row-major order. Columns with the same annotated images
+    /// share a pool, which is ranked once.
+    pub(crate) fn map<T: Clone + Send>(&self, rank: impl Fn(&[Entry]) -> T + Sync) -> Vec<T> {
+        let mut places = HashMap::new();
+        let mut distinct: Vec<&[u32]> = Vec::new();
+        let of_column: Vec<usize> = (self.images.iter().map(Vec::as_slice))
+            .map(|images| {
+                *places.entry(images).or_insert_with(|| {
+                    distinct.push(images);
+                    distinct.len() - 1
+                })
+            })
+            .collect();
+        let ranked: Vec<T> = distinct
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|images| {
+                let of_image = |&image: &u32| {
+                    let image = image as usize;
+                    &self.entries[self.starts[image]..self.starts[image + 1]]
+                };
+                let mut pool: Vec<Entry> = images.iter().flat_map(of_image).copied().collect();
+                pool.sort_by_key(|entry| entry.order());
+                rank(&pool)
+            })
+            .collect();
+        of_column
+            .into_iter()
+            .map(|place| ranked[place].clone())
+            .collect()
+    }
+}
