@@ -58,6 +58,7 @@ struct Written {
     method: Table,
     #[serde(default)]
     training: Table,
+    anchor: Option<Table>,
     grid: Option<Table>,
     published: Option<Published>,
 }
@@ -66,8 +67,8 @@ impl Comparison {
     /// Reads a comparison and checks every recipe in it.
     ///
     /// The file is a recipe without `[method]`, with two more sections. `[grid]` has lists of values by key
-    /// (`training.learning-rate`, `method.lambda`); every combination is tried for every row. Each `[[row]]` has `name`, `method`,
-    /// and optionally `training` (overrides single shared keys), `grid` (replaces the shared one) and `published`.
+    /// (`training.learning-rate`, `method.lambda`, `anchor.weight`); every combination is tried for every row. Each `[[row]]` has
+    /// `name`, `method`, and optionally `training` (overrides single shared keys), `anchor` (replaces the shared one), `grid` (replaces the shared one) and `published`.
     ///
     /// ```
     /// use epsilon::comparison::Comparison;
@@ -275,6 +276,9 @@ impl Row {
             return Err(form("`training` is no table".into()));
         };
         training.extend(row.training);
+        if let Some(anchor) = row.anchor {
+            table.insert("anchor".into(), Value::Table(anchor));
+        }
         let points = combinations(row.grid.as_ref().unwrap_or(grid)).map_err(form)?;
         let points = points.into_iter().map(|values| {
             let table = with(&table, &values).map_err(form)?;
@@ -388,9 +392,9 @@ fn with(table: &Table, values: &[(String, Value)]) -> Result<Table, String> {
 
 /// Sets `training.learning-rate` and the like.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
-    let Some((section @ ("training" | "method"), key)) = key.split_once('.') else {
+    let Some((section @ ("training" | "method" | "anchor"), key)) = key.split_once('.') else {
         return Err(format!(
-            "[grid] \"{key}\": give \"training.KEY\" or \"method.KEY\""
+            "[grid] \"{key}\": give \"training.KEY\", \"method.KEY\" or \"anchor.KEY\""
         ));
     };
     match table.get_mut(section) {
@@ -398,7 +402,10 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
             section.insert(key.into(), value);
             Ok(())
         }
-        _ => Err(format!("`{section}` is no table")),
+        None => Err(format!(
+            "[grid] \"{section}.{key}\": there is no [{section}] whose key it could be"
+        )),
+        Some(_) => Err(format!("`{section}` is no table")),
     }
 }
 
@@ -480,6 +487,42 @@ mod tests {
         assert_eq!(ridge.points.len(), 1);
         assert_eq!(ridge.points[0].folder(), "penalty=0.1");
         assert_eq!(comparison.shared().seeds, [1, 2]);
+    }
+
+    #[test]
+    fn a_row_has_an_anchor_and_a_grid_its_weight() {
+        let comparison = read(
+            r#"
+            [[row]]
+            name = "Alone"
+            method = { kind = "sdl" }
+            [[row]]
+            name = "Anchored"
+            method = { kind = "sdl" }
+            anchor = { trained = true }
+            grid = { "anchor.weight" = [0.25, 0.5] }
+            "#,
+        )
+        .unwrap();
+        let [alone, anchored] = &comparison.rows[..] else {
+            panic!("two rows");
+        };
+        assert_eq!(alone.points[0].recipe.anchor, None);
+        let weights: Vec<f64> = anchored
+            .points
+            .iter()
+            .map(|point| {
+                let anchor = point.recipe.anchor.as_ref().unwrap();
+                assert!(anchor.trained);
+                anchor.weight
+            })
+            .collect();
+        assert_eq!(weights, [0.25, 0.5]);
+        assert_eq!(anchored.points[0].label, "weight=0.25");
+        let said = read(
+            "[[row]]\nname = \"A\"\nmethod = { kind = \"sdl\" }\ngrid = { \"anchor.weight\" = [1.0] }",
+        );
+        assert!(said.unwrap_err().to_string().contains("anchor"));
     }
 
     #[test]

@@ -50,9 +50,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let place = Library::index(&folder);
     if !place.exists() {
         bail!(
-            "{}: holds no index: the method `{}` scores photographs otherwise than by semantic vectors, or nothing was tagged yet",
+            "{}: holds no index: the method `{}`{} scores photographs otherwise than by semantic vectors, or nothing was tagged yet",
             folder.display(),
-            model.card().method().name()
+            model.card().method().name(),
+            if model.anchor().is_some() {
+                " with an anchor"
+            } else {
+                ""
+            }
         );
     }
     let vectors = vectors.find(words).map_err(with_option)?;

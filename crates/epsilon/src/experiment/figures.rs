@@ -8,10 +8,14 @@ use epsilon_metrics::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::BackboneClasses;
 use crate::recipe::EvaluationSettings;
 
 /// Seed of every bootstrap: the same figures from the same scores.
 const BOOTSTRAP_SEED: u64 = 1;
+
+/// What follows a protocol's name where an anchor is part of the scores.
+const BACKBONE_CLASSES: &str = ", backbone classes known";
 
 /// What follows a protocol's name where the scores were standardised.
 const STANDARDISED: &str = ", scores standardised per image";
@@ -57,10 +61,23 @@ impl fmt::Display for LabelSet {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Figures {
+    /// Of seen and unseen labels, where the backbone's own classes are part of the scores.
+    Anchored(Box<AnchoredSplit>),
     /// Of seen and unseen labels.
     Split(Box<SplitEvaluation>),
     /// Of the labels it was trained on, where the data set has no others or the method knows no others.
     Seen(Box<Evaluation>),
+}
+
+/// Figures of seen and unseen labels of scores that the backbone's own classes are part of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnchoredSplit {
+    /// The figures.
+    #[serde(flatten)]
+    pub split: SplitEvaluation,
+    /// Which unseen labels are no strangers to the backbone, and the mAP of the others.
+    #[serde(rename = "backbone-classes")]
+    pub backbone_classes: BackboneClasses,
 }
 
 impl Figures {
@@ -94,18 +111,19 @@ impl Figures {
 
     /// The figures of one label set, if it was measured.
     pub fn part(&self, set: LabelSet) -> Option<&Evaluation> {
-        match (self, set) {
-            (Self::Split(split), LabelSet::Unseen) => Some(&split.zsl),
-            (Self::Split(split), LabelSet::Seen) => Some(&split.seen),
-            (Self::Split(split), LabelSet::All) => Some(&split.gzsl),
-            (Self::Seen(seen), LabelSet::Seen) => Some(seen),
-            (Self::Seen(_), _) => None,
+        match (self.split(), self, set) {
+            (Some(split), _, LabelSet::Unseen) => Some(&split.zsl),
+            (Some(split), _, LabelSet::Seen) => Some(&split.seen),
+            (Some(split), _, LabelSet::All) => Some(&split.gzsl),
+            (None, Self::Seen(seen), LabelSet::Seen) => Some(seen),
+            (None, ..) => None,
         }
     }
 
     /// The figures of the seen labels among themselves, which are always measured.
     pub fn seen(&self) -> &Evaluation {
         match self {
+            Self::Anchored(anchored) => &anchored.split.seen,
             Self::Split(split) => &split.seen,
             Self::Seen(seen) => seen,
         }
@@ -114,20 +132,66 @@ impl Figures {
     /// All of them, if unseen labels were measured.
     pub fn split(&self) -> Option<&SplitEvaluation> {
         match self {
+            Self::Anchored(anchored) => Some(&anchored.split),
             Self::Split(split) => Some(split),
             Self::Seen(_) => None,
         }
     }
 
-    fn parts_mut(&mut self) -> Vec<(LabelSet, &mut Evaluation)> {
+    /// The unseen labels that are classes of the backbone, where its classes are part of the scores.
+    pub fn backbone_classes(&self) -> Option<&BackboneClasses> {
         match self {
-            Self::Split(split) => vec![
-                (LabelSet::Unseen, &mut split.zsl),
-                (LabelSet::Seen, &mut split.seen),
-                (LabelSet::All, &mut split.gzsl),
-            ],
-            Self::Seen(seen) => vec![(LabelSet::Seen, seen)],
+            Self::Anchored(anchored) => Some(&anchored.backbone_classes),
+            Self::Split(_) | Self::Seen(_) => None,
         }
+    }
+
+    /// Whether the backbone's own classes are part of the scores.
+    pub fn backbone_classes_known(&self) -> bool {
+        self.seen().protocol.contains(BACKBONE_CLASSES)
+    }
+
+    /// The same with the GZSL figures of others: those rank all labels, so they take the scores of all labels together.
+    pub(super) fn with_gzsl_of(self, together: Self) -> Self {
+        match (together, self) {
+            (Self::Split(together), Self::Split(apart)) => {
+                let gzsl = together.gzsl;
+                Self::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
+            }
+            (together, _) => together,
+        }
+    }
+
+    /// Says that the backbone's classes are part of the scores: beside the protocol's name, and which unseen labels are among
+    /// them. `classes` says so of each of the `labels`.
+    pub(super) fn of_backbone_classes(mut self, labels: &[String], classes: &[bool]) -> Self {
+        for (_, part) in self.parts_mut() {
+            part.protocol.push_str(BACKBONE_CLASSES);
+        }
+        match self {
+            Self::Split(split) => {
+                let backbone_classes = BackboneClasses::of(&split.zsl, labels, classes);
+                let split = *split;
+                Self::Anchored(Box::new(AnchoredSplit {
+                    split,
+                    backbone_classes,
+                }))
+            }
+            other => other,
+        }
+    }
+
+    fn parts_mut(&mut self) -> Vec<(LabelSet, &mut Evaluation)> {
+        let split = match self {
+            Self::Anchored(anchored) => &mut anchored.split,
+            Self::Split(split) => split,
+            Self::Seen(seen) => return vec![(LabelSet::Seen, seen)],
+        };
+        vec![
+            (LabelSet::Unseen, &mut split.zsl),
+            (LabelSet::Seen, &mut split.seen),
+            (LabelSet::All, &mut split.gzsl),
+        ]
     }
 
     /// Says beside the protocol's name that the scores were standardised.
@@ -142,6 +206,10 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Anchored(anchored) => {
+                anchored.split.fmt(f)?;
+                write!(f, "\n{}", anchored.backbone_classes)
+            }
             Self::Split(split) => split.fmt(f),
             Self::Seen(seen) => seen.fmt(f),
         }

@@ -3,6 +3,7 @@
 //! [`Experiment`] takes a recipe through all steps and keeps its files in one folder. The steps also stand alone, for programs
 //! that change what lies between them: [`prepare`], [`extract`], [`Training`], [`score`], [`figures`](figures()).
 
+mod anchor;
 mod figures;
 mod layout;
 mod prepare;
@@ -19,6 +20,7 @@ use epsilon_metrics::MetricsError;
 use epsilon_vision::backbone::{self, BackboneError, Download};
 use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
 
+pub use anchor::{AnchorError, BackboneClasses};
 pub use figures::{Figures, LabelSet, figures};
 pub use layout::Layout;
 pub use prepare::{Prepared, extract, prepare, prepare_in};
@@ -53,6 +55,8 @@ pub enum ExperimentError {
     Store(#[from] StoreError),
     /// In the method.
     Method(#[from] MethodError),
+    /// In the anchor.
+    Anchor(#[from] AnchorError),
     /// In the training.
     Training(#[from] TrainingError),
     /// In the model file.
@@ -313,10 +317,12 @@ impl Experiment {
     /// after hours of extraction.
     ///
     /// # Errors
-    /// [`ExperimentError::Training`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
+    /// [`ExperimentError::Training`], [`ExperimentError::Anchor`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
     pub fn check(&mut self) -> Result<(), ExperimentError> {
         self.recipe.training.check_device(&self.device)?;
-        self.prepare()?.check(&self.recipe.evaluation)
+        let prepared = self.prepare()?;
+        anchor::anchor(&self.recipe, &prepared, None)?;
+        prepared.check(&self.recipe.evaluation)
     }
 
     /// Extracts the tokens of all images that have none yet. With `features.store` in the recipe that store is opened and nothing

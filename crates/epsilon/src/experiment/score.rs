@@ -6,9 +6,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Device;
 use epsilon_data::dataset::{Dataset, Split};
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{
-    InMemory, Labels, MetricsError, Protocol, Scores, SplitEvaluation, standardise,
-};
+use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Scores, standardise};
 use epsilon_vision::backbone::Features;
 use epsilon_vision::tokens::{self, TokenStore};
 
@@ -54,6 +52,15 @@ pub struct Scored {
     unseen_alone: Option<Vec<f32>>,
     /// +1, -1 or 0 (unknown), likewise.
     targets: Vec<i8>,
+    /// Where an anchor is part of the scores: which labels are classes of the backbone.
+    classes: Option<Vec<bool>>,
+}
+
+/// Which labels are classes of the backbone, where a model's anchor is part of its scores.
+fn classes(model: &Model, labels: &[String]) -> Option<Vec<bool>> {
+    let anchor = model.anchor()?.card();
+    let used = anchor.settings.trained || anchor.settings.weight > 0.0;
+    used.then(|| anchor.classes.among(labels))
 }
 
 /// Scores the test images that have tokens.
@@ -91,6 +98,7 @@ pub fn score(
         scores,
         unseen_alone,
         targets: dense(dataset, &images, labels),
+        classes: classes(model, &dataset.names[..labels]),
     })
 }
 
@@ -129,6 +137,7 @@ pub fn score_photographs(
         scores: scores.next().unwrap_or_default(),
         unseen_alone: scores.next(),
         targets: dense(&dataset, &examples, labels),
+        classes: classes(predictor.model(), &dataset.names[..labels]),
     };
     Ok((scored, failed))
 }
@@ -327,21 +336,24 @@ impl Scored {
         settings: &EvaluationSettings,
     ) -> Result<Vec<Figures>, ExperimentError> {
         let together = self.figures(self.scores.clone(), protocols, settings)?;
-        let Some(alone) = &self.unseen_alone else {
-            return Ok(together);
+        let figures = match &self.unseen_alone {
+            None => together,
+            Some(alone) => {
+                let apart = self.figures(self.with_unseen(alone), protocols, settings)?;
+                let both = together.into_iter().zip(apart);
+                both.map(|(together, apart)| apart.with_gzsl_of(together))
+                    .collect()
+            }
         };
-        let apart = self.figures(self.with_unseen(alone), protocols, settings)?;
-        let both = together.into_iter().zip(apart);
-        Ok(both
-            .map(|(together, apart)| match (together, apart) {
-                // GZSL ranks all labels, so it takes the scores of all labels together.
-                (Figures::Split(together), Figures::Split(apart)) => {
-                    let gzsl = together.gzsl;
-                    Figures::Split(Box::new(SplitEvaluation { gzsl, ..*apart }))
-                }
-                (together, _) => together,
-            })
-            .collect())
+        Ok(match &self.classes {
+            None => figures,
+            Some(classes) => {
+                let figures = figures.into_iter();
+                figures
+                    .map(|figures| figures.of_backbone_classes(&self.labels, classes))
+                    .collect()
+            }
+        })
     }
 
     fn figures(

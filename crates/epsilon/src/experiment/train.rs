@@ -1,5 +1,7 @@
 //! One training of a recipe with one seed.
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_metrics::{Labels, MetricsError, Scores, evaluate, standardise};
@@ -9,10 +11,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::prepare::dense;
-use super::{ExperimentError, Prepared};
+use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
+use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, MethodError, Whole};
-use crate::model::{Card, Model, Provenance, Scorer};
+use crate::model::{Card, Model, ModelAnchor, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
@@ -59,7 +62,14 @@ impl Training<'_> {
                 .select(&unseen)
                 .map(|labels| labels.unit())
         };
-        let validate = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?;
+        let validate = |weights: &Weights| {
+            let map = self.seen_map(weights, dims, anchor.as_ref(), &validation);
+            map.unwrap_or_else(|error| {
+                log::warn!("no validation figure: {error}");
+                0.0
+            })
+        };
         let mut trainer = Trainer {
             settings: &self.recipe.training,
             seed: self.seed,
@@ -98,10 +108,22 @@ impl Training<'_> {
                 if !validation.is_empty() {
                     trainer.validate = Some(&validate);
                 }
-                trainer.run(method, observe)?
+                let along = anchor.as_ref();
+                match along.filter(|anchor| anchor.card().settings.trained) {
+                    None => trainer.run(method, observe)?,
+                    Some(anchor) => {
+                        let scores = anchor.on(examples.vectors(), self.device)?;
+                        let settings = &anchor.card().settings;
+                        trainer.run(&Anchored::new(method, settings, scores), observe)?
+                    }
+                }
             }
         };
-        Ok(self.model(dims, weights))
+        let model = self.model(dims, weights);
+        Ok(match anchor {
+            None => model,
+            Some(anchor) => model.with_anchor(anchor),
+        })
     }
 
     /// The training and the validation images, the same for every seed.
@@ -133,8 +155,9 @@ impl Training<'_> {
     /// No image with tokens.
     pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
-        let map = || self.seen_map(model.weights(), model.card().dims(), &validation);
-        Ok((!validation.is_empty()).then(map))
+        let (weights, dims) = (model.weights(), model.card().dims());
+        let map = || self.seen_map(weights, dims, model.anchor(), &validation);
+        (!validation.is_empty()).then(map).transpose()
     }
 
     fn no_images(&self) -> ExperimentError {
@@ -145,18 +168,22 @@ impl Training<'_> {
     }
 
     /// Seen-label mAP on the validation images; 0 if they have no positive.
-    fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
+    fn seen_map(
+        &self,
+        weights: &Weights,
+        dims: Dims,
+        anchor: Option<&ModelAnchor>,
+        images: &[Example],
+    ) -> Result<f64, ExperimentError> {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let columns = (0..labels).collect();
-        let scorer = Scorer::new(
-            &self.recipe.method,
-            weights,
-            dims,
-            vectors,
-            columns,
-            self.device,
-        );
+        let columns: Arc<[usize]> = (0..labels).collect();
+        let method = &self.recipe.method;
+        let (all, known) = (vectors.clone(), columns.clone());
+        let mut scorer = Scorer::new(method, weights, dims, all, known, self.device);
+        if let Some(anchor) = anchor {
+            scorer = scorer.anchored(anchor, &vectors, &vectors, columns)?;
+        }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
         if self.recipe.evaluation.standardise {
@@ -170,10 +197,10 @@ impl Training<'_> {
             let columns: Vec<usize> = (0..labels).collect();
             Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
         };
-        figures().unwrap_or_else(|error| {
+        Ok(figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");
             0.0
-        })
+        }))
     }
 
     /// The settings that must match for a checkpoint to be resumed.
@@ -184,7 +211,7 @@ impl Training<'_> {
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
-        serde_json::json!({
+        let mut identity = serde_json::json!({
             "method": self.recipe.method,
             "training": self.recipe.training,
             "seed": self.seed,
@@ -192,7 +219,14 @@ impl Training<'_> {
             "images": examples.items().len(),
             "label vectors": epsilon_data::files::sha256(&vectors),
             "threads": rayon::current_num_threads(),
-        })
+        });
+        if let Some(anchor) = self.recipe.anchor.as_ref().filter(|anchor| anchor.trained) {
+            // Its weight where images are scored has no part in the training.
+            let mut along = serde_json::json!(anchor);
+            along["weight"] = serde_json::Value::Null;
+            identity["anchor"] = along;
+        }
+        identity
     }
 
     fn model(&self, dims: Dims, weights: Weights) -> Model {

@@ -41,6 +41,14 @@ impl Line {
         Some(Figure { mean, deviation })
     }
 
+    /// Its name, and whether the backbone's own classes are part of its scores.
+    fn title(&self) -> String {
+        match self.trained[0].figures.backbone_classes_known() {
+            true => format!("{} (backbone classes known)", self.name),
+            false => self.name.clone(),
+        }
+    }
+
     /// The name and value of every figure of a label set, at each of `ks`; no value where the set was not measured.
     fn figures_of(&self, set: LabelSet, ks: &[usize]) -> Vec<(String, Option<Figure>)> {
         let map = self.figure(|t| Some(100.0 * t.figures.part(set)?.map));
@@ -96,7 +104,10 @@ impl Table<'_> {
         let Some(first) = self.0.first() else {
             return String::new();
         };
-        let figures = first.trained[0].figures.seen();
+        // Each row says for itself whether it knows the backbone's classes.
+        let mut plain = self.0.iter();
+        let plain = plain.find(|line| !line.trained[0].figures.backbone_classes_known());
+        let figures = plain.unwrap_or(first).trained[0].figures.seen();
         let mut text = format!(
             "Protocol `{}`: {}. {} test images. Percent, mean over {} {}",
             figures.protocol,
@@ -126,6 +137,7 @@ impl Table<'_> {
             text.push_str("\n\n## Labels\n\n");
             text.push_str(&self.figures(&[LabelSet::Seen], |p| (p.map, p.f1)));
         }
+        text.push_str(&self.backbone_classes());
         text.push_str("\n## What it took\n\n");
         text.push_str(&self.cost());
         if self.0.iter().any(|line| line.tuned.len() > 1) {
@@ -133,6 +145,37 @@ impl Table<'_> {
             text.push_str(&self.tuning());
         }
         text
+    }
+
+    /// Of the lines that know the backbone's own classes, which unseen labels are among these, and the mAP of the others.
+    fn backbone_classes(&self) -> String {
+        let lines = self.0.iter().filter_map(|line| {
+            let figures = &line.trained[0].figures;
+            Some((line, figures.backbone_classes()?))
+        });
+        let lines: Vec<_> = lines.collect();
+        let Some((_, classes)) = lines.first() else {
+            return String::new();
+        };
+        let rows = lines.iter().map(|(line, classes)| {
+            let map = |t: &Trained| Some(100.0 * t.figures.backbone_classes()?.others_map?);
+            let map = line.figure(map);
+            let map = map.map_or("-".into(), |figure| figure.print(true));
+            vec![
+                ("method".to_string(), line.name.clone()),
+                (
+                    format!("ZSL mAP of the {} other labels", classes.others),
+                    map,
+                ),
+            ]
+        });
+        let known = classes.known.join(", ");
+        let (count, all) = (classes.known.len(), classes.known.len() + classes.others);
+        format!(
+            "\n## Backbone classes known\n\nThe scores of these methods use the backbone's own classes. {count} of the {all} \
+             unseen labels are among them: {known}.\n\n{}",
+            markdown(rows.collect())
+        )
     }
 
     /// Whether any line has figures of a label set.
@@ -172,7 +215,7 @@ impl Table<'_> {
     fn figures(&self, sets: &[LabelSet], published: PublishedFigures) -> String {
         let any_published = self.0.iter().any(|line| line.published.is_some());
         let rows = self.0.iter().map(|line| {
-            let mut row = vec![("method".to_string(), line.name.clone())];
+            let mut row = vec![("method".to_string(), line.title())];
             for &set in sets {
                 // Beside those of all labels, of the seen ones only the mAP: the published tables have no more.
                 let ks = match set {
@@ -298,7 +341,12 @@ impl Table<'_> {
             let cells =
                 cells.map(|(_, figure)| figure.map_or("--".into(), |f| format!("{:.1}", f.mean)));
             let cells: Vec<String> = cells.collect();
-            let _ = writeln!(text, "{} & {} \\\\", escape(&line.name), cells.join(" & "));
+            let _ = writeln!(
+                text,
+                "{} & {} \\\\",
+                escape(&line.title()),
+                cells.join(" & ")
+            );
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n");
         text
