@@ -53,7 +53,7 @@ enum Own {
     /// Among those of the labels that are scored.
     Columns(Range<usize>),
     /// Nowhere yet.
-    Apart(LabelsOn, AnchorScores),
+    Apart(Box<(LabelsOn, AnchorScores)>),
 }
 
 impl<'a> Scorer<'a> {
@@ -99,7 +99,7 @@ impl<'a> Scorer<'a> {
             Own::Columns(names.len() - mine.len()..names.len())
         } else {
             let on = LabelsOn::known_as(Arc::new(own.unit()), columns, &self.device);
-            Own::Apart(on, anchor.on(own, &self.device)?)
+            Own::Apart(Box::new((on, anchor.on(own, &self.device)?)))
         };
         let beta = settings.trained.then(|| {
             let beta = crate::device::host(&self.weights.get_flat(BETA));
@@ -155,7 +155,8 @@ impl<'a> Scorer<'a> {
         let anchors = crate::device::host(&anchor.scores.of(batch));
         let own = match &anchor.own {
             Own::Columns(_) => None,
-            Own::Apart(labels, anchors) => {
+            Own::Apart(apart) => {
+                let (labels, anchors) = &**apart;
                 let batch = labels.of(batch);
                 let scores = self.method.scores(self.weights, &batch);
                 Some([scores, anchors.of(&batch)].map(|scores| crate::device::host(&scores)))
@@ -172,7 +173,7 @@ impl<'a> Scorer<'a> {
             let [own, own_added] = match (&anchor.own, &own) {
                 (Own::Columns(range), _) => [&asked, &added].map(|row| row[range.clone()].to_vec()),
                 (_, Some(own)) => own.each_ref().map(|scores| row(scores)),
-                (Own::Apart(..), None) => [Vec::new(), Vec::new()],
+                (Own::Apart(_), None) => [Vec::new(), Vec::new()],
             };
             together.extend(anchor.join([&asked, &added], [&own, &own_added]));
         }
