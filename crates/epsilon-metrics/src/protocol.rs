@@ -108,8 +108,8 @@ pub(crate) struct Counts {
 
 impl Mean {
     /// The mean AP of labels, such as those of several tables. `None` when no label has one and a weight.
-    pub fn of(self, labels: &[LabelFigures]) -> Option<f64> {
-        let labels = labels.iter();
+    pub fn of<'a>(self, labels: impl IntoIterator<Item = &'a LabelFigures>) -> Option<f64> {
+        let labels = labels.into_iter();
         self.over(labels.map(|label| (label.average_precision, label.counts())))
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,11 @@ impl Draws {
         Self(mix(mix(mix(1, seed), step as u64), part as u64))
     }
 
+    /// Others of the same part, for what is drawn beside a loss's own.
+    pub(crate) fn apart(self) -> Self {
+        Self(self.0.rotate_left(32) ^ 0x5851_F42D_4C95_7F2D)
+    }
+
     /// A generator at the first of them.
     pub fn rng(self) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.0)
@@ -122,6 +127,10 @@ impl Draws {
 pub struct Targets {
     values: Vec<i8>,
     labels: usize,
+    /// Scores `[B, C]` from elsewhere, see [`Targets::ranked_with`].
+    added: Option<Tensor<2>>,
+    /// See [`Targets::ranking_images`].
+    image_ranking: f64,
 }
 
 impl Targets {
@@ -131,7 +140,68 @@ impl Targets {
     /// When it is not.
     pub fn new(values: Vec<i8>, labels: usize) -> Self {
         assert!(labels > 0 && values.len().is_multiple_of(labels));
-        Self { values, labels }
+        Self {
+            values,
+            labels,
+            added: None,
+            image_ranking: 0.0,
+        }
+    }
+
+    /// The same labels for losses that rank, beside the labels of an image, the images of a label, with this weight: `w B` times
+    /// the mean over the labels with positive and negative images of `mean_{p, n} log(1 + exp(s_n - s_p))`, p and n images of the
+    /// batch. Every loss of [`crate::loss`] but the sampled one adds it.
+    #[must_use]
+    pub fn ranking_images(&self, weight: f64) -> Self {
+        Self {
+            image_ranking: weight,
+            ..self.clone()
+        }
+    }
+
+    /// The weight of that.
+    pub(crate) fn image_ranking(&self) -> f64 {
+        self.image_ranking
+    }
+
+    /// Those of some labels alone.
+    pub(crate) fn select(&self, labels: &[usize]) -> Self {
+        let rows = self.rows();
+        let values = rows.flat_map(|row| labels.iter().map(|&label| row[label]));
+        let chosen: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+        let added = self.added.clone().map(|added| {
+            let chosen = TensorData::new(chosen, [labels.len()]);
+            let device = added.device().inner();
+            added.select(1, Tensor::<1, Int>::from_data(chosen, &device))
+        });
+        Self {
+            values: values.collect(),
+            labels: labels.len(),
+            added,
+            ..self.clone()
+        }
+    }
+
+    /// The same labels for losses that rank a method's scores together with these, `[B, C]`: every loss of
+    /// [`crate::loss`] adds them to the scores that it is given.
+    #[must_use]
+    pub fn ranked_with(&self, added: Tensor<2>) -> Self {
+        let added = Some(match &self.added {
+            Some(before) => before.clone() + added,
+            None => added,
+        });
+        Self {
+            added,
+            ..self.clone()
+        }
+    }
+
+    /// The scores that a loss ranks where a method gives these.
+    pub(crate) fn ranked(&self, scores: Tensor<2>) -> Tensor<2> {
+        match &self.added {
+            Some(added) => scores + added.clone(),
+            None => scores,
+        }
     }
 
     /// Number of labels C.
@@ -185,6 +255,17 @@ impl LabelsOn {
             tensor: Tensor::from_data(data, device),
             host,
             columns,
+        }
+    }
+
+    /// Images of a batch with these labels in place of the batch's.
+    pub(crate) fn of(&self, batch: &Batch) -> Batch {
+        Batch {
+            label_vectors: self.tensor.clone(),
+            label_vectors_host: self.host.clone(),
+            columns: self.columns.clone(),
+            targets: Targets::default(),
+            ..batch.clone()
         }
     }
 

@@ -58,6 +58,7 @@ struct Written {
     method: Table,
     #[serde(default)]
     training: Table,
+    anchor: Option<Table>,
     grid: Option<Table>,
     published: Option<Published>,
 }
@@ -66,8 +67,8 @@ impl Comparison {
     /// Reads a comparison and checks every recipe in it.
     ///
     /// The file is a recipe without `[method]`, with two more sections. `[grid]` has lists of values by key
-    /// (`training.learning-rate`, `method.lambda`); every combination is tried for every row. Each `[[row]]` has `name`, `method`,
-    /// and optionally `training` (overrides single shared keys), `grid` (replaces the shared one) and `published`.
+    /// (`training.learning-rate`, `method.lambda`, `anchor.weight`); every combination is tried for every row. Each `[[row]]` has
+    /// `name`, `method`, and optionally `training` (overrides single shared keys), `anchor` (replaces the shared one), `grid` (replaces the shared one) and `published`.
     ///
     /// ```
     /// use epsilon::comparison::Comparison;
@@ -287,6 +288,9 @@ impl Row {
             return Err(form("`training` is no table".into()));
         };
         training.extend(row.training);
+        if let Some(anchor) = row.anchor {
+            table.insert("anchor".into(), Value::Table(anchor));
+        }
         let points = combinations(row.grid.as_ref().unwrap_or(grid)).map_err(form)?;
         let points = points.into_iter().map(|values| {
             let table = with(&table, &values).map_err(form)?;
@@ -401,9 +405,9 @@ fn with(table: &Table, values: &[(String, Value)]) -> Result<Table, String> {
 
 /// Sets `training.learning-rate` and the like.
 fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
-    let Some((section @ ("training" | "method"), key)) = key.split_once('.') else {
+    let Some((section @ ("training" | "method" | "anchor"), key)) = key.split_once('.') else {
         return Err(format!(
-            "[grid] \"{key}\": give \"training.KEY\" or \"method.KEY\""
+            "[grid] \"{key}\": give \"training.KEY\", \"method.KEY\" or \"anchor.KEY\""
         ));
     };
     match table.get_mut(section) {
@@ -411,7 +415,10 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), String> {
             section.insert(key.into(), value);
             Ok(())
         }
-        _ => Err(format!("`{section}` is no table")),
+        None => Err(format!(
+            "[grid] \"{section}.{key}\": there is no [{section}] whose key it could be"
+        )),
+        Some(_) => Err(format!("`{section}` is no table")),
     }
 }
 
@@ -496,6 +503,42 @@ mod tests {
     }
 
     #[test]
+    fn a_row_has_an_anchor_and_a_grid_its_weight() {
+        let comparison = read(
+            r#"
+            [[row]]
+            name = "Alone"
+            method = { kind = "sdl" }
+            [[row]]
+            name = "Anchored"
+            method = { kind = "sdl" }
+            anchor = { trained = true }
+            grid = { "anchor.weight" = [0.25, 0.5] }
+            "#,
+        )
+        .unwrap();
+        let [alone, anchored] = &comparison.rows[..] else {
+            panic!("two rows");
+        };
+        assert_eq!(alone.points[0].recipe.anchor, None);
+        let weights: Vec<f64> = anchored
+            .points
+            .iter()
+            .map(|point| {
+                let anchor = point.recipe.anchor.as_ref().unwrap();
+                assert!(anchor.trained);
+                anchor.weight
+            })
+            .collect();
+        assert_eq!(weights, [0.25, 0.5]);
+        assert_eq!(anchored.points[0].label, "weight=0.25");
+        let said = read(
+            "[[row]]\nname = \"A\"\nmethod = { kind = \"sdl\" }\ngrid = { \"anchor.weight\" = [1.0] }",
+        );
+        assert!(said.unwrap_err().to_string().contains("anchor"));
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_row() {
         let row = |rest: &str| {
             read(&format!("[[row]]\nname = \"A\"\n{rest}"))
@@ -531,10 +574,8 @@ mod tests {
             let path = entry.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             let written: Table = text.parse().unwrap();
-            let sections = ["data", "backbone"].map(|name| written[name].clone());
-            for named in sections
+            for named in strings(&Value::Table(written))
                 .iter()
-                .flat_map(strings)
                 .filter(|s| s.starts_with(".."))
             {
                 // Only its being there is asked for, so everything may be a folder.

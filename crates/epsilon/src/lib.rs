@@ -33,6 +33,7 @@ mod fused;
 
 pub mod batch;
 pub mod calibration;
+pub mod classes;
 pub mod comparison;
 pub mod device;
 pub mod experiment;

@@ -7,6 +7,8 @@ use epsilon_data::files;
 use epsilon_metrics::{Normalisation, Protocol, Standardise};
 use serde::{Deserialize, Serialize};
 
+use crate::methods::anchor::Anchor;
+use crate::methods::varied::Varied;
 use crate::methods::{Fitting, Kind, MethodError, Vocabulary};
 use crate::training::{Choose, TrainingError, TrainingSettings};
 use epsilon_data::dataset::Source;
@@ -355,6 +357,9 @@ pub struct Recipe {
     pub features: FeatureSettings,
     /// The method and its settings.
     pub method: Kind,
+    /// What the backbone's own classes add to the scores of the method, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
     /// How to train; ignored by methods with a closed-form solution.
     #[serde(default)]
     pub training: TrainingSettings,
@@ -486,8 +491,38 @@ impl Recipe {
             let (kind, reason) = (self.method.name(), MethodError::NotTrained);
             return Err(form(format!("[method] kind = \"{kind}\": {reason}")));
         }
+        self.check_anchor().map_err(form)?;
+        let variation = self.training.variation();
+        if let (false, Fitting::Gradient(method)) = (variation.is_none(), self.method.fitting()) {
+            let checked = Varied::new(method, variation);
+            checked.map_err(|error| form(format!("[training] {error}")))?;
+        }
         if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
+        }
+        Ok(())
+    }
+
+    /// Whether there can be such an anchor with this method.
+    fn check_anchor(&self) -> Result<(), String> {
+        let Some(anchor) = &self.anchor else {
+            return Ok(());
+        };
+        let setting = |error: MethodError| format!("[anchor] {error}");
+        anchor.check().map_err(setting)?;
+        if self.backbone.is_none() {
+            return Err("[anchor] needs [backbone], whose weights hold the classifier".into());
+        }
+        let along = match self.method.fitting() {
+            Fitting::Gradient(method) => method.ranks_its_scores(),
+            Fitting::Staged(_) | Fitting::Solved(_) | Fitting::Given => false,
+        };
+        if anchor.trained && !along {
+            let kind = self.method.name();
+            return Err(format!(
+                "[anchor] trained = true: the loss of `{kind}` does not rank its scores, so nothing can be trained along with \
+                 them; give `weight` alone"
+            ));
         }
         Ok(())
     }
@@ -508,6 +543,14 @@ impl Recipe {
         paths.push(("data.vectors", &mut self.data.vectors));
         let names = self.data.vector_names.iter_mut();
         paths.extend(names.map(|path| ("data.vector-names", path)));
+        if let Some(anchor) = &mut self.anchor {
+            let classes = anchor.classes.iter_mut();
+            paths.extend(classes.map(|path| ("anchor.classes", path)));
+            let vectors = anchor.vectors.iter_mut();
+            paths.extend(vectors.map(|path| ("anchor.vectors", path)));
+            let names = anchor.vector_names.iter_mut();
+            paths.extend(names.map(|path| ("anchor.vector-names", path)));
+        }
         let backbone = self.backbone.iter_mut();
         paths.extend(backbone.map(|b| ("backbone.weights", &mut b.weights)));
         let store = self.features.store.iter_mut();
@@ -686,6 +729,65 @@ mod tests {
         assert!(error.contains("missing field `images`"), "{error}");
         let error = parse(&TEXT.replace("vectors = ", "vectros = ")).unwrap_err();
         assert!(error.contains("did you mean `vectors`?"), "{error}");
+    }
+
+    #[test]
+    fn what_varies_in_training_needs_a_method_by_label_vectors() {
+        let with = |keys: &str, kind: &str| {
+            let text = TEXT.replace(
+                "kind = \"epsilon\"\n        groups = 4",
+                &format!("kind = \"{kind}\""),
+            );
+            parse(&text.replace("epochs = 3", &format!("epochs = 3\n{keys}")))
+        };
+        let recipe = with(
+            "label-dropout = 0.3\nlabel-noise = 0.1\nimage-ranking = 0.5",
+            "epsilon",
+        )
+        .unwrap();
+        let written = toml::to_string(&recipe).unwrap();
+        assert_eq!(parse(&written).unwrap(), recipe, "{written}");
+        let error = with("label-dropout = 1.0", "epsilon").unwrap_err();
+        assert!(
+            error.contains("[training]") && error.contains("label-dropout = 1"),
+            "{error}"
+        );
+        let error = with("image-ranking = 0.5", "logistic").unwrap_err();
+        assert!(error.contains("image-ranking"), "{error}");
+    }
+
+    #[test]
+    fn an_anchor_is_checked_with_the_method_and_the_backbone() {
+        let with = |keys: &str| parse(&format!("{TEXT}\n[anchor]\n{keys}"));
+        let recipe = with("trained = true\nvectors = \"glove.50d.txt\"").unwrap();
+        let written = toml::to_string(&recipe).unwrap();
+        assert_eq!(parse(&written).unwrap(), recipe, "{written}");
+        assert_eq!(recipe.anchor.unwrap().weight, 0.5);
+        let error = with("weigth = 1.0").unwrap_err();
+        assert!(error.contains("did you mean `weight`?"), "{error}");
+        let error = with("temperature = 0.0").unwrap_err();
+        assert!(
+            error.contains("[anchor]") && error.contains("temperature = 0"),
+            "{error}"
+        );
+        for kind in ["ridge", "conse", "cnn-rnn"] {
+            let text = TEXT.replace(
+                "kind = \"epsilon\"\n        groups = 4",
+                &format!("kind = \"{kind}\""),
+            );
+            let error = parse(&format!("{text}\n[anchor]\ntrained = true")).unwrap_err();
+            assert!(
+                error.contains(kind) && error.contains("trained = true"),
+                "{error}"
+            );
+            assert!(parse(&format!("{text}\n[anchor]\nweight = 1.0")).is_ok());
+        }
+        let text = TEXT.replace(
+            "[backbone]\n        weights = \"vit.safetensors\"",
+            "[features]\nstore = \"tokens\"",
+        );
+        let error = parse(&format!("{text}\n[anchor]")).unwrap_err();
+        assert!(error.contains("[backbone]"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// with their crate.
 const ROOMS: &[(&str, &[&str])] = &[
     ("calibration", &[]),
+    ("classes", &["data::files", "data::labels"]),
     ("batch", &["data::labels"]),
     ("optimiser", &["kernels"]),
     ("fused", &["batch", "kernels"]),
@@ -37,6 +38,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "batch",
             "calibration",
+            "classes",
             "fused",
             "methods",
             "data::files",
@@ -66,6 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "batch",
             "calibration",
+            "classes",
             "data::files",
             "data::formats",
             "explain",
@@ -135,6 +138,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "batch",
             "calibration",
+            "classes",
             "methods",
             "model",
             "predictor",

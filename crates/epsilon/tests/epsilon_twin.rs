@@ -85,6 +85,7 @@ impl Fixture {
             with_cls: false,
             token_dropout: 0.0,
             dropout: 0.0,
+            fuser_rank: None,
             global_branch: None,
             refinement_scale: if self.config["scaled"] == true {
                 RefinementScale::Sqrt

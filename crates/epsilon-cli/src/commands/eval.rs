@@ -303,6 +303,12 @@ impl ByProtocol {
                     let (name, map) = (&split.gzsl.protocol, 100.0 * split.harmonic_map);
                     console::print(format_args!("  {name:<16}  {map:5.1}"))?;
                 }
+                for figures in all {
+                    let name = &figures.seen().protocol;
+                    if let Some(classes) = figures.backbone_classes() {
+                        console::print(format_args!("\n{name}: {classes}"))?;
+                    }
+                }
                 Ok(())
             }
         }

@@ -50,9 +50,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let place = Library::index(&folder);
     if !Index::is_at(&place) {
         bail!(
-            "{}: holds no index of photographs: the method `{}` scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
+            "{}: holds no index of photographs: the method `{}`{} scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
             folder.display(),
-            model.card().method().name()
+            model.card().method().name(),
+            if model.anchor().is_some() {
+                " with an anchor"
+            } else {
+                ""
+            }
         );
     }
     let vectors = vectors.find(words).map_err(with_option)?;

@@ -1,6 +1,7 @@
 //! Runs the real program on a small world of its own: photographs, labels, vectors, backbone and recipe in a temporary
 //! folder. What it says, what it exits with, and that nothing it wrote is lost.
 
+mod anchor;
 mod backbones;
 mod bad_input;
 mod bundle;

@@ -222,6 +222,16 @@ pub enum BackboneError {
     },
 }
 
+/// The classifier in a weight file as a linear map of what a token store keeps of an image; the classes' scores are the sum of
+/// its parts, each `[classes, width]` with a bias.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    /// Of the global vector.
+    pub global: Option<Linear>,
+    /// Of the mean of the tokens.
+    pub mean: Option<Linear>,
+}
+
 /// The built-in backbone's weight file, as `epsilon quickstart --train-backbone` writes it.
 pub const BUILT_IN: &[u8] = include_bytes!("../../assets/scenes_vit.safetensors");
 
@@ -304,6 +314,54 @@ impl Network {
         match self {
             Network::Vit(weights) => weights.classes(),
             Network::Vgg(weights) => weights.classes(),
+        }
+    }
+
+    /// The classifier in the file, as [`Global::Features`] and the tokens reach it.
+    ///
+    /// ```
+    /// use epsilon_vision::backbone::{BUILT_IN, Options, read};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("vit.safetensors");
+    /// std::fs::write(&path, BUILT_IN)?;
+    /// let network = read(&path, &Options::default())?;
+    /// assert_eq!(network.classes(), None);
+    /// assert!(network.classifier().unwrap_err().contains("no classifier"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A sentence where the file has none, or one that reads what is not kept, such as DeiT's distillation token.
+    pub fn classifier(&self) -> Result<Classifier, &'static str> {
+        let mut found = Classifier {
+            global: None,
+            mean: None,
+        };
+        match self {
+            Network::Vgg(weights) => found.global = weights.head().cloned(),
+            Network::Vit(weights) => {
+                if weights.projection.is_some() || weights.pool.is_some() {
+                    return Err("its classifier, if any, does not read the global vector");
+                }
+                for part in &weights.head {
+                    let place = match part.input {
+                        HeadInput::Token(0) => &mut found.global,
+                        HeadInput::Mean => &mut found.mean,
+                        HeadInput::Token(_) => {
+                            return Err(
+                                "its classifier reads a distillation token, which is not kept",
+                            );
+                        }
+                    };
+                    *place = Some(part.map.clone());
+                }
+            }
+        }
+        match found.global.is_some() || found.mean.is_some() {
+            true => Ok(found),
+            false => Err("it has no classifier"),
         }
     }
 

@@ -175,7 +175,12 @@ impl VggWeights {
 
     /// Classes of the classifier, if the file has one.
     pub fn classes(&self) -> Option<usize> {
-        self.parts.head.as_ref().map(|head| head.bias.len())
+        self.head().map(|head| head.bias.len())
+    }
+
+    /// The classifier, a linear map of the second fully connected layer after its ReLU.
+    pub(super) fn head(&self) -> Option<&Linear> {
+        self.parts.head.as_ref()
     }
 }
 

@@ -176,6 +176,7 @@ impl Training<'_> {
         }
         serde_json::json!({
             "method": self.recipe.method,
+            "anchor": self.recipe.anchor,
             "training": training,
             "evaluation": self.recipe.evaluation.map_alone(),
             "seed": self.seed,

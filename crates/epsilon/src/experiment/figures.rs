@@ -8,10 +8,14 @@ use epsilon_metrics::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::BackboneClasses;
 use crate::recipe::EvaluationSettings;
 
 /// Seed of every bootstrap: the same figures from the same scores.
 pub(super) const BOOTSTRAP_SEED: u64 = 1;
+
+/// What follows a protocol's name where an anchor is part of the scores.
+const BACKBONE_CLASSES: &str = ", backbone classes known";
 
 /// The labels among which images are ranked. Prints as the literature calls the setting: `ZSL`, `seen` or `GZSL`.
 ///
@@ -54,10 +58,23 @@ impl fmt::Display for LabelSet {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Figures {
+    /// Of seen and unseen labels, where the backbone's own classes are part of the scores.
+    Anchored(Box<AnchoredSplit>),
     /// Of seen and unseen labels.
     Split(Box<SplitEvaluation>),
     /// Of the labels it was trained on, where the data set has no others or the method knows no others.
     Seen(Box<Evaluation>),
+}
+
+/// Figures of seen and unseen labels of scores that the backbone's own classes are part of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnchoredSplit {
+    /// The figures.
+    #[serde(flatten)]
+    pub split: SplitEvaluation,
+    /// Which unseen labels are no strangers to the backbone, and the mAP of the others.
+    #[serde(rename = "backbone-classes")]
+    pub backbone_classes: BackboneClasses,
 }
 
 impl Figures {
@@ -91,18 +108,19 @@ impl Figures {
 
     /// The figures of one label set, if it was measured.
     pub fn part(&self, set: LabelSet) -> Option<&Evaluation> {
-        match (self, set) {
-            (Self::Split(split), LabelSet::Unseen) => Some(&split.zsl),
-            (Self::Split(split), LabelSet::Seen) => Some(&split.seen),
-            (Self::Split(split), LabelSet::All) => Some(&split.gzsl),
-            (Self::Seen(seen), LabelSet::Seen) => Some(seen),
-            (Self::Seen(_), _) => None,
+        match (self.split(), self, set) {
+            (Some(split), _, LabelSet::Unseen) => Some(&split.zsl),
+            (Some(split), _, LabelSet::Seen) => Some(&split.seen),
+            (Some(split), _, LabelSet::All) => Some(&split.gzsl),
+            (None, Self::Seen(seen), LabelSet::Seen) => Some(seen),
+            (None, ..) => None,
         }
     }
 
     /// The figures of the seen labels among themselves, which are always measured.
     pub fn seen(&self) -> &Evaluation {
         match self {
+            Self::Anchored(anchored) => &anchored.split.seen,
             Self::Split(split) => &split.seen,
             Self::Seen(seen) => seen,
         }
@@ -111,6 +129,7 @@ impl Figures {
     /// All of them, if unseen labels were measured.
     pub fn split(&self) -> Option<&SplitEvaluation> {
         match self {
+            Self::Anchored(anchored) => Some(&anchored.split),
             Self::Split(split) => Some(split),
             Self::Seen(_) => None,
         }
@@ -132,7 +151,7 @@ impl Figures {
         let (seen, gzsl) = (mean(LabelSet::Seen)?, mean(LabelSet::All)?);
         let zsl = pooled(&parts(LabelSet::Unseen))?;
         let sum = seen.map + zsl.map;
-        Some(Self::Split(Box::new(SplitEvaluation {
+        let split = SplitEvaluation {
             harmonic_map: match sum > 0.0 {
                 true => 2.0 * seen.map * zsl.map / sum,
                 false => 0.0,
@@ -140,18 +159,60 @@ impl Figures {
             zsl,
             seen,
             gzsl,
-        })))
+        };
+        let classes = folds.iter().map(|fold| fold.backbone_classes());
+        Some(match classes.collect::<Option<Vec<_>>>() {
+            None => Self::Split(Box::new(split)),
+            Some(classes) => Self::Anchored(Box::new(AnchoredSplit {
+                split,
+                backbone_classes: BackboneClasses::over_folds(&classes),
+            })),
+        })
+    }
+
+    /// The unseen labels that are classes of the backbone, where its classes are part of the scores.
+    pub fn backbone_classes(&self) -> Option<&BackboneClasses> {
+        match self {
+            Self::Anchored(anchored) => Some(&anchored.backbone_classes),
+            Self::Split(_) | Self::Seen(_) => None,
+        }
+    }
+
+    /// Whether the backbone's own classes are part of the scores.
+    pub fn backbone_classes_known(&self) -> bool {
+        self.seen().protocol.contains(BACKBONE_CLASSES)
+    }
+
+    /// Says that the backbone's classes are part of the scores: beside the protocol's name, and which unseen labels are among
+    /// them. `classes` says so of each of the `labels`.
+    pub(super) fn of_backbone_classes(mut self, labels: &[String], classes: &[bool]) -> Self {
+        for (_, part) in self.parts_mut() {
+            part.protocol.push_str(BACKBONE_CLASSES);
+        }
+        match self {
+            Self::Split(split) => {
+                let backbone_classes = BackboneClasses::of(&split.zsl, labels, classes);
+                let split = *split;
+                Self::Anchored(Box::new(AnchoredSplit {
+                    split,
+                    backbone_classes,
+                }))
+            }
+            other => other,
+        }
     }
 
     fn parts_mut(&mut self) -> Vec<(LabelSet, &mut Evaluation)> {
-        match self {
-            Self::Split(split) => vec![
-                (LabelSet::Unseen, &mut split.zsl),
-                (LabelSet::Seen, &mut split.seen),
-                (LabelSet::All, &mut split.gzsl),
-            ],
-            Self::Seen(seen) => vec![(LabelSet::Seen, seen)],
-        }
+        let split = match self {
+            Self::Anchored(anchored) => &mut anchored.split,
+            Self::Split(split) => split,
+            Self::Seen(seen) => return vec![(LabelSet::Seen, seen)],
+        };
+        vec![
+            (LabelSet::Unseen, &mut split.zsl),
+            (LabelSet::Seen, &mut split.seen),
+            (LabelSet::All, &mut split.gzsl),
+        ]
     }
 
     /// These figures of all labels with the others' figures of the seen and of the unseen ones.
@@ -169,6 +230,10 @@ impl Figures {
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Anchored(anchored) => {
+                anchored.split.fmt(f)?;
+                write!(f, "\n{}", anchored.backbone_classes)
+            }
             Self::Split(split) => split.fmt(f),
             Self::Seen(seen) => seen.fmt(f),
         }

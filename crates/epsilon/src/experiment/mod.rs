@@ -3,6 +3,7 @@
 //! [`Experiment`] takes a recipe through all steps and keeps its files in one folder. The steps also stand alone, for programs
 //! that change what lies between them: [`prepare`], [`extract`], [`Training`], [`score`], [`figures`](figures()).
 
+mod anchor;
 mod choose;
 mod figures;
 mod folds;
@@ -22,6 +23,7 @@ use epsilon_metrics::MetricsError;
 use epsilon_vision::backbone::{self, BackboneError, Download};
 use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
 
+pub use anchor::{AnchorError, BackboneClasses};
 pub use choose::{Choice, ChoiceFold};
 pub use figures::{Figures, LabelSet, figures};
 pub use folds::{FoldFigures, Folded};
@@ -59,6 +61,8 @@ pub enum ExperimentError {
     Store(#[from] StoreError),
     /// In the method.
     Method(#[from] MethodError),
+    /// In the anchor.
+    Anchor(#[from] AnchorError),
     /// In the training.
     Training(#[from] TrainingError),
     /// In the model file.
@@ -444,14 +448,16 @@ impl Experiment {
     /// after hours of extraction.
     ///
     /// # Errors
-    /// [`ExperimentError::Training`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
+    /// [`ExperimentError::Training`], [`ExperimentError::Anchor`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
     pub fn check(&mut self) -> Result<(), ExperimentError> {
         self.recipe.training.check_device(&self.device)?;
+        let prepared = self.prepare()?;
+        anchor::anchor(&self.recipe, &prepared, None)?;
         let folds = self.recipe.evaluation.folds();
         if folds.is_empty() {
-            return self.prepare()?.check(&self.recipe.evaluation);
+            return prepared.check(&self.recipe.evaluation);
         }
-        let (prepared, settings) = (self.prepare()?, &self.recipe.evaluation);
+        let settings = &self.recipe.evaluation;
         let count = settings.label_folds.unwrap_or_default();
         let mut folds = folds.map(|fold| prepared.label_fold(count, fold)?.check(settings));
         folds.try_for_each(|checked| checked)

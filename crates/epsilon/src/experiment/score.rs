@@ -54,6 +54,15 @@ pub struct Scored {
     unseen_alone: Option<Vec<f32>>,
     /// +1, -1 or 0 (unknown), likewise.
     targets: Vec<i8>,
+    /// Where an anchor is part of the scores: which labels are classes of the backbone.
+    classes: Option<Vec<bool>>,
+}
+
+/// Which labels are classes of the backbone, where a model's anchor is part of its scores.
+fn classes(model: &Model, labels: &[String]) -> Option<Vec<bool>> {
+    let anchor = model.anchor()?.card();
+    let used = anchor.settings.trained || anchor.settings.weight > 0.0;
+    used.then(|| anchor.classes.among(labels))
 }
 
 /// Scores the test images that have tokens.
@@ -103,6 +112,7 @@ pub(super) fn score_images(
         scores,
         unseen_alone,
         targets: dense(dataset, images, labels),
+        classes: classes(model, &dataset.names[..labels]),
     })
 }
 
@@ -141,6 +151,7 @@ pub fn score_photographs(
         scores: scores.next().unwrap_or_default(),
         unseen_alone: scores.next(),
         targets: dense(&dataset, &examples, labels),
+        classes: classes(predictor.model(), &dataset.names[..labels]),
     };
     Ok((scored, failed))
 }
@@ -339,7 +350,14 @@ impl Scored {
         settings: &EvaluationSettings,
     ) -> Result<Vec<Figures>, ExperimentError> {
         Ok(self.with_tables(|table, alone| {
-            Parts::new(table, alone, self.seen, settings)?.figures(protocols, settings)
+            let parts = Parts::new(table, alone, self.seen, settings)?;
+            let figures = parts.figures(protocols, settings)?.into_iter();
+            Ok(match &self.classes {
+                None => figures.collect(),
+                Some(classes) => figures
+                    .map(|figures| figures.of_backbone_classes(&self.labels, classes))
+                    .collect(),
+            })
         })?)
     }
 

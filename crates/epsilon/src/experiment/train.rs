@@ -2,6 +2,8 @@
 //!
 //! Where the recipe leaves labels out to choose the number of epochs, those trainings come first (`choose.rs`).
 
+use std::sync::Arc;
+
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_data::labels::LabelVectors;
@@ -12,10 +14,11 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::prepare::dense;
-use super::{ExperimentError, Prepared};
+use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
+use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, MethodError, Whole};
-use crate::model::{Card, Model, Provenance, Scorer};
+use crate::model::{Card, Model, ModelAnchor, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
@@ -102,12 +105,20 @@ impl Training<'_> {
         let vectors = self.prepared.seen_vectors();
         let examples = Examples::new(self.store, labels, items, vectors);
         let dims = examples.dims();
-        let seen_map = |weights: &Weights| self.seen_map(weights, dims, &validation);
+        let settings = goal.settings(&self.recipe.training);
+        let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?.map(Arc::new);
+        let anchor = anchor.as_ref();
+        let seen_map = |weights: &Weights| {
+            let map = self.seen_map(weights, dims, anchor.map(|anchor| &**anchor), &validation);
+            map.unwrap_or_else(|error| {
+                log::warn!("no validation figure: {error}");
+                0.0
+            })
+        };
         let chosen_by = |weights: &Weights| {
-            let model = self.model(dims, weights.clone());
+            let model = self.model(dims, weights.clone(), anchor);
             self.choice_figure(&model, &validation)
         };
-        let settings = goal.settings(&self.recipe.training);
         let mut trainer = Trainer {
             settings: &settings,
             seed: self.seed,
@@ -157,13 +168,21 @@ impl Training<'_> {
                 if let Goal::Epochs(last) = goal {
                     trainer.last_epoch = last;
                 }
-                let fitted = trainer.fit(method, observe)?;
+                let along = anchor.filter(|anchor| anchor.card().settings.trained);
+                let fitted = match along {
+                    None => trainer.fit(method, observe)?,
+                    Some(anchor) => {
+                        let scores = anchor.on(examples.vectors(), self.device)?;
+                        let settings = &anchor.card().settings;
+                        trainer.fit(&Anchored::new(method, settings, scores), observe)?
+                    }
+                };
                 best_epoch = fitted.best_epoch;
                 fitted.weights
             }
         };
         Ok(Fitted {
-            model: self.model(dims, weights),
+            model: self.model(dims, weights, anchor),
             best_epoch,
         })
     }
@@ -204,8 +223,9 @@ impl Training<'_> {
     /// No image with tokens.
     pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
-        let map = || self.seen_map(model.weights(), model.card().dims(), &validation);
-        Ok((!validation.is_empty()).then(map))
+        let (weights, dims) = (model.weights(), model.card().dims());
+        let map = || self.seen_map(weights, dims, model.anchor(), &validation);
+        (!validation.is_empty()).then(map).transpose()
     }
 
     fn no_images(&self) -> ExperimentError {
@@ -216,18 +236,22 @@ impl Training<'_> {
     }
 
     /// Seen-label mAP on the validation images; 0 if they have no positive.
-    fn seen_map(&self, weights: &Weights, dims: Dims, images: &[Example]) -> f64 {
+    fn seen_map(
+        &self,
+        weights: &Weights,
+        dims: Dims,
+        anchor: Option<&ModelAnchor>,
+        images: &[Example],
+    ) -> Result<f64, ExperimentError> {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let columns = (0..labels).collect();
-        let scorer = Scorer::new(
-            &self.recipe.method,
-            weights,
-            dims,
-            vectors,
-            columns,
-            self.device,
-        );
+        let columns: Arc<[usize]> = (0..labels).collect();
+        let method = &self.recipe.method;
+        let (all, known) = (vectors.clone(), columns.clone());
+        let mut scorer = Scorer::new(method, weights, dims, all, known, self.device);
+        if let Some(anchor) = anchor {
+            scorer = scorer.anchored(anchor, &vectors, &vectors, columns)?;
+        }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
         // The seen labels are all that is ranked here, and all of the table.
@@ -242,10 +266,10 @@ impl Training<'_> {
             let columns: Vec<usize> = (0..labels).collect();
             Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
         };
-        figures().unwrap_or_else(|error| {
+        Ok(figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");
             0.0
-        })
+        }))
     }
 
     /// The settings that must match for a checkpoint to be resumed.
@@ -256,7 +280,7 @@ impl Training<'_> {
             .iter()
             .flat_map(|v| v.to_le_bytes())
             .collect();
-        serde_json::json!({
+        let mut identity = serde_json::json!({
             "method": self.recipe.method,
             "training": self.recipe.training,
             "seed": self.seed,
@@ -264,10 +288,17 @@ impl Training<'_> {
             "images": examples.items().len(),
             "label vectors": epsilon_data::files::sha256(&vectors),
             "threads": rayon::current_num_threads(),
-        })
+        });
+        if let Some(anchor) = self.recipe.anchor.as_ref().filter(|anchor| anchor.trained) {
+            // Its weight where images are scored has no part in the training.
+            let mut along = serde_json::json!(anchor);
+            along["weight"] = serde_json::Value::Null;
+            identity["anchor"] = along;
+        }
+        identity
     }
 
-    fn model(&self, dims: Dims, weights: Weights) -> Model {
+    fn model(&self, dims: Dims, weights: Weights, anchor: Option<&Arc<ModelAnchor>>) -> Model {
         let recipe = self.recipe;
         let backbone = recipe.backbone.as_ref();
         let provenance = Provenance {
@@ -280,6 +311,10 @@ impl Training<'_> {
         let dataset = &self.prepared.dataset;
         let (labels, seen) = (dataset.names.clone(), dataset.seen);
         let card = Card::new(recipe.method.clone(), dims, labels, seen, provenance);
-        Model::new(card, self.prepared.vectors.clone(), weights)
+        let model = Model::new(card, self.prepared.vectors.clone(), weights);
+        match anchor {
+            None => model,
+            Some(anchor) => model.with_anchor(anchor.clone()),
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod cross_entropy;
 mod hinge;
+mod image_ranking;
 mod rank_net;
 mod variance;
 mod warp;
@@ -38,10 +39,12 @@ fn by_image(
     targets: &Targets,
     of: impl Fn(usize, &[f32], &[i8], &mut [f32]) -> f64 + Sync,
 ) -> ScoreLoss {
+    let scores = targets.ranked(scores);
     let host = device::host(&scores);
     let labels = targets.labels();
     let mut gradient = vec![0.0; host.len()];
     let rows: Vec<&[i8]> = targets.rows().collect();
+    let by_label = image_ranking::of(&host, targets);
     let values: Vec<f64> = gradient
         .par_chunks_mut(labels)
         .zip(host.par_chunks(labels))
@@ -49,7 +52,13 @@ fn by_image(
         .enumerate()
         .map(|(image, ((gradient, scores), targets))| of(image, scores, targets, gradient))
         .collect();
-    with_gradient(scores, values.iter().sum(), gradient)
+    let mut value = values.iter().sum();
+    if let Some((of_images, more)) = by_label {
+        value += of_images;
+        let both = gradient.iter_mut().zip(more);
+        both.for_each(|(sum, more)| *sum += more);
+    }
+    with_gradient(scores, value, gradient)
 }
 
 /// Ties a gradient `[B, C]` to the scores it belongs to.

@@ -67,7 +67,8 @@ pub fn rank_net(
     })
 }
 
-fn image_loss(
+/// The loss of one list of scores with their targets, whose gradient it writes.
+pub(super) fn image_loss(
     scores: &[f32],
     targets: &[i8],
     negatives: Negatives,

@@ -28,6 +28,7 @@ pub fn warp(
     negatives: Negatives,
     rng: &mut ChaCha8Rng,
 ) -> ScoreLoss {
+    let scores = targets.ranked(scores);
     let host = device::host(&scores);
     let labels = targets.labels();
     let harmonic = harmonic(labels);

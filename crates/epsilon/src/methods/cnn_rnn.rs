@@ -261,6 +261,10 @@ impl GradientMethod for CnnRnn {
         [("labels.rank".to_string(), ranks)].into()
     }
 
+    fn ranks_its_scores(&self) -> bool {
+        false
+    }
+
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let network = Network::new(weights, self.input, batch);
         let sequences = self.sequences(weights, batch);

@@ -108,6 +108,10 @@ impl GradientMethod for Conse {
         self.classifier().cross_entropy(weights, batch, images)
     }
 
+    fn ranks_its_scores(&self) -> bool {
+        false
+    }
+
     fn live_values(&self, dims: &Dims) -> usize {
         self.classifier().live_values(dims)
     }

@@ -5,11 +5,10 @@
 //! L_r with one semantic vector. The paper does not say how much dropout it trains with; 0.3 is the rate of the public code.
 
 use burn::tensor::Tensor;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::input::Input;
-use super::perceptron::Perceptron;
+use super::perceptron::{Perceptron, Step};
 use super::{GradientMethod, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::loss::{self, Negatives, PairWeight};
@@ -25,6 +24,9 @@ pub struct Fast0Tag {
     pub hidden: Vec<usize>,
     /// Share of the hidden values that a training step leaves out.
     pub dropout: f64,
+    /// Whether the hidden values are normalised over a batch before their ReLU; the paper does not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_norm: bool,
     /// Weight of a pair in the ranking loss.
     pub alpha: PairWeight,
     /// Which labels count as negatives.
@@ -37,6 +39,7 @@ impl Default for Fast0Tag {
             input: Input::Global,
             hidden: vec![8192, 2048],
             dropout: 0.3,
+            batch_norm: false,
             alpha: PairWeight::PositivesNegatives,
             negatives: Negatives::NotPositive,
         }
@@ -50,18 +53,15 @@ impl Fast0Tag {
             last: "direction",
             hidden: &self.hidden,
             dropout: self.dropout,
+            norm: self.batch_norm,
+            zero: false,
         }
     }
 
-    /// The principal directions `[B, d_w]`; hidden values are dropped where a generator is given.
-    fn directions(
-        &self,
-        weights: &Weights,
-        batch: &Batch,
-        rng: Option<&mut ChaCha8Rng>,
-    ) -> Tensor<2> {
+    /// The principal directions `[B, d_w]`, or those of a training step.
+    fn directions(&self, weights: &Weights, batch: &Batch, step: Option<&mut Step>) -> Tensor<2> {
         self.perceptron()
-            .forward(weights, self.input.of(batch), rng)
+            .forward(weights, self.input.of(batch), step)
     }
 }
 
@@ -83,11 +83,19 @@ impl Method for Fast0Tag {
 
 impl GradientMethod for Fast0Tag {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let directions = self.directions(weights, batch, Some(&mut batch.draws.rng()));
+        let mut step = Step::of(batch);
+        let directions = self.directions(weights, batch, Some(&mut step));
         let scores = directions.matmul(batch.label_vectors.clone().transpose());
         let equal = vec![1.0; scores.dims()[0]];
         let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &equal);
-        Loss::ranking(pairs, images)
+        Loss {
+            kept: step.kept,
+            ..Loss::ranking(pairs, images)
+        }
+    }
+
+    fn needs_whole_batches(&self) -> bool {
+        self.batch_norm
     }
 
     fn live_values(&self, dims: &Dims) -> usize {

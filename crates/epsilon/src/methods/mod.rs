@@ -2,6 +2,7 @@
 //!
 //! A new method is one file here (with its `mod` line) and one line in the table at the end of this file.
 
+pub mod anchor;
 mod biam;
 mod bilinear_attention;
 mod cholesky;
@@ -27,6 +28,7 @@ mod perceptron;
 mod random;
 mod ridge;
 mod sdl;
+pub mod varied;
 mod warp;
 mod wsabie;
 
@@ -231,6 +233,12 @@ pub trait GradientMethod: Method {
     /// The loss of a batch (every image of which has a positive), summed and divided by `images`, so that the losses
     /// and gradients of the parts of a batch of `images` add up to the batch's mean.
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss;
+
+    /// Whether the loss is one of the method's own scores, so that others can be trained along with them
+    /// ([`Targets::ranked_with`]).
+    fn ranks_its_scores(&self) -> bool {
+        true
+    }
 
     /// Whether it can train in bf16 with these settings and sizes.
     fn trains_in_bf16(&self, _: &Dims) -> bool {

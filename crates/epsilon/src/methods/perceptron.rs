@@ -1,4 +1,4 @@
-//! A multilayer perceptron of one vector of an image, with dropout while it trains.
+//! A multilayer perceptron of one vector of an image, with dropout and, where it is wanted, batch normalisation while it trains.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
@@ -6,9 +6,28 @@ use rand_chacha::ChaCha8Rng;
 
 use super::MethodError;
 use super::input::dropout;
-use crate::parameters::{self, Spec, Weights};
+use super::layers::{batch_norm, norm_specs};
+use crate::batch::Batch;
+use crate::parameters::{self, Spec, Start, Weights};
 
-/// `x -> W_L relu(... relu(x W_1 + b_1) ...) + b_L`.
+/// What a training step has and scoring has not.
+pub(super) struct Step {
+    pub rng: ChaCha8Rng,
+    /// New values of running statistics.
+    pub kept: Vec<(String, Tensor<1>)>,
+}
+
+impl Step {
+    pub(super) fn of(batch: &Batch) -> Self {
+        Self {
+            rng: batch.draws.rng(),
+            kept: Vec::new(),
+        }
+    }
+}
+
+/// `x -> W_L relu(... relu(x W_1 + b_1) ...) + b_L`, with the hidden values normalised over the batch before `relu` where
+/// `norm` says so.
 pub(super) struct Perceptron<'a> {
     /// What the names of its weights start with.
     pub prefix: &'a str,
@@ -18,6 +37,10 @@ pub(super) struct Perceptron<'a> {
     pub hidden: &'a [usize],
     /// Share of the hidden values that a training step leaves out.
     pub dropout: f64,
+    /// Whether hidden values are normalised over the batch.
+    pub norm: bool,
+    /// Whether the last layer starts at zero.
+    pub zero: bool,
 }
 
 impl Perceptron<'_> {
@@ -39,25 +62,41 @@ impl Perceptron<'_> {
         let mut width = inputs;
         for (layer, &hidden) in self.hidden.iter().enumerate() {
             specs.extend(parameters::linear(&self.name(layer), width, hidden));
+            if self.norm {
+                specs.extend(norm_specs(&self.norm_name(layer), hidden));
+            }
             width = hidden;
         }
         let last = format!("{}{}", self.prefix, self.last);
-        specs.extend(parameters::linear(&last, width, outputs));
+        let last = parameters::linear(&last, width, outputs);
+        specs.extend(last.map(|spec| match self.zero {
+            true => Spec {
+                start: Start::Constant(0.0),
+                ..spec
+            },
+            false => spec,
+        }));
         Ok(specs)
     }
 
-    /// Its output `[B, outputs]`; hidden values are dropped where a generator is given.
+    /// Its output `[B, outputs]`; in a training step hidden values are dropped, and normalised by the batch's own statistics.
     pub(super) fn forward(
         &self,
         weights: &Weights,
         mut x: Tensor<2>,
-        mut rng: Option<&mut ChaCha8Rng>,
+        mut step: Option<&mut Step>,
     ) -> Tensor<2> {
         for layer in 0..self.hidden.len() {
             let (weight, bias) = weights.linear(&self.name(layer));
-            x = relu(x.matmul(weight) + bias.unsqueeze());
-            if let Some(rng) = &mut rng {
-                x = dropout(x, self.dropout, rng);
+            x = x.matmul(weight) + bias.unsqueeze();
+            if self.norm {
+                let kept = step.as_deref_mut().map(|step| &mut step.kept);
+                let name = self.norm_name(layer);
+                x = batch_norm(weights, &name, x.unsqueeze_dim(0), kept).squeeze_dim(0);
+            }
+            x = relu(x);
+            if let Some(step) = &mut step {
+                x = dropout(x, self.dropout, &mut step.rng);
             }
         }
         let (weight, bias) = weights.linear(&format!("{}{}", self.prefix, self.last));
@@ -71,5 +110,9 @@ impl Perceptron<'_> {
 
     fn name(&self, layer: usize) -> String {
         format!("{}hidden.{layer}", self.prefix)
+    }
+
+    fn norm_name(&self, layer: usize) -> String {
+        format!("{}norm.{layer}", self.prefix)
     }
 }

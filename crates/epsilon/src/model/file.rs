@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use epsilon_data::files;
@@ -9,7 +10,7 @@ use safetensors::SafeTensors;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Model, ModelError};
+use super::{AnchorCard, Model, ModelAnchor, ModelError};
 use crate::batch::Dims;
 use crate::calibration::{Calibration, Preset};
 use crate::methods::{Kind, Vocabulary};
@@ -35,6 +36,8 @@ pub struct Card {
     pub(super) dims: Dims,
     pub(super) labels: Vec<String>,
     seen: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) anchor: Option<AnchorCard>,
     #[serde(flatten)]
     provenance: Provenance,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +90,7 @@ impl Card {
             dims,
             labels,
             seen,
+            anchor: None,
             provenance,
             calibration: None,
             preset: None,
@@ -271,6 +275,7 @@ impl Model {
         let mut tensors: Vec<_> = weights.collect();
         let shape = vec![self.vectors.len(), self.vectors.dim()];
         tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
+        tensors.extend(self.anchor().into_iter().flat_map(ModelAnchor::tensors));
         tensors
     }
 
@@ -363,7 +368,11 @@ impl Model {
                 path: path.into(),
                 source,
             })?;
-        let specs = card.method.specs(&card.dims).map_err(method)?;
+        let specs = match &card.anchor {
+            Some(anchor) => anchor.settings.specs(&*card.method, &card.dims),
+            None => card.method.specs(&card.dims),
+        };
+        let specs = specs.map_err(method)?;
         let mut values = BTreeMap::new();
         for Spec { name, shape, .. } in &specs {
             let found = format::f32_values(&tensors, &format!("weight.{name}")).map_err(file)?;
@@ -382,6 +391,15 @@ impl Model {
             values.insert(name.clone(), found);
         }
         let weights = Weights::from_values(specs, values, device).map_err(|e| method(e.into()))?;
-        Ok(Self::new(card, vectors, weights))
+        let anchor = card.anchor.clone();
+        let anchor = anchor.map(|anchor| {
+            let anchor = ModelAnchor::read(anchor, &tensors, &card.dims, &card.labels);
+            anchor.map_err(file)
+        });
+        let anchor = anchor.transpose()?;
+        Ok(Self {
+            anchor: anchor.map(Arc::new),
+            ..Self::new(card, vectors, weights)
+        })
     }
 }

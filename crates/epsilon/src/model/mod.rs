@@ -3,6 +3,7 @@
 //! One safetensors file holds the method's weights under their own names (`weight.NAME`) and `label_vectors [C, d_w]`;
 //! everything else is JSON under the metadata key `epsilon.model`. The file is enough to score new photographs for new labels.
 
+mod anchor;
 mod file;
 mod ranker;
 mod scorer;
@@ -22,6 +23,7 @@ use epsilon_data::files;
 use epsilon_data::labels::{LabelError, LabelVectors, composed};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
+pub use anchor::{AnchorCard, ModelAnchor};
 pub(crate) use file::BUNDLE;
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
@@ -55,6 +57,14 @@ pub enum ModelError {
         path: PathBuf,
         /// What is wrong with them.
         source: LabelError,
+    },
+    /// The word vectors of an anchor lack a label, or are others than it was made with.
+    #[error("the anchor's word vectors: {path}: {reason}")]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
     /// A label that a method with a closed vocabulary was not trained on.
     #[error(
@@ -90,6 +100,7 @@ pub struct Model {
     card: Card,
     vectors: LabelVectors,
     weights: Weights,
+    anchor: Option<Arc<ModelAnchor>>,
 }
 
 impl Model {
@@ -99,7 +110,22 @@ impl Model {
             card,
             vectors,
             weights,
+            anchor: None,
         }
+    }
+
+    /// The same with an anchor; where that is trained along, its beta is among the weights.
+    #[must_use]
+    pub fn with_anchor(mut self, anchor: impl Into<Arc<ModelAnchor>>) -> Self {
+        let anchor = anchor.into();
+        self.card.anchor = Some(anchor.card().clone());
+        self.anchor = Some(anchor);
+        self
+    }
+
+    /// What the backbone's own classes add to its scores, if they do.
+    pub fn anchor(&self) -> Option<&ModelAnchor> {
+        self.anchor.as_deref()
     }
 
     /// What it is and where it comes from.
@@ -126,27 +152,35 @@ impl Model {
     ///
     /// # Errors
     /// [`ModelError::Mismatch`] when the vectors have another width than the model's, [`ModelError::Unknown`] for labels
-    /// that a method with a closed vocabulary was not trained on.
+    /// that a method with a closed vocabulary was not trained on, [`ModelError::Anchor`] for labels that the word vectors of
+    /// the model's anchor lack.
     pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
         Self::check_width(self.card.dims.label_width, labels.dim())?;
+        let method = self.card.method();
+        let (unit, columns) = (Arc::new(labels.unit()), self.known(labels)?);
+        let scorer = Scorer::new(method, &self.weights, self.card.dims, unit, columns, device);
+        match &self.anchor {
+            None => Ok(scorer),
+            Some(anchor) => {
+                let own = self.own_labels();
+                let columns = self.known(&own)?;
+                scorer.anchored(anchor, labels, &own, columns)
+            }
+        }
+    }
+
+    /// The number by which the method knows each of these labels.
+    fn known(&self, labels: &LabelVectors) -> Result<Arc<[usize]>, ModelError> {
         let Dims {
             labels: seen,
             unseen,
             ..
         } = self.card.dims;
-        let columns = match self.card.method().vocabulary() {
-            Vocabulary::Open => (0..labels.len()).collect(),
-            Vocabulary::Seen => self.columns(labels.names(), seen)?,
-            Vocabulary::Closed => self.columns(labels.names(), seen + unseen)?,
-        };
-        Ok(Scorer::new(
-            self.card.method(),
-            &self.weights,
-            self.card.dims,
-            Arc::new(labels.unit()),
-            columns,
-            device,
-        ))
+        match self.card.method().vocabulary() {
+            Vocabulary::Open => Ok((0..labels.len()).collect()),
+            Vocabulary::Seen => self.columns(labels.names(), seen),
+            Vocabulary::Closed => self.columns(labels.names(), seen + unseen),
+        }
     }
 
     /// Vectors of labels that lie where the [semantic vectors](crate::methods::Method::semantic_vectors) of images do, row-major
@@ -187,6 +221,9 @@ impl Model {
         for (spec, values) in self.weights.to_host() {
             bytes.extend(spec.name.as_bytes());
             bytes.extend_from_slice(bytemuck::cast_slice(&values));
+        }
+        if let Some(anchor) = &self.anchor {
+            bytes.extend(anchor.identity());
         }
         files::sha256(&bytes)
     }

@@ -1,13 +1,17 @@
 //! Scores of labels for images: a method's weights against a fixed list of label vectors.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 
+use super::{ModelAnchor, ModelError};
 use crate::batch::{Batch, Dims, LabelsOn, Targets};
+use crate::methods::anchor::{AnchorScores, BETA};
 use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
 use epsilon_data::labels::LabelVectors;
+use epsilon_metrics::Standard;
 use epsilon_vision::tokens::TokenStore;
 
 /// Images scored at once.
@@ -31,6 +35,25 @@ pub struct Scorer<'a> {
     dims: Dims,
     labels: LabelsOn,
     count: usize,
+    device: Device,
+    anchor: Option<Anchoring>,
+}
+
+/// How an anchor's scores a join the method's s: `z(s + beta z(a)) + w z(a)`, with z by the scores of an image's own labels,
+/// which are the model's, so that a label's score does not depend on what other labels are asked for.
+struct Anchoring {
+    weight: f64,
+    beta: Option<f64>,
+    scores: AnchorScores,
+    own: Own,
+}
+
+/// Where the scores of the model's own labels are.
+enum Own {
+    /// Among those of the labels that are scored.
+    Columns(Range<usize>),
+    /// Nowhere yet.
+    Apart(Box<(LabelsOn, AnchorScores)>),
 }
 
 impl<'a> Scorer<'a> {
@@ -51,7 +74,44 @@ impl<'a> Scorer<'a> {
             dims,
             labels: LabelsOn::known_as(labels, columns, device),
             count,
+            device: device.clone(),
+            anchor: None,
         }
+    }
+
+    /// The same with an anchor. `labels` are those of the scorer, `own` those of the model with their `columns`: by their scores
+    /// those of an image are standardised.
+    ///
+    /// # Errors
+    /// [`ModelError::Anchor`].
+    pub fn anchored(
+        mut self,
+        anchor: &ModelAnchor,
+        labels: &LabelVectors,
+        own: &LabelVectors,
+        columns: Arc<[usize]>,
+    ) -> Result<Self, ModelError> {
+        let settings = &anchor.card().settings;
+        let (names, mine) = (labels.names(), own.names());
+        let own = if names.starts_with(mine) {
+            Own::Columns(0..mine.len())
+        } else if names.ends_with(mine) {
+            Own::Columns(names.len() - mine.len()..names.len())
+        } else {
+            let on = LabelsOn::known_as(Arc::new(own.unit()), columns, &self.device);
+            Own::Apart(Box::new((on, anchor.on(own, &self.device)?)))
+        };
+        let beta = settings.trained.then(|| {
+            let beta = crate::device::host(&self.weights.get_flat(BETA));
+            f64::from(beta[0])
+        });
+        self.anchor = Some(Anchoring {
+            weight: settings.weight,
+            beta,
+            scores: anchor.on(labels, &self.device)?,
+            own,
+        });
+        Ok(self)
     }
 
     /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done.
@@ -83,7 +143,41 @@ impl<'a> Scorer<'a> {
             return Vec::new();
         }
         let batch = self.batch(images, tokens, global);
-        crate::device::host(&self.method.scores(self.weights, &batch))
+        let scores = crate::device::host(&self.method.scores(self.weights, &batch));
+        match &self.anchor {
+            Some(anchor) => self.with_anchor(anchor, &batch, &scores),
+            None => scores,
+        }
+    }
+
+    /// The method's scores `[images, C]` of a batch together with the anchor's.
+    fn with_anchor(&self, anchor: &Anchoring, batch: &Batch, scores: &[f32]) -> Vec<f32> {
+        let anchors = crate::device::host(&anchor.scores.of(batch));
+        let own = match &anchor.own {
+            Own::Columns(_) => None,
+            Own::Apart(apart) => {
+                let (labels, anchors) = &**apart;
+                let batch = labels.of(batch);
+                let scores = self.method.scores(self.weights, &batch);
+                Some([scores, anchors.of(&batch)].map(|scores| crate::device::host(&scores)))
+            }
+        };
+        let images = scores.len() / self.count.max(1);
+        let mut together = Vec::with_capacity(scores.len());
+        for image in 0..images {
+            let row = |of: &[f32]| {
+                let width = of.len() / images;
+                of[image * width..][..width].to_vec()
+            };
+            let (asked, added) = (row(scores), row(&anchors));
+            let [own, own_added] = match (&anchor.own, &own) {
+                (Own::Columns(range), _) => [&asked, &added].map(|row| row[range.clone()].to_vec()),
+                (_, Some(own)) => own.each_ref().map(|scores| row(scores)),
+                (Own::Apart(_), None) => [Vec::new(), Vec::new()],
+            };
+            together.extend(anchor.join([&asked, &added], [&own, &own_added]));
+        }
+        together
     }
 
     /// Scores `[images, C]` of images that are global vectors alone, for a method that does not look at tokens.
@@ -111,6 +205,10 @@ impl<'a> Scorer<'a> {
         if images == 0 {
             return (Vec::new(), None);
         }
+        // A score that an anchor is part of is no match of vectors.
+        if self.anchor.is_some() {
+            return (self.score(images, tokens, global), None);
+        }
         let batch = self.batch(images, tokens, global);
         let Some(vectors) = self.method.semantic_vectors(self.weights, &batch) else {
             let scores = self.method.scores(self.weights, &batch);
@@ -134,5 +232,23 @@ impl<'a> Scorer<'a> {
     fn batch(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Batch {
         let none = Targets::default();
         self.labels.batch(&self.dims, images, tokens, global, none)
+    }
+}
+
+impl Anchoring {
+    /// Scores of the labels that are asked for from the method's and the anchor's of an image, by those of the model's own labels.
+    fn join(&self, [asked, added]: [&[f32]; 2], [own, own_added]: [&[f32]; 2]) -> Vec<f32> {
+        let of_anchor = Standard::of(own_added);
+        let trained = |scores: &[f32], added: &[f32]| -> Vec<f32> {
+            let beta = self.beta.unwrap_or(0.0);
+            let both = scores.iter().zip(added);
+            both.map(|(&s, &a)| s + (beta * of_anchor.score(a)) as f32)
+                .collect()
+        };
+        let (asked, own) = (trained(asked, added), trained(own, own_added));
+        let of_scores = Standard::of(&own);
+        let both = asked.iter().zip(added);
+        both.map(|(&s, &a)| (of_scores.score(s) + self.weight * of_anchor.score(a)) as f32)
+            .collect()
     }
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use rayon::prelude::*;
 
+use crate::classes::ClassesError;
 use crate::device::DeviceError;
 use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
@@ -103,13 +104,8 @@ pub enum PredictError {
         count: usize,
     },
     /// A list of the names of classes that cannot be used.
-    #[error("{}: {reason}", path.display())]
-    Classes {
-        /// The list.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Classes(ClassesError),
     /// A file of word vectors that lacks most of the words that a model without training needs.
     #[error(
         "{}: holds vectors of {found} of the {needed} words that a model without training needs at least: give a file of more \

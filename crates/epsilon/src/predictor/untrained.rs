@@ -10,10 +10,10 @@ use super::words::WordVectors;
 use super::{PredictError, PredictorOptions};
 use crate::batch::Dims;
 use crate::calibration::Preset;
+use crate::classes::{ClassNames, ClassesError};
 use crate::methods::{ClassWords, ClipZeroShot, Kind};
 use crate::model::{Card, Model, Provenance};
 use crate::parameters::Weights;
-use epsilon_data::files;
 use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex};
 use epsilon_vision::backbone::{
     self, Backbone, BackboneError, BackboneInfo, Download, Global, Options, Pairing, TextTower,
@@ -22,8 +22,6 @@ use epsilon_vision::backbone::{
 /// Words of everyday photographs: what such a model ranks where nobody asks for others, and the words over which the scores of
 /// an image are standardised.
 const EVERYDAY: &str = include_str!("../../assets/everyday.txt");
-/// The classes of ImageNet's 1,000, in the order of the networks' heads: a synset, then its names in WordNet.
-const IMAGENET: &str = include_str!("../../assets/imagenet_classes.tsv");
 /// Sentences about a word, for towers that were trained on captions.
 const SENTENCES: [&str; 4] = [
     "a photo of {}.",
@@ -109,7 +107,7 @@ impl Untrained {
         let count = backbone.info().global_dim();
         let classes = classes(options.classes.as_deref(), count, path)?;
         let index = VectorIndex::read(&file)?;
-        let vectors = class_vectors(&classes, &index, &file)?;
+        let vectors = class_vectors(classes.names(), &index, &file)?;
         let own = known(everyday(), &index, &file)?;
         let method = ClassWords::default();
         let names = json!({ "vectors": file.path, "vector-names": file.names });
@@ -208,46 +206,14 @@ fn known(
 }
 
 /// The names of a network's classes, several a class.
-fn classes(
-    file: Option<&Path>,
-    count: usize,
-    weights: &Path,
-) -> Result<Vec<Vec<String>>, PredictError> {
-    // A synset may stand before the names, as in the built-in list.
-    let split = |line: &str| {
-        let names = line.split_once('\t').map_or(line, |(_, names)| names);
-        names
-            .split(',')
-            .map(|name| name.trim().to_string())
-            .collect()
-    };
-    let Some(file) = file else {
-        let lines = IMAGENET.lines().filter(|line| !line.starts_with('#'));
-        let names: Vec<Vec<String>> = lines.map(split).collect();
-        return match names.len() == count {
-            true => Ok(names),
-            false => Err(PredictError::NeedsClasses {
-                path: weights.into(),
-                count,
-            }),
-        };
-    };
-    let text = files::read_text(file, files::LIST);
-    let text = text.map_err(|reason| PredictError::Classes {
-        path: file.into(),
-        reason: reason.to_string(),
-    })?;
-    let names: Vec<Vec<String>> = text.lines().map(split).collect();
-    match names.len() == count {
-        true => Ok(names),
-        false => Err(PredictError::Classes {
-            path: file.into(),
-            reason: format!(
-                "{} lines, but the network has {count} classes: one line for each, its names between commas",
-                names.len()
-            ),
-        }),
-    }
+fn classes(file: Option<&Path>, count: usize, weights: &Path) -> Result<ClassNames, PredictError> {
+    ClassNames::read(file, count).map_err(|error| match error {
+        ClassesError::Unnamed { count } => PredictError::NeedsClasses {
+            path: weights.into(),
+            count,
+        },
+        other => PredictError::Classes(other),
+    })
 }
 
 /// Unit vectors of the classes, row-major `[classes, d_w]`: the mean of a class's names. One without a vector has zeros, and is

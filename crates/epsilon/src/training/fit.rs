@@ -16,6 +16,7 @@ use super::checkpoint::{Position, Sums, TrainingState};
 use super::{Examples, StepPosition, TrainingError, TrainingSettings};
 use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
+use crate::methods::varied::Varied;
 use crate::methods::{GradientMethod, StagedMethod, Stages, TrainedLabels, Whole};
 use crate::optimiser::{self, Learner, Optimiser};
 use crate::parameters::Weights;
@@ -268,6 +269,19 @@ impl Trainer<'_> {
         if self.examples.items().is_empty() {
             return Err(TrainingError::NoImages);
         }
+        let variation = self.settings.variation();
+        if !variation.is_none() {
+            return self.run_plain(&Varied::new(method, variation)?, observe);
+        }
+        self.run_plain(method, observe)
+    }
+
+    /// [`Trainer::run`], whatever varies being part of the method.
+    fn run_plain(
+        &self,
+        method: &dyn GradientMethod,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<Fitted, TrainingError> {
         let dims = self.examples.dims();
         self.settings.check_device(self.device)?;
         if self.settings.precision == TrainingPrecision::Bf16 && !method.trains_in_bf16(&dims) {

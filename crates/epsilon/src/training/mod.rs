@@ -19,6 +19,7 @@ pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
 use crate::methods::MethodError;
+use crate::methods::varied::Variation;
 use crate::optimiser::OptimiserSettings;
 use epsilon_kernels::bf16;
 
@@ -141,6 +142,16 @@ pub struct TrainingSettings {
     /// model; in the first steps it forgets faster. Left out, the weights of the last step are the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
+    /// Share of the labels that a step leaves out of its loss; the papers have none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_dropout: f64,
+    /// Length, about, of the random vector that a step adds to each label's unit vector, which is then brought back to unit length;
+    /// the papers have none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_noise: f64,
+    /// Weight of a loss that ranks the images of a label beside that of the labels of an image; the papers have none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub image_ranking: f64,
     /// Steps between two checkpoints within an epoch; one is always written at an epoch's end.
     pub checkpoint_steps: usize,
 }
@@ -170,6 +181,9 @@ impl Default for TrainingSettings {
             choose: None,
             patience: None,
             average: None,
+            label_dropout: 0.0,
+            label_noise: 0.0,
+            image_ranking: 0.0,
             checkpoint_steps: 500,
         }
     }
@@ -236,6 +250,15 @@ impl TrainingSettings {
                 format!("choose = \"{figure}\": needs labels that are left out: give validation-labels = 0.2"),
             ),
         ]
+    }
+
+    /// What varies in a step.
+    pub fn variation(&self) -> Variation {
+        Variation {
+            label_dropout: self.label_dropout,
+            label_noise: self.label_noise,
+            image_ranking: self.image_ranking,
+        }
     }
 
     /// Checks that this machine can train so on the device.
@@ -317,6 +340,7 @@ impl TrainingSettings {
         let wrong = rules.into_iter().find(|(holds, _)| !holds);
         let wrong = wrong.map(|(_, what)| what);
         match wrong
+            .or_else(|| self.variation().check().err())
             .or_else(|| self.schedule.wrong())
             .or_else(|| self.optimiser.wrong())
         {

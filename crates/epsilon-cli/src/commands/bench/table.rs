@@ -112,6 +112,14 @@ impl Line {
         Some(Figure { mean, deviation })
     }
 
+    /// Its name, and whether the backbone's own classes are part of its scores.
+    fn title(&self) -> String {
+        match self.trained[0].figures.backbone_classes_known() {
+            true => format!("{} (backbone classes known)", self.name),
+            false => self.name.clone(),
+        }
+    }
+
     /// The name and value of every figure of a label set, at each of `ks`; no value where the set was not measured.
     fn figures_of(&self, set: LabelSet, ks: &[usize]) -> Vec<(String, Option<Figure>)> {
         let map = self.figure(|t| Some(100.0 * t.figures.part(set)?.map));
@@ -180,7 +188,10 @@ impl Table<'_> {
         let Some(first) = self.0.first() else {
             return String::new();
         };
-        let figures = first.trained[0].figures.seen();
+        // Each row says for itself whether it knows the backbone's classes.
+        let mut plain = self.0.iter();
+        let plain = plain.find(|line| !line.trained[0].figures.backbone_classes_known());
+        let figures = plain.unwrap_or(first).trained[0].figures.seen();
         let mut text = format!(
             "Protocol `{}`: {}. {} test images. Percent, mean over {} {}",
             figures.protocol,
@@ -229,6 +240,7 @@ impl Table<'_> {
             text.push_str("\n\n");
             text.push_str(&self.fold_maps(first.folds()));
         }
+        text.push_str(&self.backbone_classes());
         text.push_str("\n## What it took\n\n");
         text.push_str(&self.cost());
         if self.0.iter().any(Line::was_tuned) {
@@ -253,6 +265,37 @@ impl Table<'_> {
             std::iter::once(name).chain(cells).collect()
         });
         markdown(rows.collect())
+    }
+
+    /// Of the lines that know the backbone's own classes, which unseen labels are among these, and the mAP of the others.
+    fn backbone_classes(&self) -> String {
+        let lines = self.0.iter().filter_map(|line| {
+            let figures = &line.trained[0].figures;
+            Some((line, figures.backbone_classes()?))
+        });
+        let lines: Vec<_> = lines.collect();
+        let Some((_, classes)) = lines.first() else {
+            return String::new();
+        };
+        let rows = lines.iter().map(|(line, classes)| {
+            let map = |t: &Trained| Some(100.0 * t.figures.backbone_classes()?.others_map?);
+            let map = line.figure(map);
+            let map = map.map_or("-".into(), |figure| figure.print(true));
+            vec![
+                ("method".to_string(), line.name.clone()),
+                (
+                    format!("ZSL mAP of the {} other labels", classes.others),
+                    map,
+                ),
+            ]
+        });
+        let known = classes.known.join(", ");
+        let (count, all) = (classes.known.len(), classes.known.len() + classes.others);
+        format!(
+            "\n## Backbone classes known\n\nThe scores of these methods use the backbone's own classes. {count} of the {all} \
+             unseen labels are among them: {known}.\n\n{}",
+            markdown(rows.collect())
+        )
     }
 
     /// Whether any line has figures of a label set.
@@ -293,7 +336,7 @@ impl Table<'_> {
         let any_published = self.0.iter().any(|line| line.published.is_some());
         let marks: Vec<Vec<Mark>> = sets.iter().map(|&set| self.marks(set)).collect();
         let rows = self.0.iter().enumerate().map(|(number, line)| {
-            let mut row = vec![("method".to_string(), line.name.clone())];
+            let mut row = vec![("method".to_string(), line.title())];
             for (&set, marks) in sets.iter().zip(&marks) {
                 // Beside those of all labels, of the seen ones only the mAP: the published tables have no more.
                 let ks = match set {
@@ -443,7 +486,12 @@ impl Table<'_> {
                     });
                 }
             }
-            let _ = writeln!(text, "{} & {} \\\\", escape(&line.name), cells.join(" & "));
+            let _ = writeln!(
+                text,
+                "{} & {} \\\\",
+                escape(&line.title()),
+                cells.join(" & ")
+            );
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n");
         text

@@ -7,13 +7,29 @@ use crate::batch::Dims;
 use crate::fused::linear::linear;
 use crate::parameters::{self, Spec, Weights};
 
-pub(super) fn specs(modules: Modules, dims: &Dims) -> [Spec; 2] {
-    let inputs = if modules == Modules::Both {
-        2 * dims.width
-    } else {
-        dims.width
+pub(super) fn specs(modules: Modules, rank: Option<usize>, dims: &Dims) -> Vec<Spec> {
+    let inputs = match modules {
+        Modules::Both => 2 * dims.width,
+        Modules::Gpa | Modules::Gfp => dims.width,
+        Modules::None => return Vec::new(),
     };
-    parameters::linear("fuser", inputs, dims.label_width)
+    match rank {
+        None => parameters::linear("fuser", inputs, dims.label_width).to_vec(),
+        Some(rank) => [
+            parameters::linear(REDUCE, inputs, rank),
+            parameters::linear("fuser", rank, dims.label_width),
+        ]
+        .concat(),
+    }
+}
+
+/// The name of V, where the fuser passes through fewer values.
+const REDUCE: &str = "fuser.reduce";
+
+/// `V x`, `[B, M, r]`.
+pub(super) fn reduce(weights: &Weights, read: Tensor<3>) -> Tensor<3> {
+    let (weight, bias) = weights.linear(REDUCE);
+    linear(read, weight, bias)
 }
 
 /// `[GoS, GrS]`, `[B, M, 2D]`, of `GoS` and `GrS [B, M, D]`; either may be absent, not both.

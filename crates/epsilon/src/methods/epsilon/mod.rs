@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::{Input, dropout, largest, numbers};
 use super::layers::{batch_norm, norm_specs};
-use super::perceptron::Perceptron;
+use super::perceptron::{Perceptron, Step};
 use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::device;
@@ -62,15 +62,17 @@ pub enum Modules {
     Gpa,
     /// Global forward propagation alone.
     Gfp,
+    /// Neither: the semantic vectors are those of the [`GlobalBranch`] alone.
+    None,
 }
 
 impl Modules {
     fn gpa(self) -> bool {
-        self != Modules::Gfp
+        matches!(self, Modules::Both | Modules::Gpa)
     }
 
     fn gfp(self) -> bool {
-        self != Modules::Gpa
+        matches!(self, Modules::Both | Modules::Gfp)
     }
 }
 
@@ -82,12 +84,6 @@ pub enum GroupScore {
     Max,
     /// `s_c = log sum_m exp(S_m . v_c)`.
     LogSumExp,
-}
-
-/// What a training step has and scoring has not.
-struct Step {
-    rng: ChaCha8Rng,
-    kept: Vec<(String, Tensor<1>)>,
 }
 
 /// An addition that the paper does not have: a perceptron of one vector of the image adds M rows of its own to the semantic
@@ -103,6 +99,15 @@ pub struct GlobalBranch {
     pub dropout: f64,
     /// Whether its input passes a batch normalisation first.
     pub batch_norm: bool,
+    /// Whether its hidden values pass a batch normalisation before their ReLU.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hidden_norm: bool,
+    /// Whether it has one row, which is added to the semantic vectors of all groups.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
+    /// Whether its last layer starts at zero.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub zero_start: bool,
 }
 
 /// Names of the branch's batch normalisation.
@@ -115,6 +120,9 @@ impl Default for GlobalBranch {
             hidden: vec![2048],
             dropout: 0.3,
             batch_norm: true,
+            hidden_norm: false,
+            shared: false,
+            zero_start: false,
         }
     }
 }
@@ -126,19 +134,27 @@ impl GlobalBranch {
             last: "output",
             hidden: &self.hidden,
             dropout: self.dropout,
+            norm: self.hidden_norm,
+            zero: self.zero_start,
         }
+    }
+
+    /// Rows of its output.
+    fn count(&self, groups: usize) -> usize {
+        if self.shared { 1 } else { groups }
     }
 
     fn specs(&self, dims: &Dims, groups: usize) -> Result<Vec<Spec>, MethodError> {
         let inputs = self.input.width(dims);
-        let mut specs = self.perceptron().specs(inputs, groups * dims.label_width)?;
+        let outputs = self.count(groups) * dims.label_width;
+        let mut specs = self.perceptron().specs(inputs, outputs)?;
         if self.batch_norm {
             specs.extend(norm_specs(BRANCH_NORM, inputs));
         }
         Ok(specs)
     }
 
-    /// The rows it adds, `[B, M, d_w]`.
+    /// The rows it adds, `[B, M, d_w]`; where it is shared, M copies of one.
     fn rows(
         &self,
         weights: &Weights,
@@ -151,10 +167,11 @@ impl GlobalBranch {
             let kept = step.as_deref_mut().map(|step| &mut step.kept);
             x = batch_norm(weights, BRANCH_NORM, x.unsqueeze_dim(0), kept).squeeze_dim(0);
         }
-        let rng = step.map(|step| &mut step.rng);
-        let rows = self.perceptron().forward(weights, x, rng);
+        let rows = self.perceptron().forward(weights, x, step);
         let [images, width] = rows.dims();
-        rows.reshape([images, groups, width / groups])
+        let count = self.count(groups);
+        let rows: Tensor<3> = rows.reshape([images, count, width / count]);
+        rows.expand([images, groups, width / count])
     }
 }
 
@@ -189,6 +206,9 @@ pub struct Epsilon {
     /// Share of what the fuser reads that a training step leaves out; the paper has none.
     #[serde(skip_serializing_if = "is_zero")]
     pub dropout: f64,
+    /// r, the width that the fuser's map passes through, `U dropout(V x)` with V to r values; the paper's is one map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuser_rank: Option<usize>,
     /// A perceptron of the whole image beside the two modules; the paper has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_branch: Option<GlobalBranch>,
@@ -222,6 +242,7 @@ impl Default for Epsilon {
             modules: Modules::Both,
             token_dropout: 0.0,
             dropout: 0.0,
+            fuser_rank: None,
             global_branch: None,
             score: GroupScore::Max,
             lambda: 0.3,
@@ -272,22 +293,38 @@ impl Epsilon {
             global.clone(),
             refined.as_ref().map(|r| r.semantics.clone()),
         ];
-        let mut read = fuser::read(parts);
-        if let Some(step) = &mut step {
-            let [images, groups, width] = read.dims();
-            let rows = read.reshape([images * groups, width]);
-            let rows = dropout(rows, self.dropout, &mut step.rng);
-            read = rows.reshape([images, groups, width]);
-        }
-        let mut vectors = fuser::forward(weights, read);
-        if let Some(branch) = &self.global_branch {
-            vectors = vectors + branch.rows(weights, batch, self.groups, step);
-        }
+        let fused = (self.modules != Modules::None)
+            .then(|| self.fuse(weights, fuser::read(parts), step.as_deref_mut()));
+        let branch = self.global_branch.as_ref();
+        let rows = branch.map(|branch| branch.rows(weights, batch, self.groups, step));
+        let vectors = match (fused, rows) {
+            (Some(fused), Some(rows)) => fused + rows,
+            (Some(only), None) | (None, Some(only)) => only,
+            (None, None) => unreachable!("`check` refuses an Epsilon of nothing"),
+        };
         Semantics {
             vectors,
             refined,
             global,
         }
+    }
+
+    /// The fuser's rows `[B, M, d_w]`, in a training step of what dropout leaves.
+    fn fuse(&self, weights: &Weights, read: Tensor<3>, step: Option<&mut Step>) -> Tensor<3> {
+        let read = match self.fuser_rank {
+            Some(_) => fuser::reduce(weights, read),
+            None => read,
+        };
+        let [images, groups, width] = read.dims();
+        let read = match step {
+            Some(step) => {
+                let rows = read.reshape([images * groups, width]);
+                let rows = dropout(rows, self.dropout, &mut step.rng);
+                rows.reshape([images, groups, width])
+            }
+            None => read,
+        };
+        fuser::forward(weights, read)
     }
 
     fn tokens(&self, batch: &Batch) -> Tensor<3> {
@@ -327,7 +364,7 @@ impl Method for Epsilon {
         if self.modules.gfp() {
             specs.extend(gfp::specs(self, dims.width));
         }
-        specs.extend(fuser::specs(self.modules, dims));
+        specs.extend(fuser::specs(self.modules, self.fuser_rank, dims));
         if let Some(branch) = &self.global_branch {
             specs.extend(branch.specs(dims, self.groups)?);
         }
@@ -371,10 +408,7 @@ impl Method for Epsilon {
 
 impl GradientMethod for Epsilon {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
-        let mut step = Step {
-            rng: batch.draws.rng(),
-            kept: Vec::new(),
-        };
+        let mut step = Step::of(batch);
         let vectors = match self.token_dropout > 0.0 {
             true => {
                 let thinned = self.thinned(batch, &mut step.rng);
@@ -399,7 +433,7 @@ impl GradientMethod for Epsilon {
 
     fn needs_whole_batches(&self) -> bool {
         let branch = self.global_branch.as_ref();
-        branch.is_some_and(|branch| branch.batch_norm)
+        branch.is_some_and(|branch| branch.batch_norm || branch.hidden_norm)
     }
 
     fn trains_in_bf16(&self, dims: &Dims) -> bool {
@@ -461,6 +495,12 @@ impl Epsilon {
         if self.hidden(dims.width) == 0 {
             return wrong("hidden = 0: give at least 1".into());
         }
+        if self.fuser_rank == Some(0) {
+            return wrong("fuser-rank = 0: give at least 1".into());
+        }
+        if self.modules == Modules::None && self.global_branch.is_none() {
+            return wrong("modules = \"none\" needs a global-branch: there is nothing else".into());
+        }
         for (name, share) in [
             ("dropout", self.dropout),
             ("token-dropout", self.token_dropout),
@@ -476,5 +516,175 @@ impl Epsilon {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Draws, LabelsOn, Targets};
+    use burn::tensor::Device;
+    use epsilon_data::labels::LabelVectors;
+    use std::sync::Arc;
+
+    const DIMS: Dims = Dims {
+        tokens: 4,
+        width: 6,
+        label_width: 3,
+        labels: 5,
+        unseen: 0,
+        global: None,
+    };
+    const IMAGES: usize = 4;
+
+    fn batch() -> Batch {
+        let mut rng = Draws::of(3, 0, 0).rng();
+        let mut draw = |count: usize| -> Vec<f32> {
+            let values = (0..count).map(|_| crate::parameters::standard_normal(&mut rng));
+            values.collect()
+        };
+        let names = (0..5).map(|label| format!("label {label}")).collect();
+        let labels = LabelVectors::new(names, 3, draw(15)).unwrap().unit();
+        let targets = (0..IMAGES * 5).map(|at| if at % 3 == 0 { 1 } else { -1 });
+        let targets = Targets::new(targets.collect(), 5);
+        let on = LabelsOn::new(Arc::new(labels), &Device::flex());
+        on.batch(&DIMS, IMAGES, draw(IMAGES * 24), draw(IMAGES * 6), targets)
+    }
+
+    fn drawn(method: &Epsilon) -> Weights {
+        let mut rng = Draws::of(1, 0, 0).rng();
+        Weights::draw(method.specs(&DIMS).unwrap(), &mut rng, &Device::flex())
+    }
+
+    fn branch() -> GlobalBranch {
+        GlobalBranch {
+            hidden: vec![7],
+            dropout: 0.0,
+            batch_norm: false,
+            hidden_norm: true,
+            ..GlobalBranch::default()
+        }
+    }
+
+    /// `S = W2 relu(BN(W1 g + b1)) + b2` with running mean 0 and variance 1, of the global vector and the mean token.
+    #[test]
+    fn the_branch_alone_by_its_equation() {
+        let method = Epsilon {
+            groups: 1,
+            modules: Modules::None,
+            global_branch: Some(branch()),
+            ..Epsilon::default()
+        };
+        let (weights, batch) = (drawn(&method), batch());
+        let host = |name: &str| device::host(&weights.get_flat(name));
+        let [w1, b1] =
+            ["weight", "bias"].map(|part| host(&format!("global-branch.hidden.0.{part}")));
+        let [w2, b2] = ["weight", "bias"].map(|part| host(&format!("global-branch.output.{part}")));
+        let (tokens, global) = (device::host(&batch.tokens), device::host(&batch.global));
+        let scores = device::host(&method.scores(&weights, &batch));
+        for image in 0..IMAGES {
+            let mean =
+                |d: usize| (0..4).map(|n| tokens[(4 * image + n) * 6 + d]).sum::<f32>() / 4.0;
+            let own = (0..6).map(|d| global[6 * image + d]);
+            let g: Vec<f32> = own.chain((0..6).map(mean)).collect();
+            let hidden: Vec<f32> = (0..7)
+                .map(|h| (0..12).map(|d| g[d] * w1[7 * d + h]).sum::<f32>() + b1[h])
+                .map(|x| (x / (1.0_f32 + 1e-5).sqrt()).max(0.0))
+                .collect();
+            for label in 0..5 {
+                let row = batch.label_vectors_host.row(label);
+                let s = |k: usize| (0..7).map(|h| hidden[h] * w2[3 * h + k]).sum::<f32>() + b2[k];
+                let expected: f32 = (0..3).map(|k| s(k) * row[k]).sum();
+                assert!((scores[5 * image + label] - expected).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shared_row_is_the_same_for_all_groups_and_may_start_at_zero() {
+        let of = |zero_start: bool| {
+            let method = Epsilon {
+                groups: 3,
+                modules: Modules::None,
+                global_branch: Some(GlobalBranch {
+                    shared: true,
+                    zero_start,
+                    ..branch()
+                }),
+                ..Epsilon::default()
+            };
+            let semantics = method.semantics(&drawn(&method), &batch());
+            assert_eq!(semantics.vectors.dims(), [IMAGES, 3, 3]);
+            device::host(&semantics.vectors)
+        };
+        for groups in of(false).chunks(9) {
+            assert!(groups[0] != 0.0);
+            assert_eq!((&groups[..3], &groups[..3]), (&groups[3..6], &groups[6..]));
+        }
+        assert!(of(true).iter().all(|&v| v == 0.0));
+    }
+
+    /// Prompts through a fuser of low rank beside a shared row, with batch statistics: the slope along the gradient.
+    #[test]
+    fn prompts_beside_a_shared_row_by_finite_differences() {
+        let method = Epsilon {
+            groups: 2,
+            heads: Some(2),
+            modules: Modules::Gpa,
+            lambda: 0.0,
+            fuser_rank: Some(4),
+            global_branch: Some(GlobalBranch {
+                shared: true,
+                ..branch()
+            }),
+            ..Epsilon::default()
+        };
+        let (weights, batch) = (drawn(&method), batch());
+        assert_eq!(weights.get::<2>("fuser.reduce.weight").dims(), [6, 4]);
+        assert_eq!(weights.get::<2>("fuser.weight").dims(), [4, 3]);
+        assert!(method.needs_whole_batches());
+        let tracked = weights.tracked();
+        let loss = method.loss(&tracked, &batch, IMAGES);
+        let kept: Vec<&str> = loss.kept.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            kept,
+            ["global-branch.norm.0.mean", "global-branch.norm.0.variance"]
+        );
+        let gradients = tracked.gradients(&mut loss.total.backward());
+        let names: Vec<String> = weights.trained().map(|(s, _)| s.name.clone()).collect();
+        let moved = |by: f32| {
+            let mut weights = weights.clone();
+            for (name, gradient) in names.iter().zip(&gradients) {
+                weights.set(name, weights.get_flat(name) + gradient.clone() * by);
+            }
+            method.loss(&weights.tracked(), &batch, IMAGES).ranking
+        };
+        let squares = gradients.iter().flat_map(device::host);
+        let squares: f64 = squares.map(|g| f64::from(g).powi(2)).sum();
+        let slope = (moved(2e-3) - moved(-2e-3)) / 4e-3;
+        assert!(
+            squares > 1e-4 && (slope - squares).abs() < 2e-2 * squares,
+            "{slope} {squares}"
+        );
+    }
+
+    #[test]
+    fn an_epsilon_of_nothing_is_refused() {
+        let nothing = Epsilon {
+            modules: Modules::None,
+            ..Epsilon::default()
+        };
+        let said = nothing.specs(&DIMS).unwrap_err().to_string();
+        assert!(said.contains("global-branch"), "{said}");
+        let flat = Epsilon {
+            fuser_rank: Some(0),
+            ..Epsilon::default()
+        };
+        assert!(
+            flat.specs(&DIMS)
+                .unwrap_err()
+                .to_string()
+                .contains("fuser-rank = 0")
+        );
     }
 }
