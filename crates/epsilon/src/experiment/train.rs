@@ -17,7 +17,7 @@ use super::prepare::dense;
 use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
-use crate::methods::{Fitting, MethodError, Whole};
+use crate::methods::{Fitting, GradientMethod, MethodError, Whole};
 use crate::model::{Card, Model, ModelAnchor, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
@@ -168,14 +168,9 @@ impl Training<'_> {
                 if let Goal::Epochs(last) = goal {
                     trainer.last_epoch = last;
                 }
-                let along = anchor.filter(|anchor| anchor.card().settings.trained);
-                let fitted = match along {
+                let fitted = match anchor.filter(|anchor| anchor.card().settings.trained) {
                     None => trainer.fit(method, observe)?,
-                    Some(anchor) => {
-                        let scores = anchor.on(examples.vectors(), self.device)?;
-                        let settings = &anchor.card().settings;
-                        trainer.fit(&Anchored::new(method, settings, scores), observe)?
-                    }
+                    Some(anchor) => self.fit_along(anchor, method, &trainer, observe)?,
                 };
                 best_epoch = fitted.best_epoch;
                 fitted.weights
@@ -185,6 +180,19 @@ impl Training<'_> {
             model: self.model(dims, weights, anchor),
             best_epoch,
         })
+    }
+
+    /// A training with an anchor beside the method's own scores.
+    fn fit_along(
+        &self,
+        anchor: &ModelAnchor,
+        method: &dyn GradientMethod,
+        trainer: &Trainer<'_>,
+        observe: &mut dyn FnMut(Event),
+    ) -> Result<crate::training::Fitted, ExperimentError> {
+        let scores = anchor.on(trainer.examples.vectors(), self.device)?;
+        let settings = &anchor.card().settings;
+        Ok(trainer.fit(&Anchored::new(method, settings, scores), observe)?)
     }
 
     /// Unit vectors of the unseen labels.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use batches::{Example, Examples};
 pub use checkpoint::Sums;
 pub use choose::Choose;
+pub(crate) use fit::Fitted;
 pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
 pub use schedule::{Schedule, StepPosition};
 
