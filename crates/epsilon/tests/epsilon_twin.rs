@@ -86,6 +86,7 @@ impl Fixture {
             token_dropout: 0.0,
             dropout: 0.0,
             fuser_rank: None,
+            binary_offset: None,
             global_branch: None,
             refinement_scale: if self.config["scaled"] == true {
                 RefinementScale::Sqrt
@@ -364,4 +365,37 @@ fn permuting_tokens_leaves_the_semantics_unchanged() {
     };
     let turned = settings.semantics(&weights, &turned).vectors;
     fixture.close("out.semantics", turned, 1e-5);
+}
+
+/// Worked out again from the scores; labels that are 0 count as negative.
+#[test]
+fn binary_cross_entropy_takes_the_place_of_the_ranking() {
+    const OFFSET: f64 = 1.5;
+    let fixture = Fixture::read("base");
+    let settings = Epsilon {
+        binary_offset: Some(OFFSET),
+        ..fixture.settings()
+    };
+    assert_eq!(settings.negatives, Negatives::NotPositive);
+    let weights = fixture.weights(&settings);
+    let batch = fixture.batch(true);
+    let images = batch.tokens.dims()[0];
+    let scores = settings.scores(&weights, &batch);
+    let scores: Vec<f32> = scores.to_data().try_to_vec().unwrap();
+    let labels = batch.targets.tensor(&Device::flex());
+    let labels: Vec<f32> = labels.to_data().try_to_vec().unwrap();
+    let cross_entropy = |(&score, &label): (&f32, &f32)| {
+        let sign = if label > 0.0 { -1.0 } else { 1.0 };
+        (sign * (f64::from(score) - OFFSET)).exp().ln_1p()
+    };
+    let sum: f64 = scores.iter().zip(&labels).map(cross_entropy).sum();
+    let expected = sum / scores.len() as f64;
+    let loss = settings.loss(&weights.tracked(), &batch, images);
+    assert!(
+        (loss.ranking - expected).abs() < 1e-5,
+        "{} and {expected}",
+        loss.ranking
+    );
+    let ranked = fixture.settings().loss(&weights.tracked(), &batch, images);
+    assert_eq!(ranked.regularisation, loss.regularisation);
 }

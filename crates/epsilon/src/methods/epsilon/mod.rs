@@ -19,7 +19,7 @@ use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::scores;
-use crate::loss::{self, Negatives, PairWeight};
+use crate::loss::{self, Negatives, PairWeight, ScoreLoss};
 use crate::parameters::{Spec, Weights};
 
 /// How the refinement's logits (eq. 3) are scaled.
@@ -212,6 +212,10 @@ pub struct Epsilon {
     /// A perceptron of the whole image beside the two modules; the paper has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_branch: Option<GlobalBranch>,
+    /// Trains by the binary cross-entropy of `s_c` less this, in place of `omega (1 - lambda) L_r`: every label of an image is true or
+    /// not, which also fixes the level of the scores, while a ranking leaves it free. The paper has no such loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary_offset: Option<f64>,
     /// How M matches become one score.
     pub score: GroupScore,
     /// Weight of the variance term; `1 - lambda` weighs the ranking loss.
@@ -244,6 +248,7 @@ impl Default for Epsilon {
             dropout: 0.0,
             fuser_rank: None,
             global_branch: None,
+            binary_offset: None,
             score: GroupScore::Max,
             lambda: 0.3,
             alpha: PairWeight::PositivesNegatives,
@@ -418,12 +423,12 @@ impl GradientMethod for Epsilon {
         };
         let vectors = vectors.vectors;
         let scores = self.match_labels(&vectors, &batch.label_vectors);
-        let omega = loss::omega(&batch.targets, &batch.label_vectors_host);
-        let weight: Vec<f32> = omega
-            .iter()
-            .map(|w| w * (1.0 - self.lambda as f32))
-            .collect();
-        let pairs = loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &weight);
+        let pairs = match self.binary_offset {
+            Some(offset) => {
+                loss::cross_entropy(scores.sub_scalar(offset), &batch.targets, self.negatives)
+            }
+            None => self.ranking(scores, batch),
+        };
         let spread = loss::group_variance(vectors).sum() * self.lambda;
         Loss {
             kept: step.kept,
@@ -455,6 +460,16 @@ impl GradientMethod for Epsilon {
 }
 
 impl Epsilon {
+    /// `omega (1 - lambda) L_r`.
+    fn ranking(&self, scores: Tensor<2>, batch: &Batch) -> ScoreLoss {
+        let omega = loss::omega(&batch.targets, &batch.label_vectors_host);
+        let weight: Vec<f32> = omega
+            .iter()
+            .map(|w| w * (1.0 - self.lambda as f32))
+            .collect();
+        loss::rank_net(scores, &batch.targets, self.negatives, self.alpha, &weight)
+    }
+
     /// A batch with some of its tokens alone, at least one.
     fn thinned(&self, batch: &Batch, rng: &mut ChaCha8Rng) -> Batch {
         let [_, tokens, _] = batch.tokens.dims();
@@ -497,6 +512,9 @@ impl Epsilon {
         }
         if self.fuser_rank == Some(0) {
             return wrong("fuser-rank = 0: give at least 1".into());
+        }
+        if self.binary_offset.is_some_and(|offset| !offset.is_finite()) {
+            return wrong("binary-offset: give a finite number".into());
         }
         if self.modules == Modules::None && self.global_branch.is_none() {
             return wrong("modules = \"none\" needs a global-branch: there is nothing else".into());
