@@ -101,6 +101,12 @@ fn deal<'a>(blocks: impl Iterator<Item = &'a [usize]>, sets: usize) -> Vec<Vec<u
     dealt
 }
 
+/// The labels of each of some disjoint sets that have a share of all: rounded up, they could be more than there are.
+fn set_size(labels: usize, share: f64, sets: usize) -> usize {
+    let size = (labels as f64 * share).round() as usize;
+    size.min(labels / sets.max(1))
+}
+
 /// The labels below `count` with those of `last`, which ascend, at the end; and how many stand before them.
 fn with_last(count: usize, last: &[usize]) -> (Vec<usize>, usize) {
     let first = (0..count).filter(|label| last.binary_search(label).is_err());
@@ -126,8 +132,8 @@ impl Prepared {
     ) -> Result<Vec<Vec<usize>>, ExperimentError> {
         let (share, folds) = (settings.validation_labels, settings.validation_folds);
         let seen = self.dataset.seen;
-        let count = (seen as f64 * share).round() as usize;
-        if count == 0 || count >= seen || count * folds > seen {
+        let count = set_size(seen, share, folds);
+        if count == 0 || count >= seen {
             return Err(ExperimentError::LeftOut { share, folds, seen });
         }
         let sorted = by_frequency(&self.dataset, seen);
@@ -180,6 +186,9 @@ mod tests {
         let sets = deal(labels.chunks(17 / 3).take(3), 2);
         assert!(sets.iter().all(|set| set.len() == 3), "{sets:?}");
         assert!(sets[0].iter().all(|label| !sets[1].contains(label)));
+        let sizes = [(194, 0.2, 5), (194, 0.2, 1), (5, 0.5, 2), (4, 0.0, 1)];
+        let sizes = sizes.map(|(labels, share, sets)| set_size(labels, share, sets));
+        assert_eq!(sizes, [38, 39, 2, 0]);
         assert_eq!(with_last(5, &[1, 3]), (vec![0, 2, 4, 1, 3], 3));
     }
 }
