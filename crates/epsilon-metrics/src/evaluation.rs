@@ -73,6 +73,17 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// How many labels the mAP averages, of how many, as tables show it; of means over several tables, which have no figures of single
+    /// labels, the number alone.
+    pub fn averaged(&self) -> String {
+        match self.per_label.len() {
+            0 => self.labels_averaged.to_string(),
+            all => format!("{} of {all}", self.labels_averaged),
+        }
+    }
+}
+
+impl Evaluation {
     /// The rules of the protocol and the normalisation of the scores in one sentence.
     pub fn rules(&self) -> String {
         format!("{}; {}", self.settings, self.scores)

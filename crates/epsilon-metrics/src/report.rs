@@ -144,11 +144,7 @@ fn by_protocol(part: &str, evaluations: &[&Evaluation]) -> Vec<Vec<String>> {
             evaluation.images_kept, evaluation.images_total
         ));
         row.push(format!("{:.2}", evaluation.positives_per_image));
-        row.push(format!(
-            "{} of {}",
-            evaluation.labels_averaged,
-            evaluation.per_label.len()
-        ));
+        row.push(evaluation.averaged());
         row.push(map(evaluation));
         for &k in &ks {
             row.extend(figures.map(|figure| at_k(evaluation, k, figure)));
@@ -188,9 +184,7 @@ fn figures(evaluations: &[(&str, &Evaluation)]) -> Vec<Vec<String>> {
     table.push(row("positives per image".into(), &|e| {
         format!("{:.2}", e.positives_per_image)
     }));
-    table.push(row("labels averaged".into(), &|e| {
-        format!("{} of {}", e.labels_averaged, e.per_label.len())
-    }));
+    table.push(row("labels averaged".into(), &|e| e.averaged()));
     table.push(row("mAP (%)".into(), &map));
     for k in ks(evaluations) {
         table.push(row(format!("P@{k} (%)"), &|e| at_k(e, k, |t| t.precision)));

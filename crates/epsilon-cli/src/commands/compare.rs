@@ -8,7 +8,7 @@ use epsilon::experiment::{self, Measure, Resamples, Scored, resampling};
 use epsilon::model::Model;
 use epsilon::recipe::EvaluationSettings;
 use epsilon_data::files;
-use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, text_cell};
+use epsilon_metrics::files::{Joined, LabelTable, Zero, text_cell};
 use epsilon_metrics::{
     Difference, Normalisation, Over, Protocol, Resampled, Resampling, Settings, Table, differences,
 };
@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::bench::marks::{LEVEL, RESAMPLES, best};
 use super::eval::NormaliseArgs;
 use super::output;
-use super::score_files::ScoreFiles;
+use super::score_files::{ScoreFiles, read_scores};
 use crate::{Outcome, console};
 
 /// Compare models, or the scores of any program, on the same test images: differences with intervals, by the paired bootstrap.
@@ -157,6 +157,8 @@ struct Rows<'a> {
     truth: Option<Truth>,
     /// In the order of the command line.
     resamples: Vec<Option<Resamples>>,
+    /// Names of the rows in tables.
+    names: Vec<String>,
 }
 
 impl<'a> Rows<'a> {
@@ -173,6 +175,11 @@ impl<'a> Rows<'a> {
             settings: EvaluationSettings::default(),
             truth: None,
             resamples: args.rows.iter().map(|_| None).collect(),
+            names: args
+                .rows
+                .iter()
+                .map(|row| row.display().to_string())
+                .collect(),
         };
         rows.rules(EvaluationSettings::default())?;
         Ok(rows)
@@ -194,6 +201,9 @@ impl<'a> Rows<'a> {
         let mut experiment =
             super::of_model(&model, path, other, store)?.with_device(self.device.clone());
         let scored = super::measuring(|progress| experiment.score(&model, progress))?;
+        if scored.backbone_classes_known() {
+            self.names[place].push_str(" (backbone classes known)");
+        }
         match &self.truth {
             Some(truth) => truth.check(path, &scored)?,
             None => {
@@ -246,6 +256,7 @@ impl<'a> Rows<'a> {
                 seen: args.seen.as_deref(),
                 unseen: args.unseen.as_deref(),
                 zero: args.zero.as_deref(),
+                normalisation: self.settings.normalisation(),
             };
             return files.read(path);
         }
@@ -257,19 +268,15 @@ impl<'a> Rows<'a> {
         let rows = |image: usize, out: &mut [i8]| {
             out.copy_from_slice(&truth.targets[image * width..][..width]);
         };
+        let scores = read_scores(path, self.settings.normalisation())?;
         let labels = LabelTable::from_rows(&truth.of, images, truth.labels.clone(), rows)?;
-        let joined = Joined::new(ScoreTable::read(path)?, &labels, Some(Zero::Unknown))?;
+        let joined = Joined::new(scores, &labels, Some(Zero::Unknown))?;
         Ok((joined, truth.seen))
     }
 
     fn compare(self) -> anyhow::Result<Comparison> {
         let of_rows: Vec<Resamples> = self.resamples.into_iter().flatten().collect();
-        let rows: Vec<String> = self
-            .args
-            .rows
-            .iter()
-            .map(|row| row.display().to_string())
-            .collect();
+        let rows = self.names;
         let measured = |measure: &Measure| of_rows.iter().all(|row| row.contains_key(measure));
         let mut chosen: Vec<Measure> = Measure::ALL.into_iter().filter(measured).collect();
         for name in &self.args.measure {

@@ -134,6 +134,19 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let (other, store) = (args.data.as_deref(), args.store.as_deref());
     let mut experiment = super::of_model(&model, path, other, store)?;
     let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let known = model.card().seen_labels();
+    let unseen = prepared.dataset.unseen_names().iter();
+    let trained: Vec<&str> = unseen
+        .filter(|name| known.contains(name))
+        .map(String::as_str)
+        .collect();
+    if !trained.is_empty() {
+        console::warn(format_args!(
+            "the model was trained on {} of the labels that count as unseen here, such as {}",
+            trained.len(),
+            trained[0]
+        ));
+    }
     let mut settings = experiment.recipe().evaluation.clone();
     let protocols = protocols(args, &settings.protocol)?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
@@ -211,24 +224,23 @@ fn show(
 
 fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
     let protocols = protocols(args, "epsilon")?;
+    let mut settings = EvaluationSettings::default();
+    args.normalise.put_into(&mut settings);
     let files = ScoreFiles {
         labels,
         seen: args.seen.as_deref(),
         unseen: args.unseen.as_deref(),
         zero: args.zero.as_deref(),
+        normalisation: settings.normalisation(),
     };
     let (joined, seen) = files.read(scores)?;
     let ks = match &args.k {
         Some(ks) => ks.clone(),
         None => fitting(protocols[0].ks(), joined.labels()),
     };
-    let mut settings = EvaluationSettings {
-        k_zsl: fitting(&ks, joined.labels() - seen),
-        k_gzsl: ks,
-        ..Default::default()
-    };
+    settings.k_zsl = fitting(&ks, joined.labels() - seen);
+    settings.k_gzsl = ks;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);
-    args.normalise.put_into(&mut settings);
     let measured = experiment::figures(&joined, seen, &protocols, &settings).map(ByProtocol);
     let figures = measured.map_err(|error| joined.name(error))?;
     figures.write_per_label(args, |column| joined.label(column))?;

@@ -329,6 +329,29 @@ fn a_table_measured_otherwise_takes_the_models_that_are_there() {
 }
 
 #[test]
+fn a_table_is_made_anew_where_its_data_changed_in_place() {
+    let world = World::new();
+    world.write("table.toml", table("validation = 0.25"));
+    let before = world.run("bench table.toml --out out --json").json();
+    let labels = world.text("labels.tsv");
+    let (first, second) = (labels.replace("red", "@@"), ["blue", "red"]);
+    world.write(
+        "labels.tsv",
+        first.replace(second[0], second[1]).replace("@@", second[0]),
+    );
+    let after = world.run("bench table.toml --out out --json").json();
+    let fresh = world.run("bench table.toml --out fresh --json").json();
+    let figures = |lines: &Value| {
+        let trained = lines.as_array().unwrap().iter();
+        let trained = trained.flat_map(|line| line["trained"].as_array().unwrap());
+        let figures = trained.map(|trained| trained["figures"].clone());
+        figures.collect::<Vec<Value>>()
+    };
+    assert_ne!(figures(&before), figures(&after));
+    assert_eq!(figures(&after), figures(&fresh));
+}
+
+#[test]
 fn labels_that_are_all_trained_on_are_classified() {
     let world = World::new();
     let classes = RECIPE

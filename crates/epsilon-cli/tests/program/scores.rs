@@ -152,6 +152,28 @@ fn a_models_scores_serve_other_tools() {
             .json();
         assert_eq!(of_model, of_scores, "{file}");
     }
+    // What is done to the scores is done to their values, whatever the file holds them in.
+    for how in [
+        "--standardise table",
+        "--standardise ranked",
+        "--centre-labels",
+    ] {
+        let figures = |arguments: &str| {
+            let more = format!("--protocol sdl --k 1,3 --bootstrap 0 --json {how}");
+            world.run(&format!("eval {arguments} {more}")).json()
+        };
+        let of_model = figures(MODEL);
+        for file in ["scores.npy", "scores.csv"] {
+            let lists = "--labels labels.tsv --seen seen.txt --unseen unseen.txt";
+            let of_scores = figures(&format!("--scores {file} {lists}"));
+            for part in ["zsl", "seen", "gzsl"] {
+                for figure in ["map", "top_k"] {
+                    let (a, b) = (&of_model[part][figure], &of_scores[part][figure]);
+                    assert_eq!(a, b, "{file} {how} {part} {figure}");
+                }
+            }
+        }
+    }
     assert_eq!(world.text("scores.labels.txt").lines().count(), 9);
     assert!(
         world

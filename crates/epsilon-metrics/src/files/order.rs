@@ -6,15 +6,31 @@ use rayon::prelude::*;
 use super::error::FileError;
 use super::frame::Frame;
 
+/// The values rounded to f32. Neighbours may become ties.
+pub(super) fn round(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileError> {
+    let rounded: Vec<f32> = values.par_iter().map(|&value| value as f32).collect();
+    match rounded
+        .par_iter()
+        .position_first(|value| !value.is_finite())
+    {
+        Some(at) => Err(not_finite(frame, &values, at)),
+        None => Ok(rounded),
+    }
+}
+
+fn not_finite(frame: &Frame, values: &[f64], at: usize) -> FileError {
+    FileError::NotFinite {
+        path: frame.path.clone(),
+        image: frame.row(at / frame.labels),
+        label: frame.column(at % frame.labels),
+        value: values[at],
+    }
+}
+
 /// The values as f32 if f32 represents all of them exactly, otherwise f32 values with the same order and ties.
 pub(super) fn narrow(frame: &Frame, values: Vec<f64>) -> Result<Vec<f32>, FileError> {
     if let Some(at) = values.par_iter().position_first(|value| !value.is_finite()) {
-        return Err(FileError::NotFinite {
-            path: frame.path.clone(),
-            image: frame.row(at / frame.labels),
-            label: frame.column(at % frame.labels),
-            value: values[at],
-        });
+        return Err(not_finite(frame, &values, at));
     }
     if values
         .par_iter()
@@ -55,6 +71,14 @@ mod tests {
         let images = (0..values.len()).map(|i| i.to_string()).collect();
         let frame = Frame::named("x".as_ref(), images, vec!["only".into()]).unwrap();
         narrow(&frame, values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn rounded_values_keep_their_distances() {
+        let images = (0..3).map(|i| i.to_string()).collect();
+        let frame = Frame::named("x".as_ref(), images, vec!["only".into()]).unwrap();
+        assert_eq!(round(&frame, vec![0.1, 0.2, 9.3]).unwrap(), [0.1, 0.2, 9.3]);
+        assert!(round(&frame, vec![0.1, 1e300, 0.0]).is_err());
     }
 
     #[test]

@@ -3,12 +3,10 @@
 
 use std::path::Path;
 
-use epsilon_data::dataset::Split;
-use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 
 use super::train::Goal;
-use super::{ExperimentError, Figures, Training};
+use super::{ExperimentError, Figures, Training, anchor, sums};
 use crate::model::Model;
 use crate::training::{Choose, Event, Example, RunFolder, TrainingError};
 
@@ -85,7 +83,7 @@ impl Training<'_> {
     /// or too many out, or that keeps no validation image with one.
     pub fn choose(&self, observe: &mut dyn FnMut(Event)) -> Result<Choice, ExperimentError> {
         let sets = self.prepared.left_out(&self.recipe.training)?;
-        let of = self.follows_from(&sets);
+        let of = self.follows_from(&sets)?;
         if let Some(choice) = self.kept_choice(&of)? {
             return Ok(choice);
         }
@@ -121,7 +119,7 @@ impl Training<'_> {
     /// As [`choose`](Self::choose) for the recipe, and a file that cannot be read.
     pub fn chosen(&self) -> Result<Option<Choice>, ExperimentError> {
         let sets = self.prepared.left_out(&self.recipe.training)?;
-        self.kept_choice(&self.follows_from(&sets))
+        self.kept_choice(&self.follows_from(&sets)?)
     }
 
     /// Trains on the seen labels of `prepared`, of which the unseen ones are those left out.
@@ -169,21 +167,22 @@ impl Training<'_> {
     }
 
     /// All that a choice follows from; the figure that chooses only where it ends the trainings.
-    fn follows_from(&self, sets: &[Vec<usize>]) -> serde_json::Value {
+    fn follows_from(&self, sets: &[Vec<usize>]) -> Result<serde_json::Value, ExperimentError> {
         let mut training = self.recipe.training.clone();
         if training.patience.is_none() {
             training.choose = None;
         }
-        serde_json::json!({
+        Ok(serde_json::json!({
             "method": self.recipe.method,
             "anchor": self.recipe.anchor,
+            "anchor's classes": anchor::anchor(self.recipe, self.prepared, None)?.map(|anchor| anchor.classes_sum()),
             "training": training,
             "evaluation": self.recipe.evaluation.map_alone(),
             "seed": self.seed,
             "backbone": self.store.manifest().header.backbone,
             "left out": sets,
-            "data": self.seen_data(),
-        })
+            "data": sums::seen(self.prepared),
+        }))
     }
 
     fn kept_choice(&self, of: &serde_json::Value) -> Result<Option<Choice>, ExperimentError> {
@@ -215,28 +214,5 @@ impl Training<'_> {
         folder.write(FILE, &text)?;
         let removed = folders.iter().map(RunFolder::forget_checkpoint);
         Ok(removed.collect::<Result<(), TrainingError>>()?)
-    }
-
-    /// SHA-256 of the training images' ids and seen labels, and of the seen labels' names and vectors.
-    fn seen_data(&self) -> String {
-        let dataset = &self.prepared.dataset;
-        let vectors = self.prepared.seen_vectors();
-        let values = vectors
-            .values()
-            .iter()
-            .flat_map(|value| value.to_le_bytes());
-        let mut text: Vec<u8> = values.collect();
-        text.extend(dataset.seen_names().join("\n").bytes());
-        let mut sum = files::sha256(&text);
-        for row in dataset.rows(Split::Train) {
-            let entries = dataset.labels.entries(row).iter();
-            let seen = entries.filter(|(label, _)| (*label as usize) < dataset.seen);
-            let seen: Vec<String> = seen
-                .map(|(label, value)| format!("{label}:{value}"))
-                .collect();
-            let line = format!("{sum} {} {}", dataset.records[row].id, seen.join(" "));
-            sum = files::sha256(line.as_bytes());
-        }
-        sum
     }
 }

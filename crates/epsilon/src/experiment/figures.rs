@@ -137,7 +137,7 @@ impl Figures {
 
     /// The figures over label folds. ZSL rests on every label: its mAP is the mean of the labels' average precisions in the fold
     /// that each is unseen in, and it lists all of them, their columns counted on from fold to fold. The mAP of the seen labels and
-    /// of all labels are the means over the folds, and so are all other figures; counts of images are the first fold's. The figures
+    /// of all labels are the means over the folds, and so are all other figures, counts of images and labels rounded. The figures
     /// of each label are of ZSL alone, because in the other sets a label has one from each fold. `None` without folds.
     pub fn over_folds(folds: &[&Self]) -> Option<Self> {
         let parts = |set: LabelSet| -> Vec<&Evaluation> {
@@ -260,6 +260,8 @@ fn mean_of(all: &[&Evaluation]) -> Option<Evaluation> {
     mean.top_k = top_k(&|one| &one.top_k);
     mean.top_k_by_label = top_k(&|one| &one.top_k_by_label);
     mean.map = over(&|one| one.map);
+    mean.images_kept = over(&|one| one.images_kept as f64).round() as usize;
+    mean.labels_averaged = over(&|one| one.labels_averaged as f64).round() as usize;
     mean.positives_per_image = over(&|one| one.positives_per_image);
     mean.coverage_error = over(&|one| one.coverage_error);
     mean.ranking_loss = over(&|one| one.ranking_loss);

@@ -11,6 +11,7 @@ mod layout;
 mod paired;
 mod prepare;
 mod score;
+mod sums;
 mod train;
 
 use std::path::{Path, PathBuf};
@@ -431,6 +432,21 @@ impl Experiment {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         self.training(&prepared, &store, seed, Some(&folder))
             .choose(observe)
+    }
+
+    /// A sum over the images, labels, vectors, tokens and the anchor's classes that trainings and figures rest on: with the same sum,
+    /// recipe and seed they come out the same.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens), and those of the recipe's anchor.
+    pub fn data_sum(&mut self) -> Result<String, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let anchor = anchor::anchor(&self.recipe, &prepared, Some(&store))?;
+        let anchor = anchor.map(|anchor| anchor.classes_sum());
+        let shards =
+            serde_json::to_string(&store.manifest().shards).map_err(ExperimentError::Json)?;
+        let all = format!("{} {anchor:?} {shards}", sums::whole(&prepared));
+        Ok(epsilon_data::files::sha256(all.as_bytes()))
     }
 
     /// What [`choose`](Self::choose) has given before, if the seed's folder keeps it.

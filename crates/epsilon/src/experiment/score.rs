@@ -334,6 +334,11 @@ pub fn standardised_photographs(
 }
 
 impl Scored {
+    /// Whether the backbone's own classes are part of the scores.
+    pub fn backbone_classes_known(&self) -> bool {
+        self.classes.is_some()
+    }
+
     /// +1, -1 or 0 (unknown) for each image and label, row-major `[images, labels]`.
     pub fn targets(&self) -> &[i8] {
         &self.targets

@@ -13,6 +13,7 @@ use crate::batch::Dims;
 use crate::classes::ClassNames;
 use crate::methods::Input;
 use crate::methods::anchor::{Anchor, AnchorScores, Head};
+use epsilon_data::files::sha256;
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, composed};
 
@@ -68,6 +69,21 @@ impl ModelAnchor {
     /// Settings and names.
     pub fn card(&self) -> &AnchorCard {
         &self.card
+    }
+
+    /// SHA-256 of its classifier and the vectors of its classes' names.
+    pub(crate) fn classes_sum(&self) -> String {
+        let Head {
+            weight,
+            bias,
+            names,
+            owners,
+            ..
+        } = &self.head;
+        let values = weight.iter().chain(bias).chain(names);
+        let mut bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
+        bytes.extend(owners.iter().flat_map(|owner| owner.to_le_bytes()));
+        sha256(&bytes)
     }
 
     /// Its scores of labels on a device.

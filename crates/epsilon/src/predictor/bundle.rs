@@ -205,6 +205,14 @@ impl Predictor {
             let reason = format!("a licence of {licence:?}: give a name or a line of text");
             return Err(bad(out, reason));
         }
+        if self
+            .model
+            .anchor()
+            .is_some_and(|anchor| anchor.card().settings.vectors.is_some())
+        {
+            let reason = "the model's anchor has a file of word vectors of its own, which a bundle does not hold";
+            return Err(bad(out, reason));
+        }
         let chosen = self.model.card().backbone().options();
         let packed = backbone::pack(&self.weights, &chosen, !options.exact);
         let packed = packed.map_err(PredictError::Backbone)?;

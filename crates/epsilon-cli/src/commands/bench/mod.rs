@@ -62,6 +62,9 @@ struct Trained {
     /// With label folds one training for each, of which this has the means, the figures of all folds, and the highest peak.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     folds: Vec<Trained>,
+    /// [`Experiment::data_sum`] of what it was trained and measured on.
+    #[serde(default)]
+    data: String,
     /// Resamples of its mAP, for the marks of the table: kept beside in a file of their own.
     #[serde(skip)]
     resamples: Resamples,
@@ -203,6 +206,15 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
                 row.name,
                 recipe.training.validation,
                 shared.training.validation
+            );
+        }
+        let figures = [recipe, &row.points[0].recipe].map(|recipe| recipe.training.figure());
+        if figures[0] != figures[1] {
+            bail!(
+                "{}: a grid over `choose` would compare different figures: {} and {}",
+                row.name,
+                figures[1],
+                figures[0]
             );
         }
         let left_out = |recipe: &Recipe| {
@@ -483,6 +495,8 @@ impl Bench<'_> {
         let recipe = &point.recipe;
         let identity = serde_json::to_value(recipe)?;
         let path = Layout(folder).seed(seed).join("result.json");
+        let mut experiment = trial.experiment.variant(recipe.clone(), folder)?;
+        let data = experiment.data_sum()?;
         let mut kept = kept(&path)?;
         if let Some(kept) = &mut kept {
             kept.resamples = marks::read(&path)?;
@@ -491,7 +505,7 @@ impl Bench<'_> {
         let is_whole = |kept: &&Trained| {
             let marked = !kept.resamples.is_empty() || recipe.evaluation.bootstrap == 0;
             let enough = marked || !model.exists() || trial.missing == Missing::Left;
-            kept.recipe == identity && enough
+            kept.recipe == identity && kept.data == data && enough
         };
         if let Some(kept) = kept.as_ref().filter(is_whole) {
             return Ok(Some(kept.clone()));
@@ -501,12 +515,10 @@ impl Bench<'_> {
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
         // A checkpoint of another recipe cannot be resumed.
-        let mut experiment = trial
-            .experiment
-            .variant(recipe.clone(), folder)?
-            .with_resume(kept.is_none());
+        let mut experiment = experiment.with_resume(kept.is_none());
         let same = |kept: &&Trained| {
-            kept.recipe == identity || same_training(recipe, &kept.recipe, &identity)
+            kept.data == data
+                && (kept.recipe == identity || same_training(recipe, &kept.recipe, &identity))
         };
         if let Some(kept) = kept.as_ref().filter(same)
             && model.exists()
@@ -541,6 +553,7 @@ fn result(
         figures: scored.measure(&[protocol], settings)?.remove(0),
         resamples,
         seed: model.card().seed(),
+        data: experiment.data_sum()?,
         recipe: serde_json::to_value(experiment.recipe())?,
         validation_map: experiment.validate(model)?,
         parameters: model.weights().count(),

@@ -415,7 +415,7 @@ impl Table<'_> {
         let sets = LabelSet::ALL.into_iter().filter(|&set| self.measured(set));
         let sets: Vec<(LabelSet, Vec<Mark>)> = sets.map(|set| (set, self.marks(set))).collect();
         for (number, line) in self.0.iter().enumerate() {
-            let mut row = vec![("method".to_string(), text_cell(&line.name).into_owned())];
+            let mut row = vec![("method".to_string(), text_cell(&line.title()).into_owned())];
             for &(set, ref marks) in &sets {
                 let figures = line.figures_of(set, &self.ks(set)).into_iter();
                 for (place, (name, figure)) in figures.enumerate() {

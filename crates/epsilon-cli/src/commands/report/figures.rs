@@ -92,7 +92,7 @@ fn one_part(set: LabelSet, part: &Evaluation) -> Vec<String> {
         set.to_string(),
         format!("{} of {}", part.images_kept, part.images_total),
         format!("{:.2}", part.positives_per_image),
-        format!("{} of {}", part.labels_averaged, part.per_label.len()),
+        part.averaged(),
         percent(part.map),
         interval.unwrap_or_else(|| "-".into()),
     ];
