@@ -155,6 +155,11 @@ impl Job<'_> {
         experiment.check()?;
         for row in &rows {
             check(row, shared, experiment.device())?;
+            let first = &row.points[0].recipe;
+            if first.anchor.is_some() {
+                let checked = experiment.variant(first.clone(), self.results)?.check();
+                checked.with_context(|| row.name.clone())?;
+            }
         }
         let failed = super::extract(&mut experiment)?;
         let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
