@@ -72,7 +72,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         console::name_failure(format_args!("{more} more; --json names them all"));
     }
     // Said last: the statistics show why.
-    prepared.check(&experiment.recipe().evaluation)?;
+    experiment.check_data()?;
     Ok(if failed.is_empty() {
         Outcome::Done
     } else {

@@ -550,4 +550,7 @@ fn a_recipe_is_trained_on_every_label_fold() {
     world.write("recipe.toml", recipe);
     let ended = world.run("train recipe.toml --out out");
     ended.refused(&["label-folds = 10", "9 labels"]);
+    let prepared = world.run("prepare recipe.toml --quick");
+    assert_eq!(prepared.code, Some(2), "{prepared:?}");
+    assert!(prepared.stderr.contains("label-folds = 10"), "{prepared:?}");
 }

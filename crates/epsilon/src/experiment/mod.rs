@@ -467,6 +467,14 @@ impl Experiment {
     /// [`ExperimentError::Training`], [`ExperimentError::Anchor`], those of [`prepare`](Self::prepare), and those of [`Prepared::check`].
     pub fn check(&mut self) -> Result<(), ExperimentError> {
         self.recipe.training.check_device(&self.device)?;
+        self.check_data()
+    }
+
+    /// [`check`](Self::check) wherever the recipe will be trained.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check), but for the device.
+    pub fn check_data(&mut self) -> Result<(), ExperimentError> {
         let prepared = self.prepare()?;
         anchor::anchor(&self.recipe, &prepared, None)?;
         let folds = self.recipe.evaluation.folds();

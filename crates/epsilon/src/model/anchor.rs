@@ -153,7 +153,8 @@ impl ModelAnchor {
                     let label = &first.names()[0];
                     let reason = "is not the file that the model's anchor was made with";
                     return Err(failed(format!(
-                        "{reason}: it has another vector of {label:?}"
+                        "{}: {reason}: it has another vector of {label:?}",
+                        file.path.display()
                     )));
                 }
                 none.insert(Box::new(read))

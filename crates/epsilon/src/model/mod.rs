@@ -59,11 +59,11 @@ pub enum ModelError {
         source: LabelError,
     },
     /// The word vectors of an anchor lack a label, or are others than it was made with.
-    #[error("the anchor's word vectors: {path}: {reason}")]
+    #[error("the anchor's word vectors: {reason}")]
     Anchor {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, with the file's name.
         reason: String,
     },
     /// A label that a method with a closed vocabulary was not trained on.
