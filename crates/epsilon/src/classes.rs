@@ -175,6 +175,11 @@ impl NameVectors {
     }
 }
 
+/// Whether too few of a network's classes have a vector for its scores to say much of other words: four in five are needed.
+pub(crate) fn too_few(with_vectors: usize, classes: usize) -> bool {
+    (classes - with_vectors) * 5 > classes
+}
+
 /// A name as it is compared.
 fn plain(name: &str) -> String {
     let name = composed(name).to_lowercase();

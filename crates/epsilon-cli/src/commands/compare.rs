@@ -6,6 +6,7 @@ use anyhow::{Context, bail, ensure};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Measure, Resamples, Scored, resampling};
 use epsilon::model::Model;
+use epsilon::paths::shown;
 use epsilon::recipe::EvaluationSettings;
 use epsilon_data::files;
 use epsilon_metrics::files::{Joined, LabelTable, Zero, text_cell};
@@ -175,11 +176,7 @@ impl<'a> Rows<'a> {
             settings: EvaluationSettings::default(),
             truth: None,
             resamples: args.rows.iter().map(|_| None).collect(),
-            names: args
-                .rows
-                .iter()
-                .map(|row| row.display().to_string())
-                .collect(),
+            names: args.rows.iter().map(|row| shown(row)).collect(),
         };
         rows.rules(EvaluationSettings::default())?;
         Ok(rows)
@@ -341,13 +338,13 @@ impl Truth {
         if let Some(problem) = different("test image", images, &scored.images) {
             bail!(differs(&problem));
         }
-        if let Some(problem) = different("label", &self.labels, &scored.labels) {
+        let [ours, theirs] = [(&self.labels, self.seen), (&scored.labels, scored.seen)];
+        if let Some(problem) = different("seen label", &ours.0[..ours.1], &theirs.0[..theirs.1]) {
             bail!(differs(&problem));
         }
-        ensure!(
-            self.seen == scored.seen,
-            differs(&format!("{} seen labels, and {}", scored.seen, self.seen))
-        );
+        if let Some(problem) = different("label", ours.0, theirs.0) {
+            bail!(differs(&problem));
+        }
         let width = self.labels.len();
         let targets = self.targets.iter().zip(scored.targets());
         if let Some(at) = targets.into_iter().position(|(a, b)| a != b) {

@@ -11,7 +11,7 @@ use epsilon_vision::tokens::TokenStore;
 use serde::{Deserialize, Serialize};
 
 use super::{ExperimentError, Prepared};
-use crate::classes::{ClassNames, ClassesError};
+use crate::classes::{ClassNames, ClassesError, too_few};
 use crate::methods::Input;
 use crate::methods::anchor::Head;
 use crate::model::ModelAnchor;
@@ -109,7 +109,7 @@ pub(super) fn anchor(
     let index = VectorIndex::read(&file).map_err(AnchorError::Vectors)?;
     let names = classes.vectors(&index).map_err(AnchorError::Vectors)?;
     let with_vectors = names.classes();
-    if (count - with_vectors) * 5 > count {
+    if too_few(with_vectors, count) {
         return Err(AnchorError::FewClasses {
             path: file.path,
             found: with_vectors,

@@ -18,7 +18,7 @@ use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, GradientMethod, MethodError, Whole};
-use crate::model::{Card, Model, ModelAnchor, Provenance, Scorer};
+use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
@@ -108,13 +108,9 @@ impl Training<'_> {
         let settings = goal.settings(&self.recipe.training);
         let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?.map(Arc::new);
         let anchor = anchor.as_ref();
-        let seen_map = |weights: &Weights| {
-            let map = self.seen_map(weights, dims, anchor.map(|anchor| &**anchor), &validation);
-            map.unwrap_or_else(|error| {
-                log::warn!("no validation figure: {error}");
-                0.0
-            })
-        };
+        let anchoring = self.anchoring(anchor.map(|anchor| &**anchor))?;
+        let seen_map =
+            |weights: &Weights| self.seen_map(weights, dims, anchoring.as_ref(), &validation);
         let chosen_by = |weights: &Weights| {
             let model = self.model(dims, weights.clone(), anchor);
             self.choice_figure(&model, &validation)
@@ -232,8 +228,27 @@ impl Training<'_> {
     pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
         let (weights, dims) = (model.weights(), model.card().dims());
-        let map = || self.seen_map(weights, dims, model.anchor(), &validation);
-        (!validation.is_empty()).then(map).transpose()
+        if validation.is_empty() {
+            return Ok(None);
+        }
+        let anchoring = self.anchoring(model.anchor())?;
+        Ok(Some(self.seen_map(
+            weights,
+            dims,
+            anchoring.as_ref(),
+            &validation,
+        )))
+    }
+
+    /// An anchor's scores of the seen labels, by which it is validated.
+    fn anchoring(
+        &self,
+        anchor: Option<&ModelAnchor>,
+    ) -> Result<Option<Arc<Anchoring>>, ExperimentError> {
+        let seen = self.prepared.seen_vectors();
+        let columns = (0..seen.len()).collect();
+        let on = |anchor| Anchoring::new(anchor, &seen, &seen, columns, self.device);
+        Ok(anchor.map(on).transpose()?.map(Arc::new))
     }
 
     fn no_images(&self) -> ExperimentError {
@@ -248,17 +263,15 @@ impl Training<'_> {
         &self,
         weights: &Weights,
         dims: Dims,
-        anchor: Option<&ModelAnchor>,
+        anchoring: Option<&Arc<Anchoring>>,
         images: &[Example],
-    ) -> Result<f64, ExperimentError> {
+    ) -> f64 {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
-        let columns: Arc<[usize]> = (0..labels).collect();
-        let method = &self.recipe.method;
-        let (all, known) = (vectors.clone(), columns.clone());
-        let mut scorer = Scorer::new(method, weights, dims, all, known, self.device);
-        if let Some(anchor) = anchor {
-            scorer = scorer.anchored(anchor, &vectors, &vectors, columns)?;
+        let (method, columns) = (&self.recipe.method, (0..labels).collect());
+        let mut scorer = Scorer::new(method, weights, dims, vectors, columns, self.device);
+        if let Some(anchoring) = anchoring {
+            scorer = scorer.anchored(anchoring.clone());
         }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
@@ -274,10 +287,10 @@ impl Training<'_> {
             let columns: Vec<usize> = (0..labels).collect();
             Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
         };
-        Ok(figures().unwrap_or_else(|error| {
+        figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");
             0.0
-        }))
+        })
     }
 
     /// The settings that must match for a checkpoint to be resumed.

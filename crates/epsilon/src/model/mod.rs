@@ -28,6 +28,7 @@ pub(crate) use file::BUNDLE;
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
 pub use ranker::{Keep, Ranked, Ranker, Ranking};
+pub(crate) use scorer::Anchoring;
 pub use scorer::{Scorer, SemanticVectors};
 
 /// What can go wrong with a model file.
@@ -164,7 +165,8 @@ impl Model {
             Some(anchor) => {
                 let own = self.own_labels();
                 let columns = self.known(&own)?;
-                scorer.anchored(anchor, labels, &own, columns)
+                let anchoring = Anchoring::new(anchor, labels, &own, columns, device)?;
+                Ok(scorer.anchored(anchoring.into()))
             }
         }
     }

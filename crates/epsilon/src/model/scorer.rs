@@ -35,15 +35,15 @@ pub struct Scorer<'a> {
     dims: Dims,
     labels: LabelsOn,
     count: usize,
-    device: Device,
-    anchor: Option<Anchoring>,
+    /// With beta.
+    anchor: Option<(Arc<Anchoring>, f64)>,
 }
 
 /// How an anchor's scores a join the method's s: `z(s + beta z(a)) + w z(a)`, with z by the scores of an image's own labels,
 /// which are the model's, so that a label's score does not depend on what other labels are asked for.
-struct Anchoring {
+pub(crate) struct Anchoring {
     weight: f64,
-    beta: Option<f64>,
+    trained: bool,
     scores: AnchorScores,
     own: Own,
 }
@@ -74,44 +74,18 @@ impl<'a> Scorer<'a> {
             dims,
             labels: LabelsOn::known_as(labels, columns, device),
             count,
-            device: device.clone(),
             anchor: None,
         }
     }
 
-    /// The same with an anchor. `labels` are those of the scorer, `own` those of the model with their `columns`: by their scores
-    /// those of an image are standardised.
-    ///
-    /// # Errors
-    /// [`ModelError::Anchor`].
-    pub fn anchored(
-        mut self,
-        anchor: &ModelAnchor,
-        labels: &LabelVectors,
-        own: &LabelVectors,
-        columns: Arc<[usize]>,
-    ) -> Result<Self, ModelError> {
-        let settings = &anchor.card().settings;
-        let (names, mine) = (labels.names(), own.names());
-        let own = if names.starts_with(mine) {
-            Own::Columns(0..mine.len())
-        } else if names.ends_with(mine) {
-            Own::Columns(names.len() - mine.len()..names.len())
-        } else {
-            let on = LabelsOn::known_as(Arc::new(own.unit()), columns, &self.device);
-            Own::Apart(Box::new((on, anchor.on(own, &self.device)?)))
+    /// The same with an anchor of the same labels.
+    pub(crate) fn anchored(mut self, anchoring: Arc<Anchoring>) -> Self {
+        let beta = match anchoring.trained {
+            true => f64::from(crate::device::host(&self.weights.get_flat(BETA))[0]),
+            false => 0.0,
         };
-        let beta = settings.trained.then(|| {
-            let beta = crate::device::host(&self.weights.get_flat(BETA));
-            f64::from(beta[0])
-        });
-        self.anchor = Some(Anchoring {
-            weight: settings.weight,
-            beta,
-            scores: anchor.on(labels, &self.device)?,
-            own,
-        });
-        Ok(self)
+        self.anchor = Some((anchoring, beta));
+        self
     }
 
     /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done.
@@ -145,13 +119,19 @@ impl<'a> Scorer<'a> {
         let batch = self.batch(images, tokens, global);
         let scores = crate::device::host(&self.method.scores(self.weights, &batch));
         match &self.anchor {
-            Some(anchor) => self.with_anchor(anchor, &batch, &scores),
+            Some((anchor, beta)) => self.with_anchor(anchor, *beta, &batch, &scores),
             None => scores,
         }
     }
 
     /// The method's scores `[images, C]` of a batch together with the anchor's.
-    fn with_anchor(&self, anchor: &Anchoring, batch: &Batch, scores: &[f32]) -> Vec<f32> {
+    fn with_anchor(
+        &self,
+        anchor: &Anchoring,
+        beta: f64,
+        batch: &Batch,
+        scores: &[f32],
+    ) -> Vec<f32> {
         let anchors = crate::device::host(&anchor.scores.of(batch));
         let own = match &anchor.own {
             Own::Columns(_) => None,
@@ -175,7 +155,7 @@ impl<'a> Scorer<'a> {
                 (_, Some(own)) => own.each_ref().map(|scores| row(scores)),
                 (Own::Apart(_), None) => [Vec::new(), Vec::new()],
             };
-            together.extend(anchor.join([&asked, &added], [&own, &own_added]));
+            together.extend(anchor.join(beta, [&asked, &added], [&own, &own_added]));
         }
         together
     }
@@ -236,11 +216,44 @@ impl<'a> Scorer<'a> {
 }
 
 impl Anchoring {
+    /// An anchor's scores of `labels`, standardised by those of the model's `own` labels, which the method knows by these `columns`.
+    ///
+    /// # Errors
+    /// [`ModelError::Anchor`].
+    pub(crate) fn new(
+        anchor: &ModelAnchor,
+        labels: &LabelVectors,
+        own: &LabelVectors,
+        columns: Arc<[usize]>,
+        device: &Device,
+    ) -> Result<Self, ModelError> {
+        let (names, mine) = (labels.names(), own.names());
+        let own = if names.starts_with(mine) {
+            Own::Columns(0..mine.len())
+        } else if names.ends_with(mine) {
+            Own::Columns(names.len() - mine.len()..names.len())
+        } else {
+            let on = LabelsOn::known_as(Arc::new(own.unit()), columns, device);
+            Own::Apart(Box::new((on, anchor.on(own, device)?)))
+        };
+        let settings = &anchor.card().settings;
+        Ok(Self {
+            weight: settings.weight,
+            trained: settings.trained,
+            scores: anchor.on(labels, device)?,
+            own,
+        })
+    }
+
     /// Scores of the labels that are asked for from the method's and the anchor's of an image, by those of the model's own labels.
-    fn join(&self, [asked, added]: [&[f32]; 2], [own, own_added]: [&[f32]; 2]) -> Vec<f32> {
+    fn join(
+        &self,
+        beta: f64,
+        [asked, added]: [&[f32]; 2],
+        [own, own_added]: [&[f32]; 2],
+    ) -> Vec<f32> {
         let of_anchor = Standard::of(own_added);
         let trained = |scores: &[f32], added: &[f32]| -> Vec<f32> {
-            let beta = self.beta.unwrap_or(0.0);
             let both = scores.iter().zip(added);
             both.map(|(&s, &a)| s + (beta * of_anchor.score(a)) as f32)
                 .collect()

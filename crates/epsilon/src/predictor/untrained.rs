@@ -10,7 +10,7 @@ use super::words::WordVectors;
 use super::{PredictError, PredictorOptions};
 use crate::batch::Dims;
 use crate::calibration::Preset;
-use crate::classes::{ClassNames, ClassesError};
+use crate::classes::{ClassNames, ClassesError, too_few};
 use crate::methods::{ClassWords, ClipZeroShot, Kind};
 use crate::model::{Card, Model, Provenance};
 use crate::parameters::Weights;
@@ -237,7 +237,7 @@ fn class_vectors(
         without += usize::from(length == 0.0);
         values.extend(mean.iter().map(|v| v / length.max(f32::MIN_POSITIVE)));
     }
-    if without * 5 > classes.len() {
+    if too_few(classes.len() - without, classes.len()) {
         return Err(PredictError::FewClasses {
             path: file.path.clone(),
             found: classes.len() - without,

@@ -2,27 +2,26 @@
 
 pub(super) mod marks;
 mod table;
+mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row, file_name};
-use epsilon::experiment::{Choice, Figures, Layout, Resamples, RunEvent};
-use epsilon::model::Model;
+use epsilon::experiment::{Figures, Layout, Resamples};
 use epsilon::recipe::Recipe;
 use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 
 use super::Place;
-use super::train::View;
 use crate::memory::{self, Peak};
 use crate::{Outcome, console};
 use table::{Line, Table};
+use trial::{Missing, Trial};
 
 /// Train and evaluate the methods of a comparison, and write the table.
 ///
@@ -282,27 +281,6 @@ impl Chosen {
     }
 }
 
-/// What becomes of a result that is not there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Missing {
-    /// It is made by a training.
-    Made,
-    /// The row has no line.
-    Left,
-}
-
-/// A training to make, or to look for.
-struct Trial<'a> {
-    experiment: &'a Experiment,
-    point: &'a Point,
-    seed: u64,
-    /// The setting's folder.
-    folder: PathBuf,
-    /// The row's name.
-    name: &'a str,
-    missing: Missing,
-}
-
 struct Bench<'a> {
     /// The data and tokens that all rows share.
     experiment: &'a Experiment,
@@ -426,13 +404,14 @@ impl Bench<'_> {
             folder: place(point),
             name: &row.name,
             missing,
+            alone: self.alone,
         };
         let mut tuned = Vec::new();
         for point in &points {
             let job = job(point, seeds[0]);
             let value = match choose {
-                Some(_) => self.choose(&job)?,
-                None => self.train(&job)?.map(|trained| trained.validation_map),
+                Some(_) => job.choose()?,
+                None => job.train()?.map(|trained| trained.validation_map),
             };
             let Some(value) = value else { return Ok(None) };
             let label = match self.compares_rows {
@@ -445,7 +424,7 @@ impl Bench<'_> {
         let point = &points[best(&values).context("a row without a recipe")?];
         let mut trained = Vec::new();
         for &seed in seeds {
-            let Some(next) = self.train(&job(point, seed))? else {
+            let Some(next) = job(point, seed).train()? else {
                 return Ok(None);
             };
             trained.push(next);
@@ -461,114 +440,6 @@ impl Bench<'_> {
             trained,
         }))
     }
-
-    /// The figure that chooses, of the trainings that leave seen labels out; `None` where they were not made and are left so.
-    fn choose(&self, trial: &Trial<'_>) -> anyhow::Result<Option<Option<f64>>> {
-        let Trial { point, seed, .. } = *trial;
-        let begun = Choice::is_at(&Layout(&trial.folder).seed(seed));
-        let mut experiment = trial
-            .experiment
-            .variant(point.recipe.clone(), &trial.folder)?
-            .with_resume(!begun);
-        let figure = point.recipe.training.figure();
-        if trial.missing == Missing::Left {
-            let choice = experiment.chosen(seed)?;
-            return Ok(choice.map(|choice| choice.value(figure)));
-        }
-        let mut view = None;
-        let named = experiment.clone();
-        let choice = experiment.choose(seed, &mut |event| {
-            let view = view.get_or_insert_with(|| {
-                let (name, label) = (trial.name, &point.label);
-                console::tell(format_args!("{name} {label} seed {seed}: choosing"));
-                View::new(&named, seed)
-            });
-            view.show(&RunEvent::Training(event));
-        })?;
-        if let Some(view) = view {
-            view.finish();
-        }
-        Ok(Some(choice.value(figure)))
-    }
-
-    /// The result of one training, read from its folder if it is there already; `None` where it is not and is left so.
-    fn train(&self, trial: &Trial<'_>) -> anyhow::Result<Option<Trained>> {
-        let Trial {
-            point, seed, name, ..
-        } = *trial;
-        let folder = &trial.folder;
-        let recipe = &point.recipe;
-        let identity = serde_json::to_value(recipe)?;
-        let path = Layout(folder).seed(seed).join("result.json");
-        let mut experiment = trial.experiment.variant(recipe.clone(), folder)?;
-        let data = experiment.data_sum()?;
-        let mut kept = kept(&path)?;
-        if let Some(kept) = &mut kept {
-            kept.resamples = marks::read(&path)?;
-        }
-        let model = Layout(folder).model(seed);
-        let is_whole = |kept: &&Trained| {
-            let marked = !kept.resamples.is_empty() || recipe.evaluation.bootstrap == 0;
-            let enough = marked || !model.exists() || trial.missing == Missing::Left;
-            kept.recipe == identity && kept.data == data && enough
-        };
-        if let Some(kept) = kept.as_ref().filter(is_whole) {
-            return Ok(Some(kept.clone()));
-        }
-        if trial.missing == Missing::Left {
-            return Ok(None);
-        }
-        console::tell(format_args!("{name} {} seed {seed}", point.label));
-        // A checkpoint of another recipe cannot be resumed.
-        let mut experiment = experiment.with_resume(kept.is_none());
-        let same = |kept: &&Trained| {
-            kept.data == data
-                && (kept.recipe == identity || same_training(recipe, &kept.recipe, &identity))
-        };
-        if let Some(kept) = kept.as_ref().filter(same)
-            && model.exists()
-        {
-            let model = Model::load(&model, experiment.device())?;
-            let cost = (kept.seconds, kept.peak_mb);
-            return result(&mut experiment, &model, cost, &path).map(Some);
-        }
-        let peak = if self.alone { Peak::start() } else { None };
-        let start = Instant::now();
-        let mut view = View::new(&experiment, seed);
-        let model = experiment.train(seed, &mut |event| view.show(&RunEvent::Training(event)))?;
-        view.finish();
-        let seconds = start.elapsed().as_secs_f64();
-        let peak_mb = peak.and_then(|peak| peak.megabytes());
-        result(&mut experiment, &model, (seconds, peak_mb), &path).map(Some)
-    }
-}
-
-/// Evaluates a trained model, and writes the result to `path`.
-fn result(
-    experiment: &mut Experiment,
-    model: &Model,
-    (seconds, peak_mb): (f64, Option<f64>),
-    path: &Path,
-) -> anyhow::Result<Trained> {
-    let scored = super::measuring(|progress| experiment.score(model, progress))?;
-    let settings = &experiment.recipe().evaluation;
-    let protocol = settings.protocol.parse()?;
-    let resamples = marks::write(&scored, &protocol, settings, path)?;
-    let trained = Trained {
-        figures: scored.measure(&[protocol], settings)?.remove(0),
-        resamples,
-        seed: model.card().seed(),
-        data: experiment.data_sum()?,
-        recipe: serde_json::to_value(experiment.recipe())?,
-        validation_map: experiment.validate(model)?,
-        parameters: model.weights().count(),
-        seconds,
-        peak_mb,
-        folds: Vec::new(),
-    };
-    files::write(path, &serde_json::to_vec_pretty(&trained)?)
-        .with_context(|| path.display().to_string())?;
-    Ok(trained)
 }
 
 /// The place of the greatest value; of equals the first, so that the grid's order decides. A value that is missing is the least.
@@ -578,30 +449,4 @@ fn best(values: &[Option<f64>]) -> Option<usize> {
         true => next,
         false => best,
     })
-}
-
-/// Whether two recipes differ at most in the evaluation and in what chooses settings, and these do not affect training.
-fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
-    let trained = |of: &serde_json::Value| {
-        let mut of = of.clone();
-        // A label fold says which labels are trained on.
-        let fold = ["label-folds", "label-fold"].map(|key| of["evaluation"][key].take());
-        of["evaluation"] = fold.to_vec().into();
-        if let Some(training) = of["training"].as_object_mut() {
-            for key in ["validation-labels", "validation-folds", "choose"] {
-                training.remove(key);
-            }
-        }
-        of
-    };
-    recipe.training.patience.is_none() && trained(kept) == trained(now)
-}
-
-/// The result in this file, if this version can read it.
-fn kept(path: &Path) -> anyhow::Result<Option<Trained>> {
-    match files::read(path, files::LIST) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).with_context(|| path.display().to_string()),
-    }
 }

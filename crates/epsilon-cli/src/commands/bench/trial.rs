@@ -1,0 +1,178 @@
+//! A training of a table's row: made, or read from its folder, with its result beside it; and the trainings that choose settings.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use epsilon::Experiment;
+use epsilon::comparison::Point;
+use epsilon::experiment::{Choice, Layout, RunEvent};
+use epsilon::model::Model;
+use epsilon::recipe::Recipe;
+use epsilon_data::files;
+
+use super::{Trained, marks};
+use crate::commands::measuring;
+use crate::commands::train::View;
+use crate::console;
+use crate::memory::Peak;
+
+/// What becomes of a result that is not there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is made by a training.
+    Made,
+    /// The row has no line.
+    Left,
+}
+
+/// A training to make, or to look for.
+pub(super) struct Trial<'a> {
+    pub experiment: &'a Experiment,
+    pub point: &'a Point,
+    pub seed: u64,
+    /// The setting's folder.
+    pub folder: PathBuf,
+    /// The row's name.
+    pub name: &'a str,
+    pub missing: Missing,
+    /// Whether it is the only one at a time, so that peak memory can be attributed to it.
+    pub alone: bool,
+}
+
+impl Trial<'_> {
+    /// The figure that chooses, of the trainings that leave seen labels out; `None` where they were not made and are left so.
+    pub(super) fn choose(&self) -> anyhow::Result<Option<Option<f64>>> {
+        let Trial { point, seed, .. } = *self;
+        let begun = Choice::is_at(&Layout(&self.folder).seed(seed));
+        let mut experiment = self
+            .experiment
+            .variant(point.recipe.clone(), &self.folder)?
+            .with_resume(!begun);
+        let figure = point.recipe.training.figure();
+        if self.missing == Missing::Left {
+            let choice = experiment.chosen(seed)?;
+            return Ok(choice.map(|choice| choice.value(figure)));
+        }
+        let mut view = None;
+        let named = experiment.clone();
+        let choice = experiment.choose(seed, &mut |event| {
+            let view = view.get_or_insert_with(|| {
+                let (name, label) = (self.name, &point.label);
+                console::tell(format_args!("{name} {label} seed {seed}: choosing"));
+                View::new(&named, seed)
+            });
+            view.show(&RunEvent::Training(event));
+        })?;
+        if let Some(view) = view {
+            view.finish();
+        }
+        Ok(Some(choice.value(figure)))
+    }
+
+    /// The result of one training, read from its folder if it is there already; `None` where it is not and is left so.
+    pub(super) fn train(&self) -> anyhow::Result<Option<Trained>> {
+        let Trial {
+            point, seed, name, ..
+        } = *self;
+        let folder = &self.folder;
+        let recipe = &point.recipe;
+        let identity = serde_json::to_value(recipe)?;
+        let path = Layout(folder).seed(seed).join("result.json");
+        let mut experiment = self.experiment.variant(recipe.clone(), folder)?;
+        let data = experiment.data_sum()?;
+        let mut kept = kept(&path)?;
+        if let Some(kept) = &mut kept {
+            kept.resamples = marks::read(&path)?;
+        }
+        let model = Layout(folder).model(seed);
+        let is_whole = |kept: &&Trained| {
+            let marked = !kept.resamples.is_empty() || recipe.evaluation.bootstrap == 0;
+            let enough = marked || !model.exists() || self.missing == Missing::Left;
+            kept.recipe == identity && kept.data == data && enough
+        };
+        if let Some(kept) = kept.as_ref().filter(is_whole) {
+            return Ok(Some(kept.clone()));
+        }
+        if self.missing == Missing::Left {
+            return Ok(None);
+        }
+        console::tell(format_args!("{name} {} seed {seed}", point.label));
+        // A checkpoint of another recipe cannot be resumed.
+        let mut experiment = experiment.with_resume(kept.is_none());
+        let same = |kept: &&Trained| {
+            kept.data == data
+                && (kept.recipe == identity || same_training(recipe, &kept.recipe, &identity))
+        };
+        if let Some(kept) = kept.as_ref().filter(same)
+            && model.exists()
+        {
+            let model = Model::load(&model, experiment.device())?;
+            let cost = (kept.seconds, kept.peak_mb);
+            return result(&mut experiment, &model, data, cost, &path).map(Some);
+        }
+        let peak = if self.alone { Peak::start() } else { None };
+        let start = Instant::now();
+        let mut view = View::new(&experiment, seed);
+        let model = experiment.train(seed, &mut |event| view.show(&RunEvent::Training(event)))?;
+        view.finish();
+        let seconds = start.elapsed().as_secs_f64();
+        let peak_mb = peak.and_then(|peak| peak.megabytes());
+        result(&mut experiment, &model, data, (seconds, peak_mb), &path).map(Some)
+    }
+}
+
+/// Evaluates a trained model, and writes the result to `path`.
+fn result(
+    experiment: &mut Experiment,
+    model: &Model,
+    data: String,
+    (seconds, peak_mb): (f64, Option<f64>),
+    path: &Path,
+) -> anyhow::Result<Trained> {
+    let scored = measuring(|progress| experiment.score(model, progress))?;
+    let settings = &experiment.recipe().evaluation;
+    let protocol = settings.protocol.parse()?;
+    let resamples = marks::write(&scored, &protocol, settings, path)?;
+    let trained = Trained {
+        figures: scored.measure(&[protocol], settings)?.remove(0),
+        resamples,
+        seed: model.card().seed(),
+        data,
+        recipe: serde_json::to_value(experiment.recipe())?,
+        validation_map: experiment.validate(model)?,
+        parameters: model.weights().count(),
+        seconds,
+        peak_mb,
+        folds: Vec::new(),
+    };
+    files::write(path, &serde_json::to_vec_pretty(&trained)?)
+        .with_context(|| path.display().to_string())?;
+    Ok(trained)
+}
+
+/// Whether two recipes differ at most in the evaluation and in what chooses settings, and these do not affect training.
+fn same_training(recipe: &Recipe, kept: &serde_json::Value, now: &serde_json::Value) -> bool {
+    let trained = |of: &serde_json::Value| {
+        let mut of = of.clone();
+        // A label fold says which labels are trained on.
+        let fold = ["label-folds", "label-fold"].map(|key| of["evaluation"][key].take());
+        of["evaluation"] = fold.to_vec().into();
+        if let Some(training) = of["training"].as_object_mut() {
+            for key in ["validation-labels", "validation-folds", "choose"] {
+                training.remove(key);
+            }
+        }
+        of
+    };
+    recipe.training.patience.is_none() && trained(kept) == trained(now)
+}
+
+/// The result in this file, if this version can read it.
+fn kept(path: &Path) -> anyhow::Result<Option<Trained>> {
+    match files::read(path, files::LIST) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).with_context(|| path.display().to_string()),
+    }
+}
