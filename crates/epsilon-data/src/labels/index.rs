@@ -138,18 +138,30 @@ impl VectorIndex {
     /// # Errors
     /// As [`super::resolve_words`].
     pub fn resolve(&self, names: &[String]) -> Result<Resolved, LabelError> {
+        self.resolve_as(names, names)
+    }
+
+    /// The same for names that are looked up as other `words`, one for each.
+    ///
+    /// # Errors
+    /// As [`super::resolve_words`].
+    ///
+    /// # Panics
+    /// When there are not as many words as names.
+    pub fn resolve_as(&self, names: &[String], words: &[String]) -> Result<Resolved, LabelError> {
+        assert_eq!(names.len(), words.len(), "a word for each name");
         let labels = Asked {
             file: &self.file.path,
             names,
-            words: names,
+            words,
         };
-        match self.find(names) {
+        match self.find(words) {
             Some(found) => labels.resolve(self.dim, &found, |visit| {
                 (0..self.ends.len() as u32).for_each(|number| visit(self.word(number)));
                 Ok(())
             }),
             // Something is wrong with one of the words, or the file is another by now: reading it in order tells what.
-            None => resolve_words(&self.file, names, names),
+            None => resolve_words(&self.file, names, words),
         }
     }
 

@@ -1,10 +1,12 @@
 //! The anchor of a recipe: the classifier in its backbone's weight file, the names of its classes, and the vectors of words that
 //! labels are compared with them by.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, VectorIndex, resolve_words};
+use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, VectorIndex};
 use epsilon_metrics::{Evaluation, LabelFigures};
 use epsilon_vision::backbone::{self, BackboneInfo, Classifier, Download, Linear};
 use epsilon_vision::tokens::TokenStore;
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{ExperimentError, Prepared};
 use crate::classes::{ClassNames, ClassesError, too_few};
 use crate::methods::Input;
-use crate::methods::anchor::Head;
+use crate::methods::anchor::{Anchor, Head};
 use crate::model::ModelAnchor;
 use crate::recipe::Recipe;
 
@@ -75,6 +77,20 @@ impl AnchorError {
     }
 }
 
+/// What anchors are made of, kept between the trainings of one data set: reading a network and a file of word vectors takes as long
+/// as a small head's training.
+pub(super) type Kept = Arc<Mutex<Option<Arc<Source>>>>;
+
+/// A network's classifier with the names of its classes, and the vectors of a data set's labels in the anchor's own file.
+pub(super) struct Source {
+    /// The settings that it follows from.
+    key: serde_json::Value,
+    network: BackboneInfo,
+    classes: ClassNames,
+    head: Head,
+    own: Option<LabelVectors>,
+}
+
 /// A recipe's anchor, if it has one, for the tokens of a store where there is one already.
 ///
 /// # Errors
@@ -87,49 +103,101 @@ pub(super) fn anchor(
     let Some(settings) = &recipe.anchor else {
         return Ok(None);
     };
-    let backbone = recipe.backbone.as_ref();
-    let backbone = backbone.ok_or(ExperimentError::NoBackbone)?;
-    let path = backbone::locate(&backbone.weights, Download::shown(false))?;
-    let network = backbone::read(&path, &backbone.options())?;
+    let key = serde_json::json!([
+        recipe.backbone,
+        settings.classes,
+        settings.vectors,
+        settings.vector_names,
+        recipe.data.vector_file().path,
+        recipe.data.vector_file().names,
+    ]);
+    let names = &prepared.dataset.names;
+    let mut kept = prepared
+        .anchors
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let known = kept.clone().filter(|source| source.key == key);
+    let source = match known.filter(|source| source.places(names).is_some()) {
+        Some(source) => source,
+        None => kept
+            .insert(Source::read(recipe, settings, prepared, key)?.into())
+            .clone(),
+    };
+    drop(kept);
     if let Some(store) = store {
-        check_store(&network.info(), store)?;
+        check_store(&source.network, store)?;
     }
-    let found = network.classifier();
-    let found = found.map_err(|reason| AnchorError::Classifier { path, reason })?;
-    let count = network.classes().unwrap_or_default();
-    let classes = ClassNames::read(settings.classes.as_deref(), count);
-    let classes = classes.map_err(AnchorError::Classes)?;
-    let file = match &settings.vectors {
-        Some(path) => VectorFile {
-            path: path.clone(),
-            names: settings.vector_names.clone(),
-        },
-        None => recipe.data.vector_file(),
-    };
-    let index = VectorIndex::read(&file).map_err(AnchorError::Vectors)?;
-    let names = classes.vectors(&index).map_err(AnchorError::Vectors)?;
-    let with_vectors = names.classes();
-    if too_few(with_vectors, count) {
-        return Err(AnchorError::FewClasses {
-            path: file.path,
-            found: with_vectors,
-            classes: count,
-        }
-        .into());
-    }
-    let own = match &settings.vectors {
-        None => None,
-        Some(_) => Some(own_vectors(&file, prepared).map_err(AnchorError::Vectors)?),
-    };
-    let (input, weight, bias) = joined(found);
-    let head = Head {
-        input,
-        weight,
-        bias,
-        names: names.values,
-        owners: names.owners,
-    };
+    let places = source.places(names).unwrap_or_default();
+    let own = source.own.as_ref().map(|own| own.select(&places));
+    let own = own.transpose().map_err(AnchorError::Vectors)?;
+    let (classes, head) = (source.classes.clone(), source.head.clone());
     Ok(Some(ModelAnchor::new(settings.clone(), classes, head, own)))
+}
+
+impl Source {
+    fn read(
+        recipe: &Recipe,
+        settings: &Anchor,
+        prepared: &Prepared,
+        key: serde_json::Value,
+    ) -> Result<Self, ExperimentError> {
+        let backbone = recipe.backbone.as_ref();
+        let backbone = backbone.ok_or(ExperimentError::NoBackbone)?;
+        let path = backbone::locate(&backbone.weights, Download::shown(false))?;
+        let network = backbone::read(&path, &backbone.options())?;
+        let found = network.classifier();
+        let found = found.map_err(|reason| AnchorError::Classifier { path, reason })?;
+        let count = network.classes().unwrap_or_default();
+        let classes = ClassNames::read(settings.classes.as_deref(), count);
+        let classes = classes.map_err(AnchorError::Classes)?;
+        let file = match &settings.vectors {
+            Some(path) => VectorFile {
+                path: path.clone(),
+                names: settings.vector_names.clone(),
+            },
+            None => recipe.data.vector_file(),
+        };
+        let index = VectorIndex::read(&file).map_err(AnchorError::Vectors)?;
+        let names = classes.vectors(&index).map_err(AnchorError::Vectors)?;
+        let with_vectors = names.classes();
+        if too_few(with_vectors, count) {
+            return Err(AnchorError::FewClasses {
+                path: file.path,
+                found: with_vectors,
+                classes: count,
+            }
+            .into());
+        }
+        let dataset = &prepared.dataset;
+        let own = settings
+            .vectors
+            .is_some()
+            .then(|| index.resolve_as(&dataset.names, &dataset.words));
+        let own = own.transpose().map_err(AnchorError::Vectors)?;
+        let (input, weight, bias) = joined(found);
+        Ok(Self {
+            key,
+            network: network.info(),
+            classes,
+            head: Head {
+                input,
+                weight,
+                bias,
+                names: names.values,
+                owners: names.owners,
+            },
+            own: own.map(|own| own.vectors),
+        })
+    }
+
+    /// Where its vectors of these labels are; `None` where it lacks one.
+    fn places(&self, names: &[String]) -> Option<Vec<usize>> {
+        let Some(own) = &self.own else {
+            return Some(Vec::new());
+        };
+        let places: HashMap<&String, usize> = own.names().iter().zip(0..).collect();
+        names.iter().map(|name| places.get(name).copied()).collect()
+    }
 }
 
 /// Whether the tokens of a store come from this network.
@@ -143,11 +211,6 @@ fn check_store(network: &BackboneInfo, store: &TokenStore) -> Result<(), AnchorE
             tokens: stored.weights_sha256.clone(),
         }),
     }
-}
-
-fn own_vectors(file: &VectorFile, prepared: &Prepared) -> Result<LabelVectors, LabelError> {
-    let dataset = &prepared.dataset;
-    Ok(resolve_words(file, &dataset.names, &dataset.words)?.vectors)
 }
 
 /// What a classifier reads, its map `[inputs, classes]` and its bias; a classifier has at least one part.

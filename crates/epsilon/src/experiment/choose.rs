@@ -172,10 +172,11 @@ impl Training<'_> {
         if training.patience.is_none() {
             training.choose = None;
         }
+        let anchor = anchor::anchor(self.recipe, self.prepared, None)?;
         Ok(serde_json::json!({
             "method": self.recipe.method,
             "anchor": self.recipe.anchor,
-            "anchor's classes": anchor::anchor(self.recipe, self.prepared, None)?.map(|anchor| anchor.classes_sum()),
+            "anchor's values": anchor.map(|anchor| anchor.sum(self.prepared.dataset.seen)),
             "training": training,
             "evaluation": self.recipe.evaluation.map_alone(),
             "seed": self.seed,

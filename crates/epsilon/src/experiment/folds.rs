@@ -160,6 +160,7 @@ impl Prepared {
             summary: self.summary.recounted(&dataset),
             vectors,
             report: report.collect(),
+            anchors: self.anchors.clone(),
             dataset,
         })
     }

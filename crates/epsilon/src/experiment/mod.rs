@@ -434,7 +434,7 @@ impl Experiment {
             .choose(observe)
     }
 
-    /// A sum over the images, labels, vectors, tokens and the anchor's classes that trainings and figures rest on: with the same sum,
+    /// A sum over the images, labels, vectors, tokens and the anchor that trainings and figures rest on: with the same sum,
     /// recipe and seed they come out the same.
     ///
     /// # Errors
@@ -442,7 +442,7 @@ impl Experiment {
     pub fn data_sum(&mut self) -> Result<String, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         let anchor = anchor::anchor(&self.recipe, &prepared, Some(&store))?;
-        let anchor = anchor.map(|anchor| anchor.classes_sum());
+        let anchor = anchor.map(|anchor| anchor.sum(prepared.dataset.names.len()));
         let shards =
             serde_json::to_string(&store.manifest().shards).map_err(ExperimentError::Json)?;
         let all = format!("{} {anchor:?} {shards}", sums::whole(&prepared));

@@ -9,7 +9,7 @@ use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Scores};
 use epsilon_vision::backbone::{Backbone, BackboneInfo};
 use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
 
-use super::{ExperimentError, Layout, figures, folds};
+use super::{ExperimentError, Layout, anchor, figures, folds};
 use crate::batch::Dims;
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::{Example, TrainingError};
@@ -24,6 +24,7 @@ pub struct Prepared {
     pub vectors: LabelVectors,
     /// How the vector of each label was found.
     pub report: Vec<Resolution>,
+    pub(super) anchors: anchor::Kept,
 }
 
 /// Reads the data set of a recipe and looks up its labels' vectors. Where the recipe names a label fold, its labels are the unseen
@@ -59,6 +60,7 @@ fn with_vectors(recipe: &Recipe, read: (Dataset, Summary)) -> Result<Prepared, E
         summary,
         vectors: resolved.vectors,
         report: resolved.report,
+        anchors: Default::default(),
     })
 }
 

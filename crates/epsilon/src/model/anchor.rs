@@ -71,8 +71,8 @@ impl ModelAnchor {
         &self.card
     }
 
-    /// SHA-256 of its classifier and the vectors of its classes' names.
-    pub(crate) fn classes_sum(&self) -> String {
+    /// SHA-256 of its classifier, the vectors of its classes' names, and its own vectors of the model's first labels.
+    pub(crate) fn sum(&self, labels: usize) -> String {
         let Head {
             weight,
             bias,
@@ -80,7 +80,12 @@ impl ModelAnchor {
             owners,
             ..
         } = &self.head;
+        let own = self
+            .own
+            .as_ref()
+            .map(|own| &own.values()[..labels * own.dim()]);
         let values = weight.iter().chain(bias).chain(names);
+        let values = values.chain(own.unwrap_or_default());
         let mut bytes: Vec<u8> = values.flat_map(|value| value.to_le_bytes()).collect();
         bytes.extend(owners.iter().flat_map(|owner| owner.to_le_bytes()));
         sha256(&bytes)
