@@ -101,6 +101,22 @@ pub(crate) fn of_model(
     })
 }
 
+/// Warns where a model was trained on labels that count as unseen.
+pub(crate) fn warn_of_known(path: &Path, model: &Model, unseen: &[String]) {
+    let trained = model.card().seen_labels();
+    let known: Vec<&String> = unseen
+        .iter()
+        .filter(|name| trained.contains(name))
+        .collect();
+    if let Some(first) = known.first() {
+        console::warn(format_args!(
+            "{}: the model was trained on {} of the labels that count as unseen here, such as {first}",
+            path.display(),
+            known.len()
+        ));
+    }
+}
+
 /// Extracts an experiment's missing tokens with a progress bar, or lines in a log, and names the images that failed; returns whether there are any.
 pub(crate) fn extract(experiment: &mut Experiment) -> anyhow::Result<bool> {
     let report = with_bar(|progress| experiment.extract(progress))?;

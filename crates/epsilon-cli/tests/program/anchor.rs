@@ -31,6 +31,13 @@ fn with_classes(anchor: &str) -> World {
     world
 }
 
+/// Writes the anchor's own vectors, wider than the labels' vectors.
+fn own_words(world: &World) {
+    let wider = |line: &str| format!("{line} 0.25\n");
+    let words: String = world.text("vectors.txt").lines().map(wider).collect();
+    world.write("words.txt", words + "light 0 0 1 0 1\ndark 1 0 0 0 1\n");
+}
+
 /// The scores of each label for a photograph.
 fn scores(world: &World, labels: &str) -> BTreeMap<String, f64> {
     let ranked = world.run(&format!(
@@ -106,10 +113,7 @@ fn figures_say_that_the_backbones_classes_are_known() {
 #[test]
 fn an_anchor_is_trained_along_and_the_model_needs_no_other_file() {
     let world = with_classes("trained = true\nweight = 0.0\nvectors = \"words.txt\"");
-    // Wider than the labels' vectors.
-    let wider = |line: &str| format!("{line} 0.25\n");
-    let words: String = world.text("vectors.txt").lines().map(wider).collect();
-    world.write("words.txt", words + "light 0 0 1 0 1\ndark 1 0 0 0 1\n");
+    own_words(&world);
     world.run("train recipe.toml --out out").done();
     let bytes = fs::read(world.path(MODEL)).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -165,6 +169,38 @@ fn a_table_marks_the_rows_and_lists_the_classes() {
         "{table}"
     );
     assert!(table.contains("ZSL mAP of the 1 other labels"), "{table}");
+}
+
+/// The vector of a label that no class is named by decides its scores alone.
+#[test]
+fn a_table_is_made_anew_where_a_labels_vector_in_the_anchors_file_changed() {
+    let world = with_classes("");
+    own_words(&world);
+    let recipe = world.text("recipe.toml");
+    let (shared, _) = recipe.split_once("[method]").unwrap();
+    world.write(
+        "table.toml",
+        format!(
+            "{shared}[anchor]\nclasses = \"classes.txt\"\nvectors = \"words.txt\"\nweight = 1.0\n[evaluation]\nk-zsl = [1]\nk-gzsl = [1]\n[[row]]\nname = \"Ridge\"\nmethod = \
+             {{ kind = \"ridge\" }}\n"
+        ),
+    );
+    let figures = |out: &str| {
+        let lines = world
+            .run(&format!("bench table.toml --out {out} --json"))
+            .json();
+        lines[0]["trained"][0]["figures"].clone()
+    };
+    let before = figures("out");
+    let words = world.text("words.txt");
+    let moved = words.lines().map(|line| match line.starts_with("orange ") {
+        true => "orange 0.0 0.1 0.9 -0.5 0.3\n".into(),
+        false => format!("{line}\n"),
+    });
+    world.write("words.txt", moved.collect::<String>());
+    let (after, fresh) = (figures("out"), figures("fresh"));
+    assert_ne!(before, after);
+    assert_eq!(after, fresh);
 }
 
 #[test]
