@@ -14,6 +14,7 @@ mod scan;
 mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
+pub mod told;
 mod upkeep;
 pub mod xmp;
 
@@ -30,7 +31,7 @@ pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
 pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
-pub use upkeep::{Places, Sidecars, UpkeepError};
+pub use upkeep::{Facts, Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;
