@@ -21,6 +21,7 @@ mod report;
 #[cfg(unix)]
 mod review;
 mod scores;
+mod search;
 mod serve;
 mod serve_alone;
 mod server;

@@ -54,7 +54,9 @@ fn table(world: &World, photo: &str) -> Vec<String> {
     let mut rows = csv::Reader::from_reader(text.as_bytes());
     let rows = rows.records().map(Result::unwrap);
     let rows = rows.filter(|row| &row[0] == photo);
-    let mut labels: Vec<String> = rows.map(|row| format!("{} {}", &row[1], &row[6][..2])).collect();
+    let mut labels: Vec<String> = rows
+        .map(|row| format!("{} {}", &row[1], &row[6][..2]))
+        .collect();
     labels.sort();
     labels
 }
@@ -92,7 +94,11 @@ fn what_was_said_holds_whatever_words_come() {
     }
     assert_eq!(
         lines,
-        ["a.jpg: dog purple", "b c.png: cyan purple red", "sub/d.jpg: "]
+        [
+            "a.jpg: dog purple",
+            "b c.png: cyan purple red",
+            "sub/d.jpg: "
+        ]
     );
     assert_eq!(table(&world, "a.jpg"), ["dog ap", "purple au", "red re"]);
     for line in tag(&world, "A", "--json").done().lines() {
@@ -122,7 +128,10 @@ fn what_is_unknown_is_named_and_changes_nothing() {
         "is no name of a label",
         "line 10: sub: is no photograph",
     ]);
-    assert_eq!(done, "rejected\ta.jpg\tred\nwithdrawn\ta.jpg\tred\nrejected\tsub/d.jpg\tcyan\n");
+    assert_eq!(
+        done,
+        "rejected\ta.jpg\tred\nwithdrawn\ta.jpg\tred\nrejected\tsub/d.jpg\tcyan\n"
+    );
     assert_eq!(journal(&world).matches("\"verdict\"").count(), 3);
     for place in ["out", "nowhere"] {
         let refused = world.run(&format!("review {place}"));
@@ -153,17 +162,26 @@ fn decisions_are_listed_and_taken_back() {
         "approve a.jpg cyan\nunreviewed a.jpg\nwithdraw a.jpg dog\nundo\nundo\nundo\n",
         "--json",
     );
-    let said: Vec<Value> = said.done().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let said: Vec<Value> = said
+        .done()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(said.len(), 6);
     assert_eq!(said[5]["verdict"], "rejected");
     assert_eq!(world.run("review p --list").done(), all);
     let listed = world.run("review p --list --json").done();
     let last: Value = serde_json::from_str(listed.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["label"], &last["verdict"]), (&"dog".into(), &"approved".into()));
+    assert_eq!(
+        (&last["label"], &last["verdict"]),
+        (&"dog".into(), &"approved".into())
+    );
     // Every line that was acknowledged stands in the journal as it was printed.
     for line in said {
         let journal = journal(&world);
-        let mut lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut lines = journal
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         assert!(lines.any(|there| there == line), "{line}");
     }
 }
@@ -171,14 +189,22 @@ fn decisions_are_listed_and_taken_back() {
 #[test]
 fn a_photograph_with_a_new_name_keeps_its_corrections() {
     let world = world();
-    review(&world, "reject a.jpg red\nadd a.jpg dog\nreviewed \"b c.png\"\n", "").done();
+    review(
+        &world,
+        "reject a.jpg red\nadd a.jpg dog\nreviewed \"b c.png\"\n",
+        "",
+    )
+    .done();
     fs::rename(world.path("p/a.jpg"), world.path("p/sub/new name.jpg")).unwrap();
     // All of them at once, so that the folder looks as if a mount were away.
     fs::rename(world.path("p/b c.png"), world.path("p/sub/e.png")).unwrap();
     fs::rename(world.path("p/sub/d.jpg"), world.path("p/f.jpg")).unwrap();
     let tagged = tag(&world, "A", "--csv tags.csv");
     assert_ne!(tagged.code, Some(2), "{tagged:?}");
-    assert_eq!(table(&world, "sub/new name.jpg"), ["cyan au", "dog ap", "red re"]);
+    assert_eq!(
+        table(&world, "sub/new name.jpg"),
+        ["cyan au", "dog ap", "red re"]
+    );
     assert_eq!(table(&world, "sub/e.png"), ["cyan re", "red re"]);
     assert_eq!(table(&world, "f.jpg"), ["cyan au", "red au"]);
     assert_eq!(
@@ -204,14 +230,23 @@ fn somebody_at_a_terminal_answers() {
         return;
     };
     let shown = String::from_utf8_lossy(&output.stdout);
-    for part in ["1 of 3  a.jpg", "approved", "7: there is no label", "2 of 3  b c.png", "3 of 3"] {
+    for part in [
+        "1 of 3  a.jpg",
+        "approved",
+        "7: there is no label",
+        "2 of 3  b c.png",
+        "3 of 3",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let listed = world.run("review p --list").done();
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 4, "{listed}");
     assert!(lines.contains(&"approved\ta.jpg\tanimal|dog"), "{listed}");
-    assert_eq!((lines[2], lines[3]), ("reviewed\ta.jpg", "reviewed\tb c.png"));
+    assert_eq!(
+        (lines[2], lines[3]),
+        ("reviewed\ta.jpg", "reviewed\tb c.png")
+    );
 }
 
 /// A command of a scripted review.
@@ -239,7 +274,9 @@ fn killed(world: &World, random: &mut Random) -> (Vec<String>, bool) {
         scope.spawn(move || {
             let all = commands.iter();
             // Until nobody reads any more.
-            let _ = all.map(|command| stdin.write_all(command.as_bytes())).find(Result::is_err);
+            let _ = all
+                .map(|command| stdin.write_all(command.as_bytes()))
+                .find(Result::is_err);
         });
         let acknowledged = scope.spawn(move || {
             let (mut reader, mut lines) = (BufReader::new(stdout), Vec::new());

@@ -520,7 +520,13 @@ fn the_owners_word_holds_in_sidecars() {
     assert_eq!(said(&world, "p/a.jpg.xmp"), "cyan dog");
     assert_eq!(said(&world, "p/b.png.xmp"), "holiday");
     assert_eq!(said(&world, "p/sub/c.jpg.xmp"), "");
-    assert_eq!(world.text("p/sub/c.jpg.xmp").matches("\"rejected\"").count(), 2);
+    assert_eq!(
+        world
+            .text("p/sub/c.jpg.xmp")
+            .matches("\"rejected\"")
+            .count(),
+        2
+    );
     tag(&world, "B", "--xmp").done();
     assert_eq!(said(&world, "p/a.jpg.xmp"), "purple dog");
     // Taken back, all is as it was, to the byte.
@@ -569,7 +575,9 @@ fn exiftool_reads_and_writes_the_states_of_labels() {
         read[0]["Labels"].clone()
     };
     world
-        .run(&format!("calibrate {MODEL} --on recipe.toml --precision 0.5"))
+        .run(&format!(
+            "calibrate {MODEL} --on recipe.toml --precision 0.5"
+        ))
         .done();
     tag(&world, "A", "--xmp").done();
     review(&world, "reject a.jpg red\nadd a.jpg animal|dog\n");
@@ -589,7 +597,12 @@ fn exiftool_reads_and_writes_the_states_of_labels() {
     assert_eq!(*of("dog"), dog);
     // Written over by exiftool, in its own form, it is put right again, and the rest of the file is exiftool's.
     let write = "-XMP-epsilon:Labels+={Name=x,State=approved}";
-    let written = exiftool(&["-overwrite_original", write, "-XMP-xmp:Rating=3", "p/a.jpg.xmp"]);
+    let written = exiftool(&[
+        "-overwrite_original",
+        write,
+        "-XMP-xmp:Rating=3",
+        "p/a.jpg.xmp",
+    ]);
     assert!(written.unwrap().status.success());
     assert_eq!(labels().as_array().unwrap().len(), 4);
     tag(&world, "A", "--xmp").done();

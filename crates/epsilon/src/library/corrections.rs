@@ -162,6 +162,8 @@ pub struct Opinion {
     pub labels: BTreeMap<String, Judged>,
     /// Whether the owner has looked at all of it: any label that is not approved is not there.
     pub reviewed: bool,
+    /// When that was last said or taken back, in seconds after 1970; 0 where it never was.
+    pub reviewed_at: u64,
 }
 
 impl Opinion {
@@ -545,7 +547,9 @@ impl Corrections {
                 let mut opinion = self.opinions.remove(&photo).unwrap_or_default();
                 match line {
                     Line::Label(correction) => opinion.hear(correction),
-                    Line::Photo(reviewed) => opinion.reviewed = reviewed.reviewed,
+                    Line::Photo(said) => {
+                        (opinion.reviewed, opinion.reviewed_at) = (said.reviewed, said.at);
+                    }
                 }
                 if !opinion.is_nothing() {
                     self.opinions.insert(photo, opinion);
@@ -567,7 +571,9 @@ impl Corrections {
             // What was said of the new name is the later word.
             let later = self.opinions.remove(&to).unwrap_or_default();
             opinion.labels.extend(later.labels);
-            opinion.reviewed |= later.reviewed;
+            if later.reviewed_at > 0 {
+                (opinion.reviewed, opinion.reviewed_at) = (later.reviewed, later.reviewed_at);
+            }
             self.opinions.insert(to, opinion);
         }
     }

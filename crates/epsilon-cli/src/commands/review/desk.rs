@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use epsilon::library::ownership::{Subject, folded};
 use epsilon::library::{
-    Catalog, Correction, Corrections, Item, Judged, Label, Labelled, Library, LibraryError, Line, Proposal, Reviewed,
-    State, Verdict, now, photo_ids,
+    Catalog, Correction, Corrections, Item, Judged, Label, Labelled, Library, LibraryError, Line,
+    Proposal, Reviewed, State, Verdict, now, photo_ids,
 };
 use epsilon::paths;
 
@@ -102,13 +102,17 @@ impl Desk {
     }
 
     pub(super) fn is_reviewed(&self, photo: &str) -> bool {
-        self.corrections.of(photo).is_some_and(|opinion| opinion.reviewed)
+        self.corrections
+            .of(photo)
+            .is_some_and(|opinion| opinion.reviewed)
     }
 
     /// Says all this of a photograph, or nothing; gives the lines when they are on the disk.
     pub(super) fn say(&mut self, photo: &str, sayings: Vec<Saying>) -> anyhow::Result<Vec<Line>> {
         let labels = self.labels(photo);
-        let lines = sayings.into_iter().map(|saying| self.line(photo, &labels, saying));
+        let lines = sayings
+            .into_iter()
+            .map(|saying| self.line(photo, &labels, saying));
         let lines: Vec<Line> = lines.collect::<anyhow::Result<_>>()?;
         let back = lines.iter().rev().map(|line| self.before(line)).collect();
         self.corrections.add(&lines)?;
@@ -200,7 +204,9 @@ pub(super) fn is_of_library(error: &anyhow::Error) -> bool {
 /// The label with a name, whatever its case.
 pub(super) fn find<'a>(labels: &'a [Labelled], name: &str) -> Option<&'a Labelled> {
     let key = folded(name);
-    labels.iter().find(|labelled| folded(&labelled.label.name) == key)
+    labels
+        .iter()
+        .find(|labelled| folded(&labelled.label.name) == key)
 }
 
 fn rejected(judged: &Judged) -> Labelled {

@@ -64,7 +64,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let (library, folder) = Library::read(&args.library)?;
     if args.list {
-        list(&Corrections::read(&folder)?, args.label.as_deref(), args.json)?;
+        list(
+            &Corrections::read(&folder)?,
+            args.label.as_deref(),
+            args.json,
+        )?;
         return Ok(Outcome::Done);
     }
     let mut desk = Desk::open(library, folder)?;
@@ -107,11 +111,11 @@ fn list(corrections: &Corrections, label: Option<&str>, json: bool) -> anyhow::R
             });
             print(&line, json)?;
         }
-        if let (Some(at), None) = (opinion.reviewed, &label) {
+        if opinion.reviewed && label.is_none() {
             let line = Line::Photo(Reviewed {
                 photo: photo.into(),
                 reviewed: true,
-                at,
+                at: opinion.reviewed_at,
             });
             print(&line, json)?;
         }

@@ -35,7 +35,9 @@ fn obey(desk: &mut Desk, line: &str) -> anyhow::Result<Vec<Line>> {
     let rest = rest.trim_start();
     let verdict = match verb {
         "undo" if rest.is_empty() => {
-            let undone = desk.undo()?.context("undo: nothing was said by this program")?;
+            let undone = desk
+                .undo()?
+                .context("undo: nothing was said by this program")?;
             return Ok(undone.1);
         }
         "reviewed" | "unreviewed" => {
@@ -91,7 +93,10 @@ mod tests {
         for (text, expected) in [
             ("a.jpg red flower", Some(("a.jpg", "red flower"))),
             ("\"c d.jpg\" sea", Some(("c d.jpg", "sea"))),
-            ("\"c d.jpg\" \"red flower\"", Some(("c d.jpg", "red flower"))),
+            (
+                "\"c d.jpg\" \"red flower\"",
+                Some(("c d.jpg", "red flower")),
+            ),
             ("c d.jpg\tred flower", Some(("c d.jpg", "red flower"))),
             ("\"c d.jpg\"\tsea", Some(("c d.jpg", "sea"))),
             ("a.jpg", None),

@@ -92,7 +92,9 @@ pub(super) fn run(
 
 fn show(desk: &Desk, photo: &str, (number, of): (usize, usize)) {
     let doubt = desk.item(photo).and_then(|item| item.doubt);
-    let doubt = doubt.map_or(String::new(), |doubt| format!("  (in doubt: {doubt:.1} bits)"));
+    let doubt = doubt.map_or(String::new(), |doubt| {
+        format!("  (in doubt: {doubt:.1} bits)")
+    });
     let reviewed = match desk.is_reviewed(photo) {
         true => "  reviewed",
         false => "",
@@ -146,7 +148,8 @@ fn sayings(desk: &Desk, photo: &str, answer: Answer) -> anyhow::Result<Vec<Sayin
     };
     let labels = desk.labels(photo);
     let toggled = numbers.into_iter().map(|number| {
-        let Some(Labelled { label, state }) = number.checked_sub(1).and_then(|at| labels.get(at)) else {
+        let Some(Labelled { label, state }) = number.checked_sub(1).and_then(|at| labels.get(at))
+        else {
             bail!("{number}: there is no label of this number");
         };
         let verdict = match state {
@@ -175,7 +178,10 @@ mod tests {
             assert_eq!(answer(line).unwrap(), expected, "{line}");
         }
         let error = answer("x 1\n").unwrap_err().to_string();
-        assert!(error.contains("\"x 1\"") && error.contains("skip"), "{error}");
+        assert!(
+            error.contains("\"x 1\"") && error.contains("skip"),
+            "{error}"
+        );
         assert!(answer("-1\n").is_err());
     }
 }
