@@ -18,7 +18,10 @@ mod published;
 mod quickstart;
 mod repeat;
 mod report;
+#[cfg(unix)]
+mod review;
 mod scores;
+mod search;
 mod serve;
 mod serve_alone;
 mod server;

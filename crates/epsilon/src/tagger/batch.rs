@@ -52,12 +52,15 @@ impl Tagger<'_> {
         // First the index: what the journal says is done is never missing there.
         self.commit_index()?;
         self.journal.add(&entries)?;
-        for entry in &entries[unread..] {
-            round.tell(TagEvent::Tagged(entry))?;
+        let done = entries.len();
+        self.corrections.refresh()?;
+        for entry in entries.into_iter().skip(unread) {
+            let entry = entry.with(&self.corrections);
+            round.tell(TagEvent::Tagged(&entry))?;
             round.report.tagged += 1;
             self.keep_sidecar_of(&entry.photo, kept, round)?;
         }
-        round.tell(TagEvent::Done(entries.len()))
+        round.tell(TagEvent::Done(done))
     }
 
     fn unread(
@@ -101,12 +104,16 @@ impl Tagger<'_> {
             }
         }
         let entries = ids.iter().zip(rankings).map(|(id, ranking)| {
+            let doubt = ranking.doubt();
             let kept = ranking.keep(&self.options.keep).into_iter();
             let labels = kept.map(|label| {
                 let parents = self.parents(&label.name);
                 Label::of(label, parents)
             });
-            self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            Entry {
+                doubt,
+                ..self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            }
         });
         Ok(entries.collect())
     }
@@ -124,6 +131,8 @@ impl Tagger<'_> {
             settings: self.settings.clone(),
             outcome,
             content: false,
+            taken: None,
+            doubt: None,
             sidecar: None,
         }
     }
