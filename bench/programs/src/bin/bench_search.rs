@@ -26,6 +26,7 @@ fn main() -> Outcome<()> {
         model: "random".into(),
         groups: arguments.get("groups", 8)?,
         width: arguments.get("width", 300)?,
+        classes: None,
     };
     let queries: usize = arguments.get("queries", 15)?;
     let built = Instant::now();

@@ -50,14 +50,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let place = Library::index(&folder);
     if !Index::is_at(&place) {
         bail!(
-            "{}: holds no index of photographs: the method `{}`{} scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
+            "{}: holds no index of photographs: the method `{}` scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
             folder.display(),
-            model.card().method().name(),
-            if model.anchor().is_some() {
-                " with an anchor"
-            } else {
-                ""
-            }
+            model.card().method().name()
         );
     }
     let vectors = vectors.find(words).map_err(with_option)?;
