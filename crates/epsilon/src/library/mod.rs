@@ -3,12 +3,15 @@
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
 //! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
 
+mod catalog;
+pub mod dates;
 mod forget;
 mod journal;
 mod ledger;
 mod lines;
 pub mod ownership;
 mod scan;
+mod search;
 #[cfg(test)]
 mod sequences;
 pub mod sidecar;
@@ -21,10 +24,12 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use catalog::{Catalog, Filter, Item, Labelled, Order, State};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
-pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
+pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
+pub use search::Match;
 pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;

@@ -5,7 +5,7 @@
 //! in f32.
 
 use super::IndexInfo;
-use epsilon_kernels::scan::{LANES, best_matches};
+use epsilon_kernels::scan::{LANES, best_matches, cosines};
 
 /// Rows whose sum is the anchor's.
 const PARTS: usize = 2;
@@ -40,7 +40,7 @@ impl IndexInfo {
     /// Bytes of a record.
     pub(super) fn record(&self) -> usize {
         let anchor = |classes| PARTS * rows(1, classes) + 4;
-        rows(self.groups, self.width) + self.classes.map_or(0, anchor)
+        self.vectors() + self.classes.map_or(0, anchor)
     }
 
     /// The record of a photograph's [`IndexInfo::values`].
@@ -73,28 +73,45 @@ impl IndexInfo {
     }
 
     /// The score of every record, and which of its vectors it comes from.
-    pub(super) fn scores(&self, records: &[u8], query: &Query) -> Vec<(f32, u32)> {
-        let (size, vectors) = (self.record(), rows(self.groups, self.width));
-        let mut scores = vec![(0.0, 0); records.len() / size];
+    pub(super) fn scores(&self, records: &[u8], query: &Query, scores: &mut [(f32, u32)]) {
         let (scale, vector) = &query.vector;
-        if size == vectors {
-            best_matches(records, self.groups, vector, &mut scores);
-        }
-        for (record, score) in records.chunks_exact(size).zip(&mut scores) {
-            let (vectors, anchor) = record.split_at(vectors);
-            if !anchor.is_empty() {
-                best_matches(vectors, self.groups, vector, std::slice::from_mut(score));
-            }
+        self.on_vectors(records, scores, |records, scores| {
+            best_matches(records, self.groups, vector, scores);
+        });
+        for (record, score) in records.chunks_exact(self.record()).zip(scores) {
             score.0 *= scale;
-            let parts = (&query.classes, anchor.split_last_chunk());
-            if let (Some((scale, classes)), Some((rows, constant))) = parts {
+            let anchor = record[self.vectors()..].split_last_chunk();
+            if let (Some((scale, classes)), Some((rows, constant))) = (&query.classes, anchor) {
                 let mut parts = [(0.0, 0); PARTS];
                 best_matches(rows, 1, classes, &mut parts);
                 let sum: f32 = parts.iter().map(|(part, _)| part).sum();
                 score.0 += scale * sum + f32::from_le_bytes(*constant);
             }
         }
-        scores
+    }
+
+    /// How alike every record's vectors are to those of one, as [`cosines`].
+    pub(super) fn cosines(&self, records: &[u8], one: &[u8], found: &mut [f32]) {
+        let one = &one[..self.vectors()];
+        self.on_vectors(records, found, |records, found| {
+            cosines(records, self.groups, one, found);
+        });
+    }
+
+    /// Runs a kernel on the vectors of records: at once where nothing lies between them.
+    fn on_vectors<T>(&self, records: &[u8], out: &mut [T], kernel: impl Fn(&[u8], &mut [T])) {
+        let (size, vectors) = (self.record(), self.vectors());
+        if size == vectors {
+            return kernel(records, out);
+        }
+        for (record, out) in records.chunks_exact(size).zip(out) {
+            kernel(&record[..vectors], std::slice::from_mut(out));
+        }
+    }
+
+    /// Bytes of a record's vectors, which come first.
+    fn vectors(&self) -> usize {
+        rows(self.groups, self.width)
     }
 }
 
