@@ -156,7 +156,7 @@ impl<'a> Scorer<'a> {
                 Some([scores, anchors.of(&batch)].map(|scores| crate::device::host(&scores)))
             }
         };
-        let images = scores.len() / self.count.max(1);
+        let images = batch.global.dims()[0];
         let (mut together, mut joints) = (Vec::with_capacity(scores.len()), Vec::new());
         for image in 0..images {
             let row = |of: &[f32]| {

@@ -1,8 +1,8 @@
 //! A photograph's record in bytes, and the scores of many records for a query.
 //!
-//! It is M scales in f32, then M rows of bytes, each filled up to a multiple of 32. With an anchor two rows follow, each behind a
-//! scale of its own, which add up to the anchor's row: few classes are probable, and 8 bits would lose all others; and a constant
-//! in f32.
+//! A record is M scales in f32, then M rows of bytes, each filled up to a multiple of 32. With an anchor two more rows follow, each
+//! behind its scale, whose sum is the anchor's row: where few classes are probable, 8 bits would round the sum of all others away.
+//! Its end is then the constant, in f32.
 
 use super::IndexInfo;
 use epsilon_kernels::scan::{LANES, best_matches, cosines};
