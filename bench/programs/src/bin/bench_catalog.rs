@@ -36,6 +36,7 @@ fn main() -> Done<()> {
         model: "drawn".into(),
         groups: 8,
         width: 300,
+        classes: None,
     };
     if !folder.join("library.json").exists() {
         draw(&folder, &info, photos)?;

@@ -275,14 +275,7 @@ impl Search {
             return Ok(Index::open(&place)?);
         }
         let method = match model {
-            Some(model) => {
-                let anchor = if model.anchor().is_some() {
-                    " with an anchor"
-                } else {
-                    ""
-                };
-                format!("the method `{}`{anchor}", model.card().method().name())
-            }
+            Some(model) => format!("the method `{}`", model.card().method().name()),
             None => "its model's method".to_string(),
         };
         bail!(

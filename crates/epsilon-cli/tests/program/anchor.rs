@@ -99,15 +99,55 @@ fn figures_say_that_the_backbones_classes_are_known() {
     world.write("recipe.toml", plain);
     let text = world.run("train recipe.toml --out plain").done();
     assert!(!text.contains("backbone classes"), "{text}");
-    // A tagging works, and a search says why it cannot.
+}
+
+/// A library is searched for words that it was tagged with and for others, and the scores are those of `predict`.
+#[test]
+fn a_library_of_an_anchored_model_is_searched() {
+    let world = with_classes("trained = true\nweight = 1.0\nvectors = \"words.txt\"");
+    world.write("words.txt", world.text("vectors.txt"));
+    world.run("train recipe.toml --out out").done();
     fs::create_dir(world.path("photos")).unwrap();
-    fs::copy(world.path("test-0017.png"), world.path("photos/a.png")).unwrap();
+    let photos: Vec<String> = (16..24).map(|n| format!("test-{n:04}.png")).collect();
+    for photo in &photos {
+        fs::copy(world.path(photo), world.path(format!("photos/{photo}"))).unwrap();
+    }
+    let tag = format!("tag photos --model {MODEL} --labels red,orange,purple --top 2");
+    world.run(&tag).done();
+    assert!(!world.run(&tag).done().contains("test-"), "all are known");
+    for word in ["red", "cyan", "brown"] {
+        let found = world.run(&format!("search photos {word} --json")).json();
+        let found: Vec<(&str, f64)> = (found.as_array().unwrap().iter())
+            .map(|hit| {
+                (
+                    hit["photo"].as_str().unwrap(),
+                    hit["score"].as_f64().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(found.len(), photos.len());
+        let exact = |photo: &str| {
+            let ranked = world
+                .run(&format!(
+                    "predict {photo} --model {MODEL} --labels {word} --json"
+                ))
+                .json();
+            ranked[0]["labels"][0]["score"].as_f64().unwrap()
+        };
+        let exact: Vec<f64> = found.iter().map(|(photo, _)| exact(photo)).collect();
+        for ((photo, score), exact) in found.iter().zip(&exact) {
+            assert!((score - exact).abs() < 0.03, "{photo} {score} {exact}");
+        }
+        assert!(exact.is_sorted_by(|a, b| a >= &(b - 0.06)), "{exact:?}");
+    }
+    // Other words need the anchor's vectors.
+    fs::remove_file(world.path("words.txt")).unwrap();
+    world.run("search photos orange").done();
     world
-        .run(&format!("tag photos --model {MODEL} --top 2"))
-        .done();
-    world
-        .run("search photos red")
-        .refused(&["anchor", "semantic vectors"]);
+        .run("search photos grey")
+        .refused(&["anchor", "words.txt"]);
+    let index = world.path("photos/.epsilon/index");
+    assert!(index.is_dir(), "{index:?}");
 }
 
 #[test]

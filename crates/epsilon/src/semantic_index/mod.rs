@@ -1,13 +1,15 @@
-//! The semantic vectors of many photographs on disk, to rank them for any word: score = max_m S_m . v.
+//! The semantic vectors of many photographs on disk, to rank them for any word: score = max_m S_m . v, and with an anchor
+//! score = max_m S_m . v + p . e + b, of a query `[v, e]`.
 //!
 //! A folder holds `index.json` (what it is and how much of the other two counts), `rows-G.bin` (a record for every photograph:
-//! M scales in f32, then M rows of bytes, each filled up to a multiple of 32) and `ids-G.jsonl` (a line for every record: the
-//! photograph's id; or the number of a record that does not count any more). Records are only ever appended, and count from
+//! its vectors in bytes, and what is kept for the anchor) and `ids-G.jsonl` (a line for every record: the photograph's id; or
+//! the number of a record that does not count any more). Records are only ever appended, and count from
 //! the moment that `index.json` says so, so that a reader and a killed writer never see half of something. G is a generation:
 //! where half of the records are dead, the rest is written into new files.
 
 mod ids;
 mod manifest;
+mod record;
 mod search;
 mod writer;
 
@@ -72,6 +74,9 @@ pub struct IndexInfo {
     pub groups: usize,
     /// d_w, their width.
     pub width: usize,
+    /// Classes of the model's anchor, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
 }
 
 fn failed(path: &Path, source: io::Error) -> IndexError {
@@ -103,6 +108,15 @@ mod tests {
             model: "m".into(),
             groups,
             width,
+            classes: None,
+        }
+    }
+
+    /// The same for a model with an anchor.
+    fn anchored(groups: usize, width: usize, classes: usize) -> IndexInfo {
+        IndexInfo {
+            classes: Some(classes),
+            ..info(groups, width)
         }
     }
 
@@ -160,6 +174,62 @@ mod tests {
         }
     }
 
+    /// Replaced, taken out and written anew as the records of other models.
+    #[test]
+    fn an_anchors_row_is_added_to_the_match() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || IndexWriter::open(folder.path(), &anchored(2, 1, 3)).unwrap();
+        let mut writer = open();
+        writer.push("a", &[1.0, 2.0, 0.5, 0.0, 0.0, -1.0]).unwrap();
+        writer
+            .push("b", &[1.0, -2.0, 0.0, 0.25, 0.001, 0.0])
+            .unwrap();
+        for id in ["c", "d", "e"] {
+            writer.push(id, &[9.0; 6]).unwrap();
+        }
+        writer.commit().unwrap();
+        let scores = |query: &[f32]| -> Vec<(String, usize, f32)> {
+            let hits = Index::open(folder.path()).unwrap().search(query, 2);
+            let hits = hits.unwrap().into_iter();
+            hits.map(|hit| (hit.id, hit.group.unwrap(), hit.score))
+                .collect()
+        };
+        let near = |found: &[(String, usize, f32)], expected: [(&str, usize, f32); 2]| {
+            for ((id, group, score), expected) in found.iter().zip(expected) {
+                let (expected_id, expected_group, exact) = expected;
+                assert_eq!((id.as_str(), *group), (expected_id, expected_group));
+                assert!((score - exact).abs() < 1e-2, "{found:?}");
+            }
+        };
+        ["c", "d", "e"].iter().for_each(|id| writer.remove(id));
+        writer.commit().unwrap();
+        drop(writer);
+        // a: 2 * 1 + 0.5 * 4 - 1; b: 1 * 1 + 0.25 * 2 + 0.001 * 1000. The small share counts, though it is 1/250 of the largest.
+        let query = [1.0, 4.0, 2.0, 1000.0];
+        near(&scores(&query), [("a", 1, 3.0), ("b", 0, 2.5)]);
+        let mut writer = open();
+        assert!(folder.path().join("rows-1.bin").exists(), "written anew");
+        near(&scores(&query), [("a", 1, 3.0), ("b", 0, 2.5)]);
+        writer.push("a", &[1.0, 0.0, 0.0, 0.0, 0.0, 7.0]).unwrap();
+        writer.commit().unwrap();
+        near(
+            &scores(&[-1.0, 0.0, 0.0, 0.0]),
+            [("a", 1, 7.0), ("b", 1, 2.0)],
+        );
+        let index = Index::open(folder.path()).unwrap();
+        // Likeness goes by the vectors alone: (1, 0) . (1, -2) / sqrt(5).
+        let alike = index.like("a", 2).unwrap();
+        assert_eq!(names(&alike), ["b"]);
+        assert!((alike[0].score - 0.2_f32.sqrt()).abs() < 1e-2, "{alike:?}");
+        let said = index.search(&[1.0], 1).unwrap_err().to_string();
+        assert!(said.contains("4 wide"), "{said}");
+        let said = writer.push("f", &[0.0; 5]).unwrap_err().to_string();
+        assert!(said.contains("3 of an anchor"), "{said}");
+        assert!(writer.push("f", &[f32::NAN; 6]).is_err());
+        let other = IndexWriter::open(folder.path(), &info(2, 1)).err().unwrap();
+        assert!(matches!(other, IndexError::OtherModel { .. }), "{other}");
+    }
+
     /// Replaced, taken out, taken up again, and written anew when most is dead; what an older reader sees stays.
     #[test]
     fn records_come_and_go() {
@@ -210,7 +280,9 @@ mod tests {
             writer.push(id, &[1.0, 0.0]).unwrap();
         }
         writer.commit().unwrap();
-        let damages: [(&str, &[u8]); 8] = [
+        let damages: [(&str, &[u8]); 10] = [
+            ("index.json", br#"{"version":1,"model":"m","groups":1,"width":2,"classes":3,"generation":0,"records":2,"ids_bytes":8}"#),
+            ("index.json", br#"{"version":2,"model":"m","groups":1,"width":2,"classes":0,"generation":0,"records":2,"ids_bytes":8}"#),
             ("index.json", b""),
             ("index.json", b"{\"version\":1}"),
             ("index.json", br#"{"version":9,"model":"m","groups":1,"width":2,"generation":0,"records":2,"ids_bytes":8}"#),
@@ -251,6 +323,31 @@ mod tests {
     }
 
     #[test]
+    fn a_truncated_record_of_an_anchored_model_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let info = anchored(1, 2, 5);
+        let mut writer = IndexWriter::open(folder.path(), &info).unwrap();
+        writer.push("a", &[0.5; 8]).unwrap();
+        writer.commit().unwrap();
+        let path = folder.path().join("rows-0.bin");
+        let whole = fs::read(&path).unwrap();
+        // Without its constant.
+        fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+        let opened = [
+            Index::open(folder.path()).err(),
+            IndexWriter::open(folder.path(), &info).err(),
+        ];
+        for error in opened {
+            let error = error.unwrap().to_string();
+            assert!(
+                error.contains("rows-0.bin: 108 bytes of 112"),
+                "{error} {}",
+                whole.len()
+            );
+        }
+    }
+
+    #[test]
     fn extreme_values_neither_overflow_nor_vanish() {
         let folder = tempfile::tempdir().unwrap();
         let width = 2048;
@@ -277,27 +374,35 @@ mod tests {
         /// Scores are near those of the vectors as they were, and the order is that of the scores, whatever the sizes.
         #[test]
         fn a_search_is_near_a_scan_of_the_vectors(
-            groups in 1_usize..5, width in 1_usize..70, count in 0_usize..60, top in 1_usize..70, seed: u64,
+            groups in 1_usize..5, width in 1_usize..70, classes in 0_usize..70, count in 0_usize..60, top in 1_usize..70, seed: u64,
         ) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let folder = tempfile::tempdir().unwrap();
-            let mut writer = IndexWriter::open(folder.path(), &info(groups, width)).unwrap();
-            let rows = vectors(count * groups * width, &mut rng);
-            for (place, rows) in rows.chunks(groups * width).enumerate() {
-                writer.push(&place.to_string(), rows).unwrap();
+            let info = match classes {
+                0 => info(groups, width),
+                classes => anchored(groups, width, classes),
+            };
+            let mut writer = IndexWriter::open(folder.path(), &info).unwrap();
+            let all = groups * width + if classes > 0 { classes + 1 } else { 0 };
+            let values = vectors(count * all, &mut rng);
+            for (place, values) in values.chunks(all).enumerate() {
+                writer.push(&place.to_string(), values).unwrap();
             }
-            writer.push("last", &vec![0.0; groups * width]).unwrap();
+            writer.push("last", &vec![0.0; all]).unwrap();
             writer.commit().unwrap();
-            let query = vectors(width, &mut rng);
+            let query = vectors(width + classes, &mut rng);
             let hits = Index::open(folder.path()).unwrap().search(&query, top).unwrap();
             prop_assert_eq!(hits.len(), top.min(count + 1));
             prop_assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
             let length = query.iter().map(|v| v.abs()).sum::<f32>();
             let score = |place: usize| -> f32 {
-                let rows = rows[place * groups * width..][..groups * width].chunks(width);
-                let products = rows.map(|row| row.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>());
-                products.fold(f32::NEG_INFINITY, f32::max)
+                let product = |row: &[f32], query: &[f32]| row.iter().zip(query).map(|(a, b)| a * b).sum::<f32>();
+                let (rows, anchor) = values[place * all..][..all].split_at(groups * width);
+                let best = rows.chunks(width).map(|row| product(row, &query[..width])).fold(f32::NEG_INFINITY, f32::max);
+                best + anchor.split_last().map_or(0.0, |(constant, row)| product(row, &query[width..]) + constant)
             };
+            // The anchor's row is held in 16 bits.
+            let length = length - query[width..].iter().map(|v| 0.99 * v.abs()).sum::<f32>();
             let error = 0.5 / 127.0 * length * 1.1 + 1e-5;
             for hit in &hits {
                 let exact = hit.id.parse().map_or(0.0, score);

@@ -12,7 +12,6 @@ use super::ids::Ids;
 use super::manifest::{MANIFEST, Manifest};
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files::Mapped;
-use epsilon_kernels::scan::{LANES, best_matches, cosines};
 
 /// Records that a thread scans at once.
 const CHUNK: usize = 4096;
@@ -78,7 +77,7 @@ impl Index {
             return Err(failed(&path, io::ErrorKind::NotFound.into()));
         };
         let path = manifest.rows(folder);
-        let length = manifest.records * manifest.record() as u64;
+        let length = manifest.records * manifest.info.record() as u64;
         let rows = Mapped::open(&path).map_err(|error| failed(&path, error))?;
         if (rows.len() as u64) < length {
             let reason = format!("{} bytes of {length}", rows.len());
@@ -108,11 +107,11 @@ impl Index {
 
     /// Bytes that a search reads.
     pub fn bytes(&self) -> usize {
-        self.manifest.records as usize * self.manifest.record()
+        self.manifest.records as usize * self.manifest.info.record()
     }
 
     pub(super) fn record(&self, place: u64) -> &[u8] {
-        let size = self.manifest.record();
+        let size = self.manifest.info.record();
         let all: &[u8] = &self.rows;
         &all[place as usize * size..][..size]
     }
@@ -136,8 +135,8 @@ impl Index {
         }
     }
 
-    /// The `top` photographs that match a label's unit vector best, best first; of equal ones the earlier. All are looked
-    /// at, and the result does not depend on the number of threads.
+    /// The `top` photographs that match a label's [query](crate::model::Model::queries) best, best first; of equal ones the
+    /// earlier. All are looked at, and the result does not depend on the number of threads.
     ///
     /// # Errors
     /// [`IndexError::Vectors`] for a query of another width, or one that is not finite.
@@ -155,24 +154,25 @@ impl Index {
         query: &[f32],
         top: usize,
     ) -> Result<Vec<Hit>, IndexError> {
-        let IndexInfo { groups, width, .. } = self.manifest.info;
-        if query.len() != width {
+        let info = &self.manifest.info;
+        if query.len() != info.query_width() {
             return Err(IndexError::Vectors(format!(
-                "a query of width {}; the index's vectors are {width} wide",
-                query.len()
+                "a query of width {}; the index's queries are {} wide",
+                query.len(),
+                info.query_width()
             )));
         }
         if query.iter().any(|value| !value.is_finite()) {
             return Err(IndexError::Vectors("the query is not finite".into()));
         }
-        let (scale, query) = quantised_query(query);
-        let best = self.best(selection, top, |records, matches| {
-            best_matches(records, groups, &query, matches);
+        let query = info.query(query);
+        let best = self.best(selection, top, |records, scores| {
+            info.scores(records, &query, scores);
         });
         let hits = best.into_iter().map(|candidate| {
             Ok(Hit {
                 id: self.ids.text(candidate.place)?.into_owned(),
-                score: scale * candidate.score,
+                score: candidate.score,
                 group: Some(candidate.group as usize),
             })
         });
@@ -204,10 +204,10 @@ impl Index {
         };
         let query = self.record(own as u64);
         // One more, for that one itself.
-        let best = self.best(selection, top.saturating_add(1), |records, matches| {
-            let mut found = vec![0.0; matches.len()];
-            cosines(records, self.manifest.info.groups, query, &mut found);
-            for (score, found) in matches.iter_mut().zip(found) {
+        let best = self.best(selection, top.saturating_add(1), |records, scores| {
+            let mut found = vec![0.0; scores.len()];
+            self.manifest.info.cosines(records, query, &mut found);
+            for (score, found) in scores.iter_mut().zip(found) {
                 *score = (found, 0);
             }
         });
@@ -232,7 +232,7 @@ impl Index {
         if top == 0 {
             return Vec::new();
         }
-        let size = self.manifest.record();
+        let size = self.manifest.info.record();
         let all = &self.rows[..self.bytes()];
         let chunks = all.par_chunks(CHUNK * size).enumerate();
         let best = chunks.map(|(chunk, records)| {
@@ -270,21 +270,4 @@ fn best_of(candidates: impl Iterator<Item = Candidate>, top: usize) -> Vec<Candi
     }
     let best = heap.into_sorted_vec().into_iter();
     best.map(|std::cmp::Reverse(candidate)| candidate).collect()
-}
-
-/// A query as whole numbers of one scale, filled up to the rows' width: as fine as 16 bits and exact sums in 32 allow.
-fn quantised_query(query: &[f32]) -> (f32, Vec<i16>) {
-    let width = query.len().next_multiple_of(LANES);
-    let largest = (i32::MAX as usize / (127 * width)).min(i16::MAX as usize) as f32;
-    let most = query
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.abs()));
-    let scale = most / largest;
-    let factor = if scale.is_normal() { 1.0 / scale } else { 0.0 };
-    let mut values: Vec<i16> = query
-        .iter()
-        .map(|value| (value * factor).round() as i16)
-        .collect();
-    values.resize(width, 0);
-    (scale, values)
 }

@@ -27,6 +27,7 @@ pub(super) fn open(
         model: identity.into(),
         groups: vectors.groups,
         width: vectors.width,
+        classes: vectors.classes,
     };
     match IndexWriter::open(folder, &info) {
         Err(IndexError::OtherModel { .. }) => {
