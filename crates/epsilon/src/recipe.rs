@@ -65,7 +65,8 @@ pub struct DataSettings {
     /// Images and labels: the key `kind`, `table` where it is left out, and the keys of that kind.
     #[serde(flatten)]
     pub source: Source,
-    /// The file with the labels' vectors.
+    /// The file with the labels' vectors, or the network whose text tower makes them: a weight file, a folder, or
+    /// `hf:owner/name[@revision]` on the model hub.
     pub vectors: PathBuf,
     /// The words of a vector file that contains only numbers: one list per array.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -73,7 +74,7 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
-    /// The vector file with its lists of words.
+    /// The vector file with its lists of words, or the network with a text tower.
     ///
     /// ```
     /// use std::path::Path;
