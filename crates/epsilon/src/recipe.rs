@@ -792,6 +792,37 @@ mod tests {
     }
 
     #[test]
+    fn vectors_are_a_file_a_folder_or_an_id_on_the_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [
+            "labels.tsv",
+            "seen.txt",
+            "unseen.txt",
+            "glove.txt",
+            "vit.safetensors",
+        ] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::fs::create_dir(at("clip")).unwrap();
+        let read = |vectors: &str| {
+            let text = TEXT.replace("glove.txt", vectors);
+            Recipe::resolve(&at("recipe.toml"), &text).map_err(|error| error.to_string())
+        };
+        for name in ["glove.txt", "clip"] {
+            assert_eq!(read(name).unwrap().data.vectors, at(name));
+        }
+        let hub = read("hf:owner/name").unwrap();
+        assert_eq!(hub.data.vectors, Path::new("hf:owner/name"));
+        assert_eq!(hub.data.vector_file().path, Path::new("hf:owner/name"));
+        let error = read("clop").unwrap_err();
+        assert!(
+            error.contains("data.vectors") && error.contains("clop"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn tokens_that_are_there_need_no_backbone() {
         let without = TEXT
             .replace("[backbone]", "")

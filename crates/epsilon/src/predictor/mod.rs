@@ -468,8 +468,8 @@ impl Predictor {
         &self.options.limits
     }
 
-    /// A list of words to rank: labels of the model, or any that its file of word vectors knows or its text tower reads. Ready once, it serves for
-    /// any number of photographs.
+    /// A list of words to rank: labels of the model, or any that its file of word vectors knows or its text tower reads. Ready
+    /// once, it serves for any number of photographs.
     ///
     /// # Errors
     /// As [`WordVectors::find`]; [`PredictError::Model`] for words that a method with a closed list of labels cannot score.

@@ -171,3 +171,61 @@ fn cache_folder() -> Option<PathBuf> {
     let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
     Some(caches?.join("epsilon").join("words"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tower(name: &str) -> TextTower {
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../epsilon-vision/tests/fixtures"
+        );
+        TextTower::load(&Path::new(fixtures).join(name), None).unwrap()
+    }
+
+    /// The mean of the unit vectors of a word's sentences, straight from the tower.
+    fn by_hand(tower: &TextTower, sentences: &[&str]) -> Vec<f32> {
+        let sentences: Vec<String> = sentences.iter().map(ToString::to_string).collect();
+        let mut mean = vec![0.0; tower.width()];
+        for vector in tower.embed(&sentences).unwrap() {
+            let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let shares = vector.iter().map(|v| v / length / sentences.len() as f32);
+            mean.iter_mut().zip(shares).for_each(|(sum, v)| *sum += v);
+        }
+        mean
+    }
+
+    #[test]
+    fn a_words_vector_is_the_mean_over_the_sentences_of_its_kind_of_tower() {
+        let clip = [
+            "a photo of red moon.",
+            "a photo of a red moon.",
+            "a picture that shows red moon.",
+            "red moon",
+        ];
+        for (name, sentences) in [
+            ("backbones/clip", &clip[..]),
+            ("siglip/siglip", &["This is a photo of red moon."]),
+        ] {
+            let expected = by_hand(&tower(name), sentences);
+            let mut kept = Sentences::kept_in(tower(name), None);
+            let found = kept.vectors(&["red moon".into()]).unwrap();
+            let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+            assert!(far.fold(0.0, f32::max) < 1e-6, "{name}");
+        }
+    }
+
+    #[test]
+    fn vectors_are_read_again_by_the_same_tower_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let words = ["sun".to_string(), "moon".to_string()];
+        let mut first = Sentences::kept_in(tower("backbones/clip"), Some(cache.path()));
+        let made = first.vectors(&words).unwrap();
+        let mut again = Sentences::kept_in(tower("backbones/clip"), Some(cache.path()));
+        assert_eq!(again.known.len(), 2);
+        assert_eq!(again.vectors(&words).unwrap(), made);
+        let other = Sentences::kept_in(tower("siglip/siglip"), Some(cache.path()));
+        assert!(other.known.is_empty());
+    }
+}
