@@ -169,7 +169,7 @@ fn what_a_text_tower_is_named_by() {
         PathBuf::from("hf:owner/name"),
         fixture("clip"),
         fixture("clip/model.safetensors"),
-        fixture("open_clip/open_clip_model.safetensors"),
+        fixture("open_clip/open_clip_pytorch_model.bin"),
         fixture("vgg19.pth"),
         at("model.safetensors.index.json", b"{}"),
         at("new.pt", &archive(b"archive/data.pkl")),
