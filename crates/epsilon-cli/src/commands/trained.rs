@@ -36,7 +36,7 @@ pub(super) struct ModelArgs {
     /// head, its names between commas [default: ImageNet's 1,000].
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
+    /// Ask the hub for a backbone, or a text tower, that the model file names and that is not in the hub's cache.
     #[arg(long)]
     allow_download: bool,
 }
@@ -56,8 +56,9 @@ pub(super) struct TrainedArgs {
 /// Where the vectors of words are.
 #[derive(Args)]
 pub(super) struct VectorArgs {
-    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
-    #[arg(long, value_name = "FILE")]
+    /// The words' vectors, of the kind that the model was trained with: a file of word vectors; or a network whose text tower makes
+    /// them, a weight file, a folder, hf:OWNER/NAME or a name of `epsilon models` [default: what the recipe names].
+    #[arg(long, value_name = "FILE|NETWORK")]
     vectors: Option<PathBuf>,
     /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
     #[arg(long, value_name = "FILE", requires = "vectors")]
@@ -72,7 +73,7 @@ impl VectorArgs {
 
     fn file(&self) -> Option<VectorFile> {
         self.vectors.as_ref().map(|path| VectorFile {
-            path: path.clone(),
+            path: by_name(path),
             names: self.vector_names.clone(),
         })
     }
@@ -83,8 +84,12 @@ impl VectorArgs {
         library: &Library,
         words: &[String],
     ) -> anyhow::Result<(Model, WordVectors)> {
-        let mut options = Predictor::options(&library.model).labels(words.to_vec());
-        if let Some(file) = self.file().or_else(|| library.vectors.clone()) {
+        let given = self.file();
+        // What the command line names comes from who runs the program.
+        let mut options = (Predictor::options(&library.model).labels(words.to_vec()))
+            .allow_download(given.is_some())
+            .progress(console::is_terminal());
+        if let Some(file) = given.or_else(|| library.vectors.clone()) {
             options = options.vectors(file);
         }
         if let Some(classes) = &library.classes {
@@ -244,6 +249,16 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             anyhow::Error::new(error).context(help)
         }
         PredictError::Backbone(BackboneError::Hub(_)) => error.into(),
+        PredictError::TextTower(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
+            let help = format!("--vectors {id} asks the hub for it, --vectors PLACE names another");
+            anyhow::Error::new(error).context(help)
+        }
+        PredictError::TextTower(BackboneError::Tokenizer { .. } | BackboneError::Hub(_)) => {
+            error.into()
+        }
+        PredictError::TextTower(_) | PredictError::NoTextTower { .. } => {
+            anyhow::Error::new(error).context("--vectors names another place")
+        }
         PredictError::Network(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
             let help = format!(
                 "the library was tagged with it: `epsilon tag PHOTOS --model {id}` fetches it"

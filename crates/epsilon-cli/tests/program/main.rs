@@ -29,6 +29,7 @@ mod shells;
 #[cfg(unix)]
 mod sidecars;
 mod sources;
+mod tower;
 mod untrained;
 mod whole_way;
 mod words;

@@ -110,7 +110,8 @@ pub struct Library {
     /// The folder of photographs, as an absolute path. The file has it relative to the library where that lies in the folder
     /// of photographs or beside it, so that both can be moved together.
     pub photos: PathBuf,
-    /// The words' vectors that were given beside the model, with absolute paths.
+    /// The words' vectors that were given beside the model, with absolute paths; or `hf:OWNER/NAME` of a network whose text tower
+    /// makes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<VectorFile>,
     /// The classes' names that were given beside the model, as an absolute path.

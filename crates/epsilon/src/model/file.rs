@@ -167,7 +167,7 @@ impl Card {
         T::deserialize(&self.provenance.recipe)
     }
 
-    /// The file of word vectors that its recipe names.
+    /// The file of word vectors that its recipe names, or the network whose text tower makes them.
     pub fn vector_file(&self) -> Option<VectorFile> {
         let VectorSettings {
             vectors,

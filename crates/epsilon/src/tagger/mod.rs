@@ -33,7 +33,6 @@ use crate::model::Ranker;
 use crate::predictor::Predictor;
 use crate::semantic_index::IndexWriter;
 use epsilon_data::paths::shown;
-use epsilon_vision::backbone::is_hub_id;
 
 /// Tags the photographs of a folder and of the folders in it.
 ///
@@ -105,10 +104,7 @@ impl<'a> Tagger<'a> {
             None => Library::beside(&folder),
         };
         let lock = Library::lock(&library)?;
-        let model = match is_hub_id(predictor.path()) {
-            true => predictor.path().to_path_buf(),
-            false => absolute(predictor.path())?,
-        };
+        let model = absolute(predictor.path())?;
         let identity = predictor.model().identity();
         let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
         let mut described = Library::new(model, identity.clone(), folder.clone());
