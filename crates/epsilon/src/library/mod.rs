@@ -5,6 +5,7 @@
 
 mod forget;
 mod journal;
+pub mod keywords;
 mod ledger;
 mod lines;
 pub mod ownership;
