@@ -9,6 +9,7 @@ mod corrections;
 pub mod dates;
 mod forget;
 mod journal;
+pub mod keywords;
 mod ledger;
 mod lines;
 pub mod ownership;

@@ -131,7 +131,7 @@ pub fn read(text: &str) -> Result<Vec<Told>, String> {
     let Some(element) = element(&descriptions(&document)?) else {
         return Ok(Vec::new());
     };
-    let items = list(element).into_iter().flat_map(items);
+    let items = list_in(element).into_iter().flat_map(items);
     Ok(items.filter_map(Told::read).collect())
 }
 
