@@ -1,8 +1,9 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
 //!
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
-//! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
+//! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the photographs' semantic vectors).
 
+mod corrections;
 mod forget;
 mod journal;
 mod ledger;
@@ -21,6 +22,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use corrections::{
+    Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
+    now,
+};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
@@ -72,6 +77,12 @@ pub enum LibraryError {
     None {
         /// The folder.
         folder: PathBuf,
+    },
+    /// What cannot be a label's name.
+    #[error("{label:?}: is no name of a label: it is empty or holds control characters")]
+    Label {
+        /// The name.
+        label: String,
     },
     /// Another process is tagging into the same folder.
     #[error("{}: another process is tagging into this library", shown(folder))]
