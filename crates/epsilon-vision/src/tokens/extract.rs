@@ -108,15 +108,17 @@ pub fn write_store(
     Ok(ExtractReport { flawed, ..report })
 }
 
-/// Extracts as [`extract`] does, but for images that the store `earlier` has tokens of by the same backbone: these are copied, and
-/// stand first in the new store, in the order of `items`. So a list that has grown, or has lost some images, costs no more passes
-/// through the backbone than it has new images. `earlier` stays as it is; an interrupted run is resumed.
+/// Extracts as [`extract`] does, but for images that the store `earlier` has tokens of by the same backbone and that are
+/// `unchanged`, by their ids: these are copied, and stand first in the new store, in the order of `items`. So a list that has
+/// grown, or has lost some images, costs no more passes through the backbone than it has new images. `earlier` stays as it is; an
+/// interrupted run is resumed.
 ///
 /// # Errors
 ///
 /// As [`extract`]; [`FeatureError::Store`] where `earlier` was made by another backbone.
 pub fn extract_beyond(
     earlier: &TokenStore,
+    unchanged: &dyn Fn(&str) -> bool,
     items: &[(String, PathBuf)],
     backbone: &dyn Backbone,
     dir: &Path,
@@ -128,7 +130,7 @@ pub fn extract_beyond(
         .manifest()
         .header
         .check_backbone(earlier.dir(), info)?;
-    let is_known = |(id, _): &&(String, PathBuf)| earlier.row_of(id).is_some();
+    let is_known = |(id, _): &&(String, PathBuf)| unchanged(id) && earlier.row_of(id).is_some();
     let (known, new): (Vec<_>, Vec<_>) = items.iter().partition(is_known);
     let items: Vec<(String, PathBuf)> = known.iter().chain(&new).copied().cloned().collect();
     let mut writer = open(&items, info, dir, options)?;
@@ -732,9 +734,9 @@ mod tests {
         let backbone = means();
         backbone.limit.store(3, Ordering::Relaxed);
         let mut told = Vec::new();
-        let report = extract_beyond(&earlier, &grown, &backbone, &at("b"), &options, &mut |p| {
-            told.push((p.done, p.total));
-        });
+        let all = |_: &str| true;
+        let (dir, tell) = (at("b"), &mut |p: Progress| told.push((p.done, p.total)));
+        let report = extract_beyond(&earlier, &all, &grown, &backbone, &dir, &options, tell);
         let report = report.unwrap();
         assert_eq!((report.images, report.failed.len()), (5, 1));
         assert_eq!(told.last(), Some(&(5, 6)));
@@ -749,7 +751,8 @@ mod tests {
         }
         let mut other = means();
         other.info.weights_sha256 = "1".into();
-        let refused = extract_beyond(&earlier, &grown, &other, &at("d"), &options, &mut |_| {});
+        let dir = at("d");
+        let refused = extract_beyond(&earlier, &all, &grown, &other, &dir, &options, &mut |_| {});
         assert!(matches!(refused, Err(FeatureError::Store(_))));
     }
 }
