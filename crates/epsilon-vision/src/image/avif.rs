@@ -12,7 +12,7 @@ use re_rav1d::dav1d::{
 };
 
 use super::error::Fault;
-use super::heic::{Frames, fault, rgb};
+use super::heic::{Frames, check_places, fault, rgb};
 
 /// A file whose boxes have been read.
 pub(super) struct Avif<'a> {
@@ -30,6 +30,7 @@ impl<'a> Avif<'a> {
     /// # Errors
     /// [`Fault`].
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Fault> {
+        check_places(bytes)?;
         // The boxes are those of HEIC, whose reader knows all but the name.
         let context = Context {
             file: bytes,

@@ -3,7 +3,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
-use std::io::{Cursor, ErrorKind};
+use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -442,14 +442,7 @@ fn fault(error: ::image::ImageError) -> Fault {
 
 /// The whole file, unless it is larger than `limit` bytes.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
-    files::read(path, limit).map_err(|reason| {
-        let path = path.into();
-        match reason.kind() {
-            ErrorKind::NotFound => ImageError::Missing { path },
-            ErrorKind::FileTooLarge => ImageError::FileTooLarge { path, limit },
-            _ => ImageError::Read { path, reason },
-        }
-    })
+    files::read(path, limit).map_err(|reason| ImageError::of_system(path, limit, reason))
 }
 
 #[cfg(test)]

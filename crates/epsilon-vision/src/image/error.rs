@@ -1,6 +1,7 @@
 //! Why a picture could not be read, and what was wrong with one that could.
 
 use std::fmt::{self, Display};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::paths::shown;
@@ -135,6 +136,18 @@ pub enum ImageError {
         /// What the decoder said.
         reason: String,
     },
+}
+
+impl ImageError {
+    /// Of a file that may have `limit` bytes and cannot be opened or read.
+    pub(super) fn of_system(path: &Path, limit: u64, reason: std::io::Error) -> Self {
+        let path = path.into();
+        match reason.kind() {
+            ErrorKind::NotFound => Self::Missing { path },
+            ErrorKind::FileTooLarge => Self::FileTooLarge { path, limit },
+            _ => Self::Read { path, reason },
+        }
+    }
 }
 
 fn but(kind: Option<&'static str>) -> String {

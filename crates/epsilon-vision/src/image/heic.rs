@@ -7,6 +7,7 @@ use heic_rs::context::Context;
 use heic_rs::props::hvcc::NAL_SPS;
 use heic_rs::{Error, transform};
 
+use super::boxes::{boxes, find};
 use super::error::Fault;
 
 /// What the boxes say.
@@ -23,6 +24,7 @@ pub(super) struct Heic {
 /// # Errors
 /// [`Fault`].
 pub(super) fn examine(bytes: &[u8]) -> Result<Heic, Fault> {
+    check_places(bytes)?;
     let context = Context::open(bytes).map_err(fault)?;
     let id = context.meta.primary;
     let frames = Frames::of(&context, id)?;
@@ -44,6 +46,22 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Heic, Fault> {
         // A sample takes four bytes; the frames, their copies without filling and turned, and the pixels.
         memory: 12 * samples + 2 * frames.memory() + 2 * data,
     })
+}
+
+/// Refuses places of items that take no bytes to write: the reader of boxes makes memory for as many as are claimed, which a
+/// file of some bytes could then have in any number (ISO/IEC 14496-12, 8.11.3).
+///
+/// # Errors
+/// [`Fault::Broken`].
+pub(super) fn check_places(bytes: &[u8]) -> Result<(), Fault> {
+    let meta = find(bytes, b"meta").and_then(|meta| meta.get(4..));
+    let places = boxes(meta.unwrap_or_default()).filter(|(kind, _)| kind == b"iloc");
+    // The lengths of an offset and of a length. Only later versions have an index, in the last four bits.
+    let mut lengths = places.filter_map(|(_, places)| places.get(4..6));
+    match lengths.any(|lengths| lengths[0] == 0) {
+        true => Err(broken("the places of its parts have no length")),
+        false => Ok(()),
+    }
 }
 
 /// Samples of the largest frame that an item may hold.

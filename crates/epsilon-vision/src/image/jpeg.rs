@@ -6,7 +6,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::error::Fault;
 
-const START_OF_SCAN: u8 = 0xDA;
+pub(super) const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 const PROGRESSIVE: u8 = 0xC2;
 
@@ -54,63 +54,80 @@ pub(super) fn examine(bytes: &[u8]) -> Result<Jpeg, Fault> {
 /// Width and height of a picture that the decoders here read: Huffman codes, 8 bits, sequential or progressive. (Raw files keep
 /// the sensor's data as lossless JPEG.)
 pub(super) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
-    let mut rest = bytes.strip_prefix(b"\xff\xd8")?;
+    if !bytes.starts_with(b"\xff\xd8") {
+        return None;
+    }
     // Photographs have some dozens of segments before the frame's.
-    for _ in 0..1_000 {
-        let (&[start, marker, high, low], _) = rest.split_first_chunk()?;
-        if start != 0xFF || marker == START_OF_SCAN {
-            return None;
-        }
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let (segment, after) = rest.get(2..)?.split_at_checked(length)?;
+    for (marker, content) in Segments::of(bytes).take(1_000) {
         if matches!(marker, 0xC0..=PROGRESSIVE) {
-            let &[8, y1, y0, x1, x0] = segment.get(2..)?.first_chunk()? else {
+            let &[8, y1, y0, x1, x0] = content.first_chunk()? else {
                 return None;
             };
             let side = |high, low| u32::from(u16::from_be_bytes([high, low]));
             return Some((side(x1, x0), side(y1, y0)));
         }
-        if matches!(marker, 0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
+        if matches!(marker, START_OF_SCAN | 0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF) {
             return None;
         }
-        rest = after;
     }
     None
 }
 
-/// Walks the segments to the end marker or the end of the file. A thumbnail's own markers lie inside a segment and are stepped
-/// over.
+/// Walks the segments to the end marker or the end of the file.
 fn walk(bytes: &[u8]) -> Jpeg {
     let mut jpeg = Jpeg::default();
-    let mut rest = bytes;
-    // A marker is 0xFF and a byte that is neither 0 (a stuffed data byte) nor 0xFF (filling). Entropy-coded data holds no marker
-    // but restarts, so one search serves inside and between segments.
-    while let Some(at) = rest.iter().position(|byte| *byte == 0xFF) {
-        let Some(&marker) = rest.get(at + 1) else {
-            return jpeg;
-        };
-        rest = match marker {
-            END_OF_IMAGE => {
-                jpeg.ended = true;
-                return jpeg;
-            }
-            0xFF => &rest[at + 1..],
-            // Without a length: stuffing, TEM, restarts, start of image.
-            0x00 | 0x01 | 0xD0..=0xD8 => &rest[at + 2..],
-            _ => {
-                let Some(&[high, low]) = rest.get(at + 2..at + 4) else {
-                    return jpeg;
-                };
-                let length = usize::from(u16::from_be_bytes([high, low])).max(2);
-                let Some((segment, after)) = rest[at + 2..].split_at_checked(length) else {
-                    return jpeg;
-                };
-                jpeg.segment(marker, &segment[2..]);
-                after
-            }
-        };
+    let mut segments = Segments::of(bytes);
+    for (marker, content) in &mut segments {
+        jpeg.segment(marker, content);
     }
+    jpeg.ended = segments.ended;
     jpeg
+}
+
+/// The segments of a file, each by its marker and what it holds, up to the first that is not whole. A thumbnail's own markers lie
+/// inside a segment and are stepped over.
+pub(super) struct Segments<'a> {
+    rest: &'a [u8],
+    /// Whether the end marker was reached.
+    ended: bool,
+}
+
+impl<'a> Segments<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            ended: false,
+        }
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = (u8, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A marker is 0xFF and a byte that is neither 0 (a stuffed data byte) nor 0xFF (filling). Entropy-coded data holds no
+        // marker but restarts, so one search serves inside and between segments.
+        while let Some(at) = self.rest.iter().position(|byte| *byte == 0xFF) {
+            let marker = *self.rest.get(at + 1)?;
+            match marker {
+                END_OF_IMAGE => {
+                    self.ended = true;
+                    self.rest = &[];
+                }
+                0xFF => self.rest = &self.rest[at + 1..],
+                // Without a length: stuffing, TEM, restarts, start of image.
+                0x00 | 0x01 | 0xD0..=0xD8 => self.rest = &self.rest[at + 2..],
+                _ => {
+                    let after = &self.rest[at + 2..];
+                    let length = usize::from(u16::from_be_bytes(*after.first_chunk()?)).max(2);
+                    let (segment, after) = after.split_at_checked(length)?;
+                    self.rest = after;
+                    return Some((marker, &segment[2..]));
+                }
+            }
+        }
+        None
+    }
 }
 
 impl Jpeg {

@@ -13,12 +13,14 @@ mod jpeg;
 mod jxl;
 mod kind;
 mod limits;
+pub mod metadata;
 mod picture;
 mod png;
 mod preprocess;
 mod raw;
 mod reduced;
 mod resize;
+mod tiff;
 mod webp;
 
 pub use self::decode::{Pixels, decode, decode_for, open, open_for};

@@ -7,13 +7,13 @@ use ::image::metadata::Orientation;
 
 use super::boxes::{boxes, find, u32 as word};
 use super::jpeg;
+use super::tiff::{Entry, Tiff, slice};
 
 /// Directories of a file that are looked at.
 const MOST_DIRECTORIES: usize = 100;
-/// Numbers of an entry that are looked at.
-const MOST_NUMBERS: usize = 100;
 /// The `uuid` of the box in which CR3 keeps its metadata.
-const CANON: [u8; 16] = *b"\x85\xc0\xb6\x87\x82\x0f\x11\xe0\x81\x11\xf4\xce\x46\x2b\x6a\x48";
+pub(super) const CANON: [u8; 16] =
+    *b"\x85\xc0\xb6\x87\x82\x0f\x11\xe0\x81\x11\xf4\xce\x46\x2b\x6a\x48";
 /// The `uuid` of the box in which CR3 keeps a preview.
 const CANON_PREVIEW: [u8; 16] =
     *b"\xea\xf4\x2b\x5e\x1c\x98\x4b\x88\xb9\xfb\xb7\xdc\x40\x6e\x4d\x16";
@@ -65,11 +65,6 @@ pub(super) fn raf(bytes: &[u8]) -> Raw<'_> {
     let mut raw = Raw::default().of_sensor();
     raw.offer_at(bytes, word(bytes, 84), word(bytes, 88));
     raw
-}
-
-fn slice(bytes: &[u8], at: u32, length: u32) -> Option<&[u8]> {
-    let (at, length) = (usize::try_from(at).ok()?, usize::try_from(length).ok()?);
-    bytes.get(at..at.checked_add(length)?)
 }
 
 /// A JPEG behind a few numbers.
@@ -254,116 +249,6 @@ fn maker<'a>(tiff: Tiff<'a>, entry: &Entry<'a>) -> Option<(Tiff<'a>, u32, Names)
     };
     let little = note.get(order..order + 2)? == b"II";
     Some((Tiff { bytes, little }, order as u32 + 4, Names::Olympus))
-}
-
-/// A TIFF's bytes, from which its offsets count, and their order.
-#[derive(Clone, Copy)]
-struct Tiff<'a> {
-    bytes: &'a [u8],
-    little: bool,
-}
-
-/// An entry of a directory.
-struct Entry<'a> {
-    tiff: Tiff<'a>,
-    tag: u16,
-    kind: u16,
-    count: u32,
-    /// The last four bytes: a value, or where values are.
-    place: &'a [u8],
-    value: u32,
-}
-
-impl<'a> Tiff<'a> {
-    /// Reads a header, and where the first directory is.
-    fn open(bytes: &'a [u8]) -> Option<(Self, u32)> {
-        let little = match bytes.get(..2)? {
-            b"II" => true,
-            b"MM" => false,
-            _ => return None,
-        };
-        let tiff = Self { bytes, little };
-        // TIFF's number, Olympus' two and Panasonic's.
-        let known = matches!(tiff.u16(bytes.get(2..)?)?, 42 | 0x4F52 | 0x5352 | 0x55);
-        let first = tiff.u32(bytes.get(4..)?)?;
-        known.then_some((tiff, first))
-    }
-
-    fn is_panasonic(self) -> bool {
-        self.bytes.starts_with(b"IIU\0")
-    }
-
-    fn u16(self, bytes: &[u8]) -> Option<u16> {
-        let bytes = *bytes.first_chunk()?;
-        Some(match self.little {
-            true => u16::from_le_bytes(bytes),
-            false => u16::from_be_bytes(bytes),
-        })
-    }
-
-    fn u32(self, bytes: &[u8]) -> Option<u32> {
-        let bytes = *bytes.first_chunk()?;
-        Some(match self.little {
-            true => u32::from_le_bytes(bytes),
-            false => u32::from_be_bytes(bytes),
-        })
-    }
-
-    /// The entries of the directory at this place, of 12 bytes each, and where the next directory is.
-    fn entries(self, at: u32) -> Option<(&'a [u8], u32)> {
-        let directory = self.bytes.get(usize::try_from(at).ok()?..)?;
-        let count = usize::from(self.u16(directory)?);
-        let (entries, after) = directory.get(2..)?.split_at_checked(12 * count)?;
-        Some((entries, self.u32(after)?))
-    }
-
-    fn entry(self, entry: &'a [u8]) -> Option<Entry<'a>> {
-        let place = entry.get(8..)?;
-        Some(Entry {
-            tiff: self,
-            tag: self.u16(entry)?,
-            kind: self.u16(entry.get(2..)?)?,
-            count: self.u32(entry.get(4..)?)?,
-            place,
-            value: self.u32(place)?,
-        })
-    }
-}
-
-impl<'a> Entry<'a> {
-    /// Its bytes: in the entry if there are four at most.
-    fn data(&self) -> Option<&'a [u8]> {
-        let size = match self.kind {
-            1 | 2 | 6 | 7 => 1,
-            3 | 8 => 2,
-            4 | 9 | 11 | 13 => 4,
-            5 | 10 | 12 | 16..=18 => 8,
-            _ => return None,
-        };
-        let length = self.count.checked_mul(size)?;
-        match length {
-            0..=4 => self.place.get(..length as usize),
-            _ => slice(self.tiff.bytes, self.value, length),
-        }
-    }
-
-    /// Its unsigned numbers of 16 or 32 bits.
-    fn numbers(&self) -> impl Iterator<Item = u32> + use<'a> {
-        let tiff = self.tiff;
-        let (size, wide) = match self.kind {
-            3 => (2, false),
-            4 | 13 => (4, true),
-            _ => (1, false),
-        };
-        let data = self.data().filter(|_| size > 1).unwrap_or_default();
-        let number = move |bytes: &'a [u8]| match wide {
-            true => tiff.u32(bytes),
-            false => tiff.u16(bytes).map(u32::from),
-        };
-        data.chunks_exact(size)
-            .take(MOST_NUMBERS)
-            .filter_map(number)
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! touched (see [`super::ownership`]).
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use super::lines::Lines;
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
-use epsilon_data::paths;
+use epsilon_data::{files, paths};
 
 const NAME: &str = "sidecars.jsonl";
 const HINT: &str = "mend the line, or delete the file: what was written into sidecars then counts as somebody else's";
@@ -88,6 +88,31 @@ impl Ledger {
             owned,
             stale,
         })
+    }
+
+    /// What is ours in each sidecar, as a library's folder says now; nothing is changed there, and where there is no ledger
+    /// nothing is ours.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line other than a last half one is damaged.
+    pub fn snapshot(library: &Path) -> Result<BTreeMap<String, Owned>, LibraryError> {
+        let path = library.join(NAME);
+        let bytes = match files::read(&path, files::LIST) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(|source| failed(&path, source))?,
+        };
+        let mut owned = BTreeMap::new();
+        for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            if line.last() != Some(&b'\n') {
+                break;
+            }
+            let line: Line = serde_json::from_slice(line).map_err(|error| LibraryError::Form {
+                path: path.clone(),
+                reason: format!("line {}: {error}; {HINT}", index + 1),
+            })?;
+            owned.insert(line.sidecar, line.owned);
+        }
+        Ok(owned)
     }
 
     /// What is ours in a sidecar.
@@ -235,8 +260,13 @@ mod tests {
         );
         // A half line is dropped, a damaged one is named.
         std::fs::write(&path, format!("{text}{{\"side")).unwrap();
+        let there = Ledger::snapshot(folder.path()).unwrap();
+        assert_eq!(there["b.xmp"], owned(&["dog"]));
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("side"));
         assert_eq!(open().of("b.xmp"), owned(&["dog"]));
         std::fs::write(&path, format!("no\n{text}")).unwrap();
+        let error = Ledger::snapshot(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("line 1: "), "{error}");
         let error = Ledger::open(folder.path(), folder.path(), &journal).err();
         let error = error.unwrap().to_string();
         assert!(

@@ -6,6 +6,7 @@
 mod corrections;
 mod forget;
 mod journal;
+pub mod keywords;
 mod ledger;
 mod lines;
 pub mod ownership;

@@ -172,7 +172,7 @@ pub fn folded(text: &str) -> String {
 /// The next step of a sidecar; see [the module](self).
 pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     let standing = Lists::of(|list| standing(there.get(list), ours.get(list)));
-    let others = Lists::of(|list| without(there.get(list), standing.get(list)));
+    let others = others(there, ours);
     let mut plan = Plan::default();
     let mut parts = List::ALL.map(|list| {
         let mut target = Vec::new();
@@ -195,6 +195,14 @@ pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     let with_new = |of: &Lists| Lists::of(|list| [&of.get(list)[..], plan.new.get(list)].concat());
     (plan.intent, plan.after) = (with_new(&standing), with_new(&kept));
     plan
+}
+
+/// What others wrote of what stands in a sidecar.
+pub(super) fn others(there: &Lists, ours: &Lists) -> Lists {
+    Lists::of(|list| {
+        let standing = standing(there.get(list), ours.get(list));
+        without(there.get(list), &standing)
+    })
 }
 
 /// What is there of ours. What stands there twice is none of it, since we write nothing twice.

@@ -20,7 +20,7 @@ pub const DEPTH: usize = 256;
 /// Elements, texts and comments of a file.
 pub const NODES: u32 = 500_000;
 
-const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
+pub(super) const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 /// A sidecar that says nothing yet.
 pub const EMPTY: &str = concat!(
     "<?xpacket begin=\"\u{feff}\" id=\"W5M0MpCehiHzreSzNTczkc9d\"?>\n",
@@ -34,14 +34,14 @@ pub const EMPTY: &str = concat!(
 );
 
 /// How a list is written.
-struct Property {
-    namespace: &'static str,
+pub(super) struct Property {
+    pub(super) namespace: &'static str,
     prefix: &'static str,
-    name: &'static str,
+    pub(super) name: &'static str,
     container: &'static str,
 }
 
-fn property(list: List) -> Property {
+pub(super) fn property(list: List) -> Property {
     let (namespace, prefix, name, container) = match list {
         List::Subject => ("http://purl.org/dc/elements/1.1/", "dc", "subject", "Bag"),
         List::Hierarchical => (
@@ -122,11 +122,11 @@ pub fn edit(text: &str, gone: &Lists, new: &Lists) -> Result<String, String> {
 }
 
 /// The text without its byte order mark.
-fn body(text: &str) -> &str {
+pub(super) fn body(text: &str) -> &str {
     text.trim_start_matches('\u{feff}')
 }
 
-fn parse(text: &str) -> Result<Document<'_>, String> {
+pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
     bounded(text)?;
     let options = ParsingOptions {
         nodes_limit: NODES,
@@ -225,12 +225,7 @@ fn element<'a>(
     let Some(element) = children.find(|node| node.has_tag_name(name)) else {
         return Ok(None);
     };
-    let is_list = |node: &Node| {
-        ["Bag", "Seq", "Alt"]
-            .iter()
-            .any(|kind| node.has_tag_name((RDF, *kind)))
-    };
-    match element.children().find(is_list) {
+    match list_in(element) {
         Some(list) => Ok(Some(list)),
         None => Err(format!(
             "its {}:{} is no list",
@@ -239,12 +234,19 @@ fn element<'a>(
     }
 }
 
-fn items<'a>(list: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
+/// The list that a property's element holds.
+pub(super) fn list_in<'a>(element: Node<'a, 'a>) -> Option<Node<'a, 'a>> {
+    let kinds = ["Bag", "Seq", "Alt"];
+    let is_list = |node: &Node| kinds.iter().any(|kind| node.has_tag_name((RDF, *kind)));
+    element.children().find(is_list)
+}
+
+pub(super) fn items<'a>(list: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
     list.children()
         .filter(|node| node.has_tag_name((RDF, "li")))
 }
 
-fn said(item: Node) -> String {
+pub(super) fn said(item: Node) -> String {
     let texts = item.descendants().filter(roxmltree::Node::is_text);
     let text: String = texts.filter_map(|node| node.text()).collect();
     text.trim().to_string()
