@@ -19,6 +19,7 @@ mod quickstart;
 mod repeat;
 mod report;
 mod scores;
+mod search;
 mod serve;
 mod serve_alone;
 mod server;

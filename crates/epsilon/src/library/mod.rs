@@ -3,7 +3,9 @@
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
 //! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the photographs' semantic vectors).
 
+mod catalog;
 mod corrections;
+pub mod dates;
 mod forget;
 mod journal;
 pub mod keywords;
@@ -11,6 +13,7 @@ mod ledger;
 mod lines;
 pub mod ownership;
 mod scan;
+mod search;
 #[cfg(test)]
 mod sequences;
 pub mod sidecar;
@@ -23,6 +26,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use catalog::{Catalog, Filter, Item, Order};
 pub use corrections::{
     Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
     now,
@@ -30,7 +34,8 @@ pub use corrections::{
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
-pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
+pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
+pub use search::Match;
 pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
