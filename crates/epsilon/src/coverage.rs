@@ -19,6 +19,25 @@ const STAND_FOR_ALL: usize = 2000;
 const CANDIDATES: usize = 4000;
 const SEED: u64 = 0x0DDE;
 
+/// How images look: their global vector and the mean of their tokens, row-major.
+pub fn look(tokens: &[f32], global: &[f32], images: usize, width: usize) -> Vec<f32> {
+    let mut looks = Vec::new();
+    let (of_tokens, of_global) = (tokens.len() / images.max(1), global.len() / images.max(1));
+    for image in 0..images {
+        looks.extend(&global[image * of_global..][..of_global]);
+        let tokens = &tokens[image * of_tokens..][..of_tokens];
+        let count = (of_tokens / width.max(1)).max(1) as f32;
+        let mut mean = vec![0.0; width];
+        for token in tokens.chunks_exact(width) {
+            for (mean, value) in mean.iter_mut().zip(token) {
+                *mean += value / count;
+            }
+        }
+        looks.extend(mean);
+    }
+    looks
+}
+
 /// What is known of photographs.
 #[derive(Clone, Copy)]
 pub struct Looks<'a> {
@@ -48,7 +67,7 @@ pub fn most_telling(looks: &Looks, count: usize) -> Vec<usize> {
     let mut sample = |of: Vec<usize>, most: usize| {
         let mut of = of;
         if of.len() > most {
-            of.partial_shuffle(&mut rng, most);
+            of.shuffle(&mut rng);
             of.truncate(most);
             of.sort_unstable();
         }

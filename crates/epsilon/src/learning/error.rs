@@ -87,6 +87,12 @@ pub enum LearnError {
         /// Scenes that they are of.
         scenes: usize,
     },
+    /// A network without a text tower, and no file of word vectors.
+    #[error("{}: labels are learnt by their word vectors, and none were given: name a file of them, such as GloVe's (--vectors)", weights.display())]
+    NoVectors {
+        /// The network.
+        weights: PathBuf,
+    },
     /// The words' vectors.
     #[error(transparent)]
     Labels(#[from] LabelError),

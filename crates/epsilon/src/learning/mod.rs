@@ -22,12 +22,12 @@ pub use self::error::LearnError;
 use self::error::{failed, io};
 use self::gather::{Gathered, gather};
 pub use self::rehearsal::{Choice, Rehearsal, Round};
-pub use self::report::{Anchored, LearnReport, LearntLabel};
+pub use self::report::{Anchored, KeptLabels, LearnReport, LearntLabel};
 pub use self::scenes::Held;
 use self::table::Table;
 use self::vocabulary::Vocabulary;
 use crate::calibration::{Calibration, Rule, held_out_by_label};
-use crate::experiment::{self, Experiment, ExperimentError, RunEvent};
+use crate::experiment::{self, Experiment, ExperimentError, Layout, RunEvent};
 use crate::library::{Corrections, Library, Walk};
 use crate::model::Model;
 use crate::recipe::Recipe;
@@ -42,10 +42,58 @@ const SEED: u64 = 1;
 pub struct Network {
     /// Its weights: a file, a folder, or `hf:OWNER/NAME`.
     pub weights: PathBuf,
-    /// The file of word vectors.
-    pub vectors: VectorFile,
+    /// The file of word vectors; none where it has none of its own, and none was given.
+    pub vectors: Option<VectorFile>,
     /// The names of its classes, where it has some and they are not ImageNet's 1,000.
     pub classes: Option<PathBuf>,
+}
+
+impl Network {
+    /// One without word vectors.
+    pub fn of(weights: PathBuf) -> Self {
+        Self {
+            weights,
+            vectors: None,
+            classes: None,
+        }
+    }
+
+    /// That of the trained model in a file.
+    ///
+    /// # Errors
+    /// [`LearnError::Experiment`] for a file that cannot be read, or without the recipe of a training.
+    pub fn of_model(path: &Path) -> Result<Self, LearnError> {
+        let device = burn::tensor::Device::flex();
+        let model = Model::load(path, &device).map_err(ExperimentError::from)?;
+        let recipe = experiment::recipe_of(&model, path)?;
+        let weights = recipe.backbone.as_ref();
+        let weights = weights.ok_or(ExperimentError::NoBackbone)?.weights.clone();
+        Ok(Self {
+            weights,
+            vectors: Some(recipe.data.vector_file()),
+            classes: recipe.anchor.and_then(|anchor| anchor.classes),
+        })
+    }
+
+    fn vectors(&self) -> Result<&VectorFile, LearnError> {
+        let vectors = self.vectors.as_ref();
+        vectors.ok_or_else(|| LearnError::NoVectors {
+            weights: self.weights.clone(),
+        })
+    }
+}
+
+/// The network that a library was learnt with before, if it was.
+///
+/// # Errors
+/// As [`Network::of_model`].
+pub fn earlier_network(library: &Path) -> Result<Option<Network>, LearnError> {
+    let folder = Library::learnt(library);
+    let path = Layout(&folder).model(SEED);
+    match path.exists() {
+        true => Network::of_model(&path).map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Settings of a [`Learner`].
@@ -116,6 +164,7 @@ impl Learner {
         network: Network,
         options: LearnOptions,
     ) -> Result<Self, LearnError> {
+        network.vectors()?;
         let photos = std::path::absolute(photos).map_err(failed(photos))?;
         std::fs::read_dir(&photos).map_err(failed(&photos))?;
         let walk = Walk::new(&photos, &options.exclude)?;
@@ -155,7 +204,7 @@ impl Learner {
     /// The model of an earlier time is then as it was.
     pub fn learn(&self, observe: &mut Observe<'_>) -> Result<LearnReport, LearnError> {
         let gathered = self.gather(observe)?;
-        let vocabulary = Vocabulary::of(&gathered, self.options.at_least, &self.network.vectors)?;
+        let vocabulary = Vocabulary::of(&gathered, self.options.at_least, self.network.vectors()?)?;
         let held = scenes::hold_out(&gathered.photos);
         let store = store::extract(self, &gathered.photos, observe)?;
         let table = Table::of(&gathered, &vocabulary, &held, &store);

@@ -60,6 +60,7 @@ pub(super) fn of(learner: &Learner, table: &Table) -> Result<Recipe, LearnError>
     evaluation.k_zsl.clear();
     evaluation.k_gzsl.retain(|&k| k <= table.labels());
     let network = &learner.network;
+    let vectors = network.vectors()?;
     let anchor = Anchor {
         classes: network.classes.clone(),
         ..Anchor::default()
@@ -67,8 +68,8 @@ pub(super) fn of(learner: &Learner, table: &Table) -> Result<Recipe, LearnError>
     let mut recipe = Recipe {
         data: DataSettings {
             source: Source::Table(table::options(learner)),
-            vectors: network.vectors.path.clone(),
-            vector_names: network.vectors.names.clone(),
+            vectors: vectors.path.clone(),
+            vector_names: vectors.names.clone(),
         },
         backbone: Some(backbone(network)),
         features: FeatureSettings {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AT_LEAST, LearnError, recipe};
 use crate::calibration::{Calibration, Rule};
-use crate::coverage::{Looks, most_telling};
+use crate::coverage::{self, Looks, most_telling};
 use crate::experiment::{self, Experiment, Prepared, Training};
 use crate::methods::{Kind, Random};
 use crate::model::{Model, Ranker};
@@ -182,7 +182,7 @@ impl<'a> Stage<'a> {
         let mut looks = Vec::new();
         for part in rows.chunks(128) {
             let (tokens, global) = store.read_rows(part);
-            looks.extend(look(&tokens, &global, part.len(), store.dim()));
+            looks.extend(coverage::look(&tokens, &global, part.len(), store.dim()));
         }
         let width = looks.len() / pool.len().max(1);
         Ok(Self {
@@ -331,23 +331,4 @@ impl<'a> Stage<'a> {
         let added = positives.filter(|&label| !shown.labels.contains(&dataset.names[label]));
         shown.labels.len() + added.count() + 1
     }
-}
-
-/// How images look: their global vector and the mean of their tokens, row-major.
-pub fn look(tokens: &[f32], global: &[f32], images: usize, width: usize) -> Vec<f32> {
-    let mut looks = Vec::new();
-    let (of_tokens, of_global) = (tokens.len() / images.max(1), global.len() / images.max(1));
-    for image in 0..images {
-        looks.extend(&global[image * of_global..][..of_global]);
-        let tokens = &tokens[image * of_tokens..][..of_tokens];
-        let count = (of_tokens / width.max(1)).max(1) as f32;
-        let mut mean = vec![0.0; width];
-        for token in tokens.chunks_exact(width) {
-            for (mean, value) in mean.iter_mut().zip(token) {
-                *mean += value / count;
-            }
-        }
-        looks.extend(mean);
-    }
-    looks
 }

@@ -10,9 +10,9 @@ use epsilon_data::files::sha256;
 use super::gather::Known;
 
 /// Seconds between photographs of two scenes.
-pub const GAP: i64 = 600;
+const GAP: i64 = 600;
 /// Folders that photographs without a capture time must lie in to be divided by these.
-pub const FOLDERS: usize = 10;
+const FOLDERS: usize = 10;
 /// Of so many scenes about one is held out.
 const ONE_IN: u64 = 6;
 

@@ -43,7 +43,8 @@ pub(super) fn extract(
     let settings = backbone_settings(&learner.network);
     let download = Download::shown(learner.options.show_downloads);
     let weights = backbone::locate(&settings.weights, download)?;
-    let network = crate::tensor_vit::load_on(&weights, &settings.options(), &crate::device::cpu())?;
+    let network =
+        crate::tensor_vit::load_on(&weights, &settings.options(), &burn::tensor::Device::flex())?;
     let stamps = photos.iter().map(|known| {
         let photo = &known.photo;
         (photo.id.clone(), (photo.bytes, photo.modified))
