@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// The model's file [default: model.safetensors in the library folder, where `epsilon tag` finds it].
     #[arg(short, long, value_name = "FILE", value_parser = output::file())]
     out: Option<PathBuf>,
-    /// Photographs that a label needs to be learnt. Rarer ones are ranked by their word vectors, as any word.
+    /// Photographs to train on that a label needs to be learnt. Rarer ones are ranked by their word vectors, as any word.
     #[arg(long, value_name = "N", default_value_t = AT_LEAST, value_parser = at_least)]
     at_least: usize,
     /// The names of the folders that a photograph lies in are keywords, too; dates and what cameras name folders are not.

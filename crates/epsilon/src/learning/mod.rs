@@ -32,8 +32,8 @@ use crate::library::{Corrections, Library, Walk};
 use crate::model::Model;
 use crate::recipe::Recipe;
 
-/// Photographs that a label needs, unless told otherwise, to be learnt.
-pub const AT_LEAST: usize = 2;
+/// Photographs to train on that a label needs, unless told otherwise, to be learnt: one is worth more than none (docs/reviews.md).
+pub const AT_LEAST: usize = 1;
 /// The one seed of a learnt model.
 const SEED: u64 = 1;
 
@@ -103,7 +103,7 @@ pub struct LearnOptions {
     pub library: Option<PathBuf>,
     /// The model's file, if not [`Library::model_file`].
     pub model: Option<PathBuf>,
-    /// Photographs that a label needs to be learnt.
+    /// Photographs to train on that a label needs to be learnt.
     pub at_least: usize,
     /// Whether the names of folders are keywords, too.
     pub folders: bool,
@@ -204,8 +204,9 @@ impl Learner {
     /// The model of an earlier time is then as it was.
     pub fn learn(&self, observe: &mut Observe<'_>) -> Result<LearnReport, LearnError> {
         let gathered = self.gather(observe)?;
-        let vocabulary = Vocabulary::of(&gathered, self.options.at_least, self.network.vectors()?)?;
         let held = scenes::hold_out(&gathered.photos);
+        let (at_least, vectors) = (self.options.at_least, self.network.vectors()?);
+        let vocabulary = Vocabulary::of(&gathered, &held, at_least, vectors)?;
         let store = store::extract(self, &gathered.photos, observe)?;
         let table = Table::of(&gathered, &vocabulary, &held, &store);
         if table.trained_on() == 0 || table.held_out() == 0 {

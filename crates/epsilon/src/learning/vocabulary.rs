@@ -7,6 +7,7 @@ use epsilon_data::labels::{LabelError, VectorFile, composed, resolve_words};
 
 use super::LearnError;
 use super::gather::{Gathered, Known};
+use super::scenes::Held;
 
 /// The labels of a library.
 pub(super) struct Vocabulary {
@@ -16,7 +17,7 @@ pub(super) struct Vocabulary {
     pub(super) names: Vec<String>,
     /// Photographs of each.
     pub(super) counts: Vec<usize>,
-    /// Labels that too few photographs have, with their number, most first.
+    /// Labels that too few of the photographs have that are trained on, with the number of all, most first.
     pub(super) rare: Vec<(String, usize)>,
     /// Labels without a word vector.
     pub(super) wordless: Vec<String>,
@@ -25,15 +26,19 @@ pub(super) struct Vocabulary {
 impl Vocabulary {
     pub(super) fn of(
         gathered: &Gathered,
+        held: &Held,
         at_least: usize,
         vectors: &VectorFile,
     ) -> Result<Self, LearnError> {
-        let mut counted = counts(gathered);
-        counted.sort_by(|(a, n), (b, m)| (Reverse(n), a).cmp(&(Reverse(m), b)));
-        let enough = counted.partition_point(|(_, count)| *count >= at_least);
-        let rare = counted.split_off(enough);
+        let mut counted = counts(gathered, held);
+        counted.sort_by(|(a, n), (b, m)| (Reverse(n.all), a).cmp(&(Reverse(m.all), b)));
+        let is_enough = |(_, count): &(String, Count)| count.trained_on >= at_least;
+        let (counted, rare): (Vec<_>, Vec<_>) = counted.into_iter().partition(is_enough);
         let named = |key: &str| composed(gathered.spelling(key)).into_owned();
-        let rare: Vec<_> = rare.into_iter().map(|(key, n)| (named(&key), n)).collect();
+        let rare = rare
+            .into_iter()
+            .map(|(key, count)| (named(&key), count.all));
+        let rare: Vec<(String, usize)> = rare.collect();
         if counted.is_empty() {
             return Err(LearnError::AllRare { at_least, rare });
         }
@@ -58,7 +63,7 @@ impl Vocabulary {
                 false => {
                     vocabulary.keys.push(key);
                     vocabulary.names.push(name);
-                    vocabulary.counts.push(count);
+                    vocabulary.counts.push(count.all);
                 }
             }
         }
@@ -71,18 +76,27 @@ pub(super) fn has(known: &Known, key: &str) -> bool {
     known.present.contains(key) || known.above.contains(key) && !known.absent.contains(key)
 }
 
+/// Photographs of a label.
+#[derive(Default)]
+struct Count {
+    all: usize,
+    trained_on: usize,
+}
+
 /// The photographs of each label. What only stands above others in a hierarchy, such as "Places", is none.
-fn counts(gathered: &Gathered) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for known in &gathered.photos {
+fn counts(gathered: &Gathered, held: &Held) -> Vec<(String, Count)> {
+    let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
+    for (known, out) in gathered.photos.iter().zip(&held.out) {
         let all = known.present.union(&known.above);
         for key in all.filter(|key| gathered.spellings.contains_key(*key) && has(known, key)) {
-            *counts.entry(key).or_default() += 1;
+            let count = counts.entry(key).or_default();
+            count.all += 1;
+            count.trained_on += usize::from(!out);
         }
     }
+    let counts = counts.into_iter();
     counts
-        .into_iter()
-        .map(|(key, n)| (key.to_string(), n))
+        .map(|(key, count)| (key.to_string(), count))
         .collect()
 }
 
