@@ -9,6 +9,7 @@ use epsilon::backbone::{
     is_hub_id,
 };
 use epsilon::labels::VectorFile;
+use epsilon::learning::{LearnError, Network};
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
 use epsilon::predictor::{PredictorOptions, WordVectors};
@@ -137,6 +138,33 @@ impl TrainedArgs {
 }
 
 impl ModelArgs {
+    /// The network to learn with, with the words' vectors: one that is named, that of a trained model that is named, that of an
+    /// earlier time, or the default.
+    pub(super) fn network(
+        &self,
+        earlier: impl FnOnce() -> Result<Option<Network>, LearnError>,
+    ) -> anyhow::Result<Network> {
+        let mut network = match &self.model {
+            None => match earlier()? {
+                Some(network) => network,
+                None => Network::of(self.default_model()?),
+            },
+            Some(named) => {
+                let path = self.named(named)?;
+                match !is_hub_id(&path) && Model::is_at(&path)? {
+                    true => Network::of_model(&path)?,
+                    false => Network::of(path),
+                }
+            }
+        };
+        if let Some(weights) = &self.backbone {
+            network.weights.clone_from(weights);
+        }
+        network.vectors = self.vectors.file().or(network.vectors);
+        network.classes = self.classes.clone().or(network.classes);
+        Ok(network)
+    }
+
     /// What is asked for; `model` is another way to name it.
     pub(super) fn options(&self, model: Option<&Path>) -> anyhow::Result<PredictorOptions> {
         let model = match model.or(self.model.as_deref()) {

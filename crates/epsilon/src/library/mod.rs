@@ -143,6 +143,16 @@ impl Library {
         folder.join("index")
     }
 
+    /// What was learnt from a library, in its folder.
+    pub fn learnt(folder: &Path) -> PathBuf {
+        folder.join("learnt")
+    }
+
+    /// The model that was learnt from a library, in its folder, where it is not written elsewhere.
+    pub fn model_file(folder: &Path) -> PathBuf {
+        folder.join("model.safetensors")
+    }
+
     /// Reads the library in this folder, or in [`Library::beside`] it; gives its folder, too.
     ///
     /// # Errors
