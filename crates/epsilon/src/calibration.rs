@@ -716,7 +716,7 @@ mod tests {
             fitted.judge("never heard of", false).slope,
             fitted.unseen.slope
         );
-        let kept = fitted.kept(&judged);
+        let kept = BothSides::of(&fitted.kept(&judged), judged.seen);
         assert_eq!(kept.seen.f1(), Some(1.0));
         assert_eq!(kept.unseen.recall(), Some(1.0));
         let held_out = held_out(&judged, Rule::BestF1).unwrap();

@@ -9,7 +9,7 @@ use roxmltree::Node;
 
 use super::ownership::folded;
 use super::xmp::{
-    RDF, apply, body, descriptions, escape, inside, items, list, parse, prefixed, said,
+    RDF, apply, body, descriptions, escape, inside, items, list_in, parse, prefixed, said,
     with_space_before,
 };
 use super::{Judged, Label, Labelled, State};
