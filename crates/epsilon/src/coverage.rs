@@ -28,7 +28,7 @@ pub fn look(tokens: &[f32], global: &[f32], images: usize, width: usize) -> Vec<
         let tokens = &tokens[image * of_tokens..][..of_tokens];
         let count = (of_tokens / width.max(1)).max(1) as f32;
         let mut mean = vec![0.0; width];
-        for token in tokens.chunks_exact(width) {
+        for token in tokens.chunks_exact(width.max(1)) {
             for (mean, value) in mean.iter_mut().zip(token) {
                 *mean += value / count;
             }

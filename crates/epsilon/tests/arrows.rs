@@ -55,6 +55,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "library",
         &[
+            "coverage",
             "model",
             "semantic_index",
             "data::files",
@@ -87,6 +88,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "tagger",
         &[
             "calibration",
+            "coverage",
             "library",
             "model",
             "predictor",

@@ -108,7 +108,10 @@ struct Search {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.check()?;
     let (library, folder) = Library::read(&args.library)?;
-    let catalog = Catalog::read(&folder)?;
+    let mut catalog = Catalog::read(&folder)?;
+    if matches!(args.sort, Some(Sort::Doubt)) {
+        catalog.find_telling(&folder)?;
+    }
     let search = Search {
         filter: args.criteria.filter(&library, &catalog)?,
         library,

@@ -12,6 +12,7 @@ use epsilon::labels::VectorFile;
 use epsilon::learning::{LearnError, Network};
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
+use epsilon::paths::shown;
 use epsilon::predictor::{PredictorOptions, WordVectors};
 use epsilon::{PredictError, Predictor};
 
@@ -103,7 +104,29 @@ impl VectorArgs {
 impl TrainedArgs {
     /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
     pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
-        let mut options = (self.model.options(None)?)
+        self.load_named(None, words)
+    }
+
+    /// As [`TrainedArgs::load`]; where no model is named, the one that was learnt from a library is taken, if there is one.
+    pub(super) fn load_learnt(
+        &self,
+        library: &Path,
+        words: Option<&[String]>,
+    ) -> anyhow::Result<Predictor> {
+        let learnt = Library::model_file(library);
+        let learnt = (self.model.model.is_none() && learnt.exists()).then_some(learnt);
+        if let Some(learnt) = &learnt {
+            console::tell(format_args!("with what was learnt: {}", shown(learnt)));
+        }
+        self.load_named(learnt.as_deref(), words)
+    }
+
+    fn load_named(
+        &self,
+        named: Option<&Path>,
+        words: Option<&[String]>,
+    ) -> anyhow::Result<Predictor> {
+        let mut options = (self.model.options(named)?)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits());
         if let Some(words) = words {

@@ -9,12 +9,16 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::LibraryError;
 use super::corrections::{Corrections, Labelled, State};
 use super::journal::{self, Entry, Label, Outcome};
 use super::lines::{News, Tail};
 use super::ownership::folded;
+use super::{Library, LibraryError};
+use crate::coverage::{Looks, most_telling};
+use crate::semantic_index::{Index, IndexError};
 
+/// Photographs that are put in the order of what they teach; a review of more is begun anew.
+const TELLING: usize = 500;
 /// Nanoseconds of a second.
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -71,7 +75,8 @@ pub enum Order {
     Relevance,
     /// The latest first.
     Date,
-    /// Those first of whose labels the program is least sure, see [`Item::doubt`]; last those of which it does not know.
+    /// Those first that teach most when they are reviewed, see [`Catalog::find_telling`]; where these were not found, and after them,
+    /// those of whose labels the program is least sure, see [`Item::doubt`]; last those of which it does not know.
     Doubt,
 }
 
@@ -83,6 +88,8 @@ pub struct Catalog {
     items: Vec<Item>,
     /// The folded forms of all names of labels and their parents.
     names: HashMap<String, String>,
+    /// The photographs that teach most, by their ids, and their places in that order.
+    telling: HashMap<String, usize>,
 }
 
 impl Catalog {
@@ -96,6 +103,7 @@ impl Catalog {
             corrections: Corrections::read(library)?,
             items: Vec::new(),
             names: HashMap::new(),
+            telling: HashMap::new(),
         };
         catalog.refresh()?;
         Ok(catalog)
@@ -136,6 +144,35 @@ impl Catalog {
     pub fn item(&self, id: &str) -> Option<&Item> {
         let place = self.place(id).ok()?;
         self.items.get(place)
+    }
+
+    /// Finds the photographs whose review teaches most ([`most_telling`]), of those that are not reviewed yet, by their doubts and how
+    /// they look: the first 500 of them. Photographs that are like one another are far apart in that order. A library that
+    /// was tagged before there was an index of looks goes without.
+    ///
+    /// # Errors
+    /// Those of [`Index::open`] and [`Index::vectors`].
+    pub fn find_telling(&mut self, library: &Path) -> Result<(), IndexError> {
+        let place = Library::looks(library);
+        if !Index::is_at(&place) {
+            return Ok(());
+        }
+        let looks = Index::open(&place)?;
+        let readable = |item: &Item| item.error.is_none();
+        let selection = looks.select(|id| self.item(id).is_some_and(readable))?;
+        let (ids, vectors) = looks.vectors(&selection)?;
+        let items: Vec<&Item> = ids.iter().filter_map(|id| self.item(id)).collect();
+        let doubt: Vec<f32> = items.iter().map(|item| item.doubt.unwrap_or(1.0)).collect();
+        let reviewed: Vec<bool> = items.iter().map(|item| item.reviewed).collect();
+        let looks = Looks {
+            vectors: &vectors,
+            width: looks.info().width,
+            doubt: &doubt,
+            reviewed: &reviewed,
+        };
+        let order = most_telling(&looks, TELLING).into_iter().enumerate();
+        self.telling = order.map(|(rank, at)| (ids[at].clone(), rank)).collect();
+        Ok(())
     }
 
     /// Whether it has photographs in a folder, a path as [`Filter::folder`].
@@ -212,7 +249,16 @@ impl Catalog {
         match order {
             Order::Relevance => {}
             Order::Date => found.sort_by_key(|of| Reverse(item(of).date)),
-            Order::Doubt => found.sort_by(|a, b| doubt(b).total_cmp(&doubt(a))),
+            Order::Doubt => found.sort_by(|a, b| {
+                let telling = |of| {
+                    self.telling
+                        .get(&item(of).id)
+                        .copied()
+                        .unwrap_or(usize::MAX)
+                };
+                let doubts = doubt(b).total_cmp(&doubt(a));
+                telling(a).cmp(&telling(b)).then(doubts)
+            }),
         }
     }
 

@@ -86,6 +86,11 @@ pub fn keywords(photo: &Photo, ours: &BTreeMap<String, Owned>, limits: &Limits) 
     }
 }
 
+/// When a photograph was taken, see [`Said::taken`].
+pub fn taken(photo: &Photo, limits: &Limits) -> Option<i64> {
+    keywords(photo, &BTreeMap::new(), limits).taken
+}
+
 /// The names of the folders that a photograph lies in, from the outermost, as keywords. A name that says nothing of pictures is
 /// none: dates and numbers (`2023-05`), what cameras and telephones name folders (`DCIM`, `100CANON`), `Photos`; and a date in
 /// front of others is left away.

@@ -143,6 +143,11 @@ impl Library {
         folder.join("index")
     }
 
+    /// The index of how photographs look, in a library's folder.
+    pub fn looks(folder: &Path) -> PathBuf {
+        folder.join("looks")
+    }
+
     /// What was learnt from a library, in its folder.
     pub fn learnt(folder: &Path) -> PathBuf {
         folder.join("learnt")

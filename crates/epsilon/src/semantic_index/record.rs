@@ -63,6 +63,22 @@ impl IndexInfo {
         bytes
     }
 
+    /// The vectors of a record, row-major `[groups, width]`.
+    pub(super) fn vectors_of(&self, record: &[u8]) -> Vec<f32> {
+        let (scales, rows) = record[..self.vectors()].split_at(4 * self.groups);
+        let (scales, _) = scales.as_chunks();
+        let rows = rows.chunks_exact(self.width.next_multiple_of(LANES));
+        let both = scales
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .zip(rows);
+        let values = both.flat_map(|(scale, row)| {
+            let row = row[..self.width].iter();
+            row.map(move |&byte| scale * f32::from(byte as i8))
+        });
+        values.collect()
+    }
+
     /// A query of [`IndexInfo::query_width`] values.
     pub(super) fn query(&self, values: &[f32]) -> Query {
         let (vector, classes) = values.split_at(self.width);

@@ -116,6 +116,23 @@ impl Index {
         &all[place as usize * size..][..size]
     }
 
+    /// The ids of some of its photographs, and their vectors one after the other, each row-major `[groups, width]`.
+    ///
+    /// # Errors
+    /// [`IndexError::Form`] for an id that is no text.
+    pub fn vectors(&self, selection: &Selection) -> Result<(Vec<String>, Vec<f32>), IndexError> {
+        let chosen = selection.passes.iter().enumerate();
+        let chosen = chosen
+            .filter(|(_, passes)| **passes)
+            .map(|(place, _)| place);
+        let (mut ids, mut values) = (Vec::new(), Vec::new());
+        for place in chosen {
+            ids.push(self.ids.text(place)?.into_owned());
+            values.extend(self.manifest.info.vectors_of(self.record(place as u64)));
+        }
+        Ok((ids, values))
+    }
+
     /// Those of its photographs whose ids pass.
     ///
     /// # Errors

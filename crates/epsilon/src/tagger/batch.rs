@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::report::Round;
 use super::sidecars::Kept;
 use super::{TagError, TagEvent, Tagger};
+use crate::library::keywords::taken;
 use crate::library::{Entry, Label, Outcome, Photo};
 use crate::predictor::PredictError;
 use epsilon_vision::tokens::{self, Failure, FeatureBatch, Unread};
@@ -50,7 +51,7 @@ impl Tagger<'_> {
         let unread = entries.len();
         entries.extend(self.tagged(batch, photos)?);
         // First the index: what the journal says is done is never missing there.
-        self.commit_index()?;
+        self.indices.commit()?;
         self.journal.add(&entries)?;
         let done = entries.len();
         self.corrections.refresh()?;
@@ -76,10 +77,8 @@ impl Tagger<'_> {
         let mut entries = Vec::new();
         for (id, Unread { reason, content }) in &batch.failed {
             round.fail(reason)?;
-            if let Some(index) = &mut self.index {
-                // The vectors of an earlier picture of that name.
-                index.remove(id);
-            }
+            // The vectors of an earlier picture of that name.
+            self.indices.remove(id);
             let outcome = Outcome::Error(reason.clone());
             entries.push(Entry {
                 content: *content,
@@ -97,11 +96,8 @@ impl Tagger<'_> {
         let FeatureBatch { ids, features, .. } = batch;
         let (tokens, global) = (features.tokens.clone(), features.global.clone());
         let (rankings, vectors) = self.ranker.rank_with_vectors(ids.len(), tokens, global);
-        if let (Some(index), Some(vectors)) = (&mut self.index, vectors) {
-            let rows = vectors.values.chunks(vectors.values.len() / ids.len());
-            for (id, rows) in ids.iter().zip(rows) {
-                index.push(id, rows)?;
-            }
+        if !ids.is_empty() {
+            self.indices.push(ids, features, vectors.as_ref())?;
         }
         let entries = ids.iter().zip(rankings).map(|(id, ranking)| {
             let doubt = ranking.doubt();
@@ -131,7 +127,7 @@ impl Tagger<'_> {
             settings: self.settings.clone(),
             outcome,
             content: false,
-            taken: None,
+            taken: taken(photo, self.predictor.limits()),
             doubt: None,
             sidecar: None,
         }

@@ -19,6 +19,7 @@ use same_file::Handle;
 
 pub use self::error::TagError;
 use self::error::{absolute, absolute_file, failed};
+use self::index::Indices;
 pub use self::options::{TagOptions, read_words, subjects};
 use self::report::Round;
 pub use self::report::{Observe, TagEvent, TagReport};
@@ -31,7 +32,6 @@ use crate::library::{
 use crate::library::{digest, tags_csv, unseen};
 use crate::model::Ranker;
 use crate::predictor::Predictor;
-use crate::semantic_index::IndexWriter;
 use epsilon_data::paths::shown;
 
 /// Tags the photographs of a folder and of the folders in it.
@@ -70,8 +70,7 @@ pub struct Tagger<'a> {
     journal: Journal,
     corrections: Corrections,
     sidecars: Sidecars,
-    /// None for a method without semantic vectors.
-    index: Option<IndexWriter>,
+    indices: Indices,
     library: PathBuf,
     _lock: File,
 }
@@ -106,7 +105,7 @@ impl<'a> Tagger<'a> {
         let lock = Library::lock(&library)?;
         let model = absolute(predictor.path())?;
         let identity = predictor.model().identity();
-        let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
+        let indices = Indices::open(predictor, &ranker, &library, &identity)?;
         let mut described = Library::new(model, identity.clone(), folder.clone());
         described.vectors = predictor.vectors().map(absolute_file).transpose()?;
         described.classes = predictor.classes().map(absolute).transpose()?;
@@ -125,7 +124,7 @@ impl<'a> Tagger<'a> {
             identity,
             corrections: Corrections::open(&library)?,
             journal,
-            index,
+            indices,
             library,
             _lock: lock,
         })
@@ -219,11 +218,10 @@ impl<'a> Tagger<'a> {
 
     /// Whether nothing of a photograph's tags has to be made anew.
     fn is_known(&self, photo: &Photo) -> bool {
-        let indexed = |index: &IndexWriter| index.contains(&photo.id);
         self.journal.known().get(&photo.id).is_some_and(|known| {
             known.is_of(photo, &self.settings)
                 && !known.again
-                && (known.failed || self.index.as_ref().is_none_or(indexed))
+                && (known.failed || self.indices.contain(&photo.id))
         })
     }
 
@@ -239,20 +237,11 @@ impl<'a> Tagger<'a> {
             ))?;
         }
         unseen.gone.iter().for_each(|id| self.journal.forget(id));
-        if let Some(index) = &mut self.index {
-            let seen = scan.photos.iter().map(|photo| &photo.id);
-            let there: HashSet<&str> = seen.chain(&unseen.kept).map(String::as_str).collect();
-            index::keep(index, &there);
-        }
-        self.commit_index()?;
+        let seen = scan.photos.iter().map(|photo| &photo.id);
+        let there: HashSet<&str> = seen.chain(&unseen.kept).map(String::as_str).collect();
+        self.indices.keep(&there);
+        self.indices.commit()?;
         Ok(unseen)
-    }
-
-    fn commit_index(&mut self) -> Result<(), TagError> {
-        match &mut self.index {
-            Some(index) => Ok(index.commit()?),
-            None => Ok(()),
-        }
     }
 
     /// Names what failed before, and will again.

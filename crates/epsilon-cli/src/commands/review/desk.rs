@@ -47,8 +47,10 @@ impl Desk {
         })
     }
 
-    pub(super) fn catalog(&self) -> &Catalog {
-        &self.catalog
+    /// The library's photographs, those whose review teaches most in their order.
+    pub(super) fn telling(&mut self) -> anyhow::Result<&Catalog> {
+        self.catalog.find_telling(&self.folder)?;
+        Ok(&self.catalog)
     }
 
     /// Reads what other programs have done meanwhile.

@@ -18,7 +18,7 @@ use crate::{Outcome, console};
 /// Your word is kept in the library's corrections.jsonl: a label that you reject never comes
 /// back, one that you approve is never taken out, whatever models and words come.
 ///
-/// Photographs are shown one by one, those first of whose labels the model is least sure.
+/// Photographs are shown one by one, those first that teach most (docs/reviews.md).
 /// An answer is a line:
 ///
 ///   1 3      approve the labels of these numbers; one that is approved is rejected
@@ -76,22 +76,23 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     if !stdin.is_terminal() {
         return script::run(&mut desk, stdin.lock(), args.json);
     }
-    let photos = photos(&desk, args.label, !args.all);
+    let photos = photos(&mut desk, args.label, !args.all)?;
     terminal::run(&mut desk, &photos, &mut stdin.lock(), args.json)?;
     Ok(Outcome::Done)
 }
 
-/// The photographs to be shown, by doubt where the model tells any, otherwise by their names.
-fn photos(desk: &Desk, label: Option<String>, unreviewed: bool) -> Vec<String> {
+/// The photographs to be shown, those first that teach most.
+fn photos(desk: &mut Desk, label: Option<String>, unreviewed: bool) -> anyhow::Result<Vec<String>> {
     let filter = Filter {
         label,
         unreviewed,
         ..Filter::default()
     };
-    let items = desk.catalog().items();
-    let places = desk.catalog().select(&filter, Order::Doubt).into_iter();
-    let readable = places.filter(|place| items[*place].error.is_none());
-    readable.map(|place| items[place].id.clone()).collect()
+    let catalog = desk.telling()?;
+    let places = catalog.select(&filter, Order::Doubt).into_iter();
+    let items = places.map(|place| &catalog.items()[place]);
+    let readable = items.filter(|item| item.error.is_none());
+    Ok(readable.map(|item| item.id.clone()).collect())
 }
 
 /// All that holds, as lines that would say it again.

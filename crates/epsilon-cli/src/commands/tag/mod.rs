@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use epsilon::library::{Entry, Labelled, Outcome as Tags};
+use epsilon::library::{Entry, Labelled, Library, Outcome as Tags};
 use epsilon::paths::{plain, shown};
 use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
@@ -18,7 +18,8 @@ use super::trained::{TrainedArgs, with_option};
 use super::words::WordArgs;
 use crate::{Outcome, console};
 
-/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Of the words to tag with,
+/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Without --model, with what
+/// `epsilon learn` has learnt from it, if it has. Of the words to tag with,
 /// `animal|dog` is the word dog below animal.
 ///
 /// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
@@ -82,7 +83,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         names.collect::<Vec<String>>()
     });
     std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
-    let predictor = args.trained.load(names.as_deref())?;
+    let library = args.out.clone();
+    let library = library.unwrap_or_else(|| Library::beside(&args.folder));
+    let predictor = args.trained.load_learnt(&library, names.as_deref())?;
     args.trained.check_words(&predictor, names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
