@@ -11,6 +11,7 @@ mod explain;
 mod full_disk;
 mod hub;
 mod kill;
+mod learn;
 mod library;
 mod manners;
 mod photos;
