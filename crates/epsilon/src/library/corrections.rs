@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::lines::{News, Tail};
 use super::ownership::folded;
 use super::scan::modified;
-use super::{Label, Library, LibraryError, Photo, Scan, failed};
+use super::{Failed, Label, Library, LibraryError, Photo, Scan, failed};
 use epsilon_data::{files, paths};
 
 const NAME: &str = "corrections.jsonl";
@@ -153,6 +153,19 @@ pub struct Judged {
     pub at: u64,
     /// What the program had said of the label, if it did.
     pub by: Option<Proposal>,
+}
+
+impl Judged {
+    /// The label, without a model's score.
+    pub fn label(&self) -> Label {
+        Label {
+            name: self.name.clone(),
+            parents: self.parents.clone(),
+            score: None,
+            probability: None,
+            seen: false,
+        }
+    }
 }
 
 /// What holds for a photograph.
@@ -334,7 +347,7 @@ impl Corrections {
         let contents = photos.into_iter().filter_map(|photo| self.content(photo));
         let contents = contents.map(Record::Content);
         let said = lines.iter().cloned().map(Record::Said);
-        self.append(contents.chain(said).collect())
+        self.append(&contents.chain(said).collect::<Vec<Record>>())
     }
 
     /// Reads what was added since; whether anything was.
@@ -379,20 +392,16 @@ impl Corrections {
     }
 
     /// A model's labels of a photograph with the owner's word applied: rejected ones are marked, approved ones have the name and
-    /// parents that the owner gave them, and those that the model did not keep stand at the end. All that is not approved of a photograph that
-    /// was reviewed is rejected.
+    /// parents that the owner gave them, and those that the model did not keep stand at the end. All that is not approved of a
+    /// photograph that was reviewed is rejected.
     pub fn apply(&self, photo: &str, labels: Vec<Label>) -> Vec<Labelled> {
         let nothing = Opinion::default();
         let opinion = self.of(photo).unwrap_or(&nothing);
-        let mut left: BTreeMap<&str, &Judged> = opinion
-            .labels
-            .iter()
-            .filter(|(_, judged)| judged.verdict == Verdict::Approved)
-            .map(|(key, judged)| (key.as_str(), judged))
-            .collect();
+        let approved = opinion.approved();
+        let mut left: BTreeMap<String, &Judged> = approved.map(|j| (folded(&j.name), j)).collect();
         let mut applied = Vec::with_capacity(labels.len());
         for mut label in labels {
-            if let Some(judged) = left.remove(folded(&label.name).as_str()) {
+            if let Some(judged) = left.remove(&folded(&label.name)) {
                 label.name.clone_from(&judged.name);
                 label.parents.clone_from(&judged.parents);
             }
@@ -400,13 +409,7 @@ impl Corrections {
             applied.push(Labelled { label, state });
         }
         applied.extend(left.into_values().map(|judged| Labelled {
-            label: Label {
-                name: judged.name.clone(),
-                parents: judged.parents.clone(),
-                score: None,
-                probability: None,
-                seen: false,
-            },
+            label: judged.label(),
             state: State::Approved,
         }));
         applied
@@ -423,37 +426,13 @@ impl Corrections {
         scan: &Scan,
         is_known: impl Fn(&str) -> bool,
     ) -> Result<usize, LibraryError> {
-        let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
-        let changed = self
-            .opinions
-            .keys()
-            .filter(|id| there.contains(id.as_str()));
-        let mut records: Vec<Record> = changed
-            .filter_map(|id| self.content(id))
-            .map(Record::Content)
-            .collect();
-        let mut gone: HashMap<u64, Vec<&Content>> = HashMap::new();
-        for id in self
-            .opinions
-            .keys()
-            .filter(|id| !there.contains(id.as_str()))
-        {
-            let path = folder.join(paths::path(id));
-            let is_hidden = scan
-                .failed
-                .iter()
-                .any(|failed| path.starts_with(&failed.path));
-            if let Some(content) = self
-                .contents
-                .get(id)
-                .filter(|_| !is_hidden && !path.exists())
-            {
-                gone.entry(content.bytes).or_default().push(content);
-            }
-        }
+        let photos = scan.photos.iter();
+        let changed = photos.clone().filter(|photo| self.of(&photo.id).is_some());
+        let changed = changed.filter_map(|photo| self.content(&photo.id));
+        let mut records: Vec<Record> = changed.map(Record::Content).collect();
         let is_new = |photo: &&Photo| !is_known(&photo.id) && self.of(&photo.id).is_none();
-        let mut followed = 0;
-        for photo in scan.photos.iter().filter(is_new) {
+        let (mut gone, mut followed) = (self.gone(folder, scan), 0);
+        for photo in photos.filter(is_new) {
             let Some(same_size) = gone.get_mut(&photo.bytes) else {
                 continue;
             };
@@ -461,10 +440,8 @@ impl Corrections {
             let Ok(sha256) = files::sha256_of(&photo.path) else {
                 continue;
             };
-            if let Some(place) = same_size
-                .iter()
-                .position(|content| content.sha256 == sha256)
-            {
+            let same = same_size.iter().position(|gone| gone.sha256 == sha256);
+            if let Some(place) = same {
                 followed += 1;
                 records.push(Record::Moved(Moved {
                     photo: same_size.swap_remove(place).photo.clone(),
@@ -473,8 +450,25 @@ impl Corrections {
                 }));
             }
         }
-        self.append(records)?;
+        self.append(&records)?;
         Ok(followed)
+    }
+
+    /// The contents, by their size, of photographs that were spoken of and are surely gone.
+    fn gone(&self, folder: &Path, scan: &Scan) -> HashMap<u64, Vec<&Content>> {
+        let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
+        let mut gone: HashMap<u64, Vec<&Content>> = HashMap::new();
+        for id in self.opinions.keys() {
+            let path = folder.join(paths::path(id));
+            let unread = |failed: &Failed| path.starts_with(&failed.path);
+            if there.contains(id.as_str()) || scan.failed.iter().any(unread) || path.exists() {
+                continue;
+            }
+            if let Some(content) = self.contents.get(id) {
+                gone.entry(content.bytes).or_default().push(content);
+            }
+        }
+        gone
     }
 
     /// The content of a photograph's file where it is not known yet; none for one that cannot be read.
@@ -494,27 +488,18 @@ impl Corrections {
         })
     }
 
-    fn append(&mut self, records: Vec<Record>) -> Result<(), LibraryError> {
+    fn append(&mut self, records: &[Record]) -> Result<(), LibraryError> {
         if records.is_empty() {
             return Ok(());
         }
-        let system = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| failed(&path, source)
-        };
-        let mut text = Vec::new();
-        for record in &records {
-            serde_json::to_writer(&mut text, record)
-                .map_err(|error| system(&self.path)(error.into()))?;
-            text.push(b'\n');
-        }
+        let text = lines(records).map_err(|error| failed(&self.path, error.into()))?;
         let place = self.path.with_file_name(LOCK);
-        let lock = files::own(&place).map_err(system(&place))?;
-        lock.lock().map_err(system(&place))?;
+        let lock = files::own(&place).and_then(|file| file.lock().map(|()| file));
+        let _lock = lock.map_err(|source| failed(&place, source))?;
         self.refresh()?;
-        let mut file = files::own(&self.path).map_err(system(&self.path))?;
-        let written = self.write_end(&mut file, &text);
-        written.map_err(system(&self.path))?;
+        let file = files::own(&self.path);
+        let written = file.and_then(|mut file| self.write_end(&mut file, &text));
+        written.map_err(|source| failed(&self.path, source))?;
         self.refresh()?;
         Ok(())
     }
@@ -577,6 +562,16 @@ impl Corrections {
             self.opinions.insert(to, opinion);
         }
     }
+}
+
+/// Records as they stand in the file.
+fn lines(records: &[Record]) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for record in records {
+        serde_json::to_writer(&mut text, record)?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

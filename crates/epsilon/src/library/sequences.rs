@@ -20,8 +20,8 @@ use super::ownership::{List, Lists, Subject, folded};
 use super::sidecar::Name;
 use super::upkeep::Step;
 use super::{
-    Correction, Corrections, Entry, Facts, Failed, Journal, Label, Labelled, Ledger, Line, Outcome,
-    Photo, Places, Reviewed, Scan, Sidecars, State, Verdict, told, unseen, xmp,
+    Correction, Corrections, Entry, Facts, Failed, Journal, Label, Labelled, Ledger, Line, Opinion,
+    Outcome, Photo, Places, Reviewed, Scan, Sidecars, State, Verdict, told, unseen, xmp,
 };
 
 const PHOTOS: [&str; 5] = ["a.jpg", "a.png", "b.jpg", "s/c.jpg", "s/c.png"];
@@ -538,7 +538,7 @@ impl World {
             }
             let labels = corrections.apply(id, self.labels(id, run.words));
             expected.extend(labels.iter().map(|l| (folded(&l.label.name), l.state)));
-            let rejected = corrections.of(id).into_iter().flat_map(|o| o.rejected());
+            let rejected = corrections.of(id).into_iter().flat_map(Opinion::rejected);
             expected.extend(rejected.map(|judged| (folded(&judged.name), State::Rejected)));
         }
         assert_eq!(there, expected, "{key}: what is told");

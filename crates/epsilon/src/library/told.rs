@@ -12,7 +12,7 @@ use super::xmp::{
     RDF, apply, body, descriptions, escape, inside, items, list_in, parse, prefixed, said,
     with_space_before,
 };
-use super::{Judged, Label, Labelled, State};
+use super::{Judged, Labelled, State};
 
 /// The namespace of the property and of its fields.
 pub const NAMESPACE: &str = "urn:epsilon-zsl:xmp:1.0/";
@@ -60,13 +60,7 @@ impl Told {
 
     /// Of a label that the owner judged and the model does not keep.
     pub(super) fn of_judged(judged: &Judged, state: State) -> Self {
-        let label = Label {
-            name: judged.name.clone(),
-            parents: judged.parents.clone(),
-            score: None,
-            probability: None,
-            seen: false,
-        };
+        let label = judged.label();
         Self::of(&Labelled { label, state }, Some(judged), "")
     }
 

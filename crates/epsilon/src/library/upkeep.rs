@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ledger::{Ledger, Owned};
-use super::ownership::{Lists, Subject, Wanted, folded, plan};
+use super::ownership::{Lists, Wanted, folded, plan};
 use super::scan::is_photo;
 use super::sidecar::{self, Changed, Found, Name, SidecarError};
 use super::told::{self, Told};
@@ -148,12 +148,8 @@ impl Wanted {
         let approved = its.flat_map(|(_, opinion)| opinion.approved());
         let mut wanted = Self::default();
         for judged in approved.filter(|judged| there.contains(&folded(&judged.name))) {
-            let told = Told::of_judged(judged, State::Approved);
-            wanted.labels.push(Subject {
-                name: told.name.clone(),
-                parents: told.parents.clone(),
-            });
-            wanted.told.push(told);
+            wanted.labels.push(judged.label().subject());
+            wanted.told.push(Told::of_judged(judged, State::Approved));
         }
         wanted
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use epsilon::library::ownership::{Subject, folded};
 use epsilon::library::{
-    Catalog, Correction, Corrections, Item, Judged, Label, Labelled, Library, LibraryError, Line,
+    Catalog, Correction, Corrections, Item, Labelled, Library, LibraryError, Line, Opinion,
     Proposal, Reviewed, State, Verdict, now, photo_ids,
 };
 use epsilon::paths;
@@ -65,9 +65,8 @@ impl Desk {
     /// The id of a photograph that somebody means.
     pub(super) fn photo(&mut self, meant: &str) -> anyhow::Result<String> {
         let find = |desk: &Self| {
-            let ids = photo_ids(&desk.library.photos, Path::new(meant)).into_iter();
-            let mut ids = ids.chain([meant.to_string()]);
-            ids.find(|id| desk.catalog.item(id).is_some())
+            let ids = photo_ids(&desk.library.photos, Path::new(meant));
+            ids.into_iter().find(|id| desk.catalog.item(id).is_some())
         };
         if let Some(id) = find(self) {
             return Ok(id);
@@ -95,9 +94,11 @@ impl Desk {
         let given = given.map(|labelled| labelled.label.clone()).collect();
         let mut labels = self.corrections.apply(photo, given);
         let opinion = self.corrections.of(photo);
-        for judged in opinion.into_iter().flat_map(|opinion| opinion.rejected()) {
+        for judged in opinion.into_iter().flat_map(Opinion::rejected) {
             if find(&labels, &judged.name).is_none() {
-                labels.push(rejected(judged));
+                let label = judged.label();
+                let state = State::Rejected;
+                labels.push(Labelled { label, state });
             }
         }
         labels
@@ -211,18 +212,6 @@ pub(super) fn find<'a>(labels: &'a [Labelled], name: &str) -> Option<&'a Labelle
         .find(|labelled| folded(&labelled.label.name) == key)
 }
 
-fn rejected(judged: &Judged) -> Labelled {
-    let label = Label {
-        name: judged.name.clone(),
-        parents: judged.parents.clone(),
-        score: None,
-        probability: None,
-        seen: false,
-    };
-    let state = State::Rejected;
-    Labelled { label, state }
-}
-
 /// A label that somebody types: `animal|dog` is dog below animal.
 pub(super) fn subject(text: &str) -> anyhow::Result<Subject> {
     let parts: Vec<String> = text.split('|').map(|part| part.trim().into()).collect();
@@ -237,21 +226,16 @@ pub(super) fn print(line: &Line, json: bool) -> anyhow::Result<()> {
         return Ok(console::print(serde_json::to_string(line)?)?);
     }
     let photo = paths::plain(line.photo());
-    Ok(match line {
+    let text = match line {
         Line::Label(said) => {
             let label = [&said.parents[..], std::slice::from_ref(&said.label)].concat();
-            let label = label.join("|");
-            console::print(format_args!(
-                "{}\t{photo}\t{}",
-                verdict(said.verdict),
-                paths::plain(&label)
-            ))?;
+            let (verdict, label) = (verdict(said.verdict), label.join("|"));
+            format!("{verdict}\t{photo}\t{}", paths::plain(&label))
         }
-        Line::Photo(Reviewed { reviewed: true, .. }) => {
-            console::print(format_args!("reviewed\t{photo}"))?;
-        }
-        Line::Photo(_) => console::print(format_args!("unreviewed\t{photo}"))?,
-    })
+        Line::Photo(Reviewed { reviewed: true, .. }) => format!("reviewed\t{photo}"),
+        Line::Photo(_) => format!("unreviewed\t{photo}"),
+    };
+    Ok(console::print(text)?)
 }
 
 fn verdict(verdict: Verdict) -> &'static str {
