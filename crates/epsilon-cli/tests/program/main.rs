@@ -18,6 +18,8 @@ mod published;
 mod quickstart;
 mod repeat;
 mod report;
+#[cfg(unix)]
+mod review;
 mod scores;
 mod search;
 mod serve;

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use same_file::Handle;
 use serde::{Deserialize, Serialize};
 
+use super::lines::{News, Tail};
 use super::ownership::folded;
 use super::scan::modified;
 use super::{Label, Library, LibraryError, Photo, Scan, failed};
@@ -162,6 +162,8 @@ pub struct Opinion {
     pub labels: BTreeMap<String, Judged>,
     /// Whether the owner has looked at all of it: any label that is not approved is not there.
     pub reviewed: bool,
+    /// When that was last said or taken back, in seconds after 1970; 0 where it never was.
+    pub reviewed_at: u64,
 }
 
 impl Opinion {
@@ -182,8 +184,17 @@ impl Opinion {
 
     /// The labels that the owner says are there.
     pub fn approved(&self) -> impl Iterator<Item = &Judged> {
+        self.with(Verdict::Approved)
+    }
+
+    /// The labels that the owner says are not there.
+    pub fn rejected(&self) -> impl Iterator<Item = &Judged> {
+        self.with(Verdict::Rejected)
+    }
+
+    fn with(&self, verdict: Verdict) -> impl Iterator<Item = &Judged> {
         let labels = self.labels.values();
-        labels.filter(|judged| judged.verdict == Verdict::Approved)
+        labels.filter(move |judged| judged.verdict == verdict)
     }
 
     fn hear(&mut self, said: Correction) {
@@ -204,7 +215,7 @@ impl Opinion {
 }
 
 /// What became of a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A model keeps it, and the owner has said nothing.
@@ -213,6 +224,24 @@ pub enum State {
     Approved,
     /// The owner says that it is not there.
     Rejected,
+}
+
+impl State {
+    const ALL: [Self; 3] = [Self::Automatic, Self::Approved, Self::Rejected];
+
+    /// As files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The state of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
 }
 
 /// A label and what became of it.
@@ -251,17 +280,13 @@ impl Labelled {
 /// assert_eq!(there.of("2024/sea.jpg").map(|opinion| opinion.state("dog")), Some(State::Approved));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Corrections {
     path: PathBuf,
     /// The folder of photographs, where the library says which.
     photos: Option<PathBuf>,
     opinions: BTreeMap<String, Opinion>,
     contents: HashMap<String, Content>,
-    /// The file that was read, so far, and its lines.
-    file: Option<Handle>,
-    end: u64,
-    lines: usize,
+    tail: Tail,
 }
 
 impl Corrections {
@@ -270,14 +295,13 @@ impl Corrections {
     /// # Errors
     /// When the file cannot be read, or a line other than a last half one is damaged.
     pub fn read(library: &Path) -> Result<Self, LibraryError> {
+        let path = library.join(NAME);
         let mut corrections = Self {
-            path: library.join(NAME),
+            tail: Tail::new(path.clone()),
+            path,
             photos: None,
             opinions: BTreeMap::new(),
             contents: HashMap::new(),
-            file: None,
-            end: 0,
-            lines: 0,
         };
         corrections.refresh()?;
         Ok(corrections)
@@ -318,35 +342,29 @@ impl Corrections {
     /// # Errors
     /// As [`Corrections::read`].
     pub fn refresh(&mut self) -> Result<bool, LibraryError> {
-        let system = |source| failed(&self.path, source);
-        let file = match files::open(&self.path, u64::MAX) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let was_there = self.end > 0;
-                self.begin_anew(None);
-                return Ok(was_there);
-            }
-            Err(error) => return Err(system(error)),
-        };
-        let length = file.metadata().map_err(system)?.len();
-        let handle = file.try_clone().and_then(Handle::from_file);
-        let handle = handle.map_err(system)?;
-        let is_new = self.file.as_ref() != Some(&handle) || length < self.end;
-        if is_new {
-            self.begin_anew(Some(handle));
-        }
-        let before = self.end;
-        if let Err(error) = self.read_on(&file) {
+        let was_read = self.tail.end() > 0;
+        match self.read_on() {
             // Somebody may have edited the file where it lies: then it is another one now.
-            if before == 0 {
-                return Err(error);
+            Err(_) if was_read => {
+                self.tail = Tail::new(self.path.clone());
+                self.read_on()
             }
-            let handle = self.file.take();
-            self.begin_anew(handle);
-            self.read_on(&file)?;
-            return Ok(true);
+            read => read,
         }
-        Ok(is_new || self.end > before)
+    }
+
+    fn read_on(&mut self) -> Result<bool, LibraryError> {
+        let mut records = Vec::new();
+        let news = self.tail.read(HINT, &mut |line| {
+            records.push(serde_json::from_slice(line)?);
+            Ok(())
+        })?;
+        if news == News::Anew {
+            self.opinions.clear();
+            self.contents.clear();
+        }
+        records.into_iter().for_each(|record| self.take(record));
+        Ok(news != News::None)
     }
 
     /// What holds for a photograph, if anything was said.
@@ -505,9 +523,9 @@ impl Corrections {
     /// killed process left half written goes.
     fn write_end(&self, file: &mut File, text: &[u8]) -> std::io::Result<()> {
         let mut rest = Vec::new();
-        file.seek(SeekFrom::Start(self.end))?;
+        file.seek(SeekFrom::Start(self.tail.end()))?;
         file.read_to_end(&mut rest)?;
-        let mut end = self.end;
+        let mut end = self.tail.end();
         if serde_json::from_slice::<Record>(&rest).is_ok() {
             file.write_all(b"\n")?;
             end += rest.len() as u64 + 1;
@@ -522,36 +540,6 @@ impl Corrections {
         written
     }
 
-    fn begin_anew(&mut self, file: Option<Handle>) {
-        self.opinions.clear();
-        self.contents.clear();
-        (self.file, self.end, self.lines) = (file, 0, 0);
-    }
-
-    /// Takes the whole lines that are not read yet.
-    fn read_on(&mut self, file: &File) -> Result<(), LibraryError> {
-        let path = self.path.clone();
-        let system = |source| failed(&path, source);
-        let mut reader = BufReader::new(file);
-        reader.seek(SeekFrom::Start(self.end)).map_err(system)?;
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line).map_err(system)?;
-            if line.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            let number = self.lines + 1;
-            let record = serde_json::from_slice(&line).map_err(|error| LibraryError::Form {
-                path: path.clone(),
-                reason: format!("line {number}: {error}; {HINT}"),
-            })?;
-            self.take(record);
-            self.end += length as u64;
-            self.lines = number;
-        }
-    }
-
     fn take(&mut self, record: Record) {
         match record {
             Record::Said(line) => {
@@ -559,7 +547,9 @@ impl Corrections {
                 let mut opinion = self.opinions.remove(&photo).unwrap_or_default();
                 match line {
                     Line::Label(correction) => opinion.hear(correction),
-                    Line::Photo(reviewed) => opinion.reviewed = reviewed.reviewed,
+                    Line::Photo(said) => {
+                        (opinion.reviewed, opinion.reviewed_at) = (said.reviewed, said.at);
+                    }
                 }
                 if !opinion.is_nothing() {
                     self.opinions.insert(photo, opinion);
@@ -581,7 +571,9 @@ impl Corrections {
             // What was said of the new name is the later word.
             let later = self.opinions.remove(&to).unwrap_or_default();
             opinion.labels.extend(later.labels);
-            opinion.reviewed |= later.reviewed;
+            if later.reviewed_at > 0 {
+                (opinion.reviewed, opinion.reviewed_at) = (later.reviewed, later.reviewed_at);
+            }
             self.opinions.insert(to, opinion);
         }
     }
