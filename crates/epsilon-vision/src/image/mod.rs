@@ -19,6 +19,7 @@ mod preprocess;
 mod raw;
 mod reduced;
 mod resize;
+mod small;
 mod webp;
 
 pub use self::decode::{Pixels, decode, decode_for, open, open_for};
@@ -28,4 +29,5 @@ pub use self::kind::{FORMATS, Format, Kind, Part, START, kind};
 pub use self::limits::{Limits, set_decode_memory};
 pub use self::preprocess::Preprocess;
 pub use self::resize::{Crop, crop, resize};
+pub use self::small::{fit_within, open_small};
 pub use ::image::RgbImage;

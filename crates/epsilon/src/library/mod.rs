@@ -13,6 +13,7 @@ mod scan;
 mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
+pub mod thumbnails;
 mod upkeep;
 pub mod xmp;
 
