@@ -15,8 +15,8 @@ use super::ownership::Subject;
 use super::{LibraryError, Photo, failed};
 use crate::model::Ranked;
 
-const NAME: &str = "tags.jsonl";
-const HINT: &str = "mend the line or delete the file to tag all photographs anew";
+pub(super) const NAME: &str = "tags.jsonl";
+pub(super) const HINT: &str = "mend the line or delete the file to tag all photographs anew";
 
 /// A kept label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +84,12 @@ pub struct Entry {
     /// Whether trying again is of no use: the file was read, and its content is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub content: bool,
+    /// When it was taken: seconds since 1970 on the camera's clock, where its file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<i64>,
+    /// [`crate::model::Ranking::doubt`] of it, where the model is calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<f32>,
     /// Labels in its sidecar, with their parents before them, as versions wrote that had no [`super::Ledger`]; read only.
     #[serde(default, skip_serializing)]
     pub sidecar: Option<Vec<Vec<String>>>,
@@ -250,6 +256,8 @@ mod tests {
                 }]),
             },
             content: false,
+            taken: None,
+            doubt: None,
             sidecar: None,
         }
     }

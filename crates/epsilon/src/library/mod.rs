@@ -3,6 +3,8 @@
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
 //! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
 
+mod catalog;
+pub mod dates;
 mod forget;
 mod journal;
 mod ledger;
@@ -22,6 +24,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use catalog::{Catalog, Filter, Item, Labelled, Order, State};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};

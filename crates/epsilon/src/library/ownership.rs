@@ -159,7 +159,7 @@ impl Plan {
 }
 
 /// Texts that a reader takes for the same label are the same here.
-fn folded(text: &str) -> String {
+pub(super) fn folded(text: &str) -> String {
     composed(&composed(text.trim()).to_lowercase()).into_owned()
 }
 

@@ -258,6 +258,8 @@ impl World {
                     false => Outcome::Labels(self.labels(&photo.id, run.words)),
                 },
                 content: broken,
+                taken: None,
+                doubt: None,
                 sidecar: None,
             };
             journal.add(&[entry]).unwrap();

@@ -101,12 +101,16 @@ impl Tagger<'_> {
             }
         }
         let entries = ids.iter().zip(rankings).map(|(id, ranking)| {
+            let doubt = ranking.doubt();
             let kept = ranking.keep(&self.options.keep).into_iter();
             let labels = kept.map(|label| {
                 let parents = self.parents(&label.name);
                 Label::of(label, parents)
             });
-            self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            Entry {
+                doubt,
+                ..self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            }
         });
         Ok(entries.collect())
     }
@@ -124,6 +128,8 @@ impl Tagger<'_> {
             settings: self.settings.clone(),
             outcome,
             content: false,
+            taken: None,
+            doubt: None,
             sidecar: None,
         }
     }
