@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request, State as Given};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
 use epsilon::{PredictError, Predictor};
@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::engine::Seen;
+use super::gallery::{self, Gallery};
 use super::guard;
 use super::limits::patience;
 use super::model::Loaded;
@@ -24,38 +25,29 @@ use super::refusal::{Refusal, failed};
 use super::request::{Photo, discard};
 use super::state::{Begun, State};
 
-/// All routes.
-pub(super) fn routes(state: Arc<State>) -> Router {
-    let guarded = Router::new()
+/// All routes; those of a library where one is served.
+pub(super) fn routes(state: Arc<State>, gallery: Option<Arc<Gallery>>) -> Router {
+    let mut guarded = Router::new()
         .route("/v1/predict", post(predict))
         .route("/v1/explain", post(explain))
         .route(
             "/v1/labels",
             get(async |Given(state): Given<Arc<State>>| {
-                state.model.get().await.map(|model| Json(model.about.clone()))
+                let model = state.model.get().await;
+                model.map(|model| Json(model.about.clone()))
             }),
         )
-        .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::token));
-    let page =
-        |kind: &'static str, text: &'static str| get(async move || ([(CONTENT_TYPE, kind)], text));
+        .route("/metrics", get(metrics));
+    let mut pages = pages(if gallery.is_some() { "/single" } else { "/" });
+    if let Some(gallery) = gallery {
+        guarded = guarded.merge(gallery::routes(gallery));
+        pages = pages.merge(gallery::pages());
+    } else {
+        pages = pages.route("/openapi.json", page(JSON, include_str!("openapi.json")));
+    }
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::token));
     Router::new()
-        .route(
-            "/",
-            page("text/html; charset=utf-8", include_str!("page.html")),
-        )
-        .route(
-            "/page.css",
-            page("text/css; charset=utf-8", include_str!("page.css")),
-        )
-        .route(
-            "/page.js",
-            page("text/javascript; charset=utf-8", include_str!("page.js")),
-        )
-        .route(
-            "/openapi.json",
-            page("application/json", include_str!("openapi.json")),
-        )
+        .merge(pages)
         .route(
             "/healthz",
             get(async |Given(state): Given<Arc<State>>| state.alive().map(well)),
@@ -83,6 +75,24 @@ pub(super) fn routes(state: Arc<State>) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), guard::count))
         .with_state(state)
 }
+
+/// A file that is part of the program.
+pub(super) fn page(kind: &'static str, text: &'static str) -> MethodRouter<Arc<State>> {
+    get(async move || ([(CONTENT_TYPE, kind)], text))
+}
+
+/// The page that photographs are dropped on, at this place.
+fn pages(place: &str) -> Router<Arc<State>> {
+    Router::new()
+        .route(place, page(HTML, include_str!("page.html")))
+        .route("/page.css", page(CSS, include_str!("page.css")))
+        .route("/page.js", page(SCRIPT, include_str!("page.js")))
+}
+
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const CSS: &str = "text/css; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
 
 /// One photograph in a reply.
 #[derive(Serialize)]

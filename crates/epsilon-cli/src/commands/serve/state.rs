@@ -10,6 +10,7 @@ use epsilon::image::{self, ImageError, RgbImage};
 use epsilon::labels::{self, LabelError, LabelVectors};
 use epsilon::predictor::WordVectors;
 use epsilon::{PredictError, Predictor};
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::{Engine, Seen};
@@ -18,7 +19,7 @@ use super::limits::{Budget, LABEL_BYTES, MAP_SIDE, NAMED, patience};
 use super::metrics::Metrics;
 use super::model::{Lazy, Loaded};
 use super::refusal::{Refusal, failed};
-use super::request::{Asked, Photo};
+use super::request::{self, Asked, Photo};
 
 /// State shared by all requests.
 pub(super) struct State {
@@ -150,7 +151,17 @@ impl State {
 
     /// Parses a request, within the time for sending it.
     pub(super) async fn read(&self, request: Request) -> Result<Asked, Refusal> {
-        let read = Asked::read(request, self.max_body, &self.bodies);
+        self.sent(Asked::read(request, self.max_body, &self.bodies))
+            .await
+    }
+
+    /// Parses a request of JSON, within the time for sending it.
+    pub(super) async fn json<T: DeserializeOwned>(&self, request: Request) -> Result<T, Refusal> {
+        self.sent(request::json(request, self.max_body, &self.bodies))
+            .await
+    }
+
+    async fn sent<T>(&self, read: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         let slow = |_| {
             let message = "the request was sent too slowly";
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", message)
