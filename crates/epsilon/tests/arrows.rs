@@ -56,6 +56,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "library",
         &[
             "model",
+            "semantic_index",
             "data::files",
             "data::labels",
             "data::paths",

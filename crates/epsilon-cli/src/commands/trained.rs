@@ -66,6 +66,11 @@ pub(super) struct VectorArgs {
 }
 
 impl VectorArgs {
+    /// The file that was given.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.vectors.as_deref()
+    }
+
     fn file(&self) -> Option<VectorFile> {
         self.vectors.as_ref().map(|path| VectorFile {
             path: path.clone(),

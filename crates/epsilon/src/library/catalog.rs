@@ -3,6 +3,7 @@
 //!
 //! A [`Catalog`] is a snapshot in memory. It changes nothing on the disk, so it may be read beside a program that is tagging.
 
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
@@ -73,7 +74,7 @@ pub struct Filter {
     pub since: Option<i64>,
     /// Before this time.
     pub until: Option<i64>,
-    /// In this folder or one within it: its path from the folder of photographs, as in [`Item::id`].
+    /// In this folder or one within it: its path from the folder of photographs, as in [`Item::id`]; empty for that one itself.
     pub folder: Option<String>,
     /// Whether only those whose owner has not looked at all of them.
     pub unreviewed: bool,
@@ -100,8 +101,8 @@ pub struct Catalog {
     tags: Tail,
     /// By their ids.
     items: Vec<Item>,
-    /// How names are written in this library, by their folded form.
-    spellings: HashMap<String, HashSet<String>>,
+    /// The folded forms of all names of labels and their parents.
+    names: HashMap<String, String>,
 }
 
 impl Catalog {
@@ -113,7 +114,7 @@ impl Catalog {
         let mut catalog = Self {
             tags: Tail::new(library.join(journal::NAME)),
             items: Vec::new(),
-            spellings: HashMap::new(),
+            names: HashMap::new(),
         };
         catalog.refresh()?;
         Ok(catalog)
@@ -148,6 +149,12 @@ impl Catalog {
         self.items.get(place)
     }
 
+    /// Whether it has photographs in a folder, a path as [`Filter::folder`].
+    pub fn has_folder(&self, folder: &str) -> bool {
+        let begin = within(folder);
+        self.items.iter().any(|item| item.id.starts_with(&begin))
+    }
+
     /// Where a photograph stands among [`Catalog::items`], or would stand.
     fn place(&self, id: &str) -> Result<usize, usize> {
         self.items.binary_search_by(|item| item.id.as_str().cmp(id))
@@ -158,9 +165,7 @@ impl Catalog {
         let mut new = Vec::new();
         for line in lines {
             let item = item(line);
-            for label in &item.labels {
-                spell(&mut self.spellings, &label.label);
-            }
+            self.learn_names(&item.labels);
             match self.place(&item.id) {
                 Ok(place) => self.items[place] = item,
                 Err(_) => new.push(item),
@@ -174,24 +179,61 @@ impl Catalog {
     /// their ids.
     pub fn select(&self, filter: &Filter, order: Order) -> Vec<usize> {
         let criteria = Criteria::of(filter, self);
-        let places = 0..self.items.len();
-        let mut selected: Vec<usize> = places
-            .filter(|at| criteria.pass(&self.items[*at]))
-            .collect();
-        let items = |at: &usize| &self.items[*at];
-        match order {
-            Order::Relevance if filter.label.is_some() => {
-                let relevance = |at: &usize| criteria.relevance(items(at));
-                selected.sort_by_cached_key(|at| std::cmp::Reverse(relevance(at)));
-            }
-            Order::Relevance => {}
-            Order::Date => selected.sort_by_key(|at| std::cmp::Reverse(items(at).date)),
-            Order::Doubt => selected.sort_by(|a, b| {
-                let doubt = |at| items(at).doubt.unwrap_or(f32::NEG_INFINITY);
-                doubt(b).total_cmp(&doubt(a))
-            }),
+        let mut selected: Vec<usize> = self.passing(&criteria).collect();
+        if order == Order::Relevance && filter.label.is_some() {
+            let relevance = |at: usize| (criteria.relevance(&self.items[at]), at);
+            let mut by_label: Vec<_> = selected.into_iter().map(relevance).collect();
+            by_label.sort_by(|(a, _), (b, _)| surer(*b, *a));
+            selected = by_label.into_iter().map(|(_, at)| at).collect();
         }
+        self.sort(&mut selected, order, |at| *at);
         selected
+    }
+
+    /// The photographs that meet criteria, by their ids.
+    pub(super) fn passing(&self, criteria: &Criteria<'_>) -> impl Iterator<Item = usize> {
+        (0..self.items.len()).filter(|at| criteria.pass(&self.items[*at]))
+    }
+
+    /// Puts what belongs to photographs in an order; by relevance it stays as it is.
+    pub(super) fn sort<T>(&self, found: &mut [T], order: Order, place: impl Fn(&T) -> usize) {
+        let item = |of: &T| &self.items[place(of)];
+        let doubt = |of: &T| item(of).doubt.unwrap_or(f32::NEG_INFINITY);
+        match order {
+            Order::Relevance => {}
+            Order::Date => found.sort_by_key(|of| Reverse(item(of).date)),
+            Order::Doubt => found.sort_by(|a, b| doubt(b).total_cmp(&doubt(a))),
+        }
+    }
+
+    /// What the owner says of a label, by its name alone, for a photograph.
+    pub(super) fn judgement(&self, name: &str) -> impl Fn(&Item) -> State {
+        let names = self.spelt(name);
+        move |item| {
+            let labels = item.labels.iter();
+            let mut states = labels
+                .filter(|of| names.contains(&of.label.name))
+                .map(|of| of.state);
+            let word = |state: &State| *state != State::Automatic;
+            states.find(word).unwrap_or(State::Automatic)
+        }
+    }
+
+    fn learn_names(&mut self, labels: &[Labelled]) {
+        for Labelled { label, .. } in labels {
+            for name in label.parents.iter().chain([&label.name]) {
+                if !self.names.contains_key(name) {
+                    self.names.insert(name.clone(), folded(name));
+                }
+            }
+        }
+    }
+
+    /// How a name is written in this library.
+    fn spelt(&self, name: &str) -> HashSet<String> {
+        let name = folded(name);
+        let written = self.names.iter().filter(|(_, folded)| **folded == name);
+        written.map(|(written, _)| written.clone()).collect()
     }
 }
 
@@ -216,48 +258,21 @@ fn item(entry: Entry) -> Item {
     }
 }
 
-/// Remembers how a label and its parents are written.
-fn spell(spellings: &mut HashMap<String, HashSet<String>>, label: &Label) {
-    for name in label.parents.iter().chain([&label.name]) {
-        // Most are written as they are folded, and known.
-        if spellings
-            .get(name)
-            .is_some_and(|known| known.contains(name))
-        {
-            continue;
-        }
-        let known = spellings.entry(folded(name)).or_default();
-        known.insert(name.clone());
-    }
-}
-
 /// A filter, ready to be held against many photographs.
-struct Criteria<'a> {
+pub(super) struct Criteria<'a> {
     filter: &'a Filter,
     /// How the label is written in this library; none where no label is asked for.
     names: Option<HashSet<String>>,
-    /// The folder with a `/` behind it; nothing for all.
+    /// See [`within`].
     folder: String,
 }
 
 impl<'a> Criteria<'a> {
-    fn of(filter: &'a Filter, catalog: &Catalog) -> Self {
-        let spelt = |label: &String| {
-            catalog
-                .spellings
-                .get(&folded(label))
-                .cloned()
-                .unwrap_or_default()
-        };
-        let folder = filter.folder.as_deref().unwrap_or_default();
-        let folder = match folder.trim_start_matches("./").trim_end_matches('/') {
-            "" | "." => String::new(),
-            folder => format!("{folder}/"),
-        };
+    pub(super) fn of(filter: &'a Filter, catalog: &Catalog) -> Self {
         Self {
-            names: filter.label.as_ref().map(spelt),
+            names: filter.label.as_ref().map(|label| catalog.spelt(label)),
+            folder: within(filter.folder.as_deref().unwrap_or_default()),
             filter,
-            folder,
         }
     }
 
@@ -293,16 +308,22 @@ impl<'a> Criteria<'a> {
         })
     }
 
-    /// Greater for a photograph that has the label more surely.
-    fn relevance(&self, item: &Item) -> Relevance {
-        let each = self.labels(item).map(|label| Relevance {
-            approved: label.state == State::Approved,
-            value: certainty(label).unwrap_or(label.label.score),
+    /// How surely a photograph has the label, in the order of [`surer`].
+    fn relevance(&self, item: &Item) -> (bool, f32) {
+        let each = self.labels(item).map(|label| {
+            let value = certainty(label).unwrap_or(label.label.score);
+            (label.state == State::Approved, value)
         });
-        each.max().unwrap_or(Relevance {
-            approved: false,
-            value: f32::NEG_INFINITY,
-        })
+        let most = each.max_by(|a, b| surer(*a, *b));
+        most.unwrap_or((false, f32::NEG_INFINITY))
+    }
+}
+
+/// How the ids of photographs in a folder begin; nothing for the folder of all photographs.
+fn within(folder: &str) -> String {
+    match folder.trim_end_matches('/') {
+        "" => String::new(),
+        folder => format!("{folder}/"),
     }
 }
 
@@ -314,29 +335,7 @@ fn certainty(label: &Labelled) -> Option<f32> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Relevance {
-    approved: bool,
-    value: f32,
+/// By which of two the label is there more surely: whether it is approved, then how probable it is or how high it scores.
+fn surer(a: (bool, f32), b: (bool, f32)) -> Ordering {
+    a.0.cmp(&b.0).then(a.1.total_cmp(&b.1))
 }
-
-impl Ord for Relevance {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let approved = self.approved.cmp(&other.approved);
-        approved.then(self.value.total_cmp(&other.value))
-    }
-}
-
-impl PartialOrd for Relevance {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Relevance {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Relevance {}

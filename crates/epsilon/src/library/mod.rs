@@ -11,6 +11,7 @@ mod ledger;
 mod lines;
 pub mod ownership;
 mod scan;
+mod search;
 #[cfg(test)]
 mod sequences;
 pub mod sidecar;
@@ -28,7 +29,8 @@ pub use catalog::{Catalog, Filter, Item, Labelled, Order, State};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
-pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
+pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
+pub use search::Match;
 pub use upkeep::{Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;

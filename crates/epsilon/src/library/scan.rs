@@ -272,6 +272,37 @@ fn ending(path: &Path) -> String {
     ending.to_lowercase()
 }
 
+/// What [`Photo::id`]s of a folder of photographs somebody may mean by a path: the id itself, or the path of the photograph, relative
+/// to the current folder or not; the likelier first. The same holds for folders in it, of which the first parts of ids are meant.
+pub fn photo_ids(photos: &Path, meant: &Path) -> Vec<String> {
+    let mut ids = Vec::new();
+    if let Some(id) = meant.to_str().filter(|id| !id.is_empty() && *id != ".") {
+        ids.push(
+            id.trim_start_matches("./")
+                .trim_end_matches('/')
+                .to_string(),
+        );
+    }
+    // As it is written, links and all, as the walk over the folder has it; then where it leads.
+    let written = std::path::absolute(meant)
+        .ok()
+        .map(|path| super::resolved(Path::new(""), &path));
+    let real = meant.canonicalize().ok().zip(photos.canonicalize().ok());
+    let pairs = [written.map(|path| (path, photos.to_path_buf())), real];
+    for (path, photos) in pairs.into_iter().flatten() {
+        if let Ok(inside) = path.strip_prefix(photos) {
+            ids.push(id_of(inside));
+        }
+    }
+    ids
+}
+
+/// [`Photo::id`] of a path from the folder of photographs.
+fn id_of(inside: &Path) -> String {
+    let parts = inside.iter().map(|part| text(Path::new(part)));
+    parts.collect::<Vec<String>>().join("/")
+}
+
 fn photo(folder: &Path, entry: &DirEntry) -> Result<Photo, String> {
     let path = entry.path();
     let metadata = entry.metadata().map_err(|error| error.to_string())?;
@@ -279,11 +310,9 @@ fn photo(folder: &Path, entry: &DirEntry) -> Result<Photo, String> {
     let inside = path
         .strip_prefix(folder)
         .map_err(|error| error.to_string())?;
-    let parts = inside.iter().map(|part| text(Path::new(part)));
-    let parts: Vec<String> = parts.collect();
     let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Photo {
-        id: parts.join("/"),
+        id: id_of(inside),
         path: path.into(),
         bytes: metadata.len(),
         modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use search::{Hit, Index};
+pub use search::{Hit, Index, Selection};
 pub use writer::IndexWriter;
 
 /// What can go wrong with an index.
@@ -44,6 +44,12 @@ pub enum IndexError {
     OtherModel {
         /// The folder.
         folder: PathBuf,
+    },
+    /// A photograph that an index does not hold.
+    #[error("{photo}: the index holds no vectors of it: it was not tagged yet, or could not be")]
+    Unknown {
+        /// Its id.
+        photo: String,
     },
     /// Rows or a query that are not of the index's sizes, or not finite.
     #[error("{0}")]
@@ -121,11 +127,31 @@ mod tests {
         let index = Index::open(folder.path()).unwrap();
         let found = index.search(&[0.0, 1.0], 2).unwrap();
         assert_eq!(names(&found), ["b", "a"]);
-        assert!((found[0].score - 1.0).abs() < 1e-3 && found[0].group == 0);
-        assert!((found[1].score - 0.5).abs() < 1e-3 && found[1].group == 1);
+        assert!((found[0].score - 1.0).abs() < 1e-3 && found[0].group == Some(0));
+        assert!((found[1].score - 0.5).abs() < 1e-3 && found[1].group == Some(1));
         assert_eq!(names(&index.search(&[-1.0, 0.0], 1).unwrap()), ["c\n\""]);
         assert_eq!(index.search(&[0.0, 1.0], 0).unwrap(), []);
         assert_eq!(index.search(&[0.0, 0.0], 9).unwrap().len(), 3);
+        let selection = index.select(|id| id != "b").unwrap();
+        let found = index.search_in(&selection, &[0.0, 1.0], 1).unwrap();
+        assert_eq!(names(&found), ["a"]);
+        // a . b = -0.5, |a| = sqrt(1.25), |b| = sqrt(2); a . c = -1, |c| = 1
+        let found = index.like("a", 9).unwrap();
+        assert_eq!(names(&found), ["b", "c\n\""]);
+        assert!((found[0].score + 0.5 / 2.5_f32.sqrt()).abs() < 1e-2);
+        assert!((found[1].score + 1.0 / 1.25_f32.sqrt()).abs() < 1e-2);
+        assert_eq!(found[0].group, None);
+        assert_eq!(names(&index.like("c\n\"", 1).unwrap()), ["b"]);
+        assert_eq!(
+            names(&index.like_in(&selection, "b", 9).unwrap()),
+            ["c\n\"", "a"]
+        );
+        assert_eq!(index.like("a", 0).unwrap(), []);
+        let unknown = index.like("z", 1).unwrap_err().to_string();
+        assert!(
+            unknown.contains("z: the index holds no vectors"),
+            "{unknown}"
+        );
         for query in [&[1.0][..], &[f32::NAN, 0.0]] {
             assert!(index.search(query, 1).is_err());
         }
@@ -277,6 +303,14 @@ mod tests {
                 let exact = hit.id.parse().map_or(0.0, score);
                 prop_assert!((hit.score - exact).abs() <= error, "{} {exact}", hit.score);
             }
+            // Among some it finds those of all, without the others.
+            let index = Index::open(folder.path()).unwrap();
+            let passes = |id: &str| id.parse().is_ok_and(|place: u64| (place ^ seed) % 3 > 0);
+            let some = index.search_in(&index.select(passes).unwrap(), &query, top).unwrap();
+            let mut of_all = index.search(&query, usize::MAX).unwrap();
+            of_all.retain(|hit| passes(&hit.id));
+            of_all.truncate(top);
+            prop_assert_eq!(some, of_all);
             let worst = hits.last().unwrap().score;
             let missed = (0..count).filter(|place| score(*place) > worst + 2.0 * error);
             prop_assert_eq!(missed.filter(|p| !names(&hits).contains(&p.to_string().as_str())).count(), 0);
