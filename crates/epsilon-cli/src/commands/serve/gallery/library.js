@@ -739,7 +739,7 @@ let pause = 0;
 /** Asks when nobody has typed for a moment. */
 function soon() {
   clearTimeout(pause);
-  pause = setTimeout(find, 150);
+  pause = setTimeout(find, 80);
 }
 const least = () => {
   $("least").textContent = percent($("probability").value);
