@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Given};
 use axum::http::StatusCode;
-use epsilon::library::dates::{now, span};
-use epsilon::library::{Filter, Order, State};
+use epsilon::library::dates::span;
+use epsilon::library::{Filter, Order, State, now};
 use serde::{Deserialize, Serialize};
 
 use super::{Gallery, Shown, blocking, given, label};
@@ -171,7 +171,7 @@ impl Asked {
     fn filter(&self) -> Result<Filter, Refusal> {
         let time = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());
-            let read = text.map(|text| span(text, now())).transpose();
+            let read = text.map(|text| span(text, now() as i64)).transpose();
             read.map_err(|error| Refusal::unusable("date", error.to_string()))
         };
         let some = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
