@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
-use epsilon::library::{Catalog, Filter, Item, Labelled, Library, Match, Order, dates, photo_ids};
+use epsilon::library::{
+    Catalog, Filter, Item, Labelled, Library, Match, Order, dates, now, photo_ids,
+};
 use epsilon::model::Model;
 use epsilon::paths;
 use epsilon::semantic_index::Index;
@@ -169,7 +171,7 @@ impl Criteria {
                 "--threshold {p}: give a probability from 0 to 1"
             );
         }
-        let now = dates::now();
+        let now = i64::try_from(now()).unwrap_or(i64::MAX);
         let span = |option: &str, text: &Option<String>| {
             let span = text.as_ref().map(|text| dates::span(text, now));
             span.transpose().with_context(|| option.to_string())

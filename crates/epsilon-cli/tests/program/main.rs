@@ -20,6 +20,7 @@ mod quickstart;
 mod repeat;
 mod report;
 mod scores;
+mod search;
 mod serve;
 mod serve_alone;
 mod server;

@@ -2,7 +2,6 @@
 //! beginning of 1970 on a clock without a zone: where a camera wrote its local time, as if that were UTC.
 
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -37,12 +36,6 @@ pub fn span(text: &str, now: i64) -> Result<Range<i64>, DateError> {
         None => calendar(text),
     };
     read.ok_or_else(|| DateError { text: text.into() })
-}
-
-/// Now, as the system's clock has it (UTC).
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs() as i64)
 }
 
 /// A time as `YYYY-MM-DDTHH:MM:SS`.

@@ -26,8 +26,9 @@ pub struct Label {
     /// Its parents, from the top down.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
-    /// Its score.
-    pub score: f32,
+    /// Its score; none of a label that the owner added and no model kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
     /// How probable it is, where the model is calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f32>,
@@ -41,7 +42,7 @@ impl Label {
         Self {
             name: ranked.name,
             parents,
-            score: ranked.score,
+            score: Some(ranked.score),
             probability: ranked.probability,
             seen: ranked.seen,
         }
@@ -250,7 +251,7 @@ mod tests {
                 _ => Outcome::Labels(vec![Label {
                     name: "sky".into(),
                     parents: vec!["nature".into()],
-                    score: 0.5,
+                    score: Some(0.5),
                     probability: None,
                     seen: true,
                 }]),

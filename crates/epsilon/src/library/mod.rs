@@ -1,9 +1,10 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
 //!
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
-//! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
+//! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the photographs' semantic vectors).
 
 mod catalog;
+mod corrections;
 pub mod dates;
 mod forget;
 mod journal;
@@ -25,7 +26,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use catalog::{Catalog, Filter, Item, Labelled, Order, State};
+pub use catalog::{Catalog, Filter, Item, Order};
+pub use corrections::{
+    Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
+    now,
+};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
@@ -78,6 +83,12 @@ pub enum LibraryError {
     None {
         /// The folder.
         folder: PathBuf,
+    },
+    /// What cannot be a label's name.
+    #[error("{label:?}: is no name of a label: it is empty or holds control characters")]
+    Label {
+        /// The name.
+        label: String,
     },
     /// Another process is tagging into the same folder.
     #[error("{}: another process is tagging into this library", shown(folder))]

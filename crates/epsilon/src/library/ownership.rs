@@ -159,7 +159,13 @@ impl Plan {
 }
 
 /// Texts that a reader takes for the same label are the same here.
-pub(super) fn folded(text: &str) -> String {
+///
+/// ```
+/// use epsilon::library::ownership::folded;
+///
+/// assert_eq!(folded(" CAFE\u{301} "), folded("caf\u{e9}"));
+/// ```
+pub fn folded(text: &str) -> String {
     composed(&composed(text.trim()).to_lowercase()).into_owned()
 }
 

@@ -1,6 +1,7 @@
 //! Which photographs a folder holds.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -306,17 +307,22 @@ fn id_of(inside: &Path) -> String {
 fn photo(folder: &Path, entry: &DirEntry) -> Result<Photo, String> {
     let path = entry.path();
     let metadata = entry.metadata().map_err(|error| error.to_string())?;
-    let modified = metadata.modified().map_err(|error| error.to_string())?;
+    let modified = modified(&metadata).map_err(|error| error.to_string())?;
     let inside = path
         .strip_prefix(folder)
         .map_err(|error| error.to_string())?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Photo {
         id: id_of(inside),
         path: path.into(),
         bytes: metadata.len(),
-        modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        modified,
     })
+}
+
+/// When a file was last changed, as [`Photo::modified`] has it.
+pub(super) fn modified(about: &Metadata) -> io::Result<u64> {
+    let since = about.modified()?.duration_since(UNIX_EPOCH);
+    Ok(u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

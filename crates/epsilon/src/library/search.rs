@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::catalog::{Catalog, Criteria, Filter, Order, State};
+use super::catalog::{Catalog, Criteria, Filter, Order};
+use super::corrections::State;
 use crate::semantic_index::{Hit, Index, IndexError};
 
 /// A photograph that was found.

@@ -198,7 +198,7 @@ impl World {
             Label {
                 name: subject.name,
                 parents: subject.parents,
-                score: 1.0,
+                score: Some(1.0),
                 probability: None,
                 seen: true,
             }

@@ -22,13 +22,13 @@ pub fn write(path: &Path, journal: &Journal) -> io::Result<()> {
                 continue;
             };
             for label in labels {
-                let probability = label.probability.map_or(String::new(), |p| p.to_string());
+                let number = |value: Option<f32>| value.map_or(String::new(), |v| v.to_string());
                 out.write_record([
                     &*text_cell(&entry.photo),
                     &*text_cell(&label.name),
                     &*text_cell(&label.parents.join("|")),
-                    &label.score.to_string(),
-                    &probability,
+                    &number(label.score),
+                    &number(label.probability),
                     &label.seen.to_string(),
                 ])?;
             }
