@@ -27,7 +27,8 @@ fn source() -> Option<&'static str> {
                 ended.is_ok_and(|ended| ended.status.success())
             };
             let archive = format!("{}.tgz", PACKAGE.replace('@', "-"));
-            let _ = made("npm", &["pack", "--silent", PACKAGE]) && made("tar", &["-xzf", &archive, INSIDE]);
+            let _ = made("npm", &["pack", "--silent", PACKAGE])
+                && made("tar", &["-xzf", &archive, INSIDE]);
         }
         let source = fs::read_to_string(script).ok();
         if source.is_none() {

@@ -214,10 +214,12 @@ impl Browser {
         }
     }
 
-    /// Clicks on the middle of an element, or near its upper left corner, with keys held.
+    /// Clicks on the middle of an element, with keys held.
     pub(crate) fn click(&mut self, selector: &str, held: u32) {
         let place = format!(
-            "(() => {{ const box = document.querySelector({selector:?}).getBoundingClientRect(); \
+            "(() => {{ const element = document.querySelector({selector:?}); \
+             element.scrollIntoView({{block: 'nearest', behavior: 'instant'}}); \
+             const box = element.getBoundingClientRect(); \
              return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
         );
         let place = self.evaluate(&place);

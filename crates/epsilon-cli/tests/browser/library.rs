@@ -5,11 +5,11 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::WIDTHS;
 use crate::axe::violations;
 use crate::chromium::{Browser, CTRL, SHIFT};
-use crate::server::Server;
+use crate::server::{Server, until};
 use crate::world::World;
-use crate::WIDTHS;
 
 const MODEL: &str = "out/seed-1/model.safetensors";
 const TILES: &str = "document.querySelectorAll('.tile')";
@@ -90,7 +90,9 @@ fn a_library_is_searched_looked_at_and_corrected() {
         let expected = server.get("/v1/library/photos?q=purple&limit=1").json();
         let best = expected["photos"][0]["id"].as_str().unwrap();
         let best = best.rsplit('/').next().unwrap();
-        browser.until(&format!("{TILES}[0].getAttribute('aria-label').startsWith({best:?})"));
+        browser.until(&format!(
+            "{TILES}[0].getAttribute('aria-label').startsWith({best:?})"
+        ));
         browser.evaluate("document.querySelector('#q').value = ''");
         browser.write("#q", "gren");
         status(&mut browser, "green");
@@ -103,7 +105,10 @@ fn a_library_is_searched_looked_at_and_corrected() {
         status(&mut browser, "10 photographs");
         assert_eq!(violations(&mut browser), [""; 0], "{width}");
         assert!(browser.fits(), "{width}, filters");
-        assert_eq!(browser.evaluate("location.hash"), "#order=relevance&folder=trip");
+        assert_eq!(
+            browser.evaluate("location.hash"),
+            "#order=relevance&folder=trip"
+        );
         browser.evaluate("document.querySelector('#clear').click()");
         status(&mut browser, "30 photographs");
 
@@ -115,7 +120,10 @@ fn a_library_is_searched_looked_at_and_corrected() {
         assert!(browser.fits(), "{width}, view");
         browser.click("#labels li:nth-child(1) [data-kind=approved]", 0);
         browser.until("document.querySelector('#labels li:nth-child(1)').className === 'approved'");
-        assert_eq!(browser.evaluate("document.activeElement.dataset.kind"), "approved");
+        assert_eq!(
+            browser.evaluate("document.activeElement.dataset.kind"),
+            "approved"
+        );
         browser.click("#labels li:nth-child(2) [data-kind=rejected]", 0);
         browser.until("document.querySelector('#labels li:nth-child(2)').className === 'rejected'");
         browser.click("#labels li:nth-child(3) [data-kind=where]", 0);
@@ -123,7 +131,8 @@ fn a_library_is_searched_looked_at_and_corrected() {
         browser.until("document.querySelector('#picture').src.startsWith('data:image/png')");
         browser.write("#new", "Harbour");
         browser.press("Enter");
-        browser.until("document.querySelector('#labels li:nth-child(4)')?.className === 'approved'");
+        browser
+            .until("document.querySelector('#labels li:nth-child(4)')?.className === 'approved'");
         assert_eq!(said(&server).len(), 3);
         assert_eq!(violations(&mut browser), [""; 0], "{width}, corrected");
         browser.click("#close", 0);
@@ -131,8 +140,7 @@ fn a_library_is_searched_looked_at_and_corrected() {
         for left in [2, 1, 0] {
             browser.click("#undo", 0);
             status(&mut browser, "Undone");
-            browser.until("true");
-            while said(&server).len() > left {}
+            until("undone", || (said(&server).len() == left).then_some(()));
         }
         browser.until("document.querySelector('#undo').disabled");
 
@@ -157,7 +165,10 @@ fn a_library_is_searched_looked_at_and_corrected() {
         browser.click("#help-close", 0);
         let complaints = browser.complaints();
         // Chromium notes every refused request: that for a word without a vector.
-        assert!(complaints.iter().all(|text| text.contains("status of 422")), "{complaints:?}");
+        assert!(
+            complaints.iter().all(|text| text.contains("status of 422")),
+            "{complaints:?}"
+        );
     }
 }
 
@@ -189,7 +200,6 @@ fn a_library_is_reviewed_by_the_keyboard_alone() {
     browser.press("Home");
     browser.press("/");
     assert_eq!(browser.evaluate("document.activeElement.id"), "q");
-    browser.press_with(SHIFT, "Tab");
     browser.evaluate("document.querySelector('.tile[tabindex=\"0\"]').focus()");
 
     // In the view: the label under the focus is approved, the next one rejected, one is added, and on.
@@ -201,7 +211,10 @@ fn a_library_is_reviewed_by_the_keyboard_alone() {
     browser.press("x");
     browser.until("document.querySelector('#labels li:nth-child(2)').className === 'rejected'");
     let name = browser.evaluate("document.activeElement.closest('li').dataset.name");
-    assert_eq!(name, browser.evaluate("document.querySelector('#labels li:nth-child(2)').dataset.name"));
+    assert_eq!(
+        name,
+        browser.evaluate("document.querySelector('#labels li:nth-child(2)').dataset.name")
+    );
     browser.press("h");
     browser.until("document.querySelector('#picture').src.startsWith('data:image/png')");
     browser.press("n");
@@ -245,7 +258,11 @@ fn a_library_is_reviewed_by_the_keyboard_alone() {
     status(&mut browser, "Night rejected on 3 photographs");
     browser.press_with(CTRL, "z");
     status(&mut browser, "Undone: Night rejected");
-    assert!(said(&server).iter().all(|line| line.ends_with("Night approved")));
+    assert!(
+        said(&server)
+            .iter()
+            .all(|line| line.ends_with("Night approved"))
+    );
     browser.press("Escape");
     status(&mut browser, "none selected");
     browser.press_with(CTRL, "a");
@@ -281,12 +298,26 @@ fn of_a_large_library_little_is_in_the_page() {
     browser.open(&server.url("/"));
     status(&mut browser, "3,000 photographs");
     browser.until(&format!("{LOADED}.length > 20"));
-    assert!(browser.evaluate(&format!("{TILES}.length")).as_u64().unwrap() < 150);
+    assert!(
+        browser
+            .evaluate(&format!("{TILES}.length"))
+            .as_u64()
+            .unwrap()
+            < 150
+    );
     browser.evaluate("document.querySelector('.tile').focus()");
     browser.evaluate("scrollTo(0, document.documentElement.scrollHeight / 2)");
-    browser.until(&format!("[...{TILES}].some(e => e.dataset.place === '1500' && e.querySelector('img.there'))"));
+    browser.until(&format!(
+        "[...{TILES}].some(e => e.dataset.place === '1500' && e.querySelector('img.there'))"
+    ));
     assert_eq!(focused(&mut browser), "00000.png");
-    assert!(browser.evaluate(&format!("{TILES}.length")).as_u64().unwrap() < 250);
+    assert!(
+        browser
+            .evaluate(&format!("{TILES}.length"))
+            .as_u64()
+            .unwrap()
+            < 250
+    );
     // Places stay in their order for those who hear the page.
     let order = browser.evaluate(&format!("[...{TILES}].every((e, n, all) => !n || Number(all[n - 1].dataset.place) < Number(e.dataset.place))"));
     assert_eq!(order, true);
@@ -318,5 +349,8 @@ fn a_library_behind_a_token_asks_for_it() {
     browser.click("#labels li:nth-child(1) [data-kind=approved]", 0);
     browser.until("document.querySelector('#labels li:nth-child(1)').className === 'approved'");
     let complaints = browser.complaints();
-    assert!(complaints.iter().all(|text| text.contains("status of 401")), "{complaints:?}");
+    assert!(
+        complaints.iter().all(|text| text.contains("status of 401")),
+        "{complaints:?}"
+    );
 }

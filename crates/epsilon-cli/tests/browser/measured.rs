@@ -21,7 +21,9 @@ const PHOTOS: usize = 50_000;
 const FILES: usize = 500;
 /// Width of the words' vectors, as GloVe's.
 const WIDTH: usize = 300;
-const WORDS: [&str; 8] = ["red", "green", "blue", "yellow", "purple", "grey", "brown", "cyan"];
+const WORDS: [&str; 8] = [
+    "red", "green", "blue", "yellow", "purple", "grey", "brown", "cyan",
+];
 /// Where the Markdown goes.
 const RESULT: &str = "EPSILON_BENCH_RESULT";
 
@@ -86,7 +88,9 @@ fn draw(world: &World) {
         photo(&mut random).save(&path).unwrap();
     }
     fs::hard_link(world.path("files/0.jpg"), world.path("photos/first.jpg")).unwrap();
-    world.run(&format!("tag --model {MODEL} photos --top 5")).done();
+    world
+        .run(&format!("tag --model {MODEL} photos --top 5"))
+        .done();
     fs::remove_file(world.path("photos/first.jpg")).unwrap();
 
     let library = world.path("photos/.epsilon");
@@ -128,7 +132,10 @@ fn line(first: &Value, id: &str, path: &Path, random: &mut Random) -> Value {
 
 fn version(path: &Path) -> Version {
     let about = path.metadata().unwrap();
-    let since = about.modified().unwrap().duration_since(std::time::UNIX_EPOCH);
+    let since = about
+        .modified()
+        .unwrap()
+        .duration_since(std::time::UNIX_EPOCH);
     Version {
         bytes: about.len(),
         modified: since.unwrap().as_nanos() as u64,
@@ -170,8 +177,11 @@ fn opened(browser: &mut Browser, url: &str) -> [f64; 3] {
     browser.open("about:blank");
     browser.open(url);
     let all = "[...document.querySelectorAll('.tile')].filter(t => t.getBoundingClientRect().top < innerHeight)";
-    browser.until(&format!("{all}.length > 10 && {all}.every(t => t.querySelector('img.there'))"));
-    let painted = browser.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime");
+    browser.until(&format!(
+        "{all}.length > 10 && {all}.every(t => t.querySelector('img.there'))"
+    ));
+    let painted =
+        browser.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime");
     let listed = browser.evaluate("performance.getEntriesByType('resource').find(e => e.name.includes('/photos?')).responseEnd");
     let shown = browser.evaluate(
         "Math.max(...performance.getEntriesByType('resource').filter(e => e.name.includes('/thumb?')).slice(0, 30).map(e => e.responseEnd))",
@@ -210,10 +220,12 @@ fn a_library_of_50_000_photographs() {
     let openings: Vec<[f64; 3]> = (0..5).map(|_| opened(&mut browser, &url)).collect();
     let column = |rows: &[[f64; 3]], at: usize| spread(rows.iter().map(|row| row[at]).collect());
 
-    let searches: Vec<[f64; 2]> = ["purple", "red", "grey", "brown", "green", "blue", "yellow", "cyan"]
-        .iter()
-        .map(|word| searched(&mut browser, word))
-        .collect();
+    let searches: Vec<[f64; 2]> = [
+        "purple", "red", "grey", "brown", "green", "blue", "yellow", "cyan",
+    ]
+    .iter()
+    .map(|word| searched(&mut browser, word))
+    .collect();
     let part = |at: usize| spread(searches.iter().map(|row| row[at]).collect());
 
     // Scrolled by hand, as it were: some 4,000 pixels a second, and jumps to other places.
@@ -228,31 +240,68 @@ fn a_library_of_50_000_photographs() {
     let mut random = Random(11);
     for _ in 0..20 {
         let share = random.unit();
-        browser.evaluate(&format!("scrollTo(0, {share} * document.documentElement.scrollHeight); 0"));
+        browser.evaluate(&format!(
+            "scrollTo(0, {share} * document.documentElement.scrollHeight); 0"
+        ));
         std::thread::sleep(std::time::Duration::from_millis(700));
     }
     let jumps = numbers(&browser.evaluate("window.blank.splice(0)"));
     let tasks = numbers(&browser.evaluate("window.tasks || []"));
     let over = |blank: &[f64]| blank.iter().filter(|time| **time > 300.0).count();
-    assert!(smooth.len() + jumps.len() > 100, "{} {}", smooth.len(), jumps.len());
+    assert!(
+        smooth.len() + jumps.len() > 100,
+        "{} {}",
+        smooth.len(),
+        jumps.len()
+    );
 
     let mut text = String::new();
     let cores = std::thread::available_parallelism().unwrap();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cpu = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or(": unknown");
     writeln!(text, "# The page of a library of 50,000 photographs\n\n`bench/library_page.sh`, on {cores} cores ({}), headless Chromium at 1,280 x 900 pixels on the same machine.", cpu.trim_start_matches([':', ' ', '\t'])).unwrap();
     writeln!(text, "Drawn JPEG files of 1,200 x 800 pixels, {FILES} different ones; M = 8, 300-d; all thumbnails made before. Times in ms, by the\nbrowser's own clock and its performance entries.\n").unwrap();
     writeln!(text, "| | goal | median | largest |\n|---|---:|---:|---:|").unwrap();
     let mut line = |what: &str, goal: &str, (median, largest): (f64, f64)| {
         writeln!(text, "| {what} | {goal} | {median:.0} | {largest:.0} |").unwrap();
     };
-    line("first contentful paint, 5 times", "1000", column(&openings, 0));
+    line(
+        "first contentful paint, 5 times",
+        "1000",
+        column(&openings, 0),
+    );
     line("the list is there", "", column(&openings, 1));
-    line("all pictures on the screen are there", "", column(&openings, 2));
-    line("search, from the last key to the painted result, 8 words", "", part(0));
+    line(
+        "all pictures on the screen are there",
+        "",
+        column(&openings, 2),
+    );
+    line(
+        "search, from the last key to the painted result, 8 words",
+        "",
+        part(0),
+    );
     line("search, the request alone", "200", part(1));
-    line(&format!("a tile without its picture, scrolled at 4,000 pixels a second ({} times)", smooth.len()), "300", if smooth.is_empty() { (0.0, 0.0) } else { spread(smooth.clone()) });
-    line(&format!("the same after 20 jumps ({} times)", jumps.len()), "300", spread(jumps.clone()));
+    line(
+        &format!(
+            "a tile without its picture, scrolled at 4,000 pixels a second ({} times)",
+            smooth.len()
+        ),
+        "300",
+        if smooth.is_empty() {
+            (0.0, 0.0)
+        } else {
+            spread(smooth.clone())
+        },
+    );
+    line(
+        &format!("the same after 20 jumps ({} times)", jumps.len()),
+        "300",
+        spread(jumps.clone()),
+    );
     writeln!(text, "\nTiles without a picture for longer than 300 ms: {} of {} while scrolled, {} of {} after jumps. Tasks of the page above 50 ms: {}.", over(&smooth), smooth.len(), over(&jumps), jumps.len(), tasks.len()).unwrap();
     println!("{text}");
     if let Ok(path) = std::env::var(RESULT) {

@@ -69,9 +69,19 @@ fn photographs_are_listed_searched_and_filtered() {
     let server = Server::of_library(&world, "photos");
     let about = server.get("/v1/library").json();
     assert_eq!(about["photographs"], 6);
-    assert_eq!((&about["broken"], &about["search"]), (&json!(1), &json!(true)));
+    assert_eq!(
+        (&about["broken"], &about["search"]),
+        (&json!(1), &json!(true))
+    );
     let list = |query: &str| server.get(&format!("/v1/library/photos?{query}")).json();
-    let all = ["a.jpg", "b.png", "broken.png", "c d.png", "sub/deep/f.png", "sub/e.JPG"];
+    let all = [
+        "a.jpg",
+        "b.png",
+        "broken.png",
+        "c d.png",
+        "sub/deep/f.png",
+        "sub/e.JPG",
+    ];
     assert_eq!(ids(&list("")), all);
     assert_eq!(ids(&list("folder=sub")), all[4..]);
     assert_eq!(ids(&list("folder=sub/deep")), all[4..5]);
@@ -85,10 +95,15 @@ fn photographs_are_listed_searched_and_filtered() {
     // A word that nobody tagged with, as `epsilon search` ranks it; and in parts.
     let found = list("q=purple");
     let searched = world.run("search photos purple --json").json();
-    let expected: Vec<&str> = searched.as_array().unwrap().iter().map(|hit| {
-        let photo = hit["photo"].as_str().unwrap();
-        photo.split_once("photos/").unwrap().1
-    }).collect();
+    let expected: Vec<&str> = searched
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|hit| {
+            let photo = hit["photo"].as_str().unwrap();
+            photo.split_once("photos/").unwrap().1
+        })
+        .collect();
     assert_eq!(ids(&found), expected);
     assert_eq!(found["total"], 5);
     let selection = found["selection"].as_u64().unwrap();
@@ -105,7 +120,8 @@ fn photographs_are_listed_searched_and_filtered() {
     assert_eq!(with["total"], labels[0]["photographs"]);
     assert_eq!(list(&format!("label={first}&probability=1"))["total"], 0);
     let folders = server.get("/v1/library/folders").json();
-    let counted = |name: &str, photographs: usize| json!({"name": name, "photographs": photographs});
+    let counted =
+        |name: &str, photographs: usize| json!({"name": name, "photographs": photographs});
     assert_eq!(folders, json!([counted("sub", 2), counted("sub/deep", 1)]));
 
     for (query, status, code) in [
@@ -114,9 +130,15 @@ fn photographs_are_listed_searched_and_filtered() {
         ("since=yesterday", 422, "date"),
         ("q=gren", 422, "labels"),
         ("like=nobody", 404, "photo"),
+        ("like=broken.png", 422, "photo"),
         ("selection=99", 410, "selection"),
     ] {
-        refused(&server.get(&format!("/v1/library/photos?{query}")), status, code, "");
+        refused(
+            &server.get(&format!("/v1/library/photos?{query}")),
+            status,
+            code,
+            "",
+        );
     }
     // Every route that is described is there, and answers as described.
     let document = server.get("/openapi.json").json();
@@ -128,7 +150,10 @@ fn photographs_are_listed_searched_and_filtered() {
                 _ => server.post_as("text/plain", path, b""),
             };
             let described = &methods[method]["responses"];
-            assert!(described[reply.status.to_string()].is_object(), "{path}: {reply:?}");
+            assert!(
+                described[reply.status.to_string()].is_object(),
+                "{path}: {reply:?}"
+            );
         }
     }
 }
@@ -176,7 +201,10 @@ fn what_the_owner_says_is_kept_and_undone() {
 
     // It is in the journal, with what the program had said; and another server reads it.
     let journal = world.text(&format!("{library}/corrections.jsonl"));
-    let proposed = journal.lines().find(|line| line.contains("rejected")).unwrap();
+    let proposed = journal
+        .lines()
+        .find(|line| line.contains("rejected"))
+        .unwrap();
     let proposed: Value = serde_json::from_str(proposed).unwrap();
     assert!(proposed["by"]["probability"].is_number(), "{proposed}");
     let second = Server::of_library(&world, library);
@@ -227,7 +255,10 @@ fn pictures_are_shown_and_no_other_file() {
     let listed = server.get("/v1/library/photos").json();
     let version = |id: &str| {
         let place = ids(&listed).iter().position(|known| *known == id).unwrap();
-        listed["photos"][place]["version"].as_str().unwrap().to_string()
+        listed["photos"][place]["version"]
+            .as_str()
+            .unwrap()
+            .to_string()
     };
     let get = |kind: &str, id: &str, version: &str| {
         server.get(&format!("/v1/library/{kind}?id={id}&version={version}"))
@@ -239,7 +270,14 @@ fn pictures_are_shown_and_no_other_file() {
         assert_eq!((picture.width(), picture.height()), (48, 48));
         assert!(reply.cache.contains("immutable"), "{}", reply.cache);
         assert_eq!(get(kind, "a.jpg", "other").cache, "no-store");
-        for id in ["../secret.png", "%2e%2e/secret.png", "/etc/passwd", "a.jpg/../b.png", "", "sub"] {
+        for id in [
+            "../secret.png",
+            "%2e%2e/secret.png",
+            "/etc/passwd",
+            "a.jpg/../b.png",
+            "",
+            "sub",
+        ] {
             refused(&get(kind, id, ""), 404, "photo", "no such photograph");
         }
         refused(&get(kind, "broken.png", ""), 422, "photo", "broken.png");
@@ -247,7 +285,10 @@ fn pictures_are_shown_and_no_other_file() {
     // All of them are made once the page has asked, and none is a photograph to whoever tags.
     let thumbs = || {
         let files = world.files("photos/.epsilon/thumbs");
-        files.into_keys().map(|path| world.path("photos/.epsilon/thumbs").join(path)).collect::<Vec<_>>()
+        files
+            .into_keys()
+            .map(|path| world.path("photos/.epsilon/thumbs").join(path))
+            .collect::<Vec<_>>()
     };
     until("five thumbnails", || (thumbs().len() == 5).then_some(()));
 
@@ -266,7 +307,12 @@ fn pictures_are_shown_and_no_other_file() {
 
     // One that is gone is gone, and is said to be.
     fs::remove_file(world.path("photos/b.png")).unwrap();
-    refused(&get("picture", "b.png", ""), 404, "gone", "not there any more");
+    refused(
+        &get("picture", "b.png", ""),
+        404,
+        "gone",
+        "not there any more",
+    );
     refused(&get("thumb", "b.png", ""), 404, "gone", "");
     say(&server, "b.png", "Sea", "approved");
 
@@ -275,12 +321,25 @@ fn pictures_are_shown_and_no_other_file() {
     let picture = maps["maps"][0]["picture"].as_str().unwrap();
     assert!(picture.starts_with("data:image/png;base64,"));
     for (asked, status, code) in [
-        (json!({"photo": "../secret.png", "label": "red"}), 404, "photo"),
-        (json!({"photo": "sub/e.JPG", "label": "gren"}), 422, "labels"),
+        (
+            json!({"photo": "../secret.png", "label": "red"}),
+            404,
+            "photo",
+        ),
+        (
+            json!({"photo": "sub/e.JPG", "label": "gren"}),
+            422,
+            "labels",
+        ),
         (json!({"photo": "broken.png", "label": "red"}), 422, "photo"),
         (json!({"photo": "sub/e.JPG"}), 400, "body"),
     ] {
-        refused(&post(&server, "/v1/library/explain", &asked), status, code, "");
+        refused(
+            &post(&server, "/v1/library/explain", &asked),
+            status,
+            code,
+            "",
+        );
     }
 }
 
@@ -289,7 +348,12 @@ fn strangers_and_forms_of_other_sites_are_refused() {
     let world = world();
     world.write("token.txt", "secret");
     let server = Server::of_library(&world, "photos --token-file token.txt");
-    for path in ["/v1/library", "/v1/library/photos", "/v1/library/labels", "/v1/library/thumb?id=a.jpg"] {
+    for path in [
+        "/v1/library",
+        "/v1/library/photos",
+        "/v1/library/labels",
+        "/v1/library/thumb?id=a.jpg",
+    ] {
         refused(&server.get(path), 401, "token", "");
         assert_eq!(server.with_token(path, "secret").status, 200, "{path}");
     }
@@ -300,8 +364,17 @@ fn strangers_and_forms_of_other_sites_are_refused() {
 
     let server = Server::of_library(&world, "photos");
     let body = said.to_string();
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
-        refused(&server.post_as(kind, CORRECTIONS, body.as_bytes()), 415, "type", "JSON");
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ] {
+        refused(
+            &server.post_as(kind, CORRECTIONS, body.as_bytes()),
+            415,
+            "type",
+            "JSON",
+        );
     }
     let ask = |head: &str| {
         let length = body.len();
@@ -322,11 +395,21 @@ fn a_library_that_lacks_something_still_opens() {
     fs::rename(world.path(MODEL), world.path("elsewhere")).unwrap();
     let server = Server::of_library(&world, "photos");
     assert_eq!(server.get("/v1/library/photos").json()["total"], 6);
-    refused(&server.get("/v1/library/photos?q=red"), 503, "search", "cannot be loaded");
+    refused(
+        &server.get("/v1/library/photos?q=red"),
+        503,
+        "search",
+        "cannot be loaded",
+    );
     let like = server.get("/v1/library/photos?like=a.jpg").json();
     assert_eq!(like["total"], 4, "needs no model");
     let asked = json!({"photo": "a.jpg", "label": "red"});
-    refused(&post(&server, "/v1/library/explain", &asked), 503, "model", "cannot be loaded");
+    refused(
+        &post(&server, "/v1/library/explain", &asked),
+        503,
+        "model",
+        "cannot be loaded",
+    );
     say(&server, "a.jpg", "Sea", "approved");
     // It is there again.
     fs::rename(world.path("elsewhere"), world.path(MODEL)).unwrap();
@@ -337,14 +420,22 @@ fn a_library_that_lacks_something_still_opens() {
     fs::remove_dir_all(world.path("photos/.epsilon/index")).unwrap();
     let server = Server::of_library(&world, "photos");
     assert_eq!(server.get("/v1/library").json()["search"], false);
-    refused(&server.get("/v1/library/photos?q=red"), 409, "index", "epsilon tag");
+    refused(
+        &server.get("/v1/library/photos?q=red"),
+        409,
+        "index",
+        "epsilon tag",
+    );
     say(&server, "a.jpg", "Sea", "withdrawn");
     drop(server);
 
     for (arguments, part) in [
         ("serve --library nowhere", "holds no tagged library"),
         ("serve --library out", "holds no tagged library"),
-        (&format!("serve --library photos --model {MODEL}"), "--model"),
+        (
+            &format!("serve --library photos --model {MODEL}"),
+            "--model",
+        ),
     ] {
         world.run(arguments).refused(&[part]);
     }

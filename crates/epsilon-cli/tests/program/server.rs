@@ -69,7 +69,10 @@ impl Server {
 
     /// `epsilon serve` for a library, at a free port.
     pub(crate) fn of_library(world: &World, arguments: &str) -> Self {
-        Self::of(world, &format!("--library {arguments} --listen 127.0.0.1:0"))
+        Self::of(
+            world,
+            &format!("--library {arguments} --listen 127.0.0.1:0"),
+        )
     }
 
     fn of(world: &World, arguments: &str) -> Self {

@@ -252,7 +252,7 @@ impl Item {
         Self {
             id: entry.photo,
             bytes: entry.bytes,
-        modified: entry.modified,
+            modified: entry.modified,
             date: (entry.taken).unwrap_or((entry.modified / NANOSECONDS) as i64),
             labels: Vec::new(),
             error,

@@ -172,13 +172,7 @@ mod tests {
         let red = shown.get_pixel(100, 60).0;
         assert!(red[0] > 180 && red[1] < 60, "{red:?}");
         assert_eq!(thumbnails.read("a.png", NOW), Some(made.clone()));
-        for other in [
-            Version { bytes: 6, ..NOW },
-            Version {
-                modified: 8,
-                ..NOW
-            },
-        ] {
+        for other in [Version { bytes: 6, ..NOW }, Version { modified: 8, ..NOW }] {
             assert_eq!(thumbnails.read("a.png", other), None);
         }
         assert_eq!(thumbnails.read("b.png", NOW), None);

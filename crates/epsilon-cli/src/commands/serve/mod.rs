@@ -267,8 +267,7 @@ mod tests {
         assert!(ended.is_ok() && worker.join().is_err());
         for (code, told) in [
             ("engine", state::alive(Some(&engine))),
-            ("engine", state::ready(Some(&engine), &Semaphore::new(1)),
-            ),
+            ("engine", state::ready(Some(&engine), &Semaphore::new(1))),
         ] {
             assert_eq!(told.unwrap_err().code, code);
         }

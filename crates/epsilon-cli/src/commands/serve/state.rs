@@ -74,7 +74,10 @@ pub(super) fn alive(engine: Option<&Engine>) -> Result<(), Refusal> {
         let message = "the engine has failed; the server ends";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "engine", message)
     };
-    engine.is_none_or(Engine::is_alive).then_some(()).ok_or_else(dead)
+    engine
+        .is_none_or(Engine::is_alive)
+        .then_some(())
+        .ok_or_else(dead)
 }
 
 /// Whether the engine lives and a place in the queue is free.

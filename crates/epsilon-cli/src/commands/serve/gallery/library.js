@@ -270,7 +270,7 @@ function pump() {
   while (loading < LOADS) {
     let next = null;
     for (const [place, tile] of tiles) {
-      const waits = tile.photo && !tile.state;
+      const waits = tile.photo && !tile.photo.error && !tile.state;
       if (waits && (next === null || far(place) < far(next))) next = place;
     }
     if (next === null) return;
@@ -376,9 +376,17 @@ function none() {
 
 // What the owner says.
 
+let written = Promise.resolve();
+/** Sends corrections, each when the one before it is answered: their order counts. */
+function write(changes) {
+  const answer = written.then(() => ask("/corrections", { body: changes }));
+  written = answer.catch(() => {});
+  return answer;
+}
+
 /** Sends corrections; what undoes them is kept. */
 async function correct(changes, what) {
-  const reply = await ask("/corrections", { body: changes });
+  const reply = await write(changes);
   undoing.push({ changes: reply.undo, what });
   changed(reply.photos, what);
   if (changes.labels?.some((label) => ![...$("known").options].some((known) => known.value === label.label))) facets();
@@ -391,7 +399,7 @@ async function undo() {
     return;
   }
   try {
-    const reply = await ask("/corrections", { body: last.changes });
+    const reply = await write(last.changes);
     changed(reply.photos, `Undone: ${last.what}`);
   } catch (error) {
     undoing.push(last);

@@ -9,6 +9,7 @@ use axum::extract::{Query, State as Given};
 use axum::http::StatusCode;
 use epsilon::library::dates::span;
 use epsilon::library::{Filter, Order, State, now};
+use epsilon::semantic_index::IndexError;
 use serde::{Deserialize, Serialize};
 
 use super::{Gallery, Shown, blocking, given, label};
@@ -152,7 +153,14 @@ impl Gallery {
                     catalog.search(&index, &query, &words, &filter, (order, top))
                 }
             };
-            let found = found.map_err(failed)?.into_iter();
+            let found = found.map_err(|error| match error {
+                IndexError::Unknown { photo } => {
+                    let message = format!("{photo}: could not be tagged, so nothing is like it");
+                    Refusal::unusable("photo", message)
+                }
+                error => failed(error),
+            });
+            let found = found?.into_iter();
             Ok(found.map(|found| id(found.item)).collect())
         })
         .await

@@ -225,11 +225,11 @@ fn named(version: Version) -> String {
     format!("{:x}-{:x}", version.bytes, version.modified)
 }
 
-/// An error without the folder in front of the photograph's name.
+/// An error without the folder in front of the photograph's name, which is nobody's business.
 fn reason(error: &str, id: &str) -> String {
     match error.find(id) {
         Some(start) => error[start..].into(),
-        None => error.into(),
+        None => format!("{id}: cannot be read"),
     }
 }
 

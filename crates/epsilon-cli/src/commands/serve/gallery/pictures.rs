@@ -71,7 +71,11 @@ async fn answer(
         true => "private, max-age=31536000, immutable",
         false => "no-store",
     };
-    Ok(([(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, cache)], bytes).into_response())
+    Ok((
+        [(CONTENT_TYPE, "image/jpeg"), (CACHE_CONTROL, cache)],
+        bytes,
+    )
+        .into_response())
 }
 
 /// Which version of a photograph's file is there now.
@@ -172,7 +176,8 @@ impl Gallery {
             let item = self.item(&id)?;
             let path = self.path(&item);
             let full = || {
-                let message = "the server holds as many bytes of photographs as it takes: try again";
+                let message =
+                    "the server holds as many bytes of photographs as it takes: try again";
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "bodies", message)
             };
             let size = usize::try_from(there(&path)?.bytes).unwrap_or(usize::MAX);

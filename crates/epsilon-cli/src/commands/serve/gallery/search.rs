@@ -29,7 +29,8 @@ impl AsRef<WordVectors> for Words {
 }
 
 /// What loads them.
-pub(in super::super) type LoadWords = Box<dyn Fn() -> anyhow::Result<(Model, WordVectors)> + Send + Sync>;
+pub(in super::super) type LoadWords =
+    Box<dyn Fn() -> anyhow::Result<(Model, WordVectors)> + Send + Sync>;
 
 /// A search in a library.
 pub(in super::super) struct Search {
@@ -78,9 +79,8 @@ impl Search {
     }
 
     async fn loaded(&self) -> Result<Arc<Words>, Refusal> {
-        let refused = |message: &str| {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "search", message)
-        };
+        let refused =
+            |message: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "search", message);
         let load = async || {
             let load = self.load.clone();
             let loaded = tokio::task::spawn_blocking(move || load()).await;
