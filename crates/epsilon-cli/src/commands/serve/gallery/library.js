@@ -550,8 +550,17 @@ async function reviewed(value) {
   await correct({ reviewed: [{ photo: photo.id, reviewed: value }] }, `${file(photo.id)}: ${value ? "reviewed" : "not reviewed"}`);
 }
 
+/** Back to the photographs, to the one that was looked at. */
+function leave() {
+  const place = viewed;
+  viewed = -1;
+  $("view").close();
+  $("picture").removeAttribute("src");
+  focus(place);
+}
+
 function more(id) {
-  if ($("view").open) $("view").close();
+  if ($("view").open) leave();
   like = id;
   find().then(() => focus(0));
 }
@@ -632,6 +641,7 @@ function viewKey(event) {
     x: () => of_label(() => say_of(name, "rejected")),
     h: () => of_label(() => where(name)),
     n: () => $("new").focus(),
+    Escape: leave,
     m: () => more(list.photos[viewed].id),
     r: () => told(async () => {
       await reviewed(true);
@@ -705,13 +715,9 @@ $("reviewed").onchange = () => told(() => reviewed($("reviewed").checked));
 $("previous").onclick = () => told(() => step(-1));
 $("next").onclick = () => told(() => step(1));
 $("more").onclick = () => more(list.photos[viewed].id);
-$("close").onclick = () => $("view").close();
-$("view").onclose = () => {
-  const place = viewed;
-  viewed = -1;
-  $("picture").removeAttribute("src");
-  focus(place);
-};
+$("close").onclick = leave;
+// Where the system closed it; otherwise the next key came before this event.
+$("view").onclose = () => viewed >= 0 && leave();
 for (const id of ["undo", "view-undo"]) $(id).onclick = () => told(undo);
 $("bar-approve").onclick = () => told(() => judge("approved"));
 $("bar-reject").onclick = () => told(() => judge("rejected"));
