@@ -20,6 +20,7 @@ pub(crate) mod predict;
 pub(crate) mod prepare;
 pub(crate) mod quickstart;
 pub(crate) mod report;
+pub(crate) mod review;
 mod score_files;
 pub(crate) mod search;
 pub(crate) mod serve;

@@ -19,6 +19,8 @@ mod published;
 mod quickstart;
 mod repeat;
 mod report;
+#[cfg(unix)]
+mod review;
 mod scores;
 mod search;
 mod serve;

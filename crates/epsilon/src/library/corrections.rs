@@ -6,16 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use same_file::Handle;
 use serde::{Deserialize, Serialize};
 
+use super::lines::{News, Tail};
 use super::ownership::folded;
 use super::scan::modified;
-use super::{Label, Library, LibraryError, Photo, Scan, failed};
+use super::{Failed, Label, Library, LibraryError, Photo, Scan, failed};
 use epsilon_data::{files, paths};
 
 const NAME: &str = "corrections.jsonl";
@@ -155,6 +155,19 @@ pub struct Judged {
     pub by: Option<Proposal>,
 }
 
+impl Judged {
+    /// The label, without a model's score.
+    pub fn label(&self) -> Label {
+        Label {
+            name: self.name.clone(),
+            parents: self.parents.clone(),
+            score: None,
+            probability: None,
+            seen: false,
+        }
+    }
+}
+
 /// What holds for a photograph.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Opinion {
@@ -162,6 +175,8 @@ pub struct Opinion {
     pub labels: BTreeMap<String, Judged>,
     /// Whether the owner has looked at all of it: any label that is not approved is not there.
     pub reviewed: bool,
+    /// When that was last said or taken back, in seconds after 1970; 0 where it never was.
+    pub reviewed_at: u64,
 }
 
 impl Opinion {
@@ -182,8 +197,17 @@ impl Opinion {
 
     /// The labels that the owner says are there.
     pub fn approved(&self) -> impl Iterator<Item = &Judged> {
+        self.with(Verdict::Approved)
+    }
+
+    /// The labels that the owner says are not there.
+    pub fn rejected(&self) -> impl Iterator<Item = &Judged> {
+        self.with(Verdict::Rejected)
+    }
+
+    fn with(&self, verdict: Verdict) -> impl Iterator<Item = &Judged> {
         let labels = self.labels.values();
-        labels.filter(|judged| judged.verdict == Verdict::Approved)
+        labels.filter(move |judged| judged.verdict == verdict)
     }
 
     fn hear(&mut self, said: Correction) {
@@ -204,7 +228,7 @@ impl Opinion {
 }
 
 /// What became of a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// A model keeps it, and the owner has said nothing.
@@ -213,6 +237,24 @@ pub enum State {
     Approved,
     /// The owner says that it is not there.
     Rejected,
+}
+
+impl State {
+    const ALL: [Self; 3] = [Self::Automatic, Self::Approved, Self::Rejected];
+
+    /// As files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The state of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
 }
 
 /// A label and what became of it.
@@ -251,17 +293,13 @@ impl Labelled {
 /// assert_eq!(there.of("2024/sea.jpg").map(|opinion| opinion.state("dog")), Some(State::Approved));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Corrections {
     path: PathBuf,
     /// The folder of photographs, where the library says which.
     photos: Option<PathBuf>,
     opinions: BTreeMap<String, Opinion>,
     contents: HashMap<String, Content>,
-    /// The file that was read, so far, and its lines.
-    file: Option<Handle>,
-    end: u64,
-    lines: usize,
+    tail: Tail,
 }
 
 impl Corrections {
@@ -270,14 +308,13 @@ impl Corrections {
     /// # Errors
     /// When the file cannot be read, or a line other than a last half one is damaged.
     pub fn read(library: &Path) -> Result<Self, LibraryError> {
+        let path = library.join(NAME);
         let mut corrections = Self {
-            path: library.join(NAME),
+            tail: Tail::new(path.clone()),
+            path,
             photos: None,
             opinions: BTreeMap::new(),
             contents: HashMap::new(),
-            file: None,
-            end: 0,
-            lines: 0,
         };
         corrections.refresh()?;
         Ok(corrections)
@@ -310,7 +347,7 @@ impl Corrections {
         let contents = photos.into_iter().filter_map(|photo| self.content(photo));
         let contents = contents.map(Record::Content);
         let said = lines.iter().cloned().map(Record::Said);
-        self.append(contents.chain(said).collect())
+        self.append(&contents.chain(said).collect::<Vec<Record>>())
     }
 
     /// Reads what was added since; whether anything was.
@@ -318,35 +355,29 @@ impl Corrections {
     /// # Errors
     /// As [`Corrections::read`].
     pub fn refresh(&mut self) -> Result<bool, LibraryError> {
-        let system = |source| failed(&self.path, source);
-        let file = match files::open(&self.path, u64::MAX) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let was_there = self.end > 0;
-                self.begin_anew(None);
-                return Ok(was_there);
-            }
-            Err(error) => return Err(system(error)),
-        };
-        let length = file.metadata().map_err(system)?.len();
-        let handle = file.try_clone().and_then(Handle::from_file);
-        let handle = handle.map_err(system)?;
-        let is_new = self.file.as_ref() != Some(&handle) || length < self.end;
-        if is_new {
-            self.begin_anew(Some(handle));
-        }
-        let before = self.end;
-        if let Err(error) = self.read_on(&file) {
+        let was_read = self.tail.end() > 0;
+        match self.read_on() {
             // Somebody may have edited the file where it lies: then it is another one now.
-            if before == 0 {
-                return Err(error);
+            Err(_) if was_read => {
+                self.tail = Tail::new(self.path.clone());
+                self.read_on()
             }
-            let handle = self.file.take();
-            self.begin_anew(handle);
-            self.read_on(&file)?;
-            return Ok(true);
+            read => read,
         }
-        Ok(is_new || self.end > before)
+    }
+
+    fn read_on(&mut self) -> Result<bool, LibraryError> {
+        let mut records = Vec::new();
+        let news = self.tail.read(HINT, &mut |line| {
+            records.push(serde_json::from_slice(line)?);
+            Ok(())
+        })?;
+        if news == News::Anew {
+            self.opinions.clear();
+            self.contents.clear();
+        }
+        records.into_iter().for_each(|record| self.take(record));
+        Ok(news != News::None)
     }
 
     /// What holds for a photograph, if anything was said.
@@ -361,20 +392,16 @@ impl Corrections {
     }
 
     /// A model's labels of a photograph with the owner's word applied: rejected ones are marked, approved ones have the name and
-    /// parents that the owner gave them, and those that the model did not keep stand at the end. All that is not approved of a photograph that
-    /// was reviewed is rejected.
+    /// parents that the owner gave them, and those that the model did not keep stand at the end. All that is not approved of a
+    /// photograph that was reviewed is rejected.
     pub fn apply(&self, photo: &str, labels: Vec<Label>) -> Vec<Labelled> {
         let nothing = Opinion::default();
         let opinion = self.of(photo).unwrap_or(&nothing);
-        let mut left: BTreeMap<&str, &Judged> = opinion
-            .labels
-            .iter()
-            .filter(|(_, judged)| judged.verdict == Verdict::Approved)
-            .map(|(key, judged)| (key.as_str(), judged))
-            .collect();
+        let approved = opinion.approved();
+        let mut left: BTreeMap<String, &Judged> = approved.map(|j| (folded(&j.name), j)).collect();
         let mut applied = Vec::with_capacity(labels.len());
         for mut label in labels {
-            if let Some(judged) = left.remove(folded(&label.name).as_str()) {
+            if let Some(judged) = left.remove(&folded(&label.name)) {
                 label.name.clone_from(&judged.name);
                 label.parents.clone_from(&judged.parents);
             }
@@ -382,13 +409,7 @@ impl Corrections {
             applied.push(Labelled { label, state });
         }
         applied.extend(left.into_values().map(|judged| Labelled {
-            label: Label {
-                name: judged.name.clone(),
-                parents: judged.parents.clone(),
-                score: None,
-                probability: None,
-                seen: false,
-            },
+            label: judged.label(),
             state: State::Approved,
         }));
         applied
@@ -405,37 +426,13 @@ impl Corrections {
         scan: &Scan,
         is_known: impl Fn(&str) -> bool,
     ) -> Result<usize, LibraryError> {
-        let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
-        let changed = self
-            .opinions
-            .keys()
-            .filter(|id| there.contains(id.as_str()));
-        let mut records: Vec<Record> = changed
-            .filter_map(|id| self.content(id))
-            .map(Record::Content)
-            .collect();
-        let mut gone: HashMap<u64, Vec<&Content>> = HashMap::new();
-        for id in self
-            .opinions
-            .keys()
-            .filter(|id| !there.contains(id.as_str()))
-        {
-            let path = folder.join(paths::path(id));
-            let is_hidden = scan
-                .failed
-                .iter()
-                .any(|failed| path.starts_with(&failed.path));
-            if let Some(content) = self
-                .contents
-                .get(id)
-                .filter(|_| !is_hidden && !path.exists())
-            {
-                gone.entry(content.bytes).or_default().push(content);
-            }
-        }
+        let photos = scan.photos.iter();
+        let changed = photos.clone().filter(|photo| self.of(&photo.id).is_some());
+        let changed = changed.filter_map(|photo| self.content(&photo.id));
+        let mut records: Vec<Record> = changed.map(Record::Content).collect();
         let is_new = |photo: &&Photo| !is_known(&photo.id) && self.of(&photo.id).is_none();
-        let mut followed = 0;
-        for photo in scan.photos.iter().filter(is_new) {
+        let (mut gone, mut followed) = (self.gone(folder, scan), 0);
+        for photo in photos.filter(is_new) {
             let Some(same_size) = gone.get_mut(&photo.bytes) else {
                 continue;
             };
@@ -443,10 +440,8 @@ impl Corrections {
             let Ok(sha256) = files::sha256_of(&photo.path) else {
                 continue;
             };
-            if let Some(place) = same_size
-                .iter()
-                .position(|content| content.sha256 == sha256)
-            {
+            let same = same_size.iter().position(|gone| gone.sha256 == sha256);
+            if let Some(place) = same {
                 followed += 1;
                 records.push(Record::Moved(Moved {
                     photo: same_size.swap_remove(place).photo.clone(),
@@ -455,8 +450,25 @@ impl Corrections {
                 }));
             }
         }
-        self.append(records)?;
+        self.append(&records)?;
         Ok(followed)
+    }
+
+    /// The contents, by their size, of photographs that were spoken of and are surely gone.
+    fn gone(&self, folder: &Path, scan: &Scan) -> HashMap<u64, Vec<&Content>> {
+        let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
+        let mut gone: HashMap<u64, Vec<&Content>> = HashMap::new();
+        for id in self.opinions.keys() {
+            let path = folder.join(paths::path(id));
+            let unread = |failed: &Failed| path.starts_with(&failed.path);
+            if there.contains(id.as_str()) || scan.failed.iter().any(unread) || path.exists() {
+                continue;
+            }
+            if let Some(content) = self.contents.get(id) {
+                gone.entry(content.bytes).or_default().push(content);
+            }
+        }
+        gone
     }
 
     /// The content of a photograph's file where it is not known yet; none for one that cannot be read.
@@ -476,27 +488,18 @@ impl Corrections {
         })
     }
 
-    fn append(&mut self, records: Vec<Record>) -> Result<(), LibraryError> {
+    fn append(&mut self, records: &[Record]) -> Result<(), LibraryError> {
         if records.is_empty() {
             return Ok(());
         }
-        let system = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| failed(&path, source)
-        };
-        let mut text = Vec::new();
-        for record in &records {
-            serde_json::to_writer(&mut text, record)
-                .map_err(|error| system(&self.path)(error.into()))?;
-            text.push(b'\n');
-        }
+        let text = lines(records).map_err(|error| failed(&self.path, error.into()))?;
         let place = self.path.with_file_name(LOCK);
-        let lock = files::own(&place).map_err(system(&place))?;
-        lock.lock().map_err(system(&place))?;
+        let lock = files::own(&place).and_then(|file| file.lock().map(|()| file));
+        let _lock = lock.map_err(|source| failed(&place, source))?;
         self.refresh()?;
-        let mut file = files::own(&self.path).map_err(system(&self.path))?;
-        let written = self.write_end(&mut file, &text);
-        written.map_err(system(&self.path))?;
+        let file = files::own(&self.path);
+        let written = file.and_then(|mut file| self.write_end(&mut file, &text));
+        written.map_err(|source| failed(&self.path, source))?;
         self.refresh()?;
         Ok(())
     }
@@ -505,9 +508,9 @@ impl Corrections {
     /// killed process left half written goes.
     fn write_end(&self, file: &mut File, text: &[u8]) -> std::io::Result<()> {
         let mut rest = Vec::new();
-        file.seek(SeekFrom::Start(self.end))?;
+        file.seek(SeekFrom::Start(self.tail.end()))?;
         file.read_to_end(&mut rest)?;
-        let mut end = self.end;
+        let mut end = self.tail.end();
         if serde_json::from_slice::<Record>(&rest).is_ok() {
             file.write_all(b"\n")?;
             end += rest.len() as u64 + 1;
@@ -522,36 +525,6 @@ impl Corrections {
         written
     }
 
-    fn begin_anew(&mut self, file: Option<Handle>) {
-        self.opinions.clear();
-        self.contents.clear();
-        (self.file, self.end, self.lines) = (file, 0, 0);
-    }
-
-    /// Takes the whole lines that are not read yet.
-    fn read_on(&mut self, file: &File) -> Result<(), LibraryError> {
-        let path = self.path.clone();
-        let system = |source| failed(&path, source);
-        let mut reader = BufReader::new(file);
-        reader.seek(SeekFrom::Start(self.end)).map_err(system)?;
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = reader.read_until(b'\n', &mut line).map_err(system)?;
-            if line.last() != Some(&b'\n') {
-                return Ok(());
-            }
-            let number = self.lines + 1;
-            let record = serde_json::from_slice(&line).map_err(|error| LibraryError::Form {
-                path: path.clone(),
-                reason: format!("line {number}: {error}; {HINT}"),
-            })?;
-            self.take(record);
-            self.end += length as u64;
-            self.lines = number;
-        }
-    }
-
     fn take(&mut self, record: Record) {
         match record {
             Record::Said(line) => {
@@ -559,7 +532,9 @@ impl Corrections {
                 let mut opinion = self.opinions.remove(&photo).unwrap_or_default();
                 match line {
                     Line::Label(correction) => opinion.hear(correction),
-                    Line::Photo(reviewed) => opinion.reviewed = reviewed.reviewed,
+                    Line::Photo(said) => {
+                        (opinion.reviewed, opinion.reviewed_at) = (said.reviewed, said.at);
+                    }
                 }
                 if !opinion.is_nothing() {
                     self.opinions.insert(photo, opinion);
@@ -581,10 +556,22 @@ impl Corrections {
             // What was said of the new name is the later word.
             let later = self.opinions.remove(&to).unwrap_or_default();
             opinion.labels.extend(later.labels);
-            opinion.reviewed |= later.reviewed;
+            if later.reviewed_at > 0 {
+                (opinion.reviewed, opinion.reviewed_at) = (later.reviewed, later.reviewed_at);
+            }
             self.opinions.insert(to, opinion);
         }
     }
+}
+
+/// Records as they stand in the file.
+fn lines(records: &[Record]) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    for record in records {
+        serde_json::to_writer(&mut text, record)?;
+        text.push(b'\n');
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::Lines;
 use super::ownership::Subject;
-use super::{LibraryError, Photo, failed};
+use super::{Corrections, Labelled, LibraryError, Photo, failed};
 use crate::model::Ranked;
 
 pub(super) const NAME: &str = "tags.jsonl";
@@ -61,16 +61,16 @@ impl Label {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum Outcome<L = Label> {
     /// Its labels, best first.
-    Labels(Vec<Label>),
+    Labels(Vec<L>),
     /// Why it could not be tagged.
     Error(String),
 }
 
-/// A line.
+/// A line: with the labels as the model kept them, or, of type [`Labelled`], with the owner's word applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Entry<L = Label> {
     /// [`Photo::id`].
     pub photo: String,
     /// Bytes of its file.
@@ -81,7 +81,7 @@ pub struct Entry {
     pub settings: String,
     /// What came of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: Outcome<L>,
     /// Whether trying again is of no use: the file was read, and its content is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub content: bool,
@@ -94,6 +94,28 @@ pub struct Entry {
     /// Labels in its sidecar, with their parents before them, as versions wrote that had no [`super::Ledger`]; read only.
     #[serde(default, skip_serializing)]
     pub sidecar: Option<Vec<Vec<String>>>,
+}
+
+impl Entry {
+    /// With the owner's word applied to its labels.
+    #[must_use]
+    pub fn with(self, corrections: &Corrections) -> Entry<Labelled> {
+        let outcome = match self.outcome {
+            Outcome::Labels(labels) => Outcome::Labels(corrections.apply(&self.photo, labels)),
+            Outcome::Error(reason) => Outcome::Error(reason),
+        };
+        Entry {
+            photo: self.photo,
+            bytes: self.bytes,
+            modified: self.modified,
+            settings: self.settings,
+            outcome,
+            content: self.content,
+            taken: self.taken,
+            doubt: self.doubt,
+            sidecar: self.sidecar,
+        }
+    }
 }
 
 /// What is remembered of a line.

@@ -25,6 +25,9 @@ pub struct Owned {
     /// Entries of its lists.
     #[serde(flatten)]
     pub lists: Lists,
+    /// Whether `epsilon:Labels` (see [`super::told`]) stands there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
     /// SHA-256 of the contents that are ours from the first byte to the last: the sidecar was made by us, and as long as it
     /// has one of these nobody else has written into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,7 +36,7 @@ pub struct Owned {
 
 impl Owned {
     fn is_nothing(&self) -> bool {
-        self.lists.is_empty() && self.made.is_empty()
+        self.lists.is_empty() && !self.told && self.made.is_empty()
     }
 }
 
@@ -192,8 +195,11 @@ fn earlier(photos: &Path, journal: &Journal) -> Result<Vec<(String, Owned)>, Lib
             let subjects = subjects.iter().filter(below);
             subjects.map(|subject| list.entry(subject)).collect()
         });
-        let made = Vec::new();
-        found.push((key.clone(), Owned { lists, made }));
+        let owned = Owned {
+            lists,
+            ..Owned::default()
+        };
+        found.push((key.clone(), owned));
     }
     Ok(found)
 }
@@ -208,6 +214,7 @@ mod tests {
                 subject: names.iter().map(ToString::to_string).collect(),
                 ..Lists::default()
             },
+            told: false,
             made: vec!["aa".into()],
         }
     }

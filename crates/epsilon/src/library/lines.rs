@@ -153,6 +153,11 @@ impl Tail {
         }
     }
 
+    /// Where the next line will stand.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Shows the whole lines that are new. After an error nothing counts as read.
     pub(super) fn read(
         &mut self,

@@ -1,7 +1,8 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
 //!
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
-//! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the photographs' semantic vectors).
+//! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the
+//! photographs' semantic vectors).
 
 mod catalog;
 mod corrections;
@@ -18,6 +19,7 @@ mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
 pub mod thumbnails;
+pub mod told;
 mod upkeep;
 pub mod xmp;
 
@@ -36,7 +38,7 @@ pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
 pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
 pub use search::Match;
-pub use upkeep::{Places, Sidecars, UpkeepError};
+pub use upkeep::{Facts, Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;

@@ -52,12 +52,15 @@ impl Tagger<'_> {
         // First the index: what the journal says is done is never missing there.
         self.commit_index()?;
         self.journal.add(&entries)?;
-        for entry in &entries[unread..] {
-            round.tell(TagEvent::Tagged(entry))?;
+        let done = entries.len();
+        self.corrections.refresh()?;
+        for entry in entries.into_iter().skip(unread) {
+            let entry = entry.with(&self.corrections);
+            round.tell(TagEvent::Tagged(&entry))?;
             round.report.tagged += 1;
             self.keep_sidecar_of(&entry.photo, kept, round)?;
         }
-        round.tell(TagEvent::Done(entries.len()))
+        round.tell(TagEvent::Done(done))
     }
 
     fn unread(

@@ -25,7 +25,9 @@ pub use self::report::{Observe, TagEvent, TagReport};
 use self::sidecars::Kept;
 use crate::library::ownership::Subject;
 pub use crate::library::sidecar::Name as SidecarName;
-use crate::library::{Journal, Library, Outcome, Photo, Places, Scan, Sidecars, Unseen, Walk};
+use crate::library::{
+    Corrections, Journal, Library, Outcome, Photo, Places, Scan, Sidecars, Unseen, Walk,
+};
 use crate::library::{digest, tags_csv, unseen};
 use crate::model::Ranker;
 use crate::predictor::Predictor;
@@ -64,7 +66,10 @@ pub struct Tagger<'a> {
     options: TagOptions,
     /// [`digest`] of what decides the tags.
     settings: String,
+    /// [`Model::identity`](crate::model::Model::identity) of the model.
+    identity: String,
     journal: Journal,
+    corrections: Corrections,
     sidecars: Sidecars,
     /// None for a method without semantic vectors.
     index: Option<IndexWriter>,
@@ -106,7 +111,7 @@ impl<'a> Tagger<'a> {
         };
         let identity = predictor.model().identity();
         let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
-        let mut described = Library::new(model, identity, folder.clone());
+        let mut described = Library::new(model, identity.clone(), folder.clone());
         described.vectors = predictor.vectors().map(absolute_file).transpose()?;
         described.classes = predictor.classes().map(absolute).transpose()?;
         described.write(&library)?;
@@ -121,6 +126,8 @@ impl<'a> Tagger<'a> {
             words,
             options,
             settings,
+            identity,
+            corrections: Corrections::open(&library)?,
             journal,
             index,
             library,
@@ -187,6 +194,9 @@ impl<'a> Tagger<'a> {
         for failed in &scan.failed {
             round.fail(&failed.reason)?;
         }
+        let known = self.journal.known();
+        let is_known = |id: &str| known.contains_key(id);
+        round.report.followed = self.corrections.follow(&self.folder, &scan, is_known)?;
         let unseen = self.forget(&scan, &mut round)?;
         let Scan { photos, others, .. } = scan;
         round.report.others = others;
@@ -205,7 +215,8 @@ impl<'a> Tagger<'a> {
         self.journal.tidy()?;
         self.sidecars.tidy()?;
         if let Some(path) = &self.options.csv {
-            tags_csv::write(path, &self.journal).map_err(|reason| failed(path, reason))?;
+            tags_csv::write(path, &self.journal, &self.corrections)
+                .map_err(|reason| failed(path, reason))?;
         }
         Ok(round.report)
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use epsilon::library::{Entry, Outcome as Tags};
+use epsilon::library::{Entry, Labelled, Outcome as Tags};
 use epsilon::paths::{plain, shown};
 use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// than half of those that are known (of 8 or more), is taken for a mount that is away.
     #[arg(long)]
     forget_missing: bool,
-    /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
+    /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen, state.
     #[arg(long, value_name = "FILE", value_parser = output::file())]
     csv: Option<PathBuf>,
     /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again. Hidden files
@@ -154,12 +154,13 @@ fn name_orphan(sidecar: &str) {
     ));
 }
 
-fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
+fn print(entry: &Entry<Labelled>, json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(console::print(serde_json::to_string(entry)?)?);
     }
     if let Tags::Labels(labels) = &entry.outcome {
-        let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        let kept = labels.iter().filter(|labelled| labelled.is_kept());
+        let names: Vec<&str> = kept.map(|kept| kept.label.name.as_str()).collect();
         console::print(format_args!(
             "{}\t{}",
             plain(&entry.photo),
@@ -187,6 +188,12 @@ fn summarise(report: &TagReport) {
             report.pruned
         ),
     };
+    if report.followed > 0 {
+        console::tell(format_args!(
+            "{} photographs with corrections have a new name and keep them",
+            report.followed
+        ));
+    }
     console::tell(format_args!(
         "{} tagged, {} as they were, {} failed{orphans}",
         report.tagged, report.unchanged, report.failed
