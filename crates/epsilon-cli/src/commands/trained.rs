@@ -8,6 +8,7 @@ use epsilon::backbone::{
     self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError, ModelKind, PublishedModel,
     is_hub_id,
 };
+use epsilon::image::Limits;
 use epsilon::labels::VectorFile;
 use epsilon::learning::{LearnError, Network};
 use epsilon::library::Library;
@@ -133,6 +134,40 @@ impl TrainedArgs {
             options = options.labels(words.to_vec());
         }
         options.load().map_err(with_option)
+    }
+
+    /// Loads the model of a library, which is the one that tagged it, and its backbone.
+    pub(super) fn load_of(&self, library: &Library) -> anyhow::Result<Predictor> {
+        let mut options = (self.model.options(Some(&library.model))?)
+            .device(epsilon::device::device(&self.device)?)
+            .limits(self.limits.limits());
+        if let (None, Some(file)) = (self.model.vectors.file(), &library.vectors) {
+            options = options.vectors(file.clone());
+        }
+        if let (None, Some(classes)) = (&self.model.classes, &library.classes) {
+            options = options.classes(classes);
+        }
+        let predictor = options.load().map_err(with_option)?;
+        ensure!(
+            predictor.model().identity() == library.identity,
+            "{}: is another model now than the one that tagged this library: tag it again",
+            library.model.display()
+        );
+        Ok(predictor)
+    }
+
+    /// The model of a library without its backbone, and the vectors of words.
+    pub(super) fn load_words(
+        &self,
+        library: &Library,
+        words: &[String],
+    ) -> anyhow::Result<(Model, WordVectors)> {
+        self.model.vectors.load_words(library, words)
+    }
+
+    /// The largest photographs that are read.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.limits()
     }
 
     /// Refuses what would change nothing: a vector file for a model file of which no words are asked, and classes for any.

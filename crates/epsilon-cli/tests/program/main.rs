@@ -9,6 +9,7 @@ mod cases;
 mod comparison;
 mod explain;
 mod full_disk;
+mod gallery;
 mod hub;
 mod kill;
 mod learn;

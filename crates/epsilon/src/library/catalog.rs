@@ -29,6 +29,9 @@ pub struct Item {
     pub id: String,
     /// Bytes of its file.
     pub bytes: u64,
+    /// When its file was changed, nanoseconds after 1970.
+    #[serde(skip)]
+    pub modified: u64,
     /// When it was taken, seconds since 1970 on the camera's clock; where that is not known, when its file was last changed.
     pub date: i64,
     /// Its labels, those among them that the owner rejected, too.
@@ -295,6 +298,7 @@ impl Item {
         Self {
             id: entry.photo,
             bytes: entry.bytes,
+            modified: entry.modified,
             date: (entry.taken).unwrap_or((entry.modified / NANOSECONDS) as i64),
             labels: Vec::new(),
             error,

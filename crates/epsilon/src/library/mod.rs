@@ -19,6 +19,7 @@ mod search;
 mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
+pub mod thumbnails;
 pub mod told;
 mod upkeep;
 pub mod xmp;

@@ -15,6 +15,7 @@ mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,16 @@ impl Index {
     /// Whether a folder holds one. A first writer that was killed leaves none.
     pub fn is_at(folder: &Path) -> bool {
         folder.join(manifest::MANIFEST).is_file()
+    }
+
+    /// When the index in a folder was last changed: whoever keeps one open knows by it that there is another now.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn written(folder: &Path) -> Result<SystemTime, IndexError> {
+        let path = folder.join(manifest::MANIFEST);
+        let about = path.metadata().and_then(|about| about.modified());
+        about.map_err(|source| failed(&path, source))
     }
 }
 
