@@ -167,7 +167,7 @@ fn print_labels(report: &LearnReport) -> anyhow::Result<()> {
     let row = |name: &str, photographs: &str, kept: Option<&KeptLabels>| {
         let precision = percent(kept.and_then(|kept| kept.precision));
         let recall = percent(kept.and_then(|kept| kept.recall));
-        let name = plain(name);
+        let name = plain(name).to_string();
         console::print(format_args!(
             "{name:<32}{photographs:>12}{precision:>12}{recall:>10}"
         ))

@@ -19,6 +19,8 @@ use crate::semantic_index::{Index, IndexError};
 
 /// Photographs that are put in the order of what they teach; a review of more is begun anew.
 const TELLING: usize = 500;
+/// Reviews after which that order is found anew.
+const ROUND: usize = 50;
 /// Nanoseconds of a second.
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -93,6 +95,8 @@ pub struct Catalog {
     names: HashMap<String, String>,
     /// The photographs that teach most, by their ids, and their places in that order.
     telling: HashMap<String, usize>,
+    /// How many photographs there were when these were found, and how many of them were reviewed.
+    told: Option<(usize, usize)>,
 }
 
 impl Catalog {
@@ -107,6 +111,7 @@ impl Catalog {
             items: Vec::new(),
             names: HashMap::new(),
             telling: HashMap::new(),
+            told: None,
         };
         catalog.refresh()?;
         Ok(catalog)
@@ -150,14 +155,18 @@ impl Catalog {
     }
 
     /// Finds the photographs whose review teaches most ([`most_telling`]), of those that are not reviewed yet, by their doubts and how
-    /// they look: the first 500 of them. Photographs that are like one another are far apart in that order. A library that
-    /// was tagged before there was an index of looks goes without.
+    /// they look: the first 500 of them. Photographs that are like one another are far apart in that order. It is found anew
+    /// after a round of 50 reviews. A library that was tagged before there was an index of looks goes without.
     ///
     /// # Errors
     /// Those of [`Index::open`] and [`Index::vectors`].
     pub fn find_telling(&mut self, library: &Path) -> Result<(), IndexError> {
         let place = Library::looks(library);
-        if !Index::is_at(&place) {
+        let now = self.items.iter().filter(|item| item.reviewed).count();
+        let holds = |(items, reviewed): (usize, usize)| {
+            items == self.items.len() && now.abs_diff(reviewed) < ROUND
+        };
+        if self.told.is_some_and(holds) || !Index::is_at(&place) {
             return Ok(());
         }
         let looks = Index::open(&place)?;
@@ -175,6 +184,7 @@ impl Catalog {
         };
         let order = most_telling(&looks, TELLING).into_iter().enumerate();
         self.telling = order.map(|(rank, at)| (ids[at].clone(), rank)).collect();
+        self.told = Some((self.items.len(), now));
         Ok(())
     }
 

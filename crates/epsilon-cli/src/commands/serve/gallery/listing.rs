@@ -136,7 +136,10 @@ impl Gallery {
             (None, None) => None,
         };
         blocking(move || {
-            let catalog = self.catalog()?;
+            let mut catalog = self.catalog()?;
+            if order == Order::Doubt {
+                catalog.find_telling(&self.folder).map_err(failed)?;
+            }
             let id = |place: usize| catalog.items()[place].id.clone();
             let Some((index, asks)) = found else {
                 let places = catalog.select(&filter, order);

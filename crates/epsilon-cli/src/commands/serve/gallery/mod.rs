@@ -33,6 +33,7 @@ pub(super) use search::{LoadWords, Search};
 pub(super) struct Gallery {
     server: Arc<State>,
     library: Library,
+    folder: PathBuf,
     catalog: Mutex<Catalog>,
     corrections: Mutex<Corrections>,
     selections: Mutex<Selections>,
@@ -61,6 +62,7 @@ impl Gallery {
             limits,
             making: AtomicBool::new(false),
             library,
+            folder,
             server,
         })
     }
