@@ -32,7 +32,7 @@ use crate::library::{Corrections, Library, Walk};
 use crate::model::Model;
 use crate::recipe::Recipe;
 
-/// Photographs to train on that a label needs, unless told otherwise, to be learnt: one is worth more than none (docs/reviews.md).
+/// Photographs to train on that a label needs, unless told otherwise, to be learnt: one is worth more than none (docs/learning.md).
 pub const AT_LEAST: usize = 1;
 /// The one seed of a learnt model.
 const SEED: u64 = 1;

@@ -18,7 +18,7 @@ use crate::{Outcome, console};
 /// Your word is kept in the library's corrections.jsonl: a label that you reject never comes
 /// back, one that you approve is never taken out, whatever models and words come.
 ///
-/// Photographs are shown one by one, those first that teach most (docs/reviews.md).
+/// Photographs are shown one by one, those first that teach most (docs/learning.md).
 /// An answer is a line:
 ///
 ///   1 3      approve the labels of these numbers; one that is approved is rejected
