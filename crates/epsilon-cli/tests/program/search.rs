@@ -128,7 +128,9 @@ fn a_library_is_listed_by_criteria() {
         ("photos/sub", ".. --folder ../sub --sort date"),
         ("photos", ". --folder ./sub --sort date"),
     ] {
-        let found = search_in(&world, folder, &format!("{arguments} --json")).json();
+        let found = search_in(&world, folder, &format!("{arguments} --json")).done();
+        // The way to the photographs is that to the library.
+        let found: Value = serde_json::from_str(&found.replace("/sub/../", "/")).unwrap();
         assert_eq!(ids(found.as_array().unwrap()), &all[1..3], "{arguments}");
     }
 

@@ -12,6 +12,8 @@ use epsilon_vision::image::{FORMATS, Kind, START, kind};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use walkdir::{DirEntry, WalkDir};
 
+use super::resolved;
+
 /// Endings of pictures that no build decodes; the content may be another's.
 const OTHERS: [&str; 9] = [
     "jp2", "j2k", "psd", "xcf", "exr", "pef", "srw", "3fr", "iiq",
@@ -277,21 +279,22 @@ fn ending(path: &Path) -> String {
 /// to the current folder or not; the likelier first. The same holds for folders in it, of which the first parts of ids are meant.
 pub fn photo_ids(photos: &Path, meant: &Path) -> Vec<String> {
     let mut ids = Vec::new();
-    if let Some(id) = meant.to_str().filter(|id| !id.is_empty() && *id != ".") {
-        ids.push(
-            id.trim_start_matches("./")
-                .trim_end_matches('/')
-                .to_string(),
-        );
+    if let Some(id) = meant.to_str().filter(|id| !["", "."].contains(id)) {
+        let id = id.trim_start_matches("./").trim_end_matches('/');
+        ids.extend([id.to_string(), id_of(meant)]);
     }
     // As it is written, links and all, as the walk over the folder has it; then where it leads.
-    let written = std::path::absolute(meant)
-        .ok()
-        .map(|path| super::resolved(Path::new(""), &path));
-    let real = meant.canonicalize().ok().zip(photos.canonicalize().ok());
-    let pairs = [written.map(|path| (path, photos.to_path_buf())), real];
-    for (path, photos) in pairs.into_iter().flatten() {
-        if let Ok(inside) = path.strip_prefix(photos) {
+    let written =
+        |path: &Path| std::path::absolute(path).map(|path| resolved(Path::new(""), &path));
+    let real = |path: &Path| path.canonicalize();
+    let pairs = [
+        (written(meant), written(photos)),
+        (real(meant), real(photos)),
+    ];
+    for (path, photos) in pairs {
+        if let (Ok(path), Ok(photos)) = (path, photos)
+            && let Ok(inside) = path.strip_prefix(photos)
+        {
             ids.push(id_of(inside));
         }
     }
@@ -328,6 +331,35 @@ pub(super) fn modified(about: &Metadata) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn photographs_are_meant_by_id_or_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        std::fs::create_dir_all(photos.join("b")).unwrap();
+        std::fs::write(photos.join("b/a.jpg"), "").unwrap();
+        let means =
+            |meant: &Path, id: &str| photo_ids(&photos, meant).iter().any(|found| found == id);
+        for meant in ["b/a.jpg", "./b/a.jpg"] {
+            assert_eq!(photo_ids(&photos, Path::new(meant))[0], "b/a.jpg");
+        }
+        assert!(means(&photos.join("b/a.jpg"), "b/a.jpg"));
+        assert!(means(&photos.join("b/../b/a.jpg"), "b/a.jpg"));
+        assert!(means(Path::new("b/"), "b") && means(&photos.join("b"), "b"));
+        assert!(means(&photos, "") && !means(folder.path(), ""));
+        let around = photo_ids(&photos.join("b/.."), &photos.join("b/a.jpg"));
+        assert!(around.contains(&"b/a.jpg".to_string()), "{around:?}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::{ffi::OsStrExt, fs::symlink};
+            symlink(photos.join("b"), photos.join("link")).unwrap();
+            symlink(&photos, folder.path().join("other")).unwrap();
+            assert!(means(&photos.join("link/a.jpg"), "link/a.jpg"));
+            assert!(means(&folder.path().join("other/b/a.jpg"), "b/a.jpg"));
+            let name = std::ffi::OsStr::from_bytes(b"b/\xe9.jpg");
+            assert!(means(&photos.join(name), r"b/\xe9.jpg"));
+        }
+    }
 
     #[test]
     fn folders_are_looked_through() {

@@ -21,8 +21,9 @@ use crate::{Outcome, console};
 /// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Of the words to tag with,
 /// `animal|dog` is the word dog below animal.
 ///
-/// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
-/// photographs by any word. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
+/// What is known is kept in the library folder: tags.jsonl has a line for every photograph, with its labels, when it was taken and,
+/// with a calibrated model, how unsure the model is (doubt). `epsilon search` finds photographs by any word, by likeness or by
+/// criteria. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
 /// What you said of labels with `epsilon review` holds: those that you rejected do not come back, those that you approved stay.
 #[derive(clap::Args)]
 pub(crate) struct Args {
