@@ -9,7 +9,7 @@ use roxmltree::Node;
 
 use super::ownership::folded;
 use super::xmp::{
-    RDF, apply, body, descriptions, escape, inside, items, list, parse, prefixed, said,
+    RDF, apply, body, descriptions, escape, inside, items, list_in, parse, prefixed, said,
     with_space_before,
 };
 use super::{Judged, Labelled, State};
@@ -125,7 +125,7 @@ pub fn read(text: &str) -> Result<Vec<Told>, String> {
     let Some(element) = element(&descriptions(&document)?) else {
         return Ok(Vec::new());
     };
-    let items = list(element).into_iter().flat_map(items);
+    let items = list_in(element).into_iter().flat_map(items);
     Ok(items.filter_map(Told::read).collect())
 }
 

@@ -225,7 +225,7 @@ fn element<'a>(
     let Some(element) = children.find(|node| node.has_tag_name(name)) else {
         return Ok(None);
     };
-    match list(element) {
+    match list_in(element) {
         Some(list) => Ok(Some(list)),
         None => Err(format!(
             "its {}:{} is no list",
@@ -234,13 +234,10 @@ fn element<'a>(
     }
 }
 
-/// The list in an element.
-pub(super) fn list<'a>(element: Node<'a, 'a>) -> Option<Node<'a, 'a>> {
-    let is_list = |node: &Node| {
-        ["Bag", "Seq", "Alt"]
-            .iter()
-            .any(|kind| node.has_tag_name((RDF, *kind)))
-    };
+/// The list that a property's element holds.
+pub(super) fn list_in<'a>(element: Node<'a, 'a>) -> Option<Node<'a, 'a>> {
+    let kinds = ["Bag", "Seq", "Alt"];
+    let is_list = |node: &Node| kinds.iter().any(|kind| node.has_tag_name((RDF, *kind)));
     element.children().find(is_list)
 }
 
