@@ -148,7 +148,7 @@ fn a_calibrated_model_predicts_probabilities_and_tags_by_its_thresholds() {
     assert!(
         world
             .text("tags.csv")
-            .starts_with("photo,label,parents,score,probability,seen\n")
+            .starts_with("photo,label,parents,score,probability,seen,state\n")
     );
 }
 
@@ -388,6 +388,7 @@ fn beside_labels(fields: &Fields) -> Fields {
         "XMP-dc:Subject",
         "XMP-lr:HierarchicalSubject",
         "XMP-digiKam:TagsList",
+        "XMP-epsilon:Labels",
     ];
     let mut fields = fields.clone();
     fields.retain(|name, _| !lists.contains(&name.as_str()));

@@ -528,7 +528,7 @@ fn the_owners_word_holds_in_sidecars() {
         2
     );
     tag(&world, "B", "--xmp").done();
-    assert_eq!(said(&world, "p/a.jpg.xmp"), "purple dog");
+    assert_eq!(said(&world, "p/a.jpg.xmp"), "dog purple");
     // Taken back, all is as it was, to the byte.
     review(
         &world,

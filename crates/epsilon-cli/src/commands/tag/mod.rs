@@ -25,6 +25,7 @@ use crate::{Outcome, console};
 /// What is known is kept in the library folder: tags.jsonl has a line for every photograph, with its labels, when it was taken and,
 /// with a calibrated model, how unsure the model is (doubt). `epsilon search` finds photographs by any word, by likeness or by
 /// criteria. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
+/// What you said of labels with `epsilon review` holds: those that you rejected do not come back, those that you approved stay.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder of photographs.
