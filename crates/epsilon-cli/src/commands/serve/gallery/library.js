@@ -125,7 +125,7 @@ function find(keep = false) {
     layout();
     if (held) focus(active);
     bar();
-    say(list.total ? `${count(list.total)}${asked.has("q") ? ", the best first" : ""}` : "No photograph is like that.");
+    say(list.total ? `${count(list.total)}${asked.has("q") || like ? ", the best first" : ""}` : "No photograph is like that.");
   });
 }
 

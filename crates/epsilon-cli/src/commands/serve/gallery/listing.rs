@@ -142,9 +142,8 @@ impl Gallery {
                 let places = catalog.select(&filter, order);
                 return Ok(places.into_iter().map(id).collect());
             };
-            // All photographs match any words more or less: but the best are put in another order.
             let top = match order {
-                Order::Relevance => usize::MAX,
+                Order::Relevance => limits::FOUND,
                 _ => limits::BEST,
             };
             let found = match asks {
