@@ -250,3 +250,20 @@ fn count(counts: &mut BTreeMap<String, usize>, name: &str) {
         None => _ = counts.insert(name.into(), 1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lists_are_kept() {
+        let mut selections = Selections::default();
+        let (first, _) = selections.keep(vec!["a".into()]);
+        for _ in 1..limits::SELECTIONS {
+            selections.keep(Vec::new());
+        }
+        assert_eq!(selections.get(first).unwrap()[0], "a");
+        let (last, _) = selections.keep(Vec::new());
+        assert!(selections.get(first).is_none() && selections.get(last).is_some());
+    }
+}
