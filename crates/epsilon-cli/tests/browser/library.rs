@@ -109,6 +109,16 @@ fn a_library_is_searched_looked_at_and_corrected() {
             browser.evaluate("location.hash"),
             "#order=relevance&folder=trip"
         );
+        browser.open("about:blank");
+        browser.open(&server.url("/#order=date&folder=trip"));
+        status(&mut browser, "10 photographs");
+        assert_eq!(
+            browser.evaluate(
+                "document.querySelector('#order').value + document.querySelector('#folder').value"
+            ),
+            "datetrip"
+        );
+        browser.evaluate("document.querySelector('#order').value = 'relevance'");
         browser.evaluate("document.querySelector('#clear').click()");
         status(&mut browser, "30 photographs");
 

@@ -251,6 +251,14 @@ fn what_the_owner_says_is_kept_and_undone() {
 fn pictures_are_shown_and_no_other_file() {
     let world = world();
     world.write("secret.png", fs::read(world.path("test-0024.jpg")).unwrap());
+    // A library that somebody handed over, with an id that leads out of the folder.
+    let journal = world.text("photos/.epsilon/tags.jsonl");
+    let first = journal.lines().next().unwrap();
+    let outside = first.replace("a.jpg", "../secret.png");
+    world.write(
+        "photos/.epsilon/tags.jsonl",
+        format!("{journal}{outside}\n"),
+    );
     let server = Server::of_library(&world, "photos");
     let listed = server.get("/v1/library/photos").json();
     let version = |id: &str| {

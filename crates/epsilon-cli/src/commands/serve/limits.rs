@@ -43,7 +43,9 @@ pub(super) const MAP_SIDE: u32 = 640;
 pub(super) const PAGE: usize = 500;
 /// Lists of a library that are kept for those who read them part by part.
 pub(super) const SELECTIONS: usize = 16;
-/// Photographs of a search that are put in another order than by relevance.
+/// Photographs that a search finds: the best, for all match any words more or less.
+pub(super) const FOUND: usize = 2000;
+/// The same where they are put in another order than by relevance.
 pub(super) const BEST: usize = 200;
 /// Corrections of a library in a request.
 pub(super) const CHANGES: usize = 10_000;

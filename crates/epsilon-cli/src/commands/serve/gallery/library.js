@@ -31,7 +31,6 @@ let loading = 0;
 let search = new AbortController();
 /** The photograph in the view, by its place in the list. */
 let viewed = -1;
-let about = {};
 
 const element = (name, text = "", attributes = {}) => {
   const made = Object.assign(document.createElement(name), attributes);
@@ -125,7 +124,7 @@ function find(keep = false) {
     layout();
     if (held) focus(active);
     bar();
-    say(list.total ? `${count(list.total)}${asked.has("q") ? ", the best first" : ""}` : "No photograph is like that.");
+    say(list.total ? `${count(list.total)}${asked.has("q") || like ? ", the best first" : ""}` : "No photograph is like that.");
   });
 }
 
@@ -510,7 +509,7 @@ function row(photo, label) {
 }
 
 /** Says something of a label of the photograph in the view; once more takes it back. */
-async function say_of(label, verdict) {
+async function sayOf(label, verdict) {
   const photo = list.photos[viewed];
   const now = photo.labels.find((known) => known.name === label);
   if (now?.state === verdict) verdict = "withdrawn";
@@ -628,7 +627,7 @@ function viewKey(event) {
   const at = held ? rows.indexOf(held.closest("li")) : -1;
   const name = rows[at]?.dataset.name;
   const to = (place) => rows[Math.max(0, Math.min(place, rows.length - 1))]?.querySelector(`[data-kind="${held?.dataset.kind ?? "approved"}"]`).focus();
-  const of_label = (work) => told(async () => {
+  const ofLabel = (work) => told(async () => {
     if (name === undefined) throw new Error("Which label? Go to one with the arrows first.");
     await work();
   });
@@ -637,9 +636,9 @@ function viewKey(event) {
     ArrowLeft: () => told(() => step(-1)),
     ArrowDown: () => to(at + 1),
     ArrowUp: () => to(at - 1),
-    a: () => of_label(() => say_of(name, "approved")),
-    x: () => of_label(() => say_of(name, "rejected")),
-    h: () => of_label(() => where(name)),
+    a: () => ofLabel(() => sayOf(name, "approved")),
+    x: () => ofLabel(() => sayOf(name, "rejected")),
+    h: () => ofLabel(() => where(name)),
     n: () => $("new").focus(),
     Escape: leave,
     m: () => more(list.photos[viewed].id),
@@ -694,7 +693,7 @@ $("labels").addEventListener("click", (event) => {
   if (!pressed) return;
   const { name } = pressed.closest("li").dataset;
   const { kind } = pressed.dataset;
-  told(() => (kind === "where" ? where(name) : say_of(name, kind)));
+  told(() => (kind === "where" ? where(name) : sayOf(name, kind)));
 });
 $("add").onsubmit = (event) => {
   event.preventDefault();
@@ -781,9 +780,9 @@ new ResizeObserver(() => {
 
 async function start() {
   await Promise.all([find(), facets(), told(async () => {
-    about = await ask("");
-    $("probability").parentElement.hidden = !about.probabilities;
-    $("order").querySelector("[value=doubt]").disabled = !about.doubt;
+    const { probabilities, doubt } = await ask("");
+    $("probability").parentElement.hidden = !probabilities;
+    $("order").querySelector("[value=doubt]").disabled = !doubt;
     $("token-row").hidden = true;
   })]);
 }

@@ -145,9 +145,8 @@ impl Gallery {
                 let places = catalog.select(&filter, order);
                 return Ok(places.into_iter().map(id).collect());
             };
-            // All photographs match any words more or less: but the best are put in another order.
             let top = match order {
-                Order::Relevance => usize::MAX,
+                Order::Relevance => limits::FOUND,
                 _ => limits::BEST,
             };
             let found = match asks {
@@ -252,5 +251,22 @@ fn count(counts: &mut BTreeMap<String, usize>, name: &str) {
     match counts.get_mut(name) {
         Some(count) => *count += 1,
         None => _ = counts.insert(name.into(), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lists_are_kept() {
+        let mut selections = Selections::default();
+        let (first, _) = selections.keep(vec!["a".into()]);
+        for _ in 1..limits::SELECTIONS {
+            selections.keep(Vec::new());
+        }
+        assert_eq!(selections.get(first).unwrap()[0], "a");
+        let (last, _) = selections.keep(Vec::new());
+        assert!(selections.get(first).is_none() && selections.get(last).is_some());
     }
 }
