@@ -13,7 +13,7 @@ use super::super::jpeg::{START_OF_SCAN, Segments};
 use super::super::kind::Kind;
 use super::super::raw::{CANON, raf};
 use super::super::tiff::Tiff;
-use super::Found;
+use super::{Found, LARGEST};
 
 /// Begins an APP1 segment with EXIF, and EXIF in some other containers.
 const EXIF: &[u8] = b"Exif\0\0";
@@ -136,17 +136,17 @@ impl Found {
 
     fn unpacked(&mut self, packed: &[u8]) -> Option<Vec<u8>> {
         // Work counts, whatever comes of it.
-        let left = std::mem::take(&mut self.left);
-        if left == 0 {
+        let most = std::mem::take(&mut self.to_unpack);
+        if most == 0 {
             return None;
         }
-        match fdeflate::decompress_to_vec_bounded(packed, left) {
+        match fdeflate::decompress_to_vec_bounded(packed, most) {
             Ok(text) => {
-                self.left = left - text.len();
+                self.to_unpack = most - text.len();
                 Some(text)
             }
             Err(BoundedDecompressionError::OutputTooLarge { .. }) => {
-                self.may_keep(left);
+                self.flaw(format!("holds more than {LARGEST} bytes of packed text"));
                 None
             }
             Err(BoundedDecompressionError::DecompressionError { .. }) => {

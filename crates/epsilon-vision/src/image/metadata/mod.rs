@@ -12,13 +12,13 @@ use std::path::Path;
 use epsilon_data::files;
 
 use super::error::ImageError;
-use super::kind::kind;
+use super::kind::{Kind, kind};
 use super::limits::{Limits, wait_for_memory};
 use super::tiff::{Entry, Tiff};
 
 /// Bytes of a file's start that are read first: in most they hold all metadata, and the pixels behind need not be read.
 const HEAD: u64 = 256 << 10;
-/// Bytes of XMP, and of text that is unpacked, in all of a file.
+/// Bytes of XMP that are kept of a file, and bytes that texts in it are unpacked to.
 const LARGEST: usize = 8 << 20;
 /// Keywords of IPTC, or of Windows, in a file.
 const MOST_KEYWORDS: usize = 10_000;
@@ -120,20 +120,26 @@ struct Found {
     metadata: Metadata,
     /// Whether more bytes of the file, where there are any, may hold more.
     more: bool,
-    /// Bytes of XMP and of unpacked text that may still come.
+    /// Bytes of XMP that may still be kept.
     left: usize,
+    /// Bytes that may still be unpacked.
+    to_unpack: usize,
 }
 
 impl Found {
     fn of(path: &Path, bytes: &[u8]) -> Result<Self, ImageError> {
-        let Some(kind) = kind(bytes) else {
-            let (path, kind) = (path.into(), None);
-            return Err(ImageError::NotAnImage { path, kind });
+        let kind = match kind(bytes) {
+            Some(kind) if kind.format().is_some() => kind,
+            other => {
+                let (path, kind) = (path.into(), other.map(Kind::name));
+                return Err(ImageError::NotAnImage { path, kind });
+            }
         };
         let mut found = Self {
             metadata: Metadata::default(),
             more: false,
             left: LARGEST,
+            to_unpack: LARGEST,
         };
         found.container(kind, bytes);
         Ok(found)
@@ -153,23 +159,17 @@ impl Found {
         self.flaw(format!("{what} is cut short"));
     }
 
-    /// Whether so many more bytes may be kept; they are counted.
-    fn may_keep(&mut self, bytes: usize) -> bool {
-        let may = bytes <= self.left;
-        match may {
-            true => self.left -= bytes,
-            false => self.flaw(format!("holds more than {LARGEST} bytes of XMP or text")),
-        }
-        may
-    }
-
     fn xmp(&mut self, bytes: &[u8]) {
         // Filled up with zeros by some programs.
         let filling = bytes.iter().rev().take_while(|byte| **byte == 0).count();
         let bytes = &bytes[..bytes.len() - filling];
-        if bytes.is_empty() || !self.may_keep(bytes.len()) {
+        if bytes.is_empty() {
             return;
         }
+        let Some(left) = self.left.checked_sub(bytes.len()) else {
+            return self.flaw(format!("holds more than {LARGEST} bytes of XMP"));
+        };
+        self.left = left;
         match std::str::from_utf8(bytes) {
             Ok(text) => self.metadata.xmp.push(text.into()),
             Err(_) => self.flaw("its XMP is not UTF-8 text"),
