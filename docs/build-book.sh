@@ -12,7 +12,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/docs/bench"
 cp book.toml "$work"
-cp -r docs/*.md docs/figures recipes "$work/docs"
+cp -r docs/*.md docs/figures docs/exiftool recipes "$work/docs"
 cp bench/README.md "$work/docs/bench/index.md"
 cp -r bench/results "$work/docs/bench"
 cp CONTRIBUTING.md CHANGELOG.md "$work/docs"

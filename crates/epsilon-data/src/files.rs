@@ -6,6 +6,9 @@ mod own;
 mod read;
 mod write;
 
+use std::io::{self, Read};
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 pub use self::mapped::Mapped;
@@ -21,6 +24,32 @@ pub use self::write::{check_place, replace, replace_if, tidy, write};
 /// ```
 pub fn sha256(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
+}
+
+/// SHA-256 in hexadecimal of a file's content, of whatever size.
+///
+/// ```
+/// use epsilon_data::files;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("a");
+/// std::fs::write(&path, b"abc")?;
+/// assert_eq!(files::sha256_of(&path)?, files::sha256(b"abc"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = open(path, u64::MAX)?;
+    let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hexadecimal(&hash.finalize())),
+            read => hash.update(&part[..read]),
+        }
+    }
 }
 
 /// Bytes as text, two digits each.

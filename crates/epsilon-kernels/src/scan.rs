@@ -5,7 +5,7 @@
 
 use pulp::Arch;
 
-use crate::cpu;
+use crate::cpu::{self, vectorised};
 
 /// Values that are worked on at once: rows are filled up with zeros to a multiple of it.
 pub const LANES: usize = 32;
@@ -36,6 +36,72 @@ pub fn best_matches(records: &[u8], groups: usize, query: &[i16], out: &mut [(f3
         Arch::V3(_) => unsafe { x86::avx2(records, groups, query, out) },
         _ => scan(records, groups, query, out, portable),
     }
+}
+
+vectorised! {
+    /// How alike each record is to one, in the form of [`best_matches`]: `out[i]` is the cosine of the angle between all values of
+    /// the record, each by its row's scale, and all of the query's; 0 where one of both has no length.
+    ///
+    /// ```
+    /// use epsilon_kernels::scan::{LANES, cosines};
+    ///
+    /// let record = |first: u8, second: u8| {
+    ///     let mut record = Vec::from(0.5f32.to_le_bytes());
+    ///     record.extend([first, second]);
+    ///     record.resize(4 + LANES, 0);
+    ///     record
+    /// };
+    /// let (right, up, slope) = (record(9, 0), record(0, 7), record(5, 5));
+    /// let mut out = [0.0; 3];
+    /// cosines(&[right.clone(), up, slope].concat(), 1, &right, &mut out);
+    /// assert_eq!(out, [1.0, 0.0, 0.5f32.sqrt()]);
+    /// ```
+    ///
+    /// # Panics
+    /// When the query is shorter than its scales.
+    pub fn cosines(records: &[u8], groups: usize, query: &[u8], out: &mut [f32]) {
+        let (query_scales, query_rows) = query.split_at(4 * groups);
+        let (query_scales, _) = query_scales.as_chunks::<4>();
+        let width = (query_rows.len() / groups.max(1)).max(1);
+        let (square, _) = lengths(query_scales, query_rows, query_scales, query_rows, width);
+        for (record, out) in records.chunks_exact(query.len().max(1)).zip(out) {
+            let (scales, rows) = record.split_at(4 * groups);
+            let (scales, _) = scales.as_chunks::<4>();
+            let (product, own) = lengths(query_scales, query_rows, scales, rows, width);
+            let length = (square * own).sqrt();
+            *out = if length > 0.0 { (product / length) as f32 } else { 0.0 };
+        }
+    }
+}
+
+/// The product of two records, and that of the second with itself.
+#[inline(always)]
+fn lengths(
+    query_scales: &[[u8; 4]],
+    query: &[u8],
+    scales: &[[u8; 4]],
+    rows: &[u8],
+    width: usize,
+) -> (f64, f64) {
+    let scales = query_scales.iter().zip(scales);
+    let rows = query.chunks_exact(width).zip(rows.chunks_exact(width));
+    let each = scales
+        .zip(rows)
+        .map(|((query_scale, scale), (query, row))| {
+            let [query_scale, scale] =
+                [query_scale, scale].map(|of| f64::from(f32::from_le_bytes(*of)));
+            let product = f64::from(byte_product(query, row)) * query_scale * scale;
+            (product, f64::from(byte_product(row, row)) * scale * scale)
+        });
+    each.fold((0.0, 0.0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+}
+
+#[inline(always)]
+fn byte_product(a: &[u8], b: &[u8]) -> i32 {
+    let products = a.iter().zip(b);
+    products
+        .map(|(&a, &b)| i32::from(a as i8) * i32::from(b as i8))
+        .sum()
 }
 
 /// [`best_matches`] with this product of a row and the query.
@@ -131,6 +197,52 @@ mod tests {
 
     use super::*;
     use crate::cpu::cap::at_every_level;
+
+    #[test]
+    fn cosines_are_those_of_the_values() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for (groups, width) in [(1, 32), (3, 64), (8, 320)] {
+            let mut record = || {
+                let mut record = Vec::new();
+                for _ in 0..groups {
+                    record.extend(rng.random_range(0.1_f32..2.0).to_le_bytes());
+                }
+                record.extend((0..groups * width).map(|_| rng.random_range(-127..=127_i8) as u8));
+                record
+            };
+            let values = |record: &[u8]| -> Vec<f64> {
+                let (scales, rows) = record.split_at(4 * groups);
+                let scale =
+                    |of: usize| f32::from_le_bytes(scales[4 * of..][..4].try_into().unwrap());
+                let each = rows.iter().enumerate();
+                each.map(|(at, value)| f64::from(scale(at / width)) * f64::from(*value as i8))
+                    .collect()
+            };
+            let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let (query, records) = (record(), [record(), record()]);
+            let nothing = vec![0; query.len()];
+            let all = [&records[0][..], &query, &nothing, &records[1]];
+            let expected = all.map(|record| {
+                let (a, b) = (values(&query), values(record));
+                let length = (product(&a, &a) * product(&b, &b)).sqrt();
+                if length > 0.0 {
+                    product(&a, &b) / length
+                } else {
+                    0.0
+                }
+            });
+            let found = at_every_level(|| {
+                let mut found = [f32::NAN; 4];
+                cosines(&all.concat(), groups, &query, &mut found);
+                found
+            });
+            for (level, found) in found {
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((f64::from(*found) - expected).abs() < 1e-6, "{level:?}");
+                }
+            }
+        }
+    }
 
     /// Every set of instructions that this CPU has gives exactly what the portable loop gives, the largest values included.
     #[test]

@@ -50,8 +50,9 @@ pub struct Resampled {
 /// The mAP of a request and of its resamples. The `ks` of the request are not used.
 ///
 /// [`Over::Images`] draws as many images as the table has, and applies the protocol to the draw: images that it does not keep do
-/// not count. So the parts of a split (ZSL, seen, GZSL) share their draws too. A label without a positive in a resample is left
-/// out of its mean, as in [`bootstrap`](crate::bootstrap()). [`Over::Labels`] draws from the labels that the mAP averages, and
+/// not count. So the parts of a split (ZSL, seen, GZSL) share their draws too. A label that has positives, but none in a resample, is
+/// left out of its mean, as in [`bootstrap`](crate::bootstrap()); one without any in the whole table counts in each as the protocol
+/// says. [`Over::Labels`] draws from the labels that the mAP averages, and
 /// means their AP over all images.
 ///
 /// Memory: 2 bytes for each image (or label) and resample, and 24 for each label and resample.
@@ -445,7 +446,7 @@ impl Fingerprint {
 mod tests {
     use super::*;
     use crate::input::{Labels, Scores};
-    use crate::protocol::Protocol;
+    use crate::protocol::{EmptyLabel, Protocol, Settings};
     use crate::table::InMemory;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -542,6 +543,37 @@ mod tests {
         let below = by_hand.iter().filter(|d| **d <= 0.0).count();
         let tail = below.min(199 - below) as f64;
         assert!((found.p - (2.0 * (1.0 + tail) / 200.0).min(1.0)).abs() < 1e-12);
+    }
+
+    /// Of two labels, one ranked perfectly and one without positives: what the whole table makes of the latter, all resamples do.
+    #[test]
+    fn a_label_without_positives_counts_in_every_resample_as_in_the_table() {
+        let mut labels = vec![-1; 2 * IMAGES];
+        labels.iter_mut().step_by(4).for_each(|label| *label = 1);
+        let scores: Vec<f32> = labels.iter().map(|&label| f32::from(label)).collect();
+        let table = InMemory::new(
+            Scores::new(&scores, IMAGES, 2).unwrap(),
+            Labels::new(&labels, IMAGES, 2).unwrap(),
+        );
+        let table = table.unwrap();
+        let skip = Settings {
+            empty_label: EmptyLabel::Skip,
+            ..Protocol::lesa_nus().settings()
+        };
+        let skip = Protocol::new("skip", skip, &[1]).unwrap();
+        for over in [Over::Images, Over::Labels] {
+            for (protocol, map) in [(&Protocol::lesa_nus(), 0.5), (&skip, 1.0)] {
+                let request = Request {
+                    columns: &[0, 1],
+                    protocol,
+                    ks: &[],
+                };
+                let found = resample(&table, request, &resampling(over)).unwrap();
+                assert_eq!(found.map, map);
+                let all = |map| found.maps.iter().all(|of| *of == Some(map));
+                assert!(all(map) || over == Over::Labels, "{:?}", found.maps);
+            }
+        }
     }
 
     #[test]

@@ -320,6 +320,17 @@ impl Standard {
     pub fn score(self, score: f32) -> f64 {
         (f64::from(score) - self.mean) * self.scale
     }
+
+    /// Slope and intercept of the standardised score as a line over the score.
+    ///
+    /// ```
+    /// use epsilon_metrics::Standard;
+    ///
+    /// assert_eq!(Standard::of(&[1.0, 5.0]).line(), (0.5, -1.5));
+    /// ```
+    pub fn line(self) -> (f64, f64) {
+        (self.scale, -self.mean * self.scale)
+    }
 }
 
 #[cfg(test)]

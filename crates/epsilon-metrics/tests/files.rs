@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use epsilon_metrics::files::{FileError, Joined, LabelTable, ScoreTable, Zero, write_scores};
 use epsilon_metrics::{
-    Evaluation, InMemory, Labels, Protocol, Request, Scores, Table, evaluate_table,
+    Evaluation, InMemory, Labels, Normalisation, Normalised, Protocol, Request, Scores,
+    Standardise, Table, evaluate_table,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -121,6 +122,83 @@ impl World {
         for part in parts {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
+    }
+}
+
+/// Images and labels of the table below.
+const SHAPE: (usize, usize) = (25, 6);
+
+/// Figures of a table that is written in double precision and normalised, the first labels apart where only the ranked ones count.
+fn normalised(
+    folder: &Path,
+    how: Normalisation,
+    score: &dyn Fn(usize, usize) -> f64,
+) -> Evaluation {
+    let row = |image: usize, cell: &dyn Fn(usize) -> String| {
+        let cells: Vec<String> = (0..SHAPE.1).map(cell).collect();
+        format!("{image},{}\n", cells.join(","))
+    };
+    let table = |cell: &dyn Fn(usize, usize) -> String| {
+        let rows = (0..SHAPE.0).map(|image| row(image, &|label| cell(image, label)));
+        "image,a,b,c,d,e,f\n".to_string() + &rows.collect::<String>()
+    };
+    let (scores, labels) = (folder.join("scores.csv"), folder.join("labels.csv"));
+    std::fs::write(
+        &scores,
+        table(&|image, label| format!("{:e}", score(image, label))),
+    )
+    .unwrap();
+    let positive = |image: usize, label: usize| (image * 7 + label * 3) % 5 < 2;
+    let truth = |image, label| if positive(image, label) { "1" } else { "-1" };
+    std::fs::write(&labels, table(&|image, label| truth(image, label).into())).unwrap();
+    let scores = ScoreTable::read_for(&scores, how).unwrap();
+    let joined = Joined::new(scores, &LabelTable::read(&labels).unwrap(), None).unwrap();
+    let split = (how.standardise == Standardise::Ranked).then_some(4);
+    measure(&Normalised::new(joined, how, split).unwrap())
+}
+
+/// Whatever scale and offset scores in double precision have, their normalised figures are those of the scores themselves.
+#[test]
+fn figures_of_normalised_scores_know_no_scale() {
+    let folder = tempfile::tempdir().unwrap();
+    // Between -1 and 1, without a pattern that would make ties.
+    let x = |image: usize, label: usize| {
+        let noise = ((image * SHAPE.1 + label + 1) as f64).sin() * 43_758.545_3;
+        noise.fract()
+    };
+    let how = |centre_labels, standardise| Normalisation {
+        centre_labels,
+        standardise,
+    };
+    let per_image = [Standardise::Table, Standardise::Ranked].map(|over| how(false, over));
+    let centred = [Standardise::None, Standardise::Table].map(|over| how(true, over));
+    let same = |how: Normalisation,
+                of: &dyn Fn(usize, usize) -> f64,
+                like: &dyn Fn(usize, usize) -> f64| {
+        let (found, expected) = (
+            normalised(folder.path(), how, of),
+            normalised(folder.path(), how, like),
+        );
+        assert_eq!(found, expected, "{how}");
+        assert!(found.map > 0.1 && found.map < 0.9);
+    };
+    for how in per_image.into_iter().chain(centred) {
+        same(how, &|i, l| 1.0 + 1e-10 * x(i, l), &x);
+        same(how, &|i, l| 1e-60 * x(i, l), &x);
+        same(how, &|i, l| 1e6 + x(i, l), &x);
+        same(how, &|i, l| 1e300 * x(i, l), &x);
+    }
+    for how in per_image {
+        same(how, &|i, l| x(i, l) * 1e-80_f64.powi((i % 4) as i32), &x);
+    }
+    for how in centred {
+        same(how, &|i, l| x(i, l) + 1e6 * l as f64, &x);
+        // Sigmoids near 1: what is missing is the exponential.
+        same(
+            how,
+            &|i, l| 1.0 / (1.0 + (-22.0 - x(i, l)).exp()),
+            &|i, l| -(-x(i, l)).exp(),
+        );
     }
 }
 

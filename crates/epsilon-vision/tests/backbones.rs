@@ -150,6 +150,52 @@ fn clip_texts_with_every_form_of_tokenizer() {
 }
 
 #[test]
+fn what_a_text_tower_is_named_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    // The local header of an archive's first entry, with a name of this length.
+    let archive = |name: &[u8]| {
+        let mut bytes = b"PK\x03\x04".to_vec();
+        bytes.resize(26, 0);
+        bytes.extend([name.len() as u8, 0, 0, 0]);
+        [&bytes[..], name].concat()
+    };
+    let legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+    let networks = [
+        PathBuf::from("hf:owner/name"),
+        fixture("clip"),
+        fixture("clip/model.safetensors"),
+        fixture("open_clip/open_clip_pytorch_model.bin"),
+        fixture("vgg19.pth"),
+        at("model.safetensors.index.json", b"{}"),
+        at("new.pt", &archive(b"archive/data.pkl")),
+        at("old.pt", legacy),
+    ];
+    for path in networks {
+        assert!(TextTower::is_named(&path), "{}", path.display());
+    }
+    let others = [
+        PathBuf::from("nowhere"),
+        fixture("timm_gap.safetensors"),
+        fixture("expected.safetensors"),
+        at("glove.txt", b"dog 1 2\n"),
+        at("empty", b""),
+        at("words.npz", &archive(b"arr_0.npy")),
+        at("glove.zip", &archive(b"glove.6B.50d.txt")),
+        at("cut.zip", &archive(b"archive/data.pkl")[..32]),
+        at("words.pickle", b"\x80\x04}."),
+        at("word2vec.bin", b"1 1\ndog \0\0\0\0"),
+    ];
+    for path in others {
+        assert!(!TextTower::is_named(&path), "{}", path.display());
+    }
+}
+
+#[test]
 fn text_towers_that_do_not_fit_their_tokenizer() {
     let message = |folder: &Path| TextTower::load(folder, None).err().unwrap().to_string();
     assert!(message(&fixture("vit")).contains("text_model.embeddings.token_embedding.weight"));

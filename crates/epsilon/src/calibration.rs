@@ -255,6 +255,16 @@ impl Kept {
         )
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            false_alarms: self.false_alarms + other.false_alarms,
+            missed: self.missed + other.missed,
+        }
+    }
+
     fn add(&mut self, kept: bool, truth: bool) {
         match (kept, truth) {
             (true, true) => self.hits += 1,
@@ -276,6 +286,21 @@ pub struct BothSides {
     pub seen: Kept,
     /// Of the unseen ones.
     pub unseen: Kept,
+}
+
+impl BothSides {
+    /// Of what was kept of each label, and whether it is seen.
+    pub fn of(labels: &[Kept], seen: &[bool]) -> Self {
+        let sum = |wanted: bool| {
+            let both = labels.iter().zip(seen);
+            let side = both.filter(|(_, seen)| **seen == wanted);
+            side.fold(Kept::default(), |sum, (kept, _)| sum.plus(*kept))
+        };
+        Self {
+            seen: sum(true),
+            unseen: sum(false),
+        }
+    }
 }
 
 impl Calibration {
@@ -347,38 +372,36 @@ impl Calibration {
         pairs.collect()
     }
 
-    /// What its thresholds keep of labelled images.
-    pub fn kept(&self, judged: &LabelledScores) -> BothSides {
-        let mut both = BothSides::default();
-        for (label, name) in judged.labels.iter().enumerate() {
+    /// What its thresholds keep of labelled images, label by label.
+    pub fn kept(&self, judged: &LabelledScores) -> Vec<Kept> {
+        let of_label = |(label, name): (usize, &String)| {
             let judge = self.judge(name, judged.seen[label]);
-            let side = match judged.seen[label] {
-                true => &mut both.seen,
-                false => &mut both.unseen,
-            };
+            let mut kept = Kept::default();
             for (score, truth) in judged.column(label).0 {
-                side.add(judge.keeps(judge.probability(score)), truth);
+                kept.add(judge.keeps(judge.probability(score)), truth);
             }
-        }
-        both
+            kept
+        };
+        judged.labels.iter().enumerate().map(of_label).collect()
     }
 }
 
-/// What thresholds keep of images that they were not chosen on: fitted to every second image, counted on the others, and the
-/// other way round. None where half of the images show too little.
-pub fn held_out(judged: &LabelledScores, rule: Rule) -> Option<BothSides> {
+/// What thresholds keep of images that they were not chosen on, label by label: fitted to every second image, counted on the
+/// others, and the other way round. None where half of the images show too little.
+pub fn held_out_by_label(judged: &LabelledScores, rule: Rule) -> Option<Vec<Kept>> {
     let halves = [0, 1].map(|first| judged.every_second(first));
-    let mut both = BothSides::default();
-    for (fitted, counted) in [(0, 1), (1, 0)] {
+    let of = |fitted: usize, counted: usize| {
         let calibration = Calibration::fit(&halves[fitted].as_judged(judged), rule, String::new());
-        let kept = calibration.ok()?.kept(&halves[counted].as_judged(judged));
-        for (sum, part) in [(&mut both.seen, kept.seen), (&mut both.unseen, kept.unseen)] {
-            sum.hits += part.hits;
-            sum.false_alarms += part.false_alarms;
-            sum.missed += part.missed;
-        }
-    }
-    Some(both)
+        Some(calibration.ok()?.kept(&halves[counted].as_judged(judged)))
+    };
+    let both = of(0, 1)?.into_iter().zip(of(1, 0)?);
+    Some(both.map(|(a, b)| a.plus(b)).collect())
+}
+
+/// [`held_out_by_label`], of the seen and of the unseen labels together.
+pub fn held_out(judged: &LabelledScores, rule: Rule) -> Option<BothSides> {
+    let labels = held_out_by_label(judged, rule)?;
+    Some(BothSides::of(&labels, judged.seen))
 }
 
 /// Scores and truths of some of the images.
@@ -693,7 +716,7 @@ mod tests {
             fitted.judge("never heard of", false).slope,
             fitted.unseen.slope
         );
-        let kept = fitted.kept(&judged);
+        let kept = BothSides::of(&fitted.kept(&judged), judged.seen);
         assert_eq!(kept.seen.f1(), Some(1.0));
         assert_eq!(kept.unseen.recall(), Some(1.0));
         let held_out = held_out(&judged, Rule::BestF1).unwrap();

@@ -65,7 +65,8 @@ pub struct DataSettings {
     /// Images and labels: the key `kind`, `table` where it is left out, and the keys of that kind.
     #[serde(flatten)]
     pub source: Source,
-    /// The file with the labels' vectors.
+    /// The file with the labels' vectors, or the network whose text tower makes them: a weight file, a folder, or
+    /// `hf:owner/name[@revision]` on the model hub.
     pub vectors: PathBuf,
     /// The words of a vector file that contains only numbers: one list per array.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -73,7 +74,7 @@ pub struct DataSettings {
 }
 
 impl DataSettings {
-    /// The vector file with its lists of words.
+    /// The vector file with its lists of words, or the network with a text tower.
     ///
     /// ```
     /// use std::path::Path;
@@ -788,6 +789,37 @@ mod tests {
         );
         let error = parse(&format!("{text}\n[anchor]")).unwrap_err();
         assert!(error.contains("[backbone]"), "{error}");
+    }
+
+    #[test]
+    fn vectors_are_a_file_a_folder_or_an_id_on_the_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in [
+            "labels.tsv",
+            "seen.txt",
+            "unseen.txt",
+            "glove.txt",
+            "vit.safetensors",
+        ] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        std::fs::create_dir(at("clip")).unwrap();
+        let read = |vectors: &str| {
+            let text = TEXT.replace("glove.txt", vectors);
+            Recipe::resolve(&at("recipe.toml"), &text).map_err(|error| error.to_string())
+        };
+        for name in ["glove.txt", "clip"] {
+            assert_eq!(read(name).unwrap().data.vectors, at(name));
+        }
+        let hub = read("hf:owner/name").unwrap();
+        assert_eq!(hub.data.vectors, Path::new("hf:owner/name"));
+        assert_eq!(hub.data.vector_file().path, Path::new("hf:owner/name"));
+        let error = read("clop").unwrap_err();
+        assert!(
+            error.contains("data.vectors") && error.contains("clop"),
+            "{error}"
+        );
     }
 
     #[test]

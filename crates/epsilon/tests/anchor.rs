@@ -13,8 +13,12 @@ use epsilon::image::{Fit, Preprocess};
 use epsilon::labels::{LabelVectors, VectorIndex, resolve};
 use epsilon::methods::anchor::{Anchor, BETA, Head};
 use epsilon::methods::{Input, Kind};
-use epsilon::model::{Card, Model, ModelAnchor, ModelError, Provenance};
+use epsilon::model::{Card, Model, ModelAnchor, ModelError, Provenance, Ranker, SemanticVectors};
 use epsilon::parameters::Weights;
+use epsilon::semantic_index::{Index, IndexInfo, IndexWriter};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 
 const OWN: [&str; 5] = ["bear", "cat", "school", "red bus", "shark"];
@@ -65,31 +69,17 @@ fn head(words: &Path) -> Head {
     }
 }
 
-/// A linear map to the labels' vectors, with an anchor of word vectors of its own in this file.
-fn model(words: &Path, beta: Option<f32>) -> Model {
-    let kind = r#"{"kind": "fast0tag", "hidden": [], "dropout": 0.0}"#;
-    let method: Kind = serde_json::from_str(kind).unwrap();
-    let dims = Dims {
-        tokens: 1,
-        width: 7,
-        label_width: 3,
-        labels: 4,
-        unseen: 1,
-        global: None,
-    };
-    let settings = Anchor {
-        trained: beta.is_some(),
-        weight: 0.75,
-        vectors: Some(words.into()),
-        ..Anchor::default()
-    };
-    let specs = settings.specs(&*method, &dims).unwrap();
-    let mut values = BTreeMap::from([
-        ("direction.weight".to_string(), tensor("map")),
-        ("direction.bias".to_string(), tensor("shift")),
-    ]);
-    values.extend(beta.map(|beta| (BETA.to_string(), vec![beta])));
-    let weights = Weights::from_values(specs, values, &Device::flex()).unwrap();
+const DIMS: Dims = Dims {
+    tokens: 1,
+    width: 7,
+    label_width: 3,
+    labels: 4,
+    unseen: 1,
+    global: None,
+};
+
+/// A model of the fixture's labels, with an anchor of these settings and word vectors of its own in their file.
+fn with_method(method: Kind, settings: Anchor, weights: Weights) -> Model {
     let backbone = BackboneInfo {
         name: "tiny".into(),
         weights_sha256: "ab".repeat(32),
@@ -116,11 +106,51 @@ fn model(words: &Path, beta: Option<f32>) -> Model {
         protocol: "epsilon".into(),
         seed: 1,
     };
-    let card = Card::new(method, dims, names(&OWN), 4, provenance);
+    let card = Card::new(method, DIMS, names(&OWN), 4, provenance);
     let own = LabelVectors::new(names(&OWN), 3, tensor("own")).unwrap();
-    let anchors = resolve(words, &names(&OWN)).unwrap().vectors;
-    let anchor = ModelAnchor::new(settings, classes(), head(words), Some(anchors));
+    let words = settings.vectors.clone().unwrap();
+    let anchors = resolve(&words, &names(&OWN)).unwrap().vectors;
+    let anchor = ModelAnchor::new(settings, classes(), head(&words), Some(anchors));
     Model::new(card, own, weights).with_anchor(anchor)
+}
+
+/// A linear map to the labels' vectors.
+fn model(words: &Path, beta: Option<f32>) -> Model {
+    let kind = r#"{"kind": "fast0tag", "hidden": [], "dropout": 0.0}"#;
+    let method: Kind = serde_json::from_str(kind).unwrap();
+    let settings = Anchor {
+        trained: beta.is_some(),
+        weight: 0.75,
+        vectors: Some(words.into()),
+        ..Anchor::default()
+    };
+    let specs = settings.specs(&*method, &DIMS).unwrap();
+    let mut values = BTreeMap::from([
+        ("direction.weight".to_string(), tensor("map")),
+        ("direction.bias".to_string(), tensor("shift")),
+    ]);
+    values.extend(beta.map(|beta| (BETA.to_string(), vec![beta])));
+    let weights = Weights::from_values(specs, values, &Device::flex()).unwrap();
+    with_method(method, settings, weights)
+}
+
+/// Several semantic vectors of an image, by drawn weights.
+fn of_rows(rows: usize, beta: Option<f32>, weight: f64, seed: u64) -> Model {
+    let method: Kind =
+        serde_json::from_str(&format!(r#"{{"kind": "sdl", "rows": {rows}}}"#)).unwrap();
+    let settings = Anchor {
+        trained: beta.is_some(),
+        weight,
+        vectors: Some(folder().join("words.txt")),
+        ..Anchor::default()
+    };
+    let specs = settings.specs(&*method, &DIMS).unwrap();
+    let device = Device::flex();
+    let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(seed), &device);
+    if let Some(beta) = beta {
+        weights.set_host(BETA, vec![beta], &device);
+    }
+    with_method(method, settings, weights)
 }
 
 fn scores(model: &Model, labels: &LabelVectors) -> Vec<f32> {
@@ -246,5 +276,60 @@ fn a_damaged_anchor_is_refused() {
             .unwrap()
             .to_string();
         assert!(said.contains(expected), "{said}");
+    }
+}
+
+/// How far the index's rounding may take the score of a query `[v, e]` from that of a photograph's values `[S, p, b]`: vectors
+/// have 8 bits, the anchor's row 16, and queries at least 14.
+fn rounding(values: &[f32], groups: usize, query: &[f32]) -> f32 {
+    let most = |of: &[f32]| of.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let sum = |of: &[f32]| of.iter().map(|v| v.abs()).sum::<f32>();
+    let (vectors, anchor) = values.split_at(groups * 3);
+    let (v, e) = query.split_at(3);
+    most(vectors) * sum(v) * 0.55 / 127.0 + sum(&anchor[..CLASSES]) * most(e) * 1e-4 + 1e-4
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A search gives the score that the model has, for its own labels and for others, whatever was ranked at the tagging.
+    #[test]
+    fn a_search_gives_the_models_score(
+        rows in 1_usize..4, beta in proptest::option::of(-2.0_f32..3.0), weight in 0.0..2.0, size in 0.1_f32..3.0, seed: u64,
+    ) {
+        let model = of_rows(rows, beta, weight, seed);
+        let device = Device::flex();
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 1);
+        let images: Vec<f32> = (0..8 * 7).map(|_| size * rng.random_range(-1.0..1.0)).collect();
+        let mut kept: Vec<Vec<f32>> = Vec::new();
+        for (labels, images) in [model.own_labels(), others()].into_iter().zip(images.chunks(4 * 7)) {
+            let ranker = Ranker::new(&model, labels, &device).unwrap();
+            let (_, vectors) = ranker.rank_with_vectors(4, vec![0.0; 4 * 7], images.to_vec());
+            let SemanticVectors { groups, width, classes, values } = vectors.unwrap();
+            prop_assert_eq!((groups, width, classes), (rows, 3, Some(CLASSES)));
+            kept.extend(values.chunks(values.len() / 4).map(<[f32]>::to_vec));
+        }
+        let place = tempfile::tempdir().unwrap();
+        let info = IndexInfo { model: model.identity(), groups: rows, width: 3, classes: Some(CLASSES) };
+        let mut writer = IndexWriter::open(place.path(), &info).unwrap();
+        for (image, values) in kept.iter().enumerate() {
+            writer.push(&image.to_string(), values).unwrap();
+        }
+        writer.commit().unwrap();
+        let index = Index::open(place.path()).unwrap();
+        for labels in [model.own_labels(), others()] {
+            let queries = model.queries(&labels, &device).unwrap();
+            let exact = model.scorer(&labels, &device).unwrap().score(8, vec![0.0; 8 * 7], images.clone());
+            for (label, query) in queries.chunks(3 + CLASSES).enumerate() {
+                let hits = index.search(query, 8).unwrap();
+                prop_assert_eq!(hits.len(), 8);
+                for hit in hits {
+                    let image: usize = hit.id.parse().unwrap();
+                    let (score, exact) = (hit.score, exact[image * labels.len() + label]);
+                    let error = rounding(&kept[image], rows, query);
+                    prop_assert!((score - exact).abs() < error, "{score} {exact} {error}");
+                }
+            }
+        }
     }
 }

@@ -55,7 +55,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "library",
         &[
+            "coverage",
             "model",
+            "semantic_index",
             "data::files",
             "data::labels",
             "data::paths",
@@ -86,6 +88,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "tagger",
         &[
             "calibration",
+            "coverage",
             "library",
             "model",
             "predictor",
@@ -133,6 +136,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("comparison", &["methods", "recipe", "data::files"]),
+    ("coverage", &[]),
     (
         "experiment",
         &[
@@ -150,6 +154,27 @@ const ROOMS: &[(&str, &[&str])] = &[
             "data::labels",
             "metrics",
             "vision::backbone",
+            "vision::tokens",
+        ],
+    ),
+    (
+        "learning",
+        &[
+            "calibration",
+            "coverage",
+            "experiment",
+            "library",
+            "methods",
+            "model",
+            "recipe",
+            "tensor_vit",
+            "training",
+            "data::dataset",
+            "data::files",
+            "data::labels",
+            "data::paths",
+            "vision::backbone",
+            "vision::image",
             "vision::tokens",
         ],
     ),

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-const NAMES: &[&str] = &["folder", "photos", "groups", "width", "queries"];
+const NAMES: &[&str] = &["folder", "photos", "groups", "width", "classes", "queries"];
 /// Photographs between two commits.
 const COMMIT: usize = 20_000;
 
@@ -22,10 +22,13 @@ fn main() -> Outcome<()> {
     let arguments = Arguments::read(NAMES)?;
     let folder: PathBuf = arguments.get("folder", "target/bench-search".into())?;
     let photos: usize = arguments.get("photos", 1_000_000)?;
+    // Of an anchor.
+    let classes: usize = arguments.get("classes", 0)?;
     let info = IndexInfo {
         model: "random".into(),
         groups: arguments.get("groups", 8)?,
         width: arguments.get("width", 300)?,
+        classes: (classes > 0).then_some(classes),
     };
     let queries: usize = arguments.get("queries", 15)?;
     let built = Instant::now();
@@ -37,7 +40,7 @@ fn main() -> Outcome<()> {
     let open_seconds = opened.elapsed().as_secs_f64();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut search = || -> Outcome<f64> {
-        let query: Vec<f32> = (0..info.width)
+        let query: Vec<f32> = (0..info.width + classes)
             .map(|_| rng.random_range(-1.0..1.0))
             .collect();
         let start = Instant::now();
@@ -66,6 +69,7 @@ fn main() -> Outcome<()> {
             "photos": photos,
             "groups": info.groups,
             "width": info.width,
+            "classes": info.classes,
             "threads": rayon::current_num_threads(),
             "gigabytes": gigabytes,
             "build_seconds": build_seconds,
@@ -90,7 +94,8 @@ fn build(folder: &Path, info: &IndexInfo, photos: usize) -> Outcome<()> {
         if !writer.contains(&id) {
             // Cheap numbers between -1 and 1: what they are does not matter to the time of a search.
             let word: u64 = rng.random();
-            let rows = (0..(info.groups * info.width) as u64).map(|place| {
+            let anchor = info.classes.map_or(0, |classes| classes + 1);
+            let rows = (0..(info.groups * info.width + anchor) as u64).map(|place| {
                 let mixed = (word ^ place).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
                 mixed as f32 / (1 << 23) as f32 - 1.0
             });

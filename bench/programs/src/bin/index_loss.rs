@@ -39,11 +39,12 @@ fn main() -> Outcome<()> {
     let exact = experiment::score(&model, &prepared, &store, &device, &mut |_, _| {})?.scores;
     build(&folder, &model, &store, &rows, &device)?;
     let index = Index::open(&folder)?;
-    let unit = prepared.vectors.unit();
+    let queries = model.queries(&prepared.vectors, &device)?;
+    let queries = queries.chunks_exact(queries.len() / labels);
     let mut rounded = vec![f32::NAN; exact.len()];
     let mut stayed = 0;
-    for label in 0..labels {
-        let hits = index.search(unit.row(label), rows.len())?;
+    for (label, query) in queries.enumerate() {
+        let hits = index.search(query, rows.len())?;
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by(|&a, &b| exact[b * labels + label].total_cmp(&exact[a * labels + label]));
         for (rank, hit) in hits.iter().enumerate() {
@@ -101,7 +102,8 @@ fn build(
         let info = IndexInfo {
             model: model.identity(),
             groups: vectors.groups,
-            width: vectors.values.len() / vectors.groups,
+            width: vectors.width,
+            classes: vectors.classes,
         };
         let writer = match &mut writer {
             Some(writer) => writer,

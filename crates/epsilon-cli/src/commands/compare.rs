@@ -1,15 +1,16 @@
 //! `epsilon compare`: which of several models, or files of scores, can be told apart on the same test images.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use epsilon::burn::tensor::Device;
 use epsilon::experiment::{self, Measure, Resamples, Scored, resampling};
 use epsilon::model::Model;
-use epsilon::paths::shown;
+use epsilon::paths::{plain, text};
 use epsilon::recipe::EvaluationSettings;
 use epsilon_data::files;
-use epsilon_metrics::files::{Joined, LabelTable, Zero, text_cell};
+use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero, text_cell};
 use epsilon_metrics::{
     Difference, Normalisation, Over, Protocol, Resampled, Resampling, Settings, Table, differences,
 };
@@ -18,7 +19,7 @@ use serde::Serialize;
 use super::bench::marks::{LEVEL, RESAMPLES, best};
 use super::eval::NormaliseArgs;
 use super::output;
-use super::score_files::{ScoreFiles, read_scores};
+use super::score_files::ScoreFiles;
 use crate::{Outcome, console};
 
 /// Compare models, or the scores of any program, on the same test images: differences with intervals, by the paired bootstrap.
@@ -176,7 +177,7 @@ impl<'a> Rows<'a> {
             settings: EvaluationSettings::default(),
             truth: None,
             resamples: args.rows.iter().map(|_| None).collect(),
-            names: args.rows.iter().map(|row| shown(row)).collect(),
+            names: args.rows.iter().map(|row| text(row)).collect(),
         };
         rows.rules(EvaluationSettings::default())?;
         Ok(rows)
@@ -214,6 +215,7 @@ impl<'a> Rows<'a> {
                 });
             }
         }
+        super::warn_of_known(path, &model, &scored.labels[scored.seen..]);
         let resamples = scored.resample(&self.protocol, &self.settings, &self.resampling);
         self.resamples[place] = Some(resamples.with_context(|| path.display().to_string())?);
         Ok(())
@@ -265,7 +267,7 @@ impl<'a> Rows<'a> {
         let rows = |image: usize, out: &mut [i8]| {
             out.copy_from_slice(&truth.targets[image * width..][..width]);
         };
-        let scores = read_scores(path, self.settings.normalisation())?;
+        let scores = ScoreTable::read_for(path, self.settings.normalisation())?;
         let labels = LabelTable::from_rows(&truth.of, images, truth.labels.clone(), rows)?;
         let joined = Joined::new(scores, &labels, Some(Zero::Unknown))?;
         Ok((joined, truth.seen))
@@ -338,11 +340,19 @@ impl Truth {
         if let Some(problem) = different("test image", images, &scored.images) {
             bail!(differs(&problem));
         }
-        let [ours, theirs] = [(&self.labels, self.seen), (&scored.labels, scored.seen)];
-        if let Some(problem) = different("seen label", &ours.0[..ours.1], &theirs.0[..theirs.1]) {
-            bail!(differs(&problem));
+        if let Some((label, is_ours)) =
+            other_side((&self.labels, self.seen), (&scored.labels, scored.seen))
+        {
+            let [ours, theirs] = [&self.of, path].map(Path::display);
+            let (seen, unseen) = match is_ours {
+                true => (ours, theirs),
+                false => (theirs, ours),
+            };
+            bail!(differs(&format!(
+                "label {label:?} is seen in {seen} and unseen in {unseen}"
+            )));
         }
-        if let Some(problem) = different("label", ours.0, theirs.0) {
+        if let Some(problem) = different("label", &self.labels, &scored.labels) {
             bail!(differs(&problem));
         }
         let width = self.labels.len();
@@ -360,8 +370,7 @@ impl Truth {
     fn arrange(&self, path: &Path, joined: &mut Joined) -> anyhow::Result<()> {
         let order =
             |what: &str, wanted: &[String], found: &[String]| -> anyhow::Result<Vec<usize>> {
-                let places: std::collections::HashMap<&String, usize> =
-                    found.iter().zip(0..).collect();
+                let places: HashMap<&String, usize> = found.iter().zip(0..).collect();
                 let places: Option<Vec<usize>> = wanted
                     .iter()
                     .map(|name| places.get(name).copied())
@@ -388,6 +397,25 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// A label that is seen in one of two rows and unseen in the other, and whether it is seen in the first. Each has its labels, the seen
+/// ones first, and their number.
+fn other_side<'a>(
+    first: (&'a [String], usize),
+    second: (&[String], usize),
+) -> Option<(&'a str, bool)> {
+    let side: HashMap<&String, bool> = (second.0.iter().enumerate())
+        .map(|(place, name)| (name, place < second.1))
+        .collect();
+    let sides = first
+        .0
+        .iter()
+        .enumerate()
+        .map(|(place, name)| (name, place < first.1));
+    let mut other =
+        sides.filter(|(name, is_seen)| side.get(name).is_some_and(|there| there != is_seen));
+    other.next().map(|(name, is_seen)| (name.as_str(), is_seen))
 }
 
 /// What distinguishes the names of a row from those of the first: one that either lacks, or the order.
@@ -510,7 +538,7 @@ impl Measured {
                 ],
             };
             let [a, b, c, d, e] = of_difference;
-            table.push([row.row.clone(), value, a, b, c, d, e]);
+            table.push([plain(&row.row).to_string(), value, a, b, c, d, e]);
         }
         let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
         let widths: [usize; 7] = std::array::from_fn(|column| width(column).unwrap_or(0));

@@ -1,4 +1,5 @@
-//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with a text tower.
+//! `epsilon embed`: finds the vectors of a list of label names and says how, or makes them with a text tower: as a recipe does, or
+//! from a sentence of one's own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,25 +7,29 @@ use std::path::PathBuf;
 use anyhow::Context;
 use epsilon::backbone::{self, Download, TextTower};
 use epsilon::labels::{self, Found, LabelVectors, VectorFile};
+use epsilon::predictor::resolve_words;
 use serde::Serialize;
 
 use super::output;
+use super::trained::{by_name, with_option};
 use crate::{Outcome, console};
 
-/// Find the vectors of label names in a file of word vectors, and say how each was found; or make them with a text
-/// tower.
+/// Find the vectors of label names as `vectors` in a recipe does, and say how each was found: in a file of word vectors, or by a
+/// network's text tower; or make them of one sentence with a text tower.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Label names, one a line.
     #[arg(long, value_name = "FILE")]
     labels: PathBuf,
-    /// The vector file.
-    #[arg(long, value_name = "FILE", required_unless_present = "text")]
+    /// The vector file; or a network whose text tower makes vectors from the usual sentences: a weight file, a folder, hf:OWNER/NAME
+    /// or a name of `epsilon models`.
+    #[arg(long, value_name = "FILE|NETWORK", required_unless_present = "text")]
     vectors: Option<PathBuf>,
     /// A list of the vector file's words, one a line, where it holds numbers alone; one for each of its arrays.
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     vector_names: Vec<PathBuf>,
-    /// Make the vectors with a text tower instead, from a sentence about each label; the weights tell which tower it is.
+    /// Make the vectors with a text tower instead, from one sentence about each label (--template); the weights tell which tower it
+    /// is.
     #[arg(long, value_name = "TOWER", value_parser = ["clip", "siglip"], conflicts_with = "vectors", requires_all = ["weights", "out"])]
     text: Option<String>,
     /// The text tower's weights: a folder with its tokenizer, a file beside it, or hf:OWNER/NAME.
@@ -61,10 +66,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         return make(&args, names);
     };
     let file = VectorFile {
-        path: vectors.clone(),
+        path: by_name(vectors),
         names: args.vector_names.clone(),
     };
-    let resolved = labels::resolve_words(&file, &names, &names)?;
+    let download = Download::shown(console::is_terminal());
+    let resolved = resolve_words(&file, &names, &names, download).map_err(with_option)?;
     if let Some(out) = &args.out {
         labels::write_text_vectors(out, &resolved.vectors)?;
     }
@@ -82,7 +88,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let mut counts = BTreeMap::new();
     for resolution in &resolved.report {
-        if !matches!(resolution.found, Found::Exact) {
+        if !matches!(resolution.found, Found::Exact | Found::TextTower) {
             console::print(resolution)?;
         }
         *counts.entry(rule(&resolution.found)).or_insert(0) += 1;
@@ -144,5 +150,6 @@ fn rule(found: &Found) -> &'static str {
         Found::LowerCase(_) => "in lower case",
         Found::Joined(_) => "joined",
         Found::Mean(_) => "mean of words",
+        Found::TextTower => "by the text tower",
     }
 }

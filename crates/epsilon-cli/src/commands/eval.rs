@@ -134,19 +134,7 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let (other, store) = (args.data.as_deref(), args.store.as_deref());
     let mut experiment = super::of_model(&model, path, other, store)?;
     let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
-    let known = model.card().seen_labels();
-    let unseen = prepared.dataset.unseen_names().iter();
-    let trained: Vec<&str> = unseen
-        .filter(|name| known.contains(name))
-        .map(String::as_str)
-        .collect();
-    if !trained.is_empty() {
-        console::warn(format_args!(
-            "the model was trained on {} of the labels that count as unseen here, such as {}",
-            trained.len(),
-            trained[0]
-        ));
-    }
+    super::warn_of_known(path, &model, prepared.dataset.unseen_names());
     let mut settings = experiment.recipe().evaluation.clone();
     let protocols = protocols(args, &settings.protocol)?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);

@@ -12,6 +12,7 @@ pub(crate) mod explain;
 pub(crate) mod extract;
 pub(crate) mod formats;
 mod keep;
+pub(crate) mod learn;
 mod limits;
 pub(crate) mod man;
 pub(crate) mod models;
@@ -19,7 +20,9 @@ mod output;
 pub(crate) mod predict;
 pub(crate) mod prepare;
 pub(crate) mod quickstart;
+pub(crate) mod rehearse;
 pub(crate) mod report;
+pub(crate) mod review;
 mod score_files;
 pub(crate) mod search;
 pub(crate) mod serve;
@@ -99,6 +102,22 @@ pub(crate) fn of_model(
         }
         error => error.into(),
     })
+}
+
+/// Warns where a model was trained on labels that count as unseen.
+pub(crate) fn warn_of_known(path: &Path, model: &Model, unseen: &[String]) {
+    let trained = model.card().seen_labels();
+    let known: Vec<&String> = unseen
+        .iter()
+        .filter(|name| trained.contains(name))
+        .collect();
+    if let Some(first) = known.first() {
+        console::warn(format_args!(
+            "{}: the model was trained on {} of the labels that count as unseen here, such as {first}",
+            path.display(),
+            known.len()
+        ));
+    }
 }
 
 /// Extracts an experiment's missing tokens with a progress bar, or lines in a log, and names the images that failed; returns whether there are any.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use epsilon::dataset::{Split, table};
 use epsilon::labels::read_list;
 use epsilon_data::files;
-use epsilon_metrics::files::{FileError, Joined, LabelTable, ScoreTable, Zero};
+use epsilon_metrics::files::{Joined, LabelTable, ScoreTable, Zero};
 use epsilon_metrics::{Normalisation, Table};
 
 /// Maximum number of names in a message.
@@ -26,21 +26,10 @@ pub(super) struct ScoreFiles<'a> {
     pub normalisation: Normalisation,
 }
 
-/// Reads scores for what will be done to them.
-pub(super) fn read_scores(
-    path: &Path,
-    normalisation: Normalisation,
-) -> Result<ScoreTable, FileError> {
-    match normalisation == Normalisation::default() {
-        true => ScoreTable::read(path),
-        false => ScoreTable::read_rounded(path),
-    }
-}
-
 impl ScoreFiles<'_> {
     /// A file of scores with its ground truth, the seen labels first, and their number.
     pub(super) fn read(&self, scores: &Path) -> anyhow::Result<(Joined, usize)> {
-        let scores = read_scores(scores, self.normalisation)?;
+        let scores = ScoreTable::read_for(scores, self.normalisation)?;
         let zero = self.zero.map(|zero| match zero {
             "negative" => Zero::Negative,
             _ => Zero::Unknown,

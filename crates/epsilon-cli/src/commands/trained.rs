@@ -8,9 +8,12 @@ use epsilon::backbone::{
     self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError, ModelKind, PublishedModel,
     is_hub_id,
 };
+use epsilon::image::Limits;
 use epsilon::labels::VectorFile;
+use epsilon::learning::{LearnError, Network};
 use epsilon::library::Library;
 use epsilon::model::{Model, Ranker};
+use epsilon::paths::shown;
 use epsilon::predictor::{PredictorOptions, WordVectors};
 use epsilon::{PredictError, Predictor};
 
@@ -36,7 +39,7 @@ pub(super) struct ModelArgs {
     /// head, its names between commas [default: ImageNet's 1,000].
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
-    /// Ask the hub for a backbone that the model file names and that is not in the hub's cache.
+    /// Ask the hub for a backbone, or a text tower, that the model file names and that is not in the hub's cache.
     #[arg(long)]
     allow_download: bool,
 }
@@ -56,8 +59,9 @@ pub(super) struct TrainedArgs {
 /// Where the vectors of words are.
 #[derive(Args)]
 pub(super) struct VectorArgs {
-    /// The words' vectors, of the kind that the model was trained with [default: the recipe's file].
-    #[arg(long, value_name = "FILE")]
+    /// The words' vectors, of the kind that the model was trained with: a file of word vectors; or a network whose text tower makes
+    /// them, a weight file, a folder, hf:OWNER/NAME or a name of `epsilon models` [default: what the recipe names].
+    #[arg(long, value_name = "FILE|NETWORK")]
     vectors: Option<PathBuf>,
     /// A list of the vector file's words, where it holds numbers alone; one for each of its arrays.
     #[arg(long, value_name = "FILE", requires = "vectors")]
@@ -65,9 +69,14 @@ pub(super) struct VectorArgs {
 }
 
 impl VectorArgs {
+    /// The file that was given.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.vectors.as_deref()
+    }
+
     fn file(&self) -> Option<VectorFile> {
         self.vectors.as_ref().map(|path| VectorFile {
-            path: path.clone(),
+            path: by_name(path),
             names: self.vector_names.clone(),
         })
     }
@@ -78,8 +87,12 @@ impl VectorArgs {
         library: &Library,
         words: &[String],
     ) -> anyhow::Result<(Model, WordVectors)> {
-        let mut options = Predictor::options(&library.model).labels(words.to_vec());
-        if let Some(file) = self.file().or_else(|| library.vectors.clone()) {
+        let given = self.file();
+        // What the command line names comes from who runs the program.
+        let mut options = (Predictor::options(&library.model).labels(words.to_vec()))
+            .allow_download(given.is_some())
+            .progress(console::is_terminal());
+        if let Some(file) = given.or_else(|| library.vectors.clone()) {
             options = options.vectors(file);
         }
         if let Some(classes) = &library.classes {
@@ -92,13 +105,69 @@ impl VectorArgs {
 impl TrainedArgs {
     /// Loads the model and its backbone. `words` are those that will be ranked, where they are known.
     pub(super) fn load(&self, words: Option<&[String]>) -> anyhow::Result<Predictor> {
-        let mut options = (self.model.options(None)?)
+        self.load_named(None, words)
+    }
+
+    /// As [`TrainedArgs::load`]; where no model is named, the one that was learnt from a library is taken, if there is one.
+    pub(super) fn load_learnt(
+        &self,
+        library: &Path,
+        words: Option<&[String]>,
+    ) -> anyhow::Result<Predictor> {
+        let learnt = Library::model_file(library);
+        let learnt = (self.model.model.is_none() && learnt.exists()).then_some(learnt);
+        if let Some(learnt) = &learnt {
+            console::tell(format_args!("with what was learnt: {}", shown(learnt)));
+        }
+        self.load_named(learnt.as_deref(), words)
+    }
+
+    fn load_named(
+        &self,
+        named: Option<&Path>,
+        words: Option<&[String]>,
+    ) -> anyhow::Result<Predictor> {
+        let mut options = (self.model.options(named)?)
             .device(epsilon::device::device(&self.device)?)
             .limits(self.limits.limits());
         if let Some(words) = words {
             options = options.labels(words.to_vec());
         }
         options.load().map_err(with_option)
+    }
+
+    /// Loads the model of a library, which is the one that tagged it, and its backbone.
+    pub(super) fn load_of(&self, library: &Library) -> anyhow::Result<Predictor> {
+        let mut options = (self.model.options(Some(&library.model))?)
+            .device(epsilon::device::device(&self.device)?)
+            .limits(self.limits.limits());
+        if let (None, Some(file)) = (self.model.vectors.file(), &library.vectors) {
+            options = options.vectors(file.clone());
+        }
+        if let (None, Some(classes)) = (&self.model.classes, &library.classes) {
+            options = options.classes(classes);
+        }
+        let predictor = options.load().map_err(with_option)?;
+        ensure!(
+            predictor.model().identity() == library.identity,
+            "{}: is another model now than the one that tagged this library: tag it again",
+            library.model.display()
+        );
+        Ok(predictor)
+    }
+
+    /// The model of a library without its backbone, and the vectors of words.
+    pub(super) fn load_words(
+        &self,
+        library: &Library,
+        words: &[String],
+    ) -> anyhow::Result<(Model, WordVectors)> {
+        self.model.vectors.load_words(library, words)
+    }
+
+    /// The largest photographs that are read.
+    pub(super) fn limits(&self) -> Limits {
+        self.limits.limits()
     }
 
     /// Refuses what would change nothing: a vector file for a model file of which no words are asked, and classes for any.
@@ -127,6 +196,33 @@ impl TrainedArgs {
 }
 
 impl ModelArgs {
+    /// The network to learn with, with the words' vectors: one that is named, that of a trained model that is named, that of an
+    /// earlier time, or the default.
+    pub(super) fn network(
+        &self,
+        earlier: impl FnOnce() -> Result<Option<Network>, LearnError>,
+    ) -> anyhow::Result<Network> {
+        let mut network = match &self.model {
+            None => match earlier()? {
+                Some(network) => network,
+                None => Network::of(self.default_model()?),
+            },
+            Some(named) => {
+                let path = self.named(named)?;
+                match !is_hub_id(&path) && Model::is_at(&path)? {
+                    true => Network::of_model(&path)?,
+                    false => Network::of(path),
+                }
+            }
+        };
+        if let Some(weights) = &self.backbone {
+            network.weights.clone_from(weights);
+        }
+        network.vectors = self.vectors.file().or(network.vectors);
+        network.classes = self.classes.clone().or(network.classes);
+        Ok(network)
+    }
+
     /// What is asked for; `model` is another way to name it.
     pub(super) fn options(&self, model: Option<&Path>) -> anyhow::Result<PredictorOptions> {
         let model = match model.or(self.model.as_deref()) {
@@ -239,6 +335,16 @@ pub(super) fn with_option(error: PredictError) -> anyhow::Error {
             anyhow::Error::new(error).context(help)
         }
         PredictError::Backbone(BackboneError::Hub(_)) => error.into(),
+        PredictError::TextTower(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
+            let help = format!("--vectors {id} asks the hub for it, --vectors PLACE names another");
+            anyhow::Error::new(error).context(help)
+        }
+        PredictError::TextTower(BackboneError::Tokenizer { .. } | BackboneError::Hub(_)) => {
+            error.into()
+        }
+        PredictError::TextTower(_) | PredictError::NoTextTower { .. } => {
+            anyhow::Error::new(error).context("--vectors names another place")
+        }
         PredictError::Network(BackboneError::Hub(HubError::NotAllowed { id, .. })) => {
             let help = format!(
                 "the library was tagged with it: `epsilon tag PHOTOS --model {id}` fetches it"

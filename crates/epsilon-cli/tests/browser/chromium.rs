@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
+/// Keys that are held, as the protocol has them.
+pub(crate) const CTRL: u32 = 2;
+pub(crate) const SHIFT: u32 = 8;
+
 /// How long anything on a page may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -178,14 +182,68 @@ impl Browser {
         self.call("Input.insertText", json!({"text": text}));
     }
 
-    /// Presses a key, as `Tab` or `Enter`.
+    /// Presses a key, as `Tab`, `Enter`, `ArrowDown` or `a`.
     pub(crate) fn press(&mut self, key: &str) {
-        let text = if key == "Enter" { "\r" } else { "" };
+        self.press_with(0, key);
+    }
+
+    /// Presses a key with others held: [`CTRL`], [`SHIFT`].
+    pub(crate) fn press_with(&mut self, held: u32, key: &str) {
+        // Windows' numbers of keys (https://w3c.github.io/uievents/#fixed-virtual-key-codes).
+        let (code, text) = match key {
+            "Tab" => (9, ""),
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            " " => (32, " "),
+            "PageUp" => (33, ""),
+            "PageDown" => (34, ""),
+            "End" => (35, ""),
+            "Home" => (36, ""),
+            "ArrowLeft" => (37, ""),
+            "ArrowUp" => (38, ""),
+            "ArrowRight" => (39, ""),
+            "ArrowDown" => (40, ""),
+            letter => (u32::from(letter.as_bytes()[0].to_ascii_uppercase()), letter),
+        };
+        let text = if held & CTRL > 0 { "" } else { text };
         for kind in ["keyDown", "keyUp"] {
-            let code = if key == "Enter" { 13 } else { 9 };
-            let event = json!({"type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code});
+            let event = json!({
+                "type": kind, "key": key, "code": key, "text": text, "windowsVirtualKeyCode": code, "modifiers": held,
+            });
             self.call("Input.dispatchKeyEvent", event);
         }
+    }
+
+    /// Clicks on the middle of an element, with keys held.
+    pub(crate) fn click(&mut self, selector: &str, held: u32) {
+        let place = format!(
+            "(() => {{ const element = document.querySelector({selector:?}); \
+             element.scrollIntoView({{block: 'nearest', behavior: 'instant'}}); \
+             const box = element.getBoundingClientRect(); \
+             return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+        );
+        let place = self.evaluate(&place);
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({
+                "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1, "modifiers": held,
+            });
+            self.call("Input.dispatchMouseEvent", event);
+        }
+    }
+
+    /// Scrolls as a finger does: from a place on the screen by so many pixels, at a speed in pixels a second.
+    pub(crate) fn scroll(&mut self, x: u32, y: u32, by: i32, speed: u32) {
+        let gesture = json!({
+            "x": x, "y": y, "yDistance": by, "speed": speed, "gestureSourceType": "mouse", "preventFling": true,
+        });
+        self.call("Input.synthesizeScrollGesture", gesture);
+    }
+
+    /// Whether the person in front of it prefers dark pages.
+    pub(crate) fn dark(&mut self, is_dark: bool) {
+        let value = if is_dark { "dark" } else { "light" };
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.call("Emulation.setEmulatedMedia", features);
     }
 
     /// Whether the page can be read without scrolling sideways.

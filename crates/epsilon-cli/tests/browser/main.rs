@@ -1,7 +1,10 @@
-//! The pages that the program makes, in headless Chromium at the widths of a desk and of a phone: that of `epsilon serve` is
+//! The pages that the program makes, in headless Chromium at the widths of a desk and of a phone: those of `epsilon serve` are
 //! used as people do, the report of `epsilon report` is opened. Skipped, in one line, where Chromium is not installed.
 
+mod axe;
 mod chromium;
+mod library;
+mod measured;
 #[path = "../program/server.rs"]
 #[allow(dead_code, reason = "the page asks the server, not these tests")]
 mod server;

@@ -31,6 +31,13 @@ fn with_classes(anchor: &str) -> World {
     world
 }
 
+/// Writes the anchor's own vectors, wider than the labels' vectors.
+fn own_words(world: &World) {
+    let wider = |line: &str| format!("{line} 0.25\n");
+    let words: String = world.text("vectors.txt").lines().map(wider).collect();
+    world.write("words.txt", words + "light 0 0 1 0 1\ndark 1 0 0 0 1\n");
+}
+
 /// The scores of each label for a photograph.
 fn scores(world: &World, labels: &str) -> BTreeMap<String, f64> {
     let ranked = world.run(&format!(
@@ -92,24 +99,61 @@ fn figures_say_that_the_backbones_classes_are_known() {
     world.write("recipe.toml", plain);
     let text = world.run("train recipe.toml --out plain").done();
     assert!(!text.contains("backbone classes"), "{text}");
-    // A tagging works, and a search says why it cannot.
+}
+
+/// A library is searched for words that it was tagged with and for others, and the scores are those of `predict`.
+#[test]
+fn a_library_of_an_anchored_model_is_searched() {
+    let world = with_classes("trained = true\nweight = 1.0\nvectors = \"words.txt\"");
+    world.write("words.txt", world.text("vectors.txt"));
+    world.run("train recipe.toml --out out").done();
     fs::create_dir(world.path("photos")).unwrap();
-    fs::copy(world.path("test-0017.png"), world.path("photos/a.png")).unwrap();
+    let photos: Vec<String> = (16..24).map(|n| format!("test-{n:04}.png")).collect();
+    for photo in &photos {
+        fs::copy(world.path(photo), world.path(format!("photos/{photo}"))).unwrap();
+    }
+    let tag = format!("tag photos --model {MODEL} --labels red,orange,purple --top 2");
+    world.run(&tag).done();
+    assert!(!world.run(&tag).done().contains("test-"), "all are known");
+    for word in ["red", "cyan", "brown"] {
+        let found = world.run(&format!("search photos {word} --json")).json();
+        let found: Vec<(&str, f64)> = (found.as_array().unwrap().iter())
+            .map(|hit| {
+                (
+                    hit["photo"].as_str().unwrap(),
+                    hit["score"].as_f64().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(found.len(), photos.len());
+        let exact = |photo: &str| {
+            let ranked = world
+                .run(&format!(
+                    "predict {photo} --model {MODEL} --labels {word} --json"
+                ))
+                .json();
+            ranked[0]["labels"][0]["score"].as_f64().unwrap()
+        };
+        let exact: Vec<f64> = found.iter().map(|(photo, _)| exact(photo)).collect();
+        for ((photo, score), exact) in found.iter().zip(&exact) {
+            assert!((score - exact).abs() < 0.03, "{photo} {score} {exact}");
+        }
+        assert!(exact.is_sorted_by(|a, b| a >= &(b - 0.06)), "{exact:?}");
+    }
+    // Other words need the anchor's vectors.
+    fs::remove_file(world.path("words.txt")).unwrap();
+    world.run("search photos orange").done();
     world
-        .run(&format!("tag photos --model {MODEL} --top 2"))
-        .done();
-    world
-        .run("search photos red")
-        .refused(&["anchor", "semantic vectors"]);
+        .run("search photos grey")
+        .refused(&["anchor", "words.txt"]);
+    let index = world.path("photos/.epsilon/index");
+    assert!(index.is_dir(), "{index:?}");
 }
 
 #[test]
 fn an_anchor_is_trained_along_and_the_model_needs_no_other_file() {
     let world = with_classes("trained = true\nweight = 0.0\nvectors = \"words.txt\"");
-    // Wider than the labels' vectors.
-    let wider = |line: &str| format!("{line} 0.25\n");
-    let words: String = world.text("vectors.txt").lines().map(wider).collect();
-    world.write("words.txt", words + "light 0 0 1 0 1\ndark 1 0 0 0 1\n");
+    own_words(&world);
     world.run("train recipe.toml --out out").done();
     let bytes = fs::read(world.path(MODEL)).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
@@ -165,6 +209,38 @@ fn a_table_marks_the_rows_and_lists_the_classes() {
         "{table}"
     );
     assert!(table.contains("ZSL mAP of the 1 other labels"), "{table}");
+}
+
+/// The vector of a label that no class is named by decides its scores alone.
+#[test]
+fn a_table_is_made_anew_where_a_labels_vector_in_the_anchors_file_changed() {
+    let world = with_classes("");
+    own_words(&world);
+    let recipe = world.text("recipe.toml");
+    let (shared, _) = recipe.split_once("[method]").unwrap();
+    world.write(
+        "table.toml",
+        format!(
+            "{shared}[anchor]\nclasses = \"classes.txt\"\nvectors = \"words.txt\"\nweight = 1.0\n[evaluation]\nk-zsl = [1]\nk-gzsl = [1]\n[[row]]\nname = \"Ridge\"\nmethod = \
+             {{ kind = \"ridge\" }}\n"
+        ),
+    );
+    let figures = |out: &str| {
+        let lines = world
+            .run(&format!("bench table.toml --out {out} --json"))
+            .json();
+        lines[0]["trained"][0]["figures"].clone()
+    };
+    let before = figures("out");
+    let words = world.text("words.txt");
+    let moved = words.lines().map(|line| match line.starts_with("orange ") {
+        true => "orange 0.0 0.1 0.9 -0.5 0.3\n".into(),
+        false => format!("{line}\n"),
+    });
+    world.write("words.txt", moved.collect::<String>());
+    let (after, fresh) = (figures("out"), figures("fresh"));
+    assert_ne!(before, after);
+    assert_eq!(after, fresh);
 }
 
 #[test]

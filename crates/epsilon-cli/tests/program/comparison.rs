@@ -525,6 +525,11 @@ fn a_sweep_tells_the_setting_that_labels_left_out_choose() {
     let (_, tried) = text.split_once("## What was tried").unwrap();
     let marked = tried.lines().filter(|line| line.contains("**")).count();
     assert_eq!(marked, 1, "{text}");
+    // Figures of two kinds choose nothing between them.
+    world
+        .run("sweep recipe.toml --out other --set choose=seen,harmonic")
+        .refused(&["choose=harmonic", "different figures", "seen"]);
+    assert!(!world.path("other").exists());
 }
 
 #[test]

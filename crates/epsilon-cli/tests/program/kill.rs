@@ -15,7 +15,7 @@ use crate::world::{Random, World, assert_same_files};
 const KILLS: usize = 8;
 
 /// A seed from the clock, printed so that a failure can be repeated (the moments; not the machine's pace).
-fn random(what: &str) -> Random {
+pub(crate) fn random(what: &str) -> Random {
     let given = std::env::var("EPSILON_TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());

@@ -330,6 +330,28 @@ fn how_scores_are_normalised_is_named() {
     );
     let text = world.run(&format!("{base} --centre-labels")).done();
     assert!(text.contains("(transductive)"), "{text}");
+    // In double precision neither what is small beside the scores nor how large they are changes a figure.
+    for (file, of) in [("close.csv", "1.0000000000"), ("large.csv", "1e300")] {
+        let cell = |cell: &str| match (cell.strip_prefix("0."), of) {
+            (Some(digits), "1e300") => format!("{digits}e300"),
+            (Some(digits), _) => format!("{of}{digits}"),
+            (None, _) => cell.into(),
+        };
+        let row = |line: &str| line.split(',').map(cell).collect::<Vec<_>>().join(",") + "\n";
+        world.write(file, SCORES.lines().map(row).collect::<String>());
+        for how in [
+            "--standardise table",
+            "--standardise ranked",
+            "--centre-labels",
+        ] {
+            let figures = |base: &str| world.run(&format!("{base} --json {how}")).json();
+            assert_eq!(
+                figures(&base.replace("scores.csv", file)),
+                figures(base),
+                "{file} {how}"
+            );
+        }
+    }
     world
         .run(&format!("{base} --standardise all"))
         .refused(&["none, table, ranked"]);
@@ -422,6 +444,27 @@ fn rows_of_scores_are_compared() {
         .refused(&["2"]);
 }
 
+/// As they are where programs read them, without what a terminal obeys where people do.
+#[test]
+fn names_of_compared_rows_are_those_of_their_files() {
+    let world = world();
+    std::fs::copy(world.path("scores.csv"), world.path("wo\u{1b}rse.csv")).unwrap();
+    let rows = ["scores.csv", "wo\u{1b}rse.csv"];
+    let named = |more: &[&str]| {
+        let mut command = world.command("compare --labels labels.csv");
+        command.args(rows).args(more);
+        world.end(command, "compare names")
+    };
+    let said_of = named(&["--json", "--csv", "names.csv"]).json();
+    assert_eq!(said_of["measures"][0]["rows"][1]["row"], rows[1]);
+    assert!(world.text("names.csv").contains(rows[1]));
+    let text = named(&[]).done();
+    assert!(
+        text.contains("wo\\u{1b}rse.csv") && !text.contains(rows[1]),
+        "{text}"
+    );
+}
+
 #[test]
 fn models_are_compared_with_each_other_and_with_scores() {
     let world = World::new();
@@ -450,6 +493,31 @@ fn models_are_compared_with_each_other_and_with_scores() {
     world
         .run(&format!("compare {MODEL} {two} --labels unseen.txt"))
         .refused(&["--labels"]);
+    // Nor are rows the same whose unseen labels are others. What a model knows of its unseen labels is said.
+    let exchanged = |list: &str, from: &str, to: &str| world.text(list).replace(from, to);
+    world.write("seen-4.txt", exchanged("seen.txt", "red", "cyan"));
+    world.write("unseen-4.txt", exchanged("unseen.txt", "cyan", "red"));
+    let fold = crate::world::RECIPE.replace("seeds = [1]", "seeds = [4]");
+    world.write("fold.toml", fold.replace("seen.txt", "seen-4.txt"));
+    world.run("train fold.toml --out four").done();
+    let four = "four/seed-4/model.safetensors";
+    let said = world.run(&format!(
+        "compare {MODEL} {two} --data fold.toml --store four/tokens"
+    ));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for model in [MODEL, two] {
+        let known =
+            "the model was trained on 1 of the labels that count as unseen here, such as red";
+        assert!(
+            said.stderr.contains(&format!("{model}: {known}")),
+            "{said:?}"
+        );
+    }
+    world
+        .run(&format!("compare {MODEL} {four}"))
+        .refused(&[&format!(
+            "label \"red\" is seen in {MODEL} and unseen in {four}"
+        )]);
     // Without one of the test pictures the rows are not the same.
     let table = world.text("labels.tsv");
     let fewer: Vec<&str> = table

@@ -24,6 +24,8 @@ pub(crate) struct Reply {
     pub text: String,
     pub retry_after: String,
     pub policy: String,
+    pub cache: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -62,7 +64,19 @@ impl Server {
 
     /// The same, listening on this address.
     pub(crate) fn start_on(world: &World, listen: &str, arguments: &str) -> Self {
-        let mut command = world.command(&format!("serve --model {arguments} --listen {listen}"));
+        Self::of(world, &format!("--model {arguments} --listen {listen}"))
+    }
+
+    /// `epsilon serve` for a library, at a free port.
+    pub(crate) fn of_library(world: &World, arguments: &str) -> Self {
+        Self::of(
+            world,
+            &format!("--library {arguments} --listen 127.0.0.1:0"),
+        )
+    }
+
+    fn of(world: &World, arguments: &str) -> Self {
+        let mut command = world.command(&format!("serve {arguments}"));
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();
@@ -155,10 +169,15 @@ fn reply(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Reply
             .map_or("", |value| value.to_str().unwrap())
             .to_string()
     };
+    let (retry_after, policy) = (header("retry-after"), header("content-security-policy"));
+    let cache = header("cache-control");
+    let bytes = response.body_mut().read_to_vec().unwrap();
     Reply {
         status: response.status().as_u16(),
-        retry_after: header("retry-after"),
-        policy: header("content-security-policy"),
-        text: response.body_mut().read_to_string().unwrap(),
+        retry_after,
+        policy,
+        cache,
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        bytes,
     }
 }

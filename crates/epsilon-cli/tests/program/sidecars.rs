@@ -497,3 +497,118 @@ fn a_sidecar_that_is_a_link_to_nothing_is_named_once() {
     assert!(world.path("p/a.jpg.xmp").is_symlink());
     tag(&world, "B", "").done();
 }
+
+/// A review of `p` by these commands.
+fn review(world: &World, commands: &str) {
+    world.write("commands", commands);
+    let mut command = world.command("review p");
+    command.stdin(fs::File::open(world.path("commands")).unwrap());
+    world.end(command, "review p").done();
+}
+
+#[test]
+fn the_owners_word_holds_in_sidecars() {
+    let world = world();
+    world.write("p/b.png.xmp", sidecar(&["holiday"]));
+    tag(&world, "A", "--xmp").done();
+    let before = world.text("p/a.jpg.xmp");
+    review(
+        &world,
+        "reject a.jpg red\nadd a.jpg dog\nreject b.png red\nreject b.png cyan\nreviewed sub/c.jpg\n",
+    );
+    tag(&world, "A", "--xmp").done();
+    assert_eq!(said(&world, "p/a.jpg.xmp"), "cyan dog");
+    assert_eq!(said(&world, "p/b.png.xmp"), "holiday");
+    assert_eq!(said(&world, "p/sub/c.jpg.xmp"), "");
+    assert_eq!(
+        world
+            .text("p/sub/c.jpg.xmp")
+            .matches("\"rejected\"")
+            .count(),
+        2
+    );
+    tag(&world, "B", "--xmp").done();
+    assert_eq!(said(&world, "p/a.jpg.xmp"), "purple dog");
+    // Taken back, all is as it was, to the byte.
+    review(
+        &world,
+        "withdraw a.jpg red\nwithdraw a.jpg dog\nwithdraw b.png red\nwithdraw b.png cyan\nunreviewed sub/c.jpg\n",
+    );
+    tag(&world, "A", "--xmp").done();
+    assert_eq!(world.text("p/a.jpg.xmp"), before);
+    assert_eq!(said(&world, "p/b.png.xmp").split(' ').count(), 3);
+    // What is approved stays beside a photograph that is gone, the rest goes.
+    review(&world, "approve a.jpg cyan\nadd b.png dog\n");
+    tag(&world, "A", "--xmp").done();
+    fs::remove_file(world.path("p/a.jpg")).unwrap();
+    fs::remove_file(world.path("p/b.png")).unwrap();
+    let told = tag(&world, "A", "--xmp --prune --forget-missing");
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert_eq!(said(&world, "p/a.jpg.xmp"), "cyan");
+    assert_eq!(said(&world, "p/b.png.xmp"), "holiday dog");
+    tag(&world, "A", "--xmp").done();
+    review(&world, "add sub/c.jpg cat\n");
+    tag(&world, "A", "--xmp").done();
+    // Its new name takes all of it along.
+    fs::rename(world.path("p/sub/c.jpg"), world.path("p/sub/new.jpg")).unwrap();
+    tag(&world, "A", "--xmp --prune").done();
+    assert!(!world.path("p/sub/c.jpg.xmp").exists());
+    assert!(said(&world, "p/sub/new.jpg.xmp").ends_with("cat"));
+}
+
+#[test]
+fn exiftool_reads_and_writes_the_states_of_labels() {
+    let world = world();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/exiftool/epsilon.config");
+    let exiftool = |arguments: &[&str]| {
+        let mut command = Command::new("exiftool");
+        command.arg("-config").arg(&config).args(arguments);
+        command.current_dir(world.path(".")).output()
+    };
+    if exiftool(&["-ver"]).is_err() {
+        println!("skipped: exiftool is not installed");
+        return;
+    }
+    let labels = || -> Value {
+        let read = exiftool(&["-j", "-struct", "-XMP-epsilon:Labels", "p/a.jpg.xmp"]).unwrap();
+        let read: Value = serde_json::from_slice(&read.stdout).unwrap();
+        read[0]["Labels"].clone()
+    };
+    world
+        .run(&format!(
+            "calibrate {MODEL} --on recipe.toml --precision 0.5"
+        ))
+        .done();
+    tag(&world, "A", "--xmp").done();
+    review(&world, "reject a.jpg red\nadd a.jpg animal|dog\n");
+    tag(&world, "A", "--xmp").done();
+    let there = labels();
+    let of = |name: &str| {
+        let labels = there.as_array().unwrap().iter();
+        labels.clone().find(|label| label["Name"] == name).unwrap()
+    };
+    assert_eq!(there.as_array().unwrap().len(), 3, "{there}");
+    for (name, state) in [("red", "rejected"), ("cyan", "automatic")] {
+        assert_eq!(of(name)["State"], state);
+        assert_eq!(of(name)["Model"].as_str().unwrap().len(), 64);
+        assert!(of(name)["Probability"].is_number(), "{there}");
+    }
+    let dog = serde_json::json!({"Name": "dog", "Parents": "animal", "State": "approved"});
+    assert_eq!(*of("dog"), dog);
+    // Written over by exiftool, in its own form, it is put right again, and the rest of the file is exiftool's.
+    let write = "-XMP-epsilon:Labels+={Name=x,State=approved}";
+    let written = exiftool(&[
+        "-overwrite_original",
+        write,
+        "-XMP-xmp:Rating=3",
+        "p/a.jpg.xmp",
+    ]);
+    assert!(written.unwrap().status.success());
+    assert_eq!(labels().as_array().unwrap().len(), 4);
+    tag(&world, "A", "--xmp").done();
+    assert_eq!(labels(), there);
+    assert!(world.text("p/a.jpg.xmp").contains("<xmp:Rating>3<"));
+    let settled = world.text("p/a.jpg.xmp");
+    tag(&world, "A", "--xmp").done();
+    assert_eq!(world.text("p/a.jpg.xmp"), settled);
+}

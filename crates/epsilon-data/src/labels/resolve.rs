@@ -29,6 +29,8 @@ pub enum Found {
     Joined(String),
     /// The vector is the mean of the vectors of these words, one for each part of the name.
     Mean(Vec<String>),
+    /// A network's text tower made the vector from sentences about the name.
+    TextTower,
 }
 
 /// How one name found its vector.
@@ -48,6 +50,7 @@ impl fmt::Display for Resolution {
                 write!(f, "{}: the word `{key}`", self.name)
             }
             Found::Mean(words) => write!(f, "{}: mean of `{}`", self.name, words.join("`, `")),
+            Found::TextTower => write!(f, "{}: by the text tower", self.name),
         }
     }
 }
@@ -61,7 +64,7 @@ pub struct Resolved {
     pub report: Vec<Resolution>,
 }
 
-/// The counts by rule on one line, then one line for each name that was not found as it stands.
+/// The counts by rule on one line, then one line for each name that is another word of the file.
 impl fmt::Display for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |rule: fn(&Found) -> bool| {
@@ -80,11 +83,13 @@ impl fmt::Display for Resolved {
             count(|found| matches!(found, Found::Joined(_))),
             count(|found| matches!(found, Found::Mean(_))),
         )?;
-        for entry in self
-            .report
-            .iter()
-            .filter(|entry| entry.found != Found::Exact)
-        {
+        match count(|found| matches!(found, Found::TextTower)) {
+            0 => {}
+            made => write!(f, ", {made} by the text tower")?,
+        }
+        let found_otherwise =
+            |entry: &&Resolution| !matches!(entry.found, Found::Exact | Found::TextTower);
+        for entry in self.report.iter().filter(found_otherwise) {
             write!(f, "\n  {entry}")?;
         }
         Ok(())

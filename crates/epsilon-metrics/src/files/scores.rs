@@ -7,7 +7,8 @@ use super::format::Format;
 use super::frame::Frame;
 use super::layout::Kind;
 use super::numbers::Numbers;
-use super::{csv, order};
+use super::{csv, narrow::narrow};
+use crate::standardise::Normalisation;
 
 /// Rows of a block in the conversion from column-major to row-major order.
 const BLOCK_ROWS: usize = 16;
@@ -15,7 +16,7 @@ const BLOCK_ROWS: usize = 16;
 /// A table of scores in a file, [images, labels]. Row-major f32 scores of a `.npy` or `.safetensors` file are memory
 /// mapped; all others are loaded as f32. f64 scores that f32 does not represent exactly are replaced by f32 scores with the
 /// same order and the same ties, which gives the same metrics, unless the scores are normalised first: that asks for
-/// [`read_rounded`](Self::read_rounded).
+/// [`read_for`](Self::read_for).
 ///
 /// The file must not change while the table is in use.
 #[derive(Debug)]
@@ -59,43 +60,42 @@ impl ScoreTable {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        Self::read_by(path, order::narrow)
+        Self::read_for(path, Normalisation::default())
     }
 
-    /// [`read`](Self::read) with f64 scores rounded to f32, for scores that are [normalised](crate::Normalised): their distances
-    /// count, not their order alone.
+    /// [`read`](Self::read) for scores that are then [normalised](crate::Normalised), whose distances count beside their order: f64
+    /// scores lose in f64 what the normalisation takes from them (a scale of all scores; the mean of each label; or location and
+    /// scale of each image), so that what is left is not rounded away. The values are other ones than the file's, the figures of
+    /// the normalised scores the same.
     ///
     /// # Errors
-    /// As [`read`](Self::read), and f64 scores that are too large for f32.
+    /// As [`read`](Self::read).
     ///
     /// ```rust
     /// use epsilon_metrics::files::{Joined, LabelTable, ScoreTable};
-    /// use epsilon_metrics::Table;
+    /// use epsilon_metrics::{Normalisation, Normalised, Standardise, Table};
     ///
     /// let folder = tempfile::tempdir()?;
     /// let path = folder.path().join("scores.csv");
-    /// std::fs::write(&path, "image,cat,dog\na.jpg,0.1,0.7\n")?;
+    /// // Two scores that are one in f32.
+    /// std::fs::write(&path, "image,cat,dog\na.jpg,1.0000000001,1.0000000003\n")?;
     /// let labels = folder.path().join("labels.csv");
     /// std::fs::write(&labels, "image,cat,dog\na.jpg,1,-1\n")?;
-    /// let table = Joined::new(ScoreTable::read_rounded(&path)?, &LabelTable::read(&labels)?, None)?;
+    ///
+    /// let how = Normalisation { standardise: Standardise::Table, ..Default::default() };
+    /// let scores = ScoreTable::read_for(&path, how)?;
+    /// let table = Normalised::new(Joined::new(scores, &LabelTable::read(&labels)?, None)?, how, None)?;
     /// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
     /// table.read(0..1, 0..2, &mut scores, &mut labels)?;
-    /// assert_eq!(scores, [0.1, 0.7]);
+    /// assert_eq!(scores, [-1.0, 1.0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn read_rounded(path: &Path) -> Result<Self, FileError> {
-        Self::read_by(path, order::round)
-    }
-
-    fn read_by(
-        path: &Path,
-        narrow: fn(&Frame, Vec<f64>) -> Result<Vec<f32>, FileError>,
-    ) -> Result<Self, FileError> {
+    pub fn read_for(path: &Path, normalisation: Normalisation) -> Result<Self, FileError> {
         let numbers = match Format::of(path)? {
             Format::Csv => {
                 let table = csv::read(path, csv::score)?;
                 let frame = Frame::named(path, table.images, table.labels)?;
-                let values = narrow(&frame, table.values)?;
+                let values = narrow(&frame, table.values, normalisation)?;
                 return Ok(Self {
                     frame,
                     values: Values::Held(values),
@@ -108,7 +108,10 @@ impl ScoreTable {
         let values = match numbers.layout.kind {
             Kind::F32 if numbers.values::<f32>().is_some() => Values::Mapped(numbers),
             Kind::F16 | Kind::Bf16 | Kind::F32 => Values::Held(row_major(&numbers, |v| v as f32)),
-            Kind::F64 => Values::Held(narrow(&frame, row_major(&numbers, |v| v))?),
+            Kind::F64 => {
+                let values = row_major(&numbers, |v| v);
+                Values::Held(narrow(&frame, values, normalisation)?)
+            }
             kind => {
                 return Err(FileError::Format {
                     path: path.into(),

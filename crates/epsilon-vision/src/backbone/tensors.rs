@@ -35,6 +35,11 @@ pub(super) const FOLDER_NAMES: [&str; 7] = [
     "pytorch_model.pth",
 ];
 
+/// How the index of a sharded network ends.
+const INDEX: &str = ".index.json";
+/// How a file of PyTorch before 1.6 begins: a pickle of its magic number.
+const LEGACY: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+
 /// Python types in a PyTorch file that are no tensors, but no reason to refuse it either: settings that
 /// were saved beside the weights. With a dot at the end, all that begins so.
 const HARMLESS: [&str; 10] = [
@@ -367,6 +372,32 @@ fn is_pytorch(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK")
         || bytes.first() == Some(&0x80)
         || bytes.get(257..262) == Some(b"ustar")
+}
+
+/// Whether a file is of a network and of nothing else: the index of a sharded one, what PyTorch saves, or safetensors with a
+/// tensor whose name `tells` it. No value is read; what cannot be read is none.
+pub(super) fn is_network(path: &Path, tells: impl Fn(&str) -> bool) -> bool {
+    if path.to_str().is_some_and(|path| path.ends_with(INDEX)) {
+        return true;
+    }
+    let Ok(map) = map(path) else { return false };
+    if saved_by_pytorch(&map) {
+        return true;
+    }
+    let header = SafeTensors::read_metadata(&map);
+    header.is_ok_and(|(_, header)| header.tensors().keys().any(|name| tells(name)))
+}
+
+/// Whether PyTorch wrote this, and not somebody else a pickle or an archive.
+fn saved_by_pytorch(bytes: &[u8]) -> bool {
+    // In an archive, the pickle is the first entry; a local header has the length of its name at 26, and the name at 30.
+    let length = bytes
+        .get(26..28)
+        .map(|two| usize::from(u16::from_le_bytes([two[0], two[1]])));
+    let name = length.and_then(|length| bytes.get(30..30 + length));
+    let zip =
+        bytes.starts_with(b"PK\x03\x04") && name.is_some_and(|name| name.ends_with(b"/data.pkl"));
+    zip || bytes.starts_with(LEGACY) || bytes.get(257..262) == Some(b"ustar")
 }
 
 pub(super) fn map(path: &Path) -> Result<Mapped, BackboneError> {

@@ -12,8 +12,9 @@ use tokenizers::Tokenizer;
 
 use super::clip_text::ClipTokens;
 use super::families::{TextKind, TextParts, read_text};
+use super::hub::is_hub_id;
 use super::siglip_text::SiglipTokens;
-use super::tensors::Table;
+use super::tensors::{self, Table};
 use super::vit::{Scratch, Transformer, map, norm};
 use super::{BackboneError, BlockConfig, Pairing};
 use epsilon_kernels::finish::After;
@@ -121,6 +122,22 @@ impl TextTower {
             projection: map(&projection, Arithmetic::F32),
             config,
         })
+    }
+
+    /// Whether a name can stand for a network with a text tower, and for no file of word vectors: an id on the hub, a folder, or
+    /// weights in a file. Whether the tower is there is found by [`TextTower::load`].
+    ///
+    /// ```
+    /// use epsilon_vision::backbone::TextTower;
+    /// use std::path::Path;
+    ///
+    /// assert!(TextTower::is_named(Path::new("hf:openai/clip-vit-base-patch32")));
+    /// assert!(!TextTower::is_named(Path::new("glove.6B.300d.txt")));
+    /// ```
+    pub fn is_named(path: &Path) -> bool {
+        // All namings of text towers have this tensor, and no image tower has.
+        let tells = |name: &str| name.ends_with("token_embedding.weight");
+        is_hub_id(path) || path.is_dir() || tensors::is_network(path, tells)
     }
 
     /// Width of a vector.

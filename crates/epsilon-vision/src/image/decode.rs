@@ -14,6 +14,7 @@ use epsilon_data::files;
 #[cfg(feature = "avif")]
 use super::avif::Avif;
 use super::error::{Fault, Flaw, ImageError};
+use super::fit::{Filter, Fit};
 use super::jxl::Jxl;
 use super::kind::{Kind, kind};
 use super::limits::{Limits, wait_for_memory};
@@ -46,6 +47,31 @@ pub fn open(path: &Path, limits: &Limits) -> Result<RgbImage, ImageError> {
 pub fn decode(path: &Path, bytes: &[u8], limits: &Limits) -> Result<RgbImage, ImageError> {
     let whole = |picture: Picture<'_>| picture.whole();
     Ok(with_picture(path, bytes, limits, None, whole)?.0)
+}
+
+/// A picture of a file in memory, with `least` pixels on its shorter side at least, where it has them: a JPEG is decoded at a fraction
+/// of its size where that is enough.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(super) fn open_reduced(
+    path: &Path,
+    bytes: &[u8],
+    least: u32,
+    limits: &Limits,
+) -> Result<RgbImage, ImageError> {
+    let to = Preprocess {
+        size: least,
+        fit: Fit::ShorterSide { resize: least },
+        filter: Filter::Bilinear,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    // The rows of a PNG are all held, which is what none to be made small for stands for.
+    let to = (kind(bytes) != Some(Kind::Png)).then_some(&to);
+    let whole = |picture: Picture<'_>| picture.whole();
+    Ok(with_picture(path, bytes, limits, to, whole)?.0)
 }
 
 /// What a backbone takes of a photograph.
@@ -441,7 +467,7 @@ fn fault(error: ::image::ImageError) -> Fault {
 }
 
 /// The whole file, unless it is larger than `limit` bytes.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
+pub(super) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
     files::read(path, limit).map_err(|reason| ImageError::of_system(path, limit, reason))
 }
 

@@ -20,6 +20,7 @@ mod preprocess;
 mod raw;
 mod reduced;
 mod resize;
+mod small;
 mod tiff;
 mod webp;
 
@@ -30,4 +31,5 @@ pub use self::kind::{FORMATS, Format, Kind, Part, START, kind};
 pub use self::limits::{Limits, set_decode_memory};
 pub use self::preprocess::Preprocess;
 pub use self::resize::{Crop, crop, resize};
+pub use self::small::{fit_within, open_small};
 pub use ::image::RgbImage;

@@ -7,9 +7,13 @@ use super::error::FeatureError;
 use super::part::Part;
 use super::pipeline::{Source, batches, decode, usual_batch};
 use super::store::TokenType;
+use super::store::{Failure, TokenStore};
 use super::writer::{ExtractReport, StoreSettings, StoreWriter};
-use crate::backbone::{Backbone, Features};
+use crate::backbone::{Backbone, BackboneInfo, Features};
 use crate::image::Limits;
+
+/// Rows that are copied at once.
+const COPIED: usize = 128;
 
 /// How images are turned into tokens.
 #[derive(Clone, Debug)]
@@ -97,6 +101,69 @@ pub fn write_store(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
+    let mut writer = open(items, source.info, dir, options)?;
+    let items = options.part.map_or(items, |part| part.cut(items));
+    let flawed = fill(&mut writer, items, source, options, progress)?;
+    let report = writer.finish()?;
+    Ok(ExtractReport { flawed, ..report })
+}
+
+/// Extracts as [`extract`] does, but for images that the store `earlier` has tokens of by the same backbone and that are
+/// `unchanged`, by their ids: these are copied, and stand first in the new store, in the order of `items`. So a list that has
+/// grown, or has lost some images, costs no more passes through the backbone than it has new images. `earlier` stays as it is; an
+/// interrupted run is resumed.
+///
+/// # Errors
+///
+/// As [`extract`]; [`FeatureError::Store`] where `earlier` was made by another backbone.
+pub fn extract_beyond(
+    earlier: &TokenStore,
+    unchanged: &dyn Fn(&str) -> bool,
+    items: &[(String, PathBuf)],
+    backbone: &dyn Backbone,
+    dir: &Path,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<ExtractReport, FeatureError> {
+    let info = backbone.info();
+    earlier
+        .manifest()
+        .header
+        .check_backbone(earlier.dir(), info)?;
+    let is_known = |(id, _): &&(String, PathBuf)| unchanged(id) && earlier.row_of(id).is_some();
+    let (known, new): (Vec<_>, Vec<_>) = items.iter().partition(is_known);
+    let items: Vec<(String, PathBuf)> = known.iter().chain(&new).copied().cloned().collect();
+    let mut writer = open(&items, info, dir, options)?;
+    let rows = known.iter().filter_map(|(id, _)| earlier.row_of(id));
+    let rows: Vec<usize> = rows.skip(writer.consumed()).collect();
+    let mut rest = &rows[..];
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(writer.room().min(COPIED).min(rest.len()));
+        let (tokens, global) = earlier.read_rows(part);
+        let ids: Vec<&str> = part
+            .iter()
+            .map(|&row| earlier.ids()[row].as_str())
+            .collect();
+        writer.push(&ids, &Features { tokens, global })?;
+        rest = after;
+    }
+    let mut source = Source {
+        info,
+        read: &|_, path| decode(path, &info.preprocess, &options.limits),
+        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
+    };
+    let flawed = fill(&mut writer, &items, &mut source, options, progress)?;
+    let report = writer.finish()?;
+    Ok(ExtractReport { flawed, ..report })
+}
+
+/// The store of a list of images, begun or resumed.
+fn open(
+    items: &[(String, PathBuf)],
+    info: &BackboneInfo,
+    dir: &Path,
+    options: &ExtractOptions,
+) -> Result<StoreWriter, FeatureError> {
     if options.batch == Some(0) || options.decoders == 0 {
         return Err(FeatureError::Options);
     }
@@ -106,8 +173,17 @@ pub fn write_store(
         shard_size: options.shard_size,
         part: options.part,
     };
-    let mut writer = StoreWriter::open(dir, &ids, source.info, &settings)?;
-    let items = options.part.map_or(items, |part| part.cut(items));
+    StoreWriter::open(dir, &ids, info, &settings)
+}
+
+/// Extracts the images that a store has not come to yet; gives those whose files are not quite right.
+fn fill(
+    writer: &mut StoreWriter,
+    items: &[(String, PathBuf)],
+    source: &mut Source,
+    options: &ExtractOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Failure>, FeatureError> {
     let earlier = writer.consumed();
     let rest = items.get(earlier..).unwrap_or_default();
     let start = Instant::now();
@@ -130,8 +206,7 @@ pub fn write_store(
         });
         Ok::<_, FeatureError>(Some(most.min(writer.room())))
     })?;
-    let report = writer.finish()?;
-    Ok(ExtractReport { flawed, ..report })
+    Ok(flawed)
 }
 
 #[cfg(test)]
@@ -640,5 +715,44 @@ mod tests {
             error.to_string().contains("part 1 of 2, not part 2 of 2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_grown_list_costs_no_more_than_its_new_images() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 7);
+        let options = ExtractOptions {
+            shard_size: 3,
+            ..ExtractOptions::default()
+        };
+        let at = |name: &str| folder.path().join(name);
+        let backbone = means();
+        extract(&items[..4], &backbone, &at("a"), &options, &mut |_| {}).unwrap();
+        let earlier = TokenStore::open(&at("a")).unwrap();
+        // One is gone, one failed, and three are new, of which one stands in front.
+        let grown = [&items[6..], &items[1..6]].concat();
+        let backbone = means();
+        backbone.limit.store(3, Ordering::Relaxed);
+        let mut told = Vec::new();
+        let all = |_: &str| true;
+        let (dir, tell) = (at("b"), &mut |p: Progress| told.push((p.done, p.total)));
+        let report = extract_beyond(&earlier, &all, &grown, &backbone, &dir, &options, tell);
+        let report = report.unwrap();
+        assert_eq!((report.images, report.failed.len()), (5, 1));
+        assert_eq!(told.last(), Some(&(5, 6)));
+        let store = TokenStore::open(&at("b")).unwrap();
+        let expected: Vec<&str> = [1, 2, 6, 4, 5].map(|i| items[i].0.as_str()).into();
+        assert_eq!(store.ids(), expected);
+        extract(&items, &means(), &at("c"), &options, &mut |_| {}).unwrap();
+        let whole = TokenStore::open(&at("c")).unwrap();
+        for (row, id) in store.ids().iter().enumerate() {
+            let there = whole.row_of(id).unwrap();
+            assert_eq!(store.read_rows(&[row]), whole.read_rows(&[there]), "{id}");
+        }
+        let mut other = means();
+        other.info.weights_sha256 = "1".into();
+        let dir = at("d");
+        let refused = extract_beyond(&earlier, &all, &grown, &other, &dir, &options, &mut |_| {});
+        assert!(matches!(refused, Err(FeatureError::Store(_))));
     }
 }

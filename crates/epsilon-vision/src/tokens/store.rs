@@ -66,6 +66,29 @@ pub struct Header {
 }
 
 impl Header {
+    /// Whether the tokens of a store in `dir` with this header are those that `backbone` makes.
+    pub(super) fn check_backbone(
+        &self,
+        dir: &Path,
+        backbone: &BackboneInfo,
+    ) -> Result<(), StoreError> {
+        let Some(difference) = self.backbone.difference(backbone) else {
+            return Ok(());
+        };
+        let what = match difference.kind {
+            DifferenceKind::Weights => "backbone",
+            DifferenceKind::Preprocess => "preprocessing",
+            DifferenceKind::Precision => "precision",
+            DifferenceKind::Shape => "token shape",
+        };
+        Err(StoreError::Other {
+            dir: dir.into(),
+            what,
+            found: difference.found,
+            wanted: difference.wanted,
+        })
+    }
+
     /// Whether a store in `dir` with this header may go on as one with the header `wanted`.
     pub(super) fn check_same(&self, dir: &Path, wanted: &Self) -> Result<(), StoreError> {
         let other = |what, found, wanted| {
@@ -76,15 +99,7 @@ impl Header {
                 wanted,
             })
         };
-        if let Some(difference) = self.backbone.difference(&wanted.backbone) {
-            let what = match difference.kind {
-                DifferenceKind::Weights => "backbone",
-                DifferenceKind::Preprocess => "preprocessing",
-                DifferenceKind::Precision => "precision",
-                DifferenceKind::Shape => "token shape",
-            };
-            return other(what, difference.found, difference.wanted);
-        }
+        self.check_backbone(dir, &wanted.backbone)?;
         let part = |header: &Self| match &header.part {
             Some(part) => format!("part {} of {}", part.index, part.of),
             None => "all of them".into(),

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, VectorIndex};
+use epsilon_data::labels::{LabelError, LabelVectors, VectorFile};
 use epsilon_metrics::{Evaluation, LabelFigures};
 use epsilon_vision::backbone::{self, BackboneInfo, Classifier, Download, Linear};
 use epsilon_vision::tokens::TokenStore;
@@ -17,6 +17,7 @@ use crate::classes::{ClassNames, ClassesError, too_few};
 use crate::methods::Input;
 use crate::methods::anchor::{Anchor, Head};
 use crate::model::ModelAnchor;
+use crate::predictor::index_of_words;
 use crate::recipe::Recipe;
 
 /// What can go wrong with the anchor of a recipe.
@@ -157,7 +158,7 @@ impl Source {
             },
             None => recipe.data.vector_file(),
         };
-        let index = VectorIndex::read(&file).map_err(AnchorError::Vectors)?;
+        let index = index_of_words(&file).map_err(AnchorError::Vectors)?;
         let names = classes.vectors(&index).map_err(AnchorError::Vectors)?;
         let with_vectors = names.classes();
         if too_few(with_vectors, count) {

@@ -147,7 +147,7 @@ impl Prepared {
         self.select(&self.dataset.rows(Split::Train), &labels, kept)
     }
 
-    fn select(
+    pub(crate) fn select(
         &self,
         rows: &[usize],
         labels: &[usize],

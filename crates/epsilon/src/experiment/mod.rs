@@ -30,7 +30,7 @@ pub use figures::{Figures, LabelSet, figures};
 pub use folds::{FoldFigures, Folded};
 pub use layout::Layout;
 pub use paired::{Measure, Resamples, resamples, resampling};
-pub use prepare::{Prepared, extract, prepare, prepare_in};
+pub use prepare::{Prepared, extract, prepare, prepare_in, prepare_with};
 pub use score::{
     Scored, Standardised, measure, score, score_photographs, standardised, standardised_photographs,
 };
@@ -68,7 +68,7 @@ pub enum ExperimentError {
     Training(#[from] TrainingError),
     /// In the model file.
     Model(#[from] ModelError),
-    /// In a model that is measured without tokens.
+    /// In a model that is measured without tokens, or a text tower that makes the labels' vectors.
     Predict(#[from] Box<PredictError>),
     /// In the figures.
     Metrics(#[from] MetricsError),
@@ -273,10 +273,10 @@ impl Experiment {
         let beside = run.map(|run| Layout(run).tokens()).unwrap_or_default();
         let own = recipe.features.store.clone().unwrap_or(beside);
         let store = TokenStore::open(store.unwrap_or(&own))?;
-        let prepared = match run {
-            // The index in the run folder is that of the model's own data set.
-            Some(run) if other.is_none() => prepare_in(&recipe, run)?,
-            _ => prepare(&recipe)?,
+        let prepared = match other {
+            // The index in the run folder is that of the model's own data set; its recipe may come from anybody.
+            None => prepare_with(&recipe, run, Download::Refused)?,
+            Some(_) => prepare(&recipe)?,
         };
         let mut experiment = Self::open(recipe, run.unwrap_or(Path::new("")))?;
         experiment.prepared = Some(Arc::new(prepared));
@@ -305,7 +305,7 @@ impl Experiment {
         self
     }
 
-    /// Whether the download of a backbone shows a progress bar on stderr.
+    /// Whether the download of a network shows a progress bar on stderr.
     #[must_use]
     pub fn with_download_bar(mut self, show: bool) -> Self {
         self.show_downloads = show;
@@ -351,7 +351,10 @@ impl Experiment {
     pub fn prepare(&mut self) -> Result<Arc<Prepared>, ExperimentError> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
-            None => Arc::new(prepare_in(&self.recipe, &self.folder)?),
+            None => {
+                let download = Download::shown(self.show_downloads);
+                Arc::new(prepare_with(&self.recipe, Some(&self.folder), download)?)
+            }
         };
         Ok(self.prepared.insert(prepared).clone())
     }

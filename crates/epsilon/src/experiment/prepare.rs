@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use epsilon_data::dataset::{Dataset, Split, Summary};
-use epsilon_data::labels::{LabelVectors, Resolution, resolve_words};
+use epsilon_data::labels::{LabelVectors, Resolution};
 use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Scores};
-use epsilon_vision::backbone::{Backbone, BackboneInfo};
+use epsilon_vision::backbone::{Backbone, BackboneInfo, Download};
 use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
 
 use super::{ExperimentError, Layout, anchor, figures, folds};
 use crate::batch::Dims;
+use crate::predictor::{PredictError, resolve_words};
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::{Example, TrainingError};
 
@@ -27,13 +28,13 @@ pub struct Prepared {
     pub(super) anchors: anchor::Kept,
 }
 
-/// Reads the data set of a recipe and looks up its labels' vectors. Where the recipe names a label fold, its labels are the unseen
-/// ones.
+/// Reads the data set of a recipe and looks up its labels' vectors, or has a text tower make them; a network for that which the
+/// recipe names is downloaded where it is missing. Where the recipe names a label fold, its labels are the unseen ones.
 ///
 /// # Errors
-/// [`ExperimentError::Dataset`] and [`ExperimentError::Labels`].
+/// [`ExperimentError::Dataset`], [`ExperimentError::Labels`], and [`ExperimentError::Predict`] for a text tower.
 pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
-    with_vectors(recipe, recipe.data.source.read()?)
+    prepare_with(recipe, None, Download::Quiet)
 }
 
 /// [`prepare`] with a cache of the data set in the run folder, which is written if it is missing or out of date.
@@ -41,20 +42,36 @@ pub fn prepare(recipe: &Recipe) -> Result<Prepared, ExperimentError> {
 /// # Errors
 /// As [`prepare`], and an index that cannot be written.
 pub fn prepare_in(recipe: &Recipe, folder: &Path) -> Result<Prepared, ExperimentError> {
-    with_vectors(
-        recipe,
-        recipe.data.source.read_cached(&Layout(folder).index())?,
-    )
+    prepare_with(recipe, Some(folder), Download::Quiet)
 }
 
-fn with_vectors(recipe: &Recipe, read: (Dataset, Summary)) -> Result<Prepared, ExperimentError> {
+/// [`prepare`] or [`prepare_in`] for a recipe of any origin: `download` says whether the hub may be asked for a network that it
+/// names for the labels' vectors.
+///
+/// # Errors
+/// As [`prepare_in`].
+pub fn prepare_with(
+    recipe: &Recipe,
+    folder: Option<&Path>,
+    download: Download,
+) -> Result<Prepared, ExperimentError> {
+    let source = &recipe.data.source;
+    let read = match folder {
+        Some(folder) => source.read_cached(&Layout(folder).index())?,
+        None => source.read()?,
+    };
     let (dataset, mut summary) = folds::of_recipe(recipe, read)?;
     if let Some(dir) = &recipe.features.store {
         // With a finished store an image counts as missing if its tokens are.
         let store = TokenStore::open(dir)?;
         summary.set_missing(&dataset, |_, record| store.row_of(&record.id).is_none());
     }
-    let resolved = resolve_words(&recipe.data.vector_file(), &dataset.names, &dataset.words)?;
+    let (names, words) = (&dataset.names, &dataset.words);
+    let resolved = resolve_words(&recipe.data.vector_file(), names, words, download);
+    let resolved = resolved.map_err(|error| match error {
+        PredictError::Labels(error) => ExperimentError::Labels(error),
+        other => other.into(),
+    })?;
     Ok(Prepared {
         dataset,
         summary,

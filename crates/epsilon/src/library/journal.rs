@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::lines::Lines;
 use super::ownership::Subject;
-use super::{LibraryError, Photo, failed};
+use super::{Corrections, Labelled, LibraryError, Photo, failed};
 use crate::model::Ranked;
 
-const NAME: &str = "tags.jsonl";
-const HINT: &str = "mend the line or delete the file to tag all photographs anew";
+pub(super) const NAME: &str = "tags.jsonl";
+pub(super) const HINT: &str = "mend the line or delete the file to tag all photographs anew";
 
 /// A kept label.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,8 +26,9 @@ pub struct Label {
     /// Its parents, from the top down.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<String>,
-    /// Its score.
-    pub score: f32,
+    /// Its score; none of a label that the owner added and no model kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
     /// How probable it is, where the model is calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f32>,
@@ -41,7 +42,7 @@ impl Label {
         Self {
             name: ranked.name,
             parents,
-            score: ranked.score,
+            score: Some(ranked.score),
             probability: ranked.probability,
             seen: ranked.seen,
         }
@@ -60,16 +61,16 @@ impl Label {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum Outcome<L = Label> {
     /// Its labels, best first.
-    Labels(Vec<Label>),
+    Labels(Vec<L>),
     /// Why it could not be tagged.
     Error(String),
 }
 
-/// A line.
+/// A line: with the labels as the model kept them, or, of type [`Labelled`], with the owner's word applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct Entry<L = Label> {
     /// [`Photo::id`].
     pub photo: String,
     /// Bytes of its file.
@@ -80,13 +81,41 @@ pub struct Entry {
     pub settings: String,
     /// What came of it.
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: Outcome<L>,
     /// Whether trying again is of no use: the file was read, and its content is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub content: bool,
+    /// When it was taken: seconds since 1970 on the camera's clock, where its file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<i64>,
+    /// [`crate::model::Ranking::doubt`] of it, where the model is calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<f32>,
     /// Labels in its sidecar, with their parents before them, as versions wrote that had no [`super::Ledger`]; read only.
     #[serde(default, skip_serializing)]
     pub sidecar: Option<Vec<Vec<String>>>,
+}
+
+impl Entry {
+    /// With the owner's word applied to its labels.
+    #[must_use]
+    pub fn with(self, corrections: &Corrections) -> Entry<Labelled> {
+        let outcome = match self.outcome {
+            Outcome::Labels(labels) => Outcome::Labels(corrections.apply(&self.photo, labels)),
+            Outcome::Error(reason) => Outcome::Error(reason),
+        };
+        Entry {
+            photo: self.photo,
+            bytes: self.bytes,
+            modified: self.modified,
+            settings: self.settings,
+            outcome,
+            content: self.content,
+            taken: self.taken,
+            doubt: self.doubt,
+            sidecar: self.sidecar,
+        }
+    }
 }
 
 /// What is remembered of a line.
@@ -244,12 +273,14 @@ mod tests {
                 _ => Outcome::Labels(vec![Label {
                     name: "sky".into(),
                     parents: vec!["nature".into()],
-                    score: 0.5,
+                    score: Some(0.5),
                     probability: None,
                     seen: true,
                 }]),
             },
             content: false,
+            taken: None,
+            doubt: None,
             sidecar: None,
         }
     }

@@ -5,16 +5,16 @@
 //! touched (see [`super::ownership`]).
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::lines::{Lines, Tail};
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
-use epsilon_data::{files, paths};
+use epsilon_data::paths;
 
 const NAME: &str = "sidecars.jsonl";
 const HINT: &str = "mend the line, or delete the file: what was written into sidecars then counts as somebody else's";
@@ -25,6 +25,9 @@ pub struct Owned {
     /// Entries of its lists.
     #[serde(flatten)]
     pub lists: Lists,
+    /// Whether `epsilon:Labels` (see [`super::told`]) stands there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
     /// SHA-256 of the contents that are ours from the first byte to the last: the sidecar was made by us, and as long as it
     /// has one of these nobody else has written into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -33,7 +36,7 @@ pub struct Owned {
 
 impl Owned {
     fn is_nothing(&self) -> bool {
-        self.lists.is_empty() && self.made.is_empty()
+        self.lists.is_empty() && !self.told && self.made.is_empty()
     }
 }
 
@@ -96,22 +99,12 @@ impl Ledger {
     /// # Errors
     /// When it cannot be read, or a line other than a last half one is damaged.
     pub fn snapshot(library: &Path) -> Result<BTreeMap<String, Owned>, LibraryError> {
-        let path = library.join(NAME);
-        let bytes = match files::read(&path, files::LIST) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|source| failed(&path, source))?,
-        };
         let mut owned = BTreeMap::new();
-        for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            if line.last() != Some(&b'\n') {
-                break;
-            }
-            let line: Line = serde_json::from_slice(line).map_err(|error| LibraryError::Form {
-                path: path.clone(),
-                reason: format!("line {}: {error}; {HINT}", index + 1),
-            })?;
+        Tail::new(library.join(NAME)).read(HINT, &mut |line| {
+            let line: Line = serde_json::from_slice(line)?;
             owned.insert(line.sidecar, line.owned);
-        }
+            Ok(())
+        })?;
         Ok(owned)
     }
 
@@ -217,8 +210,11 @@ fn earlier(photos: &Path, journal: &Journal) -> Result<Vec<(String, Owned)>, Lib
             let subjects = subjects.iter().filter(below);
             subjects.map(|subject| list.entry(subject)).collect()
         });
-        let made = Vec::new();
-        found.push((key.clone(), Owned { lists, made }));
+        let owned = Owned {
+            lists,
+            ..Owned::default()
+        };
+        found.push((key.clone(), owned));
     }
     Ok(found)
 }
@@ -233,6 +229,7 @@ mod tests {
                 subject: names.iter().map(ToString::to_string).collect(),
                 ..Lists::default()
             },
+            told: false,
             made: vec!["aa".into()],
         }
     }

@@ -1,5 +1,6 @@
 //! A file of lines of JSON that is appended to while a library is tagged: a line that a killed program left half written is
-//! dropped, and a file that was taken away meanwhile is noticed before more is lost.
+//! dropped, and a file that was taken away meanwhile is noticed before more is lost. [`Tail`] is for those who only read it, beside
+//! the program that writes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -118,5 +119,86 @@ impl Lines {
                 path: self.path.clone(),
             }),
         }
+    }
+}
+
+/// What a [`Tail`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing new.
+    None,
+    /// Lines behind those that were read before.
+    More,
+    /// Another file: all of its lines; none where it is gone.
+    Anew,
+}
+
+/// The lines of such a file for a reader that changes nothing, and those that were added since it last looked.
+pub(super) struct Tail {
+    path: PathBuf,
+    /// The file that was read. It is kept open, so that no other one can be taken for it.
+    file: Option<Handle>,
+    end: u64,
+    lines: u64,
+}
+
+impl Tail {
+    /// Of a file that need not be there yet.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            file: None,
+            end: 0,
+            lines: 0,
+        }
+    }
+
+    /// Where the next line will stand.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Shows the whole lines that are new. After an error nothing counts as read.
+    pub(super) fn read(
+        &mut self,
+        hint: &str,
+        each: &mut dyn FnMut(&[u8]) -> serde_json::Result<()>,
+    ) -> Result<News, LibraryError> {
+        let system = |source| failed(&self.path, source);
+        let file = match files::open(&self.path, u64::MAX) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let news = if self.file.is_some() {
+                    News::Anew
+                } else {
+                    News::None
+                };
+                *self = Self::new(self.path.clone());
+                return Ok(news);
+            }
+            Err(error) => return Err(system(error)),
+        };
+        let length = file.metadata().map_err(system)?.len();
+        let file = Handle::from_file(file).map_err(system)?;
+        let anew = self.file.as_ref() != Some(&file) || length < self.end;
+        let (mut end, mut lines) = if anew { (0, 0) } else { (self.end, self.lines) };
+        let mut reader = BufReader::new(file.as_file());
+        reader.seek(SeekFrom::Start(end)).map_err(system)?;
+        let (mut line, begin) = (Vec::new(), lines);
+        while reader.read_until(b'\n', &mut line).map_err(system)? > 0 && line.ends_with(b"\n") {
+            lines += 1;
+            each(&line).map_err(|error| LibraryError::Form {
+                path: self.path.clone(),
+                reason: format!("line {lines}: {error}; {hint}"),
+            })?;
+            end += line.len() as u64;
+            line.clear();
+        }
+        (self.file, self.end, self.lines) = (Some(file), end, lines);
+        Ok(match (anew, lines > begin) {
+            (true, _) => News::Anew,
+            (_, true) => News::More,
+            (_, false) => News::None,
+        })
     }
 }

@@ -1,8 +1,12 @@
 //! A tagged library: a folder of photographs and what is known of them, kept in a folder of its own.
 //!
 //! That folder holds `library.json` (which model, which photographs), `tags.jsonl` (a line for every photograph),
-//! `sidecars.jsonl` (what was written into XMP sidecars) and `index` (the photographs' semantic vectors).
+//! `sidecars.jsonl` (what was written into XMP sidecars), `corrections.jsonl` (what the owner says of labels) and `index` (the
+//! photographs' semantic vectors).
 
+mod catalog;
+mod corrections;
+pub mod dates;
 mod forget;
 mod journal;
 pub mod keywords;
@@ -10,10 +14,13 @@ mod ledger;
 mod lines;
 pub mod ownership;
 mod scan;
+mod search;
 #[cfg(test)]
 mod sequences;
 pub mod sidecar;
 pub mod tags_csv;
+pub mod thumbnails;
+pub mod told;
 mod upkeep;
 pub mod xmp;
 
@@ -22,11 +29,17 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use catalog::{Catalog, Filter, Item, Order};
+pub use corrections::{
+    Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
+    now,
+};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
-pub use scan::{Failed, PatternError, Photo, Scan, Walk, scan};
-pub use upkeep::{Places, Sidecars, UpkeepError};
+pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
+pub use search::Match;
+pub use upkeep::{Facts, Places, Sidecars, UpkeepError};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;
@@ -74,6 +87,12 @@ pub enum LibraryError {
         /// The folder.
         folder: PathBuf,
     },
+    /// What cannot be a label's name.
+    #[error("{label:?}: is no name of a label: it is empty or holds control characters")]
+    Label {
+        /// The name.
+        label: String,
+    },
     /// Another process is tagging into the same folder.
     #[error("{}: another process is tagging into this library", shown(folder))]
     Busy {
@@ -93,7 +112,8 @@ pub struct Library {
     /// The folder of photographs, as an absolute path. The file has it relative to the library where that lies in the folder
     /// of photographs or beside it, so that both can be moved together.
     pub photos: PathBuf,
-    /// The words' vectors that were given beside the model, with absolute paths.
+    /// The words' vectors that were given beside the model, with absolute paths; or `hf:OWNER/NAME` of a network whose text tower
+    /// makes them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<VectorFile>,
     /// The classes' names that were given beside the model, as an absolute path.
@@ -122,6 +142,21 @@ impl Library {
     /// The index of semantic vectors in a library's folder.
     pub fn index(folder: &Path) -> PathBuf {
         folder.join("index")
+    }
+
+    /// The index of how photographs look, in a library's folder.
+    pub fn looks(folder: &Path) -> PathBuf {
+        folder.join("looks")
+    }
+
+    /// What was learnt from a library, in its folder.
+    pub fn learnt(folder: &Path) -> PathBuf {
+        folder.join("learnt")
+    }
+
+    /// The model that was learnt from a library, in its folder, where it is not written elsewhere.
+    pub fn model_file(folder: &Path) -> PathBuf {
+        folder.join("model.safetensors")
     }
 
     /// Reads the library in this folder, or in [`Library::beside`] it; gives its folder, too.

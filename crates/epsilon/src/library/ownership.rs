@@ -18,6 +18,9 @@
 //! intent   = standing + new                  -> ours from before the sidecar is touched until it is done
 //! ```
 //!
+//! An approved label is wanted like any other: it is ours until the owner takes the word back, so that
+//! a slip of the hand leaves nothing behind, and it stays in a sidecar whose photograph is gone.
+//!
 //! So others' entries are never touched, ours never stay behind, and nothing is said twice. The intent is on the disk before
 //! the sidecar changes: a program that is killed at any moment finds, the next time, all that it may have written among *ours*,
 //! and what it had not written yet, or had taken out already, is not *there*. What stays open is a word that somebody types
@@ -27,6 +30,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::told::Told;
 use epsilon_data::labels::composed;
 
 /// A label in a sidecar: its name, and its parents from the top down.
@@ -130,10 +134,12 @@ impl Lists {
 }
 
 /// The labels that a sidecar should hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// Those of all its photographs that are known.
     pub labels: Vec<Subject>,
+    /// What became of these and of those that the owner rejected.
+    pub told: Vec<Told>,
     /// Whether one of its photographs could not be looked at or has not been: then nothing is taken out.
     pub partly: bool,
 }
@@ -172,7 +178,7 @@ pub fn folded(text: &str) -> String {
 /// The next step of a sidecar; see [the module](self).
 pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     let standing = Lists::of(|list| standing(there.get(list), ours.get(list)));
-    let others = others(there, ours);
+    let others = Lists::of(|list| without(there.get(list), standing.get(list)));
     let mut plan = Plan::default();
     let mut parts = List::ALL.map(|list| {
         let mut target = Vec::new();
@@ -197,16 +203,8 @@ pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     plan
 }
 
-/// What others wrote of what stands in a sidecar.
-pub(super) fn others(there: &Lists, ours: &Lists) -> Lists {
-    Lists::of(|list| {
-        let standing = standing(there.get(list), ours.get(list));
-        without(there.get(list), &standing)
-    })
-}
-
 /// What is there of ours. What stands there twice is none of it, since we write nothing twice.
-fn standing(there: &[String], ours: &[String]) -> Vec<String> {
+pub(super) fn standing(there: &[String], ours: &[String]) -> Vec<String> {
     let mut counts: HashMap<&String, usize> = HashMap::new();
     for text in there {
         *counts.entry(text).or_default() += 1;
@@ -303,7 +301,7 @@ mod tests {
         };
         Wanted {
             labels: texts(labels).into_iter().map(subject).collect(),
-            partly: false,
+            ..Wanted::default()
         }
     }
 

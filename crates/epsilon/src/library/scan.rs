@@ -1,6 +1,7 @@
 //! Which photographs a folder holds.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,8 @@ use epsilon_data::paths::{shown, text};
 use epsilon_vision::image::{FORMATS, Kind, START, kind};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use walkdir::{DirEntry, WalkDir};
+
+use super::resolved;
 
 /// Endings of pictures that no build decodes; the content may be another's.
 const OTHERS: [&str; 9] = [
@@ -272,27 +275,91 @@ fn ending(path: &Path) -> String {
     ending.to_lowercase()
 }
 
+/// What [`Photo::id`]s of a folder of photographs somebody may mean by a path: the id itself, or the path of the photograph, relative
+/// to the current folder or not; the likelier first. The same holds for folders in it, of which the first parts of ids are meant.
+pub fn photo_ids(photos: &Path, meant: &Path) -> Vec<String> {
+    let mut ids = Vec::new();
+    if let Some(id) = meant.to_str().filter(|id| !["", "."].contains(id)) {
+        let id = id.trim_start_matches("./").trim_end_matches('/');
+        ids.extend([id.to_string(), id_of(meant)]);
+    }
+    // As it is written, links and all, as the walk over the folder has it; then where it leads.
+    let written =
+        |path: &Path| std::path::absolute(path).map(|path| resolved(Path::new(""), &path));
+    let real = |path: &Path| path.canonicalize();
+    let pairs = [
+        (written(meant), written(photos)),
+        (real(meant), real(photos)),
+    ];
+    for (path, photos) in pairs {
+        if let (Ok(path), Ok(photos)) = (path, photos)
+            && let Ok(inside) = path.strip_prefix(photos)
+        {
+            ids.push(id_of(inside));
+        }
+    }
+    ids
+}
+
+/// [`Photo::id`] of a path from the folder of photographs.
+fn id_of(inside: &Path) -> String {
+    let parts = inside.iter().map(|part| text(Path::new(part)));
+    parts.collect::<Vec<String>>().join("/")
+}
+
 fn photo(folder: &Path, entry: &DirEntry) -> Result<Photo, String> {
     let path = entry.path();
     let metadata = entry.metadata().map_err(|error| error.to_string())?;
-    let modified = metadata.modified().map_err(|error| error.to_string())?;
+    let modified = modified(&metadata).map_err(|error| error.to_string())?;
     let inside = path
         .strip_prefix(folder)
         .map_err(|error| error.to_string())?;
-    let parts = inside.iter().map(|part| text(Path::new(part)));
-    let parts: Vec<String> = parts.collect();
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(Photo {
-        id: parts.join("/"),
+        id: id_of(inside),
         path: path.into(),
         bytes: metadata.len(),
-        modified: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+        modified,
     })
+}
+
+/// When a file was last changed, as [`Photo::modified`] has it.
+pub(super) fn modified(about: &Metadata) -> io::Result<u64> {
+    let since = about.modified()?.duration_since(UNIX_EPOCH);
+    Ok(u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn photographs_are_meant_by_id_or_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let photos = folder.path().join("photos");
+        std::fs::create_dir_all(photos.join("b")).unwrap();
+        std::fs::write(photos.join("b/a.jpg"), "").unwrap();
+        let means =
+            |meant: &Path, id: &str| photo_ids(&photos, meant).iter().any(|found| found == id);
+        for meant in ["b/a.jpg", "./b/a.jpg"] {
+            assert_eq!(photo_ids(&photos, Path::new(meant))[0], "b/a.jpg");
+        }
+        assert!(means(&photos.join("b/a.jpg"), "b/a.jpg"));
+        assert!(means(&photos.join("b/../b/a.jpg"), "b/a.jpg"));
+        assert!(means(Path::new("b/"), "b") && means(&photos.join("b"), "b"));
+        assert!(means(&photos, "") && !means(folder.path(), ""));
+        let around = photo_ids(&photos.join("b/.."), &photos.join("b/a.jpg"));
+        assert!(around.contains(&"b/a.jpg".to_string()), "{around:?}");
+        #[cfg(unix)]
+        {
+            use std::os::unix::{ffi::OsStrExt, fs::symlink};
+            symlink(photos.join("b"), photos.join("link")).unwrap();
+            symlink(&photos, folder.path().join("other")).unwrap();
+            assert!(means(&photos.join("link/a.jpg"), "link/a.jpg"));
+            assert!(means(&folder.path().join("other/b/a.jpg"), "b/a.jpg"));
+            let name = std::ffi::OsStr::from_bytes(b"b/\xe9.jpg");
+            assert!(means(&photos.join(name), r"b/\xe9.jpg"));
+        }
+    }
 
     #[test]
     fn folders_are_looked_through() {

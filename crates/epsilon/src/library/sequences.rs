@@ -1,6 +1,7 @@
 //! Random sequences of what happens to a library and its sidecars: rounds with other words and names, kills at any moment,
-//! other programs' edits, photographs that break, come and go. Three promises hold after every step: others' content is never
-//! lost, labels of ours never stay behind after a completed round, nothing is said twice.
+//! other programs' edits, photographs that break, come and go, and their owner's word on labels. These promises hold after every
+//! step: others' content is never lost, labels of ours never stay behind after a completed round, nor does one that the owner
+//! rejected, those that are approved are there, and nothing is said twice.
 //!
 //! `EPSILON_TEST_SEQUENCES` is their number (300 where it is not set), `EPSILON_TEST_SEED` where they begin; a failure names
 //! the seed that repeats it alone.
@@ -15,11 +16,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
-use super::ownership::{List, Lists, Subject};
+use super::ownership::{List, Lists, Subject, folded};
 use super::sidecar::Name;
 use super::upkeep::Step;
 use super::{
-    Entry, Failed, Journal, Label, Ledger, Outcome, Photo, Places, Scan, Sidecars, unseen, xmp,
+    Correction, Corrections, Entry, Facts, Failed, Journal, Label, Labelled, Ledger, Line, Opinion,
+    Outcome, Photo, Places, Reviewed, Scan, Sidecars, State, Verdict, told, unseen, xmp,
 };
 
 const PHOTOS: [&str; 5] = ["a.jpg", "a.png", "b.jpg", "s/c.jpg", "s/c.png"];
@@ -137,9 +139,10 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.below(10) {
+        match self.below(12) {
             0..=4 => self.any_round(),
             5..=6 => self.edit(),
+            7..=8 => self.judge(),
             _ => self.change_photos(),
         }
         self.nothing_of_others_is_lost();
@@ -163,6 +166,43 @@ impl World {
                 self.files.insert(id, File { version, broken });
             }
         }
+    }
+
+    /// The owner says something of a photograph, there or not.
+    fn judge(&mut self) {
+        let photo = PHOTOS[self.below(PHOTOS.len())].to_string();
+        let words = [WORDS.concat(), TYPED.to_vec()].concat();
+        let word = words[self.below(words.len())];
+        let subject = Subject::of_path(word.split('|').map(String::from).collect()).unwrap();
+        let verdicts = [Verdict::Approved, Verdict::Rejected, Verdict::Withdrawn];
+        let line = match self.one_in(6) {
+            true => Line::Photo(Reviewed {
+                photo,
+                reviewed: self.one_in(2),
+                at: 1,
+            }),
+            false => Line::Label(Correction {
+                photo,
+                label: subject.name,
+                parents: subject.parents,
+                verdict: verdicts[self.below(3)],
+                at: 1,
+                by: None,
+            }),
+        };
+        self.said.push(format!("{line:?}"));
+        self.corrections().add(&[line]).unwrap();
+    }
+
+    fn corrections(&self) -> Corrections {
+        Corrections::open(&self.library()).unwrap()
+    }
+
+    /// Those of its labels that belong to a photograph.
+    fn kept(&self, id: &str, words: usize) -> Vec<Subject> {
+        let labels = self.corrections().apply(id, self.labels(id, words));
+        let kept = labels.into_iter().filter(Labelled::is_kept);
+        kept.map(|kept| kept.label.subject()).collect()
     }
 
     fn scan(&self) -> Scan {
@@ -198,7 +238,7 @@ impl World {
             Label {
                 name: subject.name,
                 parents: subject.parents,
-                score: 1.0,
+                score: Some(1.0),
                 probability: None,
                 seen: true,
             }
@@ -238,8 +278,15 @@ impl World {
         unseen.gone.iter().for_each(|id| journal.forget(id));
         let places = Places::of(&self.photos(), &scan.photos, &unseen.kept, run.name);
         let settings = format!("words {}", run.words);
+        let corrections = self.corrections();
         let mut keep = |key: &str, journal: &Journal| {
-            sidecars.keep(&places, key, journal, &settings).unwrap();
+            let facts = Facts {
+                journal,
+                settings: &settings,
+                corrections: &corrections,
+                model: "m",
+            };
+            sidecars.keep(&places, key, &facts).unwrap();
         };
         for photo in &scan.photos {
             let known = journal.known().get(&photo.id);
@@ -258,6 +305,8 @@ impl World {
                     false => Outcome::Labels(self.labels(&photo.id, run.words)),
                 },
                 content: broken,
+                taken: None,
+                doubt: None,
                 sidecar: None,
             };
             journal.add(&[entry]).unwrap();
@@ -269,9 +318,9 @@ impl World {
         if run.name.is_some() {
             places.keys().for_each(|key| keep(key, &journal));
         }
-        for orphan in sidecars.orphans(&places).unwrap() {
+        for orphan in sidecars.orphans(&places, &corrections).unwrap() {
             if run.prune {
-                sidecars.prune(&orphan).unwrap();
+                sidecars.prune(&orphan, &corrections).unwrap();
             }
         }
         journal.tidy().unwrap();
@@ -432,14 +481,20 @@ impl World {
             let named = of
                 .iter()
                 .filter(|(id, name)| Some(*name) == run.name && known(id));
-            let labels = named.flat_map(|(id, _)| self.labels(id, run.words));
-            let labels: Vec<Subject> = labels.map(|label| label.subject()).collect();
+            let labels: Vec<Subject> = named.flat_map(|(id, _)| self.kept(id, run.words)).collect();
             // A sidecar of which nothing is known in this round is not looked at.
             if done || !labels.is_empty() {
                 self.nothing_is_said_twice(&key);
             }
-            if done {
-                self.only_what_is_wanted_is_there(&key, &labels);
+            match (done, of.is_empty()) {
+                (false, _) => {}
+                (true, false) => {
+                    self.only_what_is_wanted_is_there(&key, &labels, true);
+                    self.all_is_told(&key, run);
+                }
+                (true, true) => {
+                    self.only_what_is_wanted_is_there(&key, &self.approved(&key), false);
+                }
             }
         }
     }
@@ -458,7 +513,38 @@ impl World {
         }
     }
 
-    fn only_what_is_wanted_is_there(&self, key: &str, labels: &[Subject]) {
+    /// What the owner approved of photographs that may have this sidecar.
+    fn approved(&self, key: &str) -> Vec<Subject> {
+        let corrections = self.corrections();
+        let its = PHOTOS.iter();
+        let its = its.filter(|id| Name::ALL.iter().any(|name| name.key(id) == key));
+        let labels = its.flat_map(|id| corrections.apply(id, Vec::new()));
+        labels.map(|labelled| labelled.label.subject()).collect()
+    }
+
+    /// The sidecar says what became of every label of its photographs.
+    fn all_is_told(&self, key: &str, run: Run) {
+        let text = self.text(key);
+        let told = text.map_or(Vec::new(), |text| told::read(&text).unwrap());
+        let there: BTreeSet<(String, State)> = told
+            .iter()
+            .map(|told| (folded(&told.name), told.state))
+            .collect();
+        let corrections = self.corrections();
+        let mut expected = BTreeSet::new();
+        for id in PHOTOS.iter().filter(|id| self.files.contains_key(**id)) {
+            if run.name.is_none_or(|name| name.key(id) != key) {
+                continue;
+            }
+            let labels = corrections.apply(id, self.labels(id, run.words));
+            expected.extend(labels.iter().map(|l| (folded(&l.label.name), l.state)));
+            let rejected = corrections.of(id).into_iter().flat_map(Opinion::rejected);
+            expected.extend(rejected.map(|judged| (folded(&judged.name), State::Rejected)));
+        }
+        assert_eq!(there, expected, "{key}: what is told");
+    }
+
+    fn only_what_is_wanted_is_there(&self, key: &str, labels: &[Subject], all: bool) {
         let truth = self.truths.get(key).cloned().unwrap_or_default();
         let said = |texts: &[String], text: &str| {
             texts
@@ -486,11 +572,12 @@ impl World {
                 );
             }
             let there = self.lists(key).get(list).clone();
-            for entry in wanted.filter(|_| must) {
+            for entry in wanted.filter(|_| must && all) {
                 assert!(said(&there, &entry), "{key}: {list:?}: {entry} is missing");
             }
         }
-        if labels.is_empty() && !truth.touched {
+        let told = self.text(key).map(|text| told::read(&text).unwrap());
+        if labels.is_empty() && told.unwrap_or_default().is_empty() && !truth.touched {
             assert!(
                 self.text(key).is_none(),
                 "{key}: an empty sidecar of ours stayed"

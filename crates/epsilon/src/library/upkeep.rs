@@ -1,15 +1,18 @@
 //! Brings XMP sidecars up to date: which photographs a sidecar belongs to, what it should hold, and the way from what it holds
 //! to that, in steps after each of which the program may be killed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::ledger::{Ledger, Owned};
-use super::ownership::{Lists, Wanted, plan};
+use super::ownership::{Lists, Wanted, folded, plan};
 use super::scan::is_photo;
 use super::sidecar::{self, Changed, Found, Name, SidecarError};
-use super::{Journal, Label, LibraryError, Outcome, Photo, xmp};
+use super::told::{self, Told};
+use super::{
+    Corrections, Journal, Label, Labelled, LibraryError, Opinion, Outcome, Photo, State, xmp,
+};
 use epsilon_data::{files, paths};
 
 /// How often a sidecar is tried that another program keeps changing.
@@ -68,41 +71,87 @@ impl Places {
         self.places.keys().map(String::as_str)
     }
 
-    /// What a sidecar should hold: the labels of all its photographs. A photograph that was not seen, could not be read, or
-    /// waits to be tagged has unknown ones.
-    fn wanted(
-        &self,
-        place: &Place,
-        journal: &Journal,
-        settings: &str,
-    ) -> Result<Wanted, LibraryError> {
+    /// What a sidecar should hold: the labels of all its photographs, with the owner's word applied. A photograph that was not
+    /// seen, could not be read, or waits to be tagged has unknown ones beside those that the owner approved.
+    fn wanted(&self, place: &Place, facts: &Facts<'_>) -> Result<Wanted, LibraryError> {
         let mut wanted = Wanted::default();
+        let named_so = place.photos.iter().filter(|(_, named_so)| *named_so);
+        let is_shared = named_so.count() > 1;
         for (id, named_so) in &place.photos {
-            match self.labels(id, journal, settings)? {
-                Some(labels) if *named_so => {
-                    wanted.labels.extend(labels.iter().map(Label::subject));
+            let labels = self.labels(id, facts)?;
+            wanted.partly |= labels.is_none();
+            if *named_so {
+                let mut told = wanted.add(id, labels.unwrap_or_default(), facts);
+                if is_shared {
+                    let name = id.rsplit('/').next().map(String::from);
+                    told.iter_mut()
+                        .for_each(|told| told.photo.clone_from(&name));
                 }
-                Some(_) => {}
-                None => wanted.partly = true,
+                wanted.told.append(&mut told);
             }
         }
         Ok(wanted)
     }
 
-    fn labels(
-        &self,
-        id: &str,
-        journal: &Journal,
-        settings: &str,
-    ) -> Result<Option<Vec<Label>>, LibraryError> {
+    fn labels(&self, id: &str, facts: &Facts<'_>) -> Result<Option<Vec<Label>>, LibraryError> {
+        let journal = facts.journal;
         let known = self.photos.get(id).zip(journal.known().get(id));
-        if !known.is_some_and(|(photo, known)| known.is_of(photo, settings)) {
+        if !known.is_some_and(|(photo, known)| known.is_of(photo, facts.settings)) {
             return Ok(None);
         }
         Ok(match journal.entry(id)?.map(|entry| entry.outcome) {
             Some(Outcome::Labels(labels)) => Some(labels),
             _ => None,
         })
+    }
+}
+
+/// What is known of a round's photographs.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// Their labels.
+    pub journal: &'a Journal,
+    /// [`super::digest`] of how they are tagged.
+    pub settings: &'a str,
+    /// What their owner says.
+    pub corrections: &'a Corrections,
+    /// [`crate::model::Model::identity`] of the model that tags them.
+    pub model: &'a str,
+}
+
+impl Wanted {
+    /// Wants a photograph's labels, less those that were rejected; gives what is told of all of them.
+    fn add(&mut self, id: &str, labels: Vec<Label>, facts: &Facts<'_>) -> Vec<Told> {
+        let opinion = facts.corrections.of(id);
+        let judged = |name: &str| opinion.and_then(|opinion| opinion.labels.get(&folded(name)));
+        let labels = facts.corrections.apply(id, labels);
+        let kept = labels.iter().filter(|labelled| labelled.is_kept());
+        self.labels
+            .extend(kept.map(|labelled| labelled.label.subject()));
+        let told =
+            |labelled: &Labelled| Told::of(labelled, judged(&labelled.label.name), facts.model);
+        let told: Vec<Told> = labels.iter().map(told).collect();
+        let rejected = opinion.into_iter().flat_map(Opinion::rejected);
+        let rejected: Vec<Told> = rejected
+            .map(|judged| Told::of_judged(judged, State::Rejected))
+            .collect();
+        Told::and_what_is_left(&told, &rejected)
+    }
+
+    /// What stands in a sidecar whose photographs are gone, and their owner approved: nobody else takes that out.
+    fn of_gone(sidecar: &str, text: Option<&str>, corrections: &Corrections) -> Self {
+        let there = text.and_then(|text| xmp::read(text).ok());
+        let there = there.unwrap_or_default().subject;
+        let there: HashSet<String> = there.iter().map(|name| folded(name)).collect();
+        let photos = corrections.photos();
+        let its = photos.filter(|(id, _)| Name::ALL.iter().any(|name| name.key(id) == sidecar));
+        let approved = its.flat_map(|(_, opinion)| opinion.approved());
+        let mut wanted = Self::default();
+        for judged in approved.filter(|judged| there.contains(&folded(&judged.name))) {
+            wanted.labels.push(judged.label().subject());
+            wanted.told.push(Told::of_judged(judged, State::Approved));
+        }
+        wanted
     }
 }
 
@@ -152,8 +201,7 @@ impl Sidecars {
         &mut self,
         places: &Places,
         key: &str,
-        journal: &Journal,
-        settings: &str,
+        facts: &Facts<'_>,
     ) -> Result<bool, UpkeepError> {
         let Some(place) = places.places.get(key) else {
             return Ok(true);
@@ -162,19 +210,23 @@ impl Sidecars {
         if !named_so && !self.ledger.owns(key) {
             return Ok(true);
         }
-        let wanted = places.wanted(place, journal, settings)?;
-        if !wanted.labels.is_empty() || self.ledger.owns(key) && !wanted.partly {
+        let wanted = places.wanted(place, facts)?;
+        if !wanted.told.is_empty() || self.ledger.owns(key) && !wanted.partly {
             self.bring(key, &place.path, &wanted)?;
         }
         Ok(!wanted.partly)
     }
 
-    /// Sidecars with entries of ours whose photographs are all gone, not only left out of the round, by their paths in the
-    /// folder, written as [`paths::text`] does.
+    /// Sidecars with entries of ours, beside those that the owner approved, whose photographs are all gone, not only left out of
+    /// the round, by their paths in the folder, written as [`paths::text`] does.
     ///
     /// # Errors
     /// [`LibraryError`].
-    pub fn orphans(&mut self, places: &Places) -> Result<Vec<String>, LibraryError> {
+    pub fn orphans(
+        &mut self,
+        places: &Places,
+        corrections: &Corrections,
+    ) -> Result<Vec<String>, LibraryError> {
         let keys = self.ledger.sidecars();
         let keys = keys.filter(|key| !places.places.contains_key(*key));
         let (mut orphans, mut beside) = (Vec::new(), Beside::default());
@@ -184,10 +236,13 @@ impl Sidecars {
                 continue;
             }
             let found = sidecar::look(&path).ok();
-            let text = found.as_ref().map(|found| found.text.as_deref());
             let ours = self.ledger.of(&key);
             // What cannot be looked at may hold some.
-            let act = text.and_then(|text| Act::of(text, &ours, &Wanted::default()).ok());
+            let act = found.and_then(|found| {
+                let text = found.text.as_deref();
+                let wanted = Wanted::of_gone(&key, text, corrections);
+                Act::of(text, &ours, &wanted).ok()
+            });
             match act {
                 Some(Act::Nothing { after }) => self.ledger.settle(&key, after)?,
                 _ => orphans.push(key),
@@ -196,13 +251,15 @@ impl Sidecars {
         Ok(orphans)
     }
 
-    /// Takes what is ours out of an orphan; removes it where we made it and nothing else is in it.
+    /// Takes what is ours out of an orphan, but what the owner approved; removes it where we made it and nothing else is in it.
     ///
     /// # Errors
     /// [`UpkeepError`].
-    pub fn prune(&mut self, orphan: &str) -> Result<(), UpkeepError> {
+    pub fn prune(&mut self, orphan: &str, corrections: &Corrections) -> Result<(), UpkeepError> {
         let path = self.folder.join(paths::path(orphan));
-        self.bring(orphan, &path, &Wanted::default())
+        let found = sidecar::look(&path)?;
+        let wanted = Wanted::of_gone(orphan, found.text.as_deref(), corrections);
+        self.bring(orphan, &path, &wanted)
     }
 
     fn bring(&mut self, key: &str, path: &Path, wanted: &Wanted) -> Result<(), UpkeepError> {
@@ -316,32 +373,37 @@ impl Act {
         let all_ours = now.iter().all(|now| ours.made.contains(now));
         let made = |hashes: Vec<String>| if all_ours { hashes } else { Vec::new() };
         let there = text.map_or(Ok(Lists::default()), xmp::read)?;
+        let told_there = text.map_or(Ok(Vec::new()), told::read)?;
         let plan = plan(&there, &ours.lists, wanted);
-        if plan.is_done() {
-            let after = Owned {
-                lists: plan.after,
-                made: made(now),
-            };
-            return Ok(Self::Nothing { after });
+        let told = match wanted.partly {
+            true => Told::and_what_is_left(&wanted.told, &told_there),
+            false => wanted.told.clone(),
+        };
+        let after = |hashes| Owned {
+            lists: plan.after.clone(),
+            told: !told.is_empty(),
+            made: made(hashes),
+        };
+        let intent = |hashes| Owned {
+            lists: plan.intent.clone(),
+            told: true,
+            made: hashes,
+        };
+        if plan.is_done() && told == told_there {
+            return Ok(Self::Nothing { after: after(now) });
         }
-        if all_ours && plan.after.is_empty() {
-            let intent = Owned {
-                lists: plan.intent,
-                made: now,
-            };
-            return Ok(Self::Remove { intent });
+        if all_ours && plan.after.is_empty() && told.is_empty() {
+            return Ok(Self::Remove {
+                intent: intent(now),
+            });
         }
         let text = xmp::edit(text.unwrap_or(xmp::EMPTY), &plan.gone, &plan.new)?;
-        let then = vec![hash(&text)];
+        let text = told::write(&text, &told)?;
+        let then = hash(&text);
+        let both = [&now[..], std::slice::from_ref(&then)].concat();
         Ok(Self::Write {
-            intent: Owned {
-                lists: plan.intent,
-                made: made([&now[..], &then].concat()),
-            },
-            after: Owned {
-                lists: plan.after,
-                made: made(then),
-            },
+            intent: intent(made(both)),
+            after: after(vec![then]),
             text,
         })
     }

@@ -202,7 +202,7 @@ fn tag(text: &str) -> Tag {
 }
 
 /// The descriptions of an XMP document; there is at least one.
-fn descriptions<'a>(document: &'a Document) -> Result<Vec<Node<'a, 'a>>, String> {
+pub(super) fn descriptions<'a>(document: &'a Document) -> Result<Vec<Node<'a, 'a>>, String> {
     let of = |node: &Node| node.has_tag_name((RDF, "Description"));
     let rdf = document
         .descendants()
@@ -253,10 +253,10 @@ pub(super) fn said(item: Node) -> String {
 }
 
 /// A place in a text and what goes there.
-type Edit = (Range<usize>, String);
+pub(super) type Edit = (Range<usize>, String);
 
 /// The text with its edits; none where two of them are about the same place.
-fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
+pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> Option<String> {
     edits.sort_by_key(|(range, _)| (range.start, range.end));
     let (mut edited, mut at) = (String::with_capacity(text.len()), 0);
     for (range, new) in edits {
@@ -296,16 +296,8 @@ fn list_edits(text: &str, list: Node, new: &[String], gone: &[String]) -> Vec<Ed
 
 /// A property that was not there.
 fn new_property(description: Node, property: &Property, new: &[String]) -> String {
-    // The prefix that the file itself uses; otherwise one that is declared on the spot.
-    let prefixed = |namespace: &str, usual: &str| match description.lookup_prefix(namespace) {
-        Some(prefix) => (format!("{prefix}:"), String::new()),
-        None => (
-            format!("{usual}:"),
-            format!(" xmlns:{usual}=\"{namespace}\""),
-        ),
-    };
-    let (prefix, declared) = prefixed(property.namespace, property.prefix);
-    let (rdf, rdf_declared) = prefixed(RDF, "rdf");
+    let (prefix, declared) = prefixed(description, property.namespace, property.prefix);
+    let (rdf, rdf_declared) = prefixed(description, RDF, "rdf");
     let Property {
         name, container, ..
     } = property;
@@ -319,8 +311,19 @@ fn new_property(description: Node, property: &Property, new: &[String]) -> Strin
     )
 }
 
+/// The prefix that the file itself uses for a namespace, with its colon; otherwise the usual one and its declaration.
+pub(super) fn prefixed(description: Node, namespace: &str, usual: &str) -> (String, String) {
+    match description.lookup_prefix(namespace) {
+        Some(prefix) => (format!("{prefix}:"), String::new()),
+        None => (
+            format!("{usual}:"),
+            format!(" xmlns:{usual}=\"{namespace}\""),
+        ),
+    }
+}
+
 /// A text at the end of an element's content, before the space that its end tag stands behind.
-fn inside(text: &str, element: Node, new: &str) -> Edit {
+pub(super) fn inside(text: &str, element: Node, new: &str) -> Edit {
     let range = element.range();
     let source = &text[range.clone()];
     if let Some(open) = source.strip_suffix("/>") {
@@ -347,12 +350,12 @@ fn raw_prefix<'a>(text: &'a str, element: Node) -> &'a str {
     &name[..name.find(':').map_or(0, |colon| colon + 1)]
 }
 
-fn with_space_before(text: &str, range: Range<usize>) -> Range<usize> {
+pub(super) fn with_space_before(text: &str, range: Range<usize>) -> Range<usize> {
     let before = &text[..range.start];
     before.trim_end().len()..range.end
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

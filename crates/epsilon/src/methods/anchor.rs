@@ -181,8 +181,18 @@ pub struct AnchorScores {
 impl AnchorScores {
     /// `a` of the images of a batch, `[B, C]`.
     pub fn of(&self, batch: &Batch) -> Tensor<2> {
+        self.probabilities(batch).matmul(self.affinities.clone())
+    }
+
+    /// `p` of the images of a batch, `[B, classes]`.
+    pub fn probabilities(&self, batch: &Batch) -> Tensor<2> {
         let logits = self.input.of(batch).matmul(self.weight.clone()) + self.bias.clone();
-        softmax(logits / self.temperature, 1).matmul(self.affinities.clone())
+        softmax(logits / self.temperature, 1)
+    }
+
+    /// `exp(b max_n n . v')`, `[C, classes]`: a label's product with an image's `p` is its `a`.
+    pub fn queries(&self) -> Tensor<2> {
+        self.affinities.clone().transpose()
     }
 }
 

@@ -1,5 +1,6 @@
-//! What the methods of CLIP share: both want the image vector in the text vectors' space (`tokens = "projected"` in `[backbone]`)
-//! and label vectors from the text tower (`epsilon embed --text clip`, template "There is a {label} in the scene").
+//! What the methods of CLIP share: both want the image vector in the text vectors' space (as CLIP's global vector is) and label
+//! vectors from its text tower: `vectors` names the network, or a file of `epsilon embed --text clip`, template "There is a {label}
+//! in the scene".
 
 use super::MethodError;
 use crate::batch::Dims;
@@ -14,7 +15,7 @@ pub(super) fn one_space(dims: &Dims) -> Result<(), MethodError> {
         return Ok(());
     }
     Err(MethodError::Setting(format!(
-        "kind: CLIP compares image and label vectors of one width, but images have {image} values and labels {text}: give \
-         tokens = \"projected\" in [backbone] and label vectors of the same CLIP (`epsilon embed --text clip`)"
+        "kind: CLIP compares image and label vectors of one width, but images have {image} values and labels {text}: name one \
+         network with both towers as weights in [backbone] and as vectors in [data]"
     )))
 }

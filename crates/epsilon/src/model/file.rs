@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{AnchorCard, Model, ModelAnchor, ModelError};
 use crate::batch::Dims;
 use crate::calibration::{Calibration, Preset};
-use crate::methods::{Kind, Vocabulary};
+use crate::methods::{Fitting, Kind, Vocabulary};
 use crate::parameters::{Spec, Weights};
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::formats::sealed::{self, SEAL, Tensor};
@@ -167,7 +167,7 @@ impl Card {
         T::deserialize(&self.provenance.recipe)
     }
 
-    /// The file of word vectors that its recipe names.
+    /// The file of word vectors that its recipe names, or the network whose text tower makes them.
     pub fn vector_file(&self) -> Option<VectorFile> {
         let VectorSettings {
             vectors,
@@ -189,6 +189,12 @@ impl Card {
         }
         if let Some(reason) = self.preset.and_then(|preset| preset.problem()) {
             return Err(reason);
+        }
+        if self.anchor.is_some() && matches!(self.method.fitting(), Fitting::Given) {
+            let name = self.method.name();
+            return Err(format!(
+                "an anchor beside the method `{name}`, which is not trained"
+            ));
         }
         let (all, seen) = (self.labels.len(), self.seen);
         // A model that nobody trained has seen no label, and scores any.

@@ -185,17 +185,22 @@ impl Model {
         }
     }
 
-    /// Vectors of labels that lie where the [semantic vectors](crate::methods::Method::semantic_vectors) of images do, row-major
-    /// `[labels, d]`: their best product with an image's is the label's score there, or grows with it.
+    /// Vectors of labels that lie where the [semantic vectors](SemanticVectors) of images do, row-major `[labels, d]`: their best
+    /// product with an image's is the label's score there, or grows with it. With an anchor `[labels, d + classes]`, each label's
+    /// nearness to the anchor's classes behind its vector.
     ///
     /// # Errors
-    /// [`ModelError::Mismatch`] when the labels' vectors have another width than the model's.
+    /// [`ModelError::Mismatch`] when the labels' vectors have another width than the model's, [`ModelError::Anchor`] for labels
+    /// that the word vectors of the model's anchor lack.
     pub fn queries(&self, labels: &LabelVectors, device: &Device) -> Result<Vec<f32>, ModelError> {
         Self::check_width(self.card.dims.label_width, labels.dim())?;
         let shape = [labels.len(), labels.dim()];
         let vectors = TensorData::new(labels.unit().values().to_vec(), shape);
         let vectors = Tensor::from_data(vectors, device);
-        let queries = self.card.method().queries(&self.weights, &vectors);
+        let mut queries = self.card.method().queries(&self.weights, &vectors);
+        if let Some(anchor) = &self.anchor {
+            queries = Tensor::cat(vec![queries, anchor.on(labels, device)?.queries()], 1);
+        }
         Ok(crate::device::host(&queries))
     }
 
@@ -212,8 +217,8 @@ impl Model {
         })
     }
 
-    /// SHA-256, in hexadecimal, of what decides its scores: the method, the backbone and the weights. Calibration does not
-    /// change it.
+    /// SHA-256, in hexadecimal, of what decides its scores: the method, the backbone and the weights; and the anchor with the own
+    /// labels that it is standardised over. Calibration does not change it.
     pub fn identity(&self) -> String {
         let card = &self.card;
         let (method, dims, backbone) = (card.method(), card.dims(), card.backbone());
@@ -226,6 +231,9 @@ impl Model {
         }
         if let Some(anchor) = &self.anchor {
             bytes.extend(anchor.identity());
+            let own = self.own_labels();
+            bytes.extend(own.names().join("\n").into_bytes());
+            bytes.extend_from_slice(bytemuck::cast_slice(own.values()));
         }
         files::sha256(&bytes)
     }

@@ -52,10 +52,29 @@ impl Ranking {
         &self.labels[..count.min(self.labels.len())]
     }
 
+    /// How unsure the model is of the image's labels: the sum over all labels that were ranked of the binary entropy of their
+    /// probabilities, `-p log2 p - (1 - p) log2 (1 - p)`, in bits. None where the model is not calibrated, or nothing was ranked.
+    pub fn doubt(&self) -> Option<f32> {
+        let bits = self
+            .labels
+            .iter()
+            .map(|label| label.probability.map(entropy));
+        let sum: Option<f64> = bits.sum();
+        sum.filter(|_| !self.labels.is_empty())
+            .map(|sum| sum as f32)
+    }
+
     /// The labels that a choice keeps, in their order.
     pub fn keep(self, keep: &Keep) -> Vec<Ranked> {
         keep.of(self.labels)
     }
+}
+
+/// The binary entropy of a probability, in bits.
+fn entropy(probability: f32) -> f64 {
+    let of = |p: f64| if p > 0.0 { -p * p.log2() } else { 0.0 };
+    let p = f64::from(probability);
+    of(p) + of(1.0 - p)
 }
 
 impl Deref for Ranking {
@@ -329,4 +348,30 @@ pub(crate) fn standardised(scores: &[f32], labels: usize, own: usize) -> Vec<f32
         asked.iter().map(move |&score| standard.score(score) as f32)
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubt_is_the_sum_of_the_labels_entropies() {
+        let ranking = |probabilities: &[Option<f32>]| {
+            let labels = probabilities.iter().map(|&probability| Ranked {
+                name: String::new(),
+                score: 0.0,
+                seen: true,
+                probability,
+                kept: None,
+            });
+            Ranking::new(labels.collect())
+        };
+        let doubt = |of: &[f32]| ranking(&of.iter().map(|p| Some(*p)).collect::<Vec<_>>()).doubt();
+        assert_eq!(doubt(&[1.0, 0.5, 0.0]), Some(1.0));
+        // -0.25 log2 0.25 - 0.75 log2 0.75 = 0.5 + 0.311278
+        let quarters = doubt(&[0.75, 0.25]).unwrap();
+        assert!((quarters - 1.622_556).abs() < 1e-5, "{quarters}");
+        assert_eq!(ranking(&[None, None]).doubt(), None);
+        assert_eq!(ranking(&[]).doubt(), None);
+    }
 }

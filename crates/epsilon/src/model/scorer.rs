@@ -17,14 +17,18 @@ use epsilon_vision::tokens::TokenStore;
 /// Images scored at once.
 pub(super) const SCORE_BATCH: usize = 16;
 
-/// The semantic vectors of some images.
+/// The semantic vectors of some images, and what the anchor adds to their matches: all that has to be kept of an image to score
+/// any label, by [`Model::queries`](super::Model::queries).
 #[derive(Debug, Clone, PartialEq)]
 pub struct SemanticVectors {
     /// M, vectors of an image.
     pub groups: usize,
     /// d, their width: that of the label vectors for most methods.
     pub width: usize,
-    /// `[images, M, d]`, row-major.
+    /// Classes of the model's anchor, where it has one.
+    pub classes: Option<usize>,
+    /// Image after image its `S [M, d]`, row-major; with an anchor followed by `p [classes]` and a constant b, all three scaled so
+    /// that `max_m S_m . v + p . e + b` is the score of a label with the query `[v, e]`.
     pub values: Vec<f32>,
 }
 
@@ -46,6 +50,13 @@ pub(crate) struct Anchoring {
     trained: bool,
     scores: AnchorScores,
     own: Own,
+}
+
+/// The joined score of any label for one image: `of_scores s + of_anchor a + constant`.
+struct Joint {
+    of_scores: f64,
+    of_anchor: f64,
+    constant: f64,
 }
 
 /// Where the scores of the model's own labels are.
@@ -116,22 +127,25 @@ impl<'a> Scorer<'a> {
         if images == 0 {
             return Vec::new();
         }
-        let batch = self.batch(images, tokens, global);
-        let scores = crate::device::host(&self.method.scores(self.weights, &batch));
+        self.scores_of(&self.batch(images, tokens, global))
+    }
+
+    fn scores_of(&self, batch: &Batch) -> Vec<f32> {
+        let scores = crate::device::host(&self.method.scores(self.weights, batch));
         match &self.anchor {
-            Some((anchor, beta)) => self.with_anchor(anchor, *beta, &batch, &scores),
+            Some((anchor, beta)) => self.with_anchor(anchor, *beta, batch, &scores).0,
             None => scores,
         }
     }
 
-    /// The method's scores `[images, C]` of a batch together with the anchor's.
+    /// The method's scores `[images, C]` of a batch together with the anchor's, and how they are joined for each image.
     fn with_anchor(
         &self,
         anchor: &Anchoring,
         beta: f64,
         batch: &Batch,
         scores: &[f32],
-    ) -> Vec<f32> {
+    ) -> (Vec<f32>, Vec<Joint>) {
         let anchors = crate::device::host(&anchor.scores.of(batch));
         let own = match &anchor.own {
             Own::Columns(_) => None,
@@ -142,8 +156,8 @@ impl<'a> Scorer<'a> {
                 Some([scores, anchors.of(&batch)].map(|scores| crate::device::host(&scores)))
             }
         };
-        let images = scores.len() / self.count.max(1);
-        let mut together = Vec::with_capacity(scores.len());
+        let images = batch.global.dims()[0];
+        let (mut together, mut joints) = (Vec::with_capacity(scores.len()), Vec::new());
         for image in 0..images {
             let row = |of: &[f32]| {
                 let width = of.len() / images;
@@ -155,9 +169,12 @@ impl<'a> Scorer<'a> {
                 (_, Some(own)) => own.each_ref().map(|scores| row(scores)),
                 (Own::Apart(_), None) => [Vec::new(), Vec::new()],
             };
-            together.extend(anchor.join(beta, [&asked, &added], [&own, &own_added]));
+            let joint = anchor.joint(beta, &own, &own_added);
+            let both = asked.iter().zip(&added);
+            together.extend(both.map(|(&s, &a)| joint.score(s, a)));
+            joints.push(joint);
         }
-        together
+        (together, joints)
     }
 
     /// Scores `[images, C]` of images that are global vectors alone, for a method that does not look at tokens.
@@ -185,23 +202,26 @@ impl<'a> Scorer<'a> {
         if images == 0 {
             return (Vec::new(), None);
         }
-        // A score that an anchor is part of is no match of vectors.
-        if self.anchor.is_some() {
-            return (self.score(images, tokens, global), None);
-        }
         let batch = self.batch(images, tokens, global);
         let Some(vectors) = self.method.semantic_vectors(self.weights, &batch) else {
-            let scores = self.method.scores(self.weights, &batch);
-            return (crate::device::host(&scores), None);
+            return (self.scores_of(&batch), None);
         };
         let labels = &batch.label_vectors;
         let scores = (self.method).match_scores(self.weights, vectors.clone(), labels);
-        let vectors = SemanticVectors {
+        let scores = crate::device::host(&scores);
+        let mut vectors = SemanticVectors {
             groups: vectors.dims()[1],
             width: vectors.dims()[2],
+            classes: None,
             values: crate::device::host(&vectors),
         };
-        (crate::device::host(&scores), Some(vectors))
+        let Some((anchor, beta)) = &self.anchor else {
+            return (scores, Some(vectors));
+        };
+        let (scores, joints) = self.with_anchor(anchor, *beta, &batch, &scores);
+        let probabilities = crate::device::host(&anchor.scores.probabilities(&batch));
+        vectors.join(&probabilities, &joints);
+        (scores, Some(vectors))
     }
 
     /// C, the number of labels.
@@ -212,6 +232,34 @@ impl<'a> Scorer<'a> {
     fn batch(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Batch {
         let none = Targets::default();
         self.labels.batch(&self.dims, images, tokens, global, none)
+    }
+}
+
+impl SemanticVectors {
+    /// Puts the anchor's part behind each image's vectors, from its probabilities `[images, classes]`.
+    fn join(&mut self, probabilities: &[f32], joints: &[Joint]) {
+        let classes = probabilities.len() / joints.len();
+        let images = self.values.chunks_exact(self.groups * self.width);
+        let images = images.zip(probabilities.chunks_exact(classes)).zip(joints);
+        let scaled = |values: &[f32], by: f64| -> Vec<f32> {
+            let values = values.iter();
+            values.map(|&v| (by * f64::from(v)) as f32).collect()
+        };
+        self.values = images
+            .flat_map(|((vectors, p), joint)| {
+                let mut all = scaled(vectors, joint.of_scores);
+                all.extend(scaled(p, joint.of_anchor));
+                all.push(joint.constant as f32);
+                all
+            })
+            .collect();
+        self.classes = Some(classes);
+    }
+}
+
+impl Joint {
+    fn score(&self, s: f32, a: f32) -> f32 {
+        (self.of_scores * f64::from(s) + self.of_anchor * f64::from(a) + self.constant) as f32
     }
 }
 
@@ -245,23 +293,19 @@ impl Anchoring {
         })
     }
 
-    /// Scores of the labels that are asked for from the method's and the anchor's of an image, by those of the model's own labels.
-    fn join(
-        &self,
-        beta: f64,
-        [asked, added]: [&[f32]; 2],
-        [own, own_added]: [&[f32]; 2],
-    ) -> Vec<f32> {
+    /// How an image's scores are joined, by the method's and the anchor's scores of the model's own labels.
+    fn joint(&self, beta: f64, own: &[f32], own_added: &[f32]) -> Joint {
         let of_anchor = Standard::of(own_added);
-        let trained = |scores: &[f32], added: &[f32]| -> Vec<f32> {
-            let both = scores.iter().zip(added);
-            both.map(|(&s, &a)| s + (beta * of_anchor.score(a)) as f32)
-                .collect()
-        };
-        let (asked, own) = (trained(asked, added), trained(own, own_added));
-        let of_scores = Standard::of(&own);
-        let both = asked.iter().zip(added);
-        both.map(|(&s, &a)| (of_scores.score(s) + self.weight * of_anchor.score(a)) as f32)
-            .collect()
+        let both = own.iter().zip(own_added);
+        let trained = both.map(|(&s, &a)| s + (beta * of_anchor.score(a)) as f32);
+        let trained: Vec<f32> = trained.collect();
+        let (of_scores, constant) = Standard::of(&trained).line();
+        let (slope, intercept) = of_anchor.line();
+        let weight = of_scores * beta + self.weight;
+        Joint {
+            of_scores,
+            of_anchor: weight * slope,
+            constant: constant + weight * intercept,
+        }
     }
 }

@@ -18,7 +18,7 @@ use epsilon_data::formats::safetensors as format;
 use epsilon_data::formats::sealed::{self, Tensor};
 use epsilon_data::labels::{LabelVectors, VectorFile, WordTable, composed};
 use epsilon_data::paths;
-use epsilon_vision::backbone::{self, HUB_PREFIX, MODELS, Packed};
+use epsilon_vision::backbone::{self, Download, HUB_PREFIX, MODELS, Packed};
 
 const VERSION: u32 = 1;
 /// Words that are taken out of a vector file where nobody says how many. Published files have the most common ones first.
@@ -29,7 +29,7 @@ const USUAL_WORDS: usize = 50_000;
 pub struct BundleOptions {
     /// The first words of the vector file, at most so many [default: 50,000].
     pub words: usize,
-    /// Words to hold besides them. Of a network with a text tower, which stays behind, they and the model's own labels are all.
+    /// Words to hold besides them. Where a text tower, which stays behind, makes the vectors, they and the model's own labels are all.
     pub labels: Vec<String>,
     /// Keeps the backbone and the words' vectors as they are. Otherwise matrices are rounded to f16, where that keeps them.
     pub exact: bool,
@@ -166,7 +166,7 @@ pub(super) fn words(model: &Model, path: &Path) -> Result<Option<WordVectors>, P
     Ok(Some(match (about.words.count, about.words.listed) {
         (0, false) => WordVectors::of_labels(model),
         (0, true) => WordVectors::of_empty_list(model, file),
-        (_, false) => WordVectors::of_file(model, file),
+        (_, false) => WordVectors::of_file(model, file, Download::Refused),
         (_, true) => WordVectors::of_list(model, file)?,
     }))
 }
@@ -285,8 +285,8 @@ impl Predictor {
         };
         let parts = [&self.options.model, &self.weights];
         let vectors = match self.words.origin() {
-            Origin::File(file) | Origin::Listed(file) => Some(&file.path),
-            Origin::Nothing | Origin::Tower => None,
+            Origin::File(file) | Origin::Tower(file) | Origin::Listed(file) => Some(&file.path),
+            Origin::Nothing => None,
         };
         let mut parts = parts.into_iter().chain(vectors);
         match parts.any(|part| part.canonicalize().is_ok_and(|part| part == place)) {
@@ -344,7 +344,7 @@ impl Predictor {
         let ((mut table, from), listed) = match self.words.origin() {
             Origin::Nothing => ((WordTable::new(width), None), false),
             Origin::File(file) => (first(file, options.words)?, false),
-            Origin::Tower => ((WordTable::new(width), None), true),
+            Origin::Tower(_) => ((WordTable::new(width), None), true),
             Origin::Listed(file) => {
                 let before = About::read(&file.path)?.map_or(0, |about| about.words.count);
                 (first(file, before)?, true)

@@ -4,6 +4,7 @@
 mod bundle;
 mod photo;
 mod sentences;
+mod source;
 mod untrained;
 mod words;
 
@@ -27,6 +28,8 @@ use untrained::Untrained;
 
 pub use bundle::{BundleOptions, BundlePart, Bundled, is_bundle};
 pub use photo::Photo;
+pub(crate) use source::index_of_words;
+pub use source::resolve_words;
 pub use words::WordVectors;
 
 /// Rows and columns of the grid that an occlusion map stands on.
@@ -50,6 +53,18 @@ pub enum PredictError {
     /// The network that was named in place of a model cannot be found or loaded.
     #[error(transparent)]
     Network(BackboneError),
+    /// The network whose text tower makes the words' vectors cannot be found or loaded, or its tokenizer cannot take a word.
+    #[error("the words' text tower: {0}")]
+    TextTower(BackboneError),
+    /// A network without a text tower, where one is to make vectors of words.
+    #[error(
+        "{}: no text tower there: vectors of words come from the text tower of a network such as CLIP or SigLIP, or from a file of \
+         word vectors, such as GloVe's", path.display()
+    )]
+    NoTextTower {
+        /// The network.
+        path: PathBuf,
+    },
     /// The backbone failed on a photograph.
     #[error(transparent)]
     Forward(BackboneError),
@@ -64,8 +79,8 @@ pub enum PredictError {
     },
     /// A word that a bundle of a network with a text tower has no vector of.
     #[error(
-        "{}: holds vectors of {held} words, and {word:?} is none of them: the text tower is not part of a bundle; bundle the network \
-         again with the words that are needed", path.display()
+        "{}: holds vectors of {held} words, and {word:?} is none of them: the text tower is not part of a bundle; bundle again \
+         with the words that are needed, or give the network with the tower as word vectors", path.display()
     )]
     NotListed {
         /// The bundle.
@@ -195,7 +210,8 @@ impl PredictorOptions {
         self
     }
 
-    /// A file of word vectors in place of the model's; it has to be of the kind that the model was trained with.
+    /// A file of word vectors, or a network whose text tower makes them (a file, a folder or `hf:OWNER/NAME`), in place of the
+    /// model's; it has to be of the kind that the model was trained with.
     #[must_use]
     pub fn vectors(mut self, file: impl Into<VectorFile>) -> Self {
         self.vectors = Some(file.into());
@@ -232,8 +248,9 @@ impl PredictorOptions {
         self
     }
 
-    /// Whether the hub may be asked for a backbone that the model file names and its cache lacks [default: no, for the file may
-    /// come from anybody]. One that [`PredictorOptions::backbone`] names is asked for in any case.
+    /// Whether the hub may be asked for a backbone, and for a network whose text tower makes the words' vectors, that the model file
+    /// names and its cache lacks [default: no, for the file may come from anybody]. What [`PredictorOptions::backbone`] and
+    /// [`PredictorOptions::vectors`] name is asked for in any case.
     #[must_use]
     pub fn allow_download(mut self, allowed: bool) -> Self {
         self.allow_download = allowed;
@@ -269,15 +286,15 @@ impl PredictorOptions {
                 options: self,
             });
         }
-        let (model, words) = self.trained()?;
+        let (model, words) = self.trained(Download::shown(self.progress))?;
         let card = model.card();
         let weights = self.backbone.as_deref();
         let weights = match weights {
             None if is_bundle(&self.model)? => Ok(self.model.clone()),
             _ => {
-                let download = match weights.is_some() || self.allow_download {
-                    true => Download::shown(self.progress),
-                    false => Download::Refused,
+                let download = match weights {
+                    Some(_) => Download::shown(self.progress),
+                    None => self.download_of_files(),
                 };
                 backbone::locate(weights.unwrap_or(card.backbone_weights()), download)
             }
@@ -301,19 +318,40 @@ impl PredictorOptions {
         })
     }
 
-    /// The model of a file, a bundle or not, and the vectors of words.
-    fn trained(&self) -> Result<(Model, WordVectors), PredictError> {
+    /// Whether the hub may be asked for what a file names.
+    fn download_of_files(&self) -> Download {
+        match self.allow_download {
+            true => Download::shown(self.progress),
+            false => Download::Refused,
+        }
+    }
+
+    /// The model of a file, a bundle or not, and the vectors of words. `given` says whether the hub may be asked for a network that
+    /// is given for them.
+    fn trained(&self, given: Download) -> Result<(Model, WordVectors), PredictError> {
         let model = Model::load(&self.model, &self.device)?;
-        let words = match &self.vectors {
-            None => bundle::words(&model, &self.model)?,
-            Some(_) => None,
+        if let Some(file) = &self.vectors {
+            let words = WordVectors::new(&model, Some(file.clone()), given);
+            return Ok((model, words));
+        }
+        if let Some(words) = bundle::words(&model, &self.model)? {
+            return Ok((model, words));
+        }
+        let card = model.card();
+        let own = card.vector_file();
+        let words = match (&self.backbone, own) {
+            // The text tower is where the model's own network is.
+            (Some(network), Some(own)) if own.path == card.backbone_weights() => {
+                WordVectors::of_file(&model, network.as_path().into(), given)
+            }
+            _ => WordVectors::new(&model, None, self.download_of_files()),
         };
-        let words = words.unwrap_or_else(|| WordVectors::new(&model, self.vectors.clone()));
         Ok((model, words))
     }
 
-    /// Loads the model without its backbone, which only photographs need, and the vectors of words. The hub is not asked: a library,
-    /// which may come from anybody, names the model.
+    /// Loads the model without its backbone, which only photographs need, and the vectors of words. The hub is not asked, unless
+    /// [allowed](Self::allow_download): a library, which may come from anybody, names the model and the words' vectors. It is never
+    /// asked for a network in place of a model.
     ///
     /// # Errors
     /// As [`PredictorOptions::load`].
@@ -322,7 +360,7 @@ impl PredictorOptions {
             let Untrained { model, words, .. } = Untrained::load(&self, Download::Refused)?;
             return Ok((model, words));
         }
-        self.trained()
+        self.trained(self.download_of_files())
     }
 
     /// Whether a network without training takes the place of a model.
@@ -430,8 +468,8 @@ impl Predictor {
         &self.options.limits
     }
 
-    /// A list of words to rank: labels of the model, or any that its file of word vectors knows. Ready once, it serves for
-    /// any number of photographs.
+    /// A list of words to rank: labels of the model, or any that its file of word vectors knows or its text tower reads. Ready
+    /// once, it serves for any number of photographs.
     ///
     /// # Errors
     /// As [`WordVectors::find`]; [`PredictError::Model`] for words that a method with a closed list of labels cannot score.

@@ -6,11 +6,20 @@ use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
 use epsilon_data::formats::safetensors as format;
-use epsilon_vision::backbone::{BackboneError, TextTower};
+use epsilon_vision::backbone::{self, BackboneError, Download, Pairing, TextTower};
 use safetensors::SafeTensors;
 
 use super::PredictError;
 
+/// Sentences about a word, for towers that were trained on captions.
+const SENTENCES: [&str; 4] = [
+    "a photo of {}.",
+    "a photo of a {}.",
+    "a picture that shows {}.",
+    "{}",
+];
+/// The same for a tower whose every sentence costs as much as its longest one.
+const ONE_SENTENCE: [&str; 1] = ["This is a photo of {}."];
 /// Most words that a file keeps; beyond it, it is begun anew.
 const KEPT: usize = 50_000;
 const NAMES: &str = "words";
@@ -27,12 +36,31 @@ pub(super) struct Sentences {
 }
 
 impl Sentences {
-    /// A tower with its sentences; `cache` is the folder for the vectors of words.
-    pub(super) fn new(
-        tower: TextTower,
-        templates: &'static [&'static str],
-        cache: Option<&Path>,
-    ) -> Self {
+    /// The text tower of a network: a file, a folder or `hf:OWNER/NAME`, for which the hub is asked where `download` says so.
+    ///
+    /// # Errors
+    /// [`PredictError::NoTextTower`], and [`PredictError::TextTower`] for weights that cannot be found or read.
+    pub(super) fn open(network: &Path, download: Download) -> Result<Self, PredictError> {
+        let path = backbone::locate(network, download).map_err(PredictError::TextTower)?;
+        let tower = TextTower::load(&path, None).map_err(|error| match error {
+            BackboneError::Unknown { .. } => PredictError::NoTextTower {
+                path: network.into(),
+            },
+            error => PredictError::TextTower(error),
+        })?;
+        Ok(Self::new(tower))
+    }
+
+    /// A tower with the sentences of its kind, and the user's folder for the vectors of words.
+    pub(super) fn new(tower: TextTower) -> Self {
+        Self::kept_in(tower, cache_folder().as_deref())
+    }
+
+    fn kept_in(tower: TextTower, cache: Option<&Path>) -> Self {
+        let templates: &[&str] = match tower.pairing {
+            Some(Pairing { bias: Some(_), .. }) => &ONE_SENTENCE,
+            _ => &SENTENCES,
+        };
         let identity = format!("{} {templates:?}", tower.weights_sha256);
         let name = files::sha256(identity.as_bytes());
         let file = cache.map(|folder| folder.join(format!("{}.safetensors", &name[..32])));
@@ -45,15 +73,25 @@ impl Sentences {
         }
     }
 
+    /// Width of a vector.
+    pub(super) fn width(&self) -> usize {
+        self.tower.width()
+    }
+
+    /// SHA-256 of the network's weights.
+    pub(super) fn weights_sha256(&self) -> &str {
+        &self.tower.weights_sha256
+    }
+
     /// Vectors of some words, row-major `[words, width]`: the mean of the unit vectors of their sentences.
     ///
     /// # Errors
-    /// [`PredictError::Network`] for a word that the tokenizer cannot take.
+    /// [`PredictError::TextTower`] for a word that the tokenizer cannot take.
     pub(super) fn vectors(&mut self, words: &[String]) -> Result<Vec<f32>, PredictError> {
         let new = words.iter().filter(|word| !self.known.contains_key(*word));
         let new: Vec<String> = new.cloned().collect();
         if !new.is_empty() {
-            let made = self.make(&new).map_err(PredictError::Network)?;
+            let made = self.make(&new).map_err(PredictError::TextTower)?;
             if self.known.len() + new.len() > KEPT {
                 self.known.retain(|word, _| words.contains(word));
             }
@@ -127,9 +165,67 @@ fn read(path: &Path, width: usize) -> HashMap<String, Vec<f32>> {
 }
 
 /// The folder that vectors of words are kept in: `epsilon/words` in the user's folder for such files.
-pub(super) fn cache_folder() -> Option<PathBuf> {
+fn cache_folder() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     let caches = named("XDG_CACHE_HOME").map(PathBuf::from);
     let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
     Some(caches?.join("epsilon").join("words"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tower(name: &str) -> TextTower {
+        let fixtures = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../epsilon-vision/tests/fixtures"
+        );
+        TextTower::load(&Path::new(fixtures).join(name), None).unwrap()
+    }
+
+    /// The mean of the unit vectors of a word's sentences, straight from the tower.
+    fn by_hand(tower: &TextTower, sentences: &[&str]) -> Vec<f32> {
+        let sentences: Vec<String> = sentences.iter().map(ToString::to_string).collect();
+        let mut mean = vec![0.0; tower.width()];
+        for vector in tower.embed(&sentences).unwrap() {
+            let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let shares = vector.iter().map(|v| v / length / sentences.len() as f32);
+            mean.iter_mut().zip(shares).for_each(|(sum, v)| *sum += v);
+        }
+        mean
+    }
+
+    #[test]
+    fn a_words_vector_is_the_mean_over_the_sentences_of_its_kind_of_tower() {
+        let clip = [
+            "a photo of red moon.",
+            "a photo of a red moon.",
+            "a picture that shows red moon.",
+            "red moon",
+        ];
+        for (name, sentences) in [
+            ("backbones/clip", &clip[..]),
+            ("siglip/siglip", &["This is a photo of red moon."]),
+        ] {
+            let expected = by_hand(&tower(name), sentences);
+            let mut kept = Sentences::kept_in(tower(name), None);
+            let found = kept.vectors(&["red moon".into()]).unwrap();
+            let far = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+            assert!(far.fold(0.0, f32::max) < 1e-6, "{name}");
+        }
+    }
+
+    #[test]
+    fn vectors_are_read_again_by_the_same_tower_alone() {
+        let cache = tempfile::tempdir().unwrap();
+        let words = ["sun".to_string(), "moon".to_string()];
+        let mut first = Sentences::kept_in(tower("backbones/clip"), Some(cache.path()));
+        let made = first.vectors(&words).unwrap();
+        let mut again = Sentences::kept_in(tower("backbones/clip"), Some(cache.path()));
+        assert_eq!(again.known.len(), 2);
+        assert_eq!(again.vectors(&words).unwrap(), made);
+        let other = Sentences::kept_in(tower("siglip/siglip"), Some(cache.path()));
+        assert!(other.known.is_empty());
+    }
 }

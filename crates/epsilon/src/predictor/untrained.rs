@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::sentences::{Sentences, cache_folder};
+use super::sentences::Sentences;
+use super::source::{Opened, index_of_words};
 use super::words::WordVectors;
 use super::{PredictError, PredictorOptions};
 use crate::batch::Dims;
@@ -22,15 +23,6 @@ use epsilon_vision::backbone::{
 /// Words of everyday photographs: what such a model ranks where nobody asks for others, and the words over which the scores of
 /// an image are standardised.
 const EVERYDAY: &str = include_str!("../../assets/everyday.txt");
-/// Sentences about a word, for towers that were trained on captions.
-const SENTENCES: [&str; 4] = [
-    "a photo of {}.",
-    "a photo of a {}.",
-    "a picture that shows {}.",
-    "{}",
-];
-/// The same for a tower whose every sentence costs as much as its longest one.
-const ONE_SENTENCE: [&str; 1] = ["This is a photo of {}."];
 /// Fewest words that scores can be standardised over.
 const FEWEST: usize = 50;
 
@@ -72,19 +64,14 @@ impl Untrained {
             }) => Preset::sigmoid(scale.into(), bias.into()),
             _ => Preset::PROTOTYPES,
         };
-        let templates: &[&str] = match preset.is_standardised() {
-            true => &SENTENCES,
-            false => &ONE_SENTENCE,
-        };
-        let (width, cache) = (tower.width(), cache_folder());
-        let mut sentences = Sentences::new(tower, templates, cache.as_deref());
+        let mut sentences = Sentences::new(tower);
         // Where a label's probability rests on nothing but the label, no vectors are made that nobody asks for.
         let own = match &options.labels {
             Some(labels) if !preset.is_standardised() => labels.clone(),
             _ => everyday(),
         };
         let values = sentences.vectors(&own)?;
-        let own = LabelVectors::new(own, width, values)?;
+        let own = LabelVectors::new(own, sentences.width(), values)?;
         let method = Kind::ClipZeroShot(ClipZeroShot {});
         let recipe = serde_json::Value::Null;
         let card = card(method, &*backbone, &own, recipe, options).with_preset(preset);
@@ -93,7 +80,7 @@ impl Untrained {
         let weights = weights.map_err(|error| unfit(path)(error.into()))?;
         let model = Model::new(card, own, weights);
         Ok(Self {
-            words: WordVectors::of_tower(&model, sentences),
+            words: WordVectors::of_opened(&model, path.into(), Opened::Tower(Box::new(sentences))),
             model,
             backbone,
             weights: path.into(),
@@ -106,7 +93,7 @@ impl Untrained {
         let file = file.ok_or_else(|| PredictError::NeedsVectors { path: path.into() })?;
         let count = backbone.info().global_dim();
         let classes = classes(options.classes.as_deref(), count, path)?;
-        let index = VectorIndex::read(&file)?;
+        let index = index_of_words(&file)?;
         let vectors = class_vectors(classes.names(), &index, &file)?;
         let own = known(everyday(), &index, &file)?;
         let method = ClassWords::default();
@@ -117,7 +104,7 @@ impl Untrained {
         let weights = method.weights(&card.dims(), &vectors, &options.device);
         let model = Model::new(card, own, weights.map_err(unfit(path))?);
         Ok(Self {
-            words: WordVectors::of_index(&model, file, index),
+            words: WordVectors::of_opened(&model, file, Opened::Index(Box::new(index))),
             model,
             backbone,
             weights: path.into(),

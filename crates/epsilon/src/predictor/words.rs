@@ -1,14 +1,15 @@
 //! Vectors of any words: a model's own labels, those of its file of word vectors, which may be the model's own file, or those that
-//! its text tower makes. The file can have gigabytes: it is read through for the first word that is not known. What was found is
-//! kept, up to a number of words.
+//! a network's text tower makes. The file can have gigabytes, and so can the network: either is opened for the first word that is
+//! not known. What was found is kept, up to a number of words.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::PredictError;
-use super::sentences::Sentences;
-use crate::model::Model;
-use epsilon_data::labels::{LabelVectors, VectorFile, VectorIndex, WordTable, composed};
+use super::source::Opened;
+use crate::model::{Model, ModelError};
+use epsilon_data::labels::{LabelVectors, VectorFile, WordTable, composed};
+use epsilon_vision::backbone::{Download, TextTower};
 
 /// Words that are remembered; beyond it, all but those asked for are forgotten.
 const REMEMBERED: usize = 20_000;
@@ -26,12 +27,20 @@ pub struct WordVectors {
 enum Source {
     /// From nowhere.
     Nothing,
-    /// From a file, whose index is made when it is first needed.
-    File(VectorFile, Mutex<Option<Box<VectorIndex>>>),
-    /// From the text tower of the model's network.
-    Tower(Mutex<Box<Sentences>>),
+    /// From a file or a text tower, which is opened when it is first needed.
+    Named(Box<Named>),
     /// From nowhere: the tower stayed behind when this file was made, and those of its words are known.
     Listed(VectorFile),
+}
+
+/// A file of word vectors, or a network with a text tower.
+struct Named {
+    file: VectorFile,
+    /// Whether the hub may be asked for the network.
+    download: Download,
+    /// SHA-256 of the weights that the network must have, where it is the model's own backbone.
+    weights_sha256: Option<String>,
+    opened: Mutex<Option<Opened>>,
 }
 
 /// Where a bundle takes its words from.
@@ -41,36 +50,79 @@ pub(super) enum Origin<'a> {
     /// A file, of which any may be asked for.
     File(&'a VectorFile),
     /// A text tower, of which nothing but vectors of words can be kept.
-    Tower,
+    Tower(&'a VectorFile),
     /// A file of such vectors.
     Listed(&'a VectorFile),
 }
 
 impl Source {
-    fn of(file: Option<VectorFile>) -> Self {
-        file.map_or(Self::Nothing, |file| Self::File(file, Mutex::default()))
+    fn of(model: &Model, file: Option<VectorFile>, download: Download) -> Self {
+        let Some(file) = file else {
+            return Self::Nothing;
+        };
+        let card = model.card();
+        let own = file.path == card.backbone_weights();
+        Self::Named(Box::new(Named {
+            weights_sha256: own.then(|| card.backbone().weights_sha256.clone()),
+            file,
+            download,
+            opened: Mutex::default(),
+        }))
+    }
+}
+
+impl Named {
+    /// The vectors of words, row-major `[words, width]`.
+    fn vectors(
+        &self,
+        opened: &mut Option<Opened>,
+        width: usize,
+        words: &[String],
+    ) -> Result<Vec<f32>, PredictError> {
+        let source = match opened {
+            Some(source) => source,
+            none => {
+                let source = Opened::open(&self.file, self.download)?;
+                Model::check_width(width, source.width())?;
+                if let (Some(found), Some(expected)) =
+                    (source.weights_sha256(), &self.weights_sha256)
+                    && found != expected
+                {
+                    return Err(PredictError::Model(ModelError::Mismatch {
+                        what: "the text tower",
+                        found: format!("of weights {found}"),
+                        expected: format!("of the backbone's weights {expected}"),
+                        remedy: "give the network that the model was trained with",
+                    }));
+                }
+                none.insert(source)
+            }
+        };
+        source.vectors(words)
     }
 }
 
 impl WordVectors {
-    /// Those of a model's own labels and of its recipe's file; or, where a file is given, those of this file alone.
-    pub fn new(model: &Model, file: Option<VectorFile>) -> Self {
-        let own = match file {
-            None => own_vectors(model),
-            Some(_) => HashMap::new(),
-        };
-        Self {
-            width: model.card().dims().label_width,
-            source: Source::of(file.or_else(|| model.card().vector_file())),
-            own,
-            found: Mutex::default(),
+    /// Those of a model's own labels and of its recipe's file of word vectors or text tower; or, where `file` names another, those
+    /// of this one alone. `download` says whether the hub may be asked for a network.
+    pub fn new(model: &Model, file: Option<VectorFile>, download: Download) -> Self {
+        match file {
+            Some(_) => Self {
+                own: HashMap::new(),
+                source: Source::of(model, file, download),
+                ..Self::of_labels(model)
+            },
+            None => Self {
+                source: Source::of(model, model.card().vector_file(), download),
+                ..Self::of_labels(model)
+            },
         }
     }
 
-    /// Those of a model's own labels and of a file, as it were the recipe's.
-    pub(super) fn of_file(model: &Model, file: VectorFile) -> Self {
+    /// Those of a model's own labels and of a file or a text tower, as it were the recipe's.
+    pub(super) fn of_file(model: &Model, file: VectorFile, download: Download) -> Self {
         Self {
-            source: Source::of(Some(file)),
+            source: Source::of(model, Some(file), download),
             ..Self::of_labels(model)
         }
     }
@@ -111,35 +163,34 @@ impl WordVectors {
     pub(super) fn origin(&self) -> Origin<'_> {
         match &self.source {
             Source::Nothing => Origin::Nothing,
-            Source::File(file, _) => Origin::File(file),
-            Source::Tower(_) => Origin::Tower,
+            Source::Named(named) if TextTower::is_named(&named.file.path) => {
+                Origin::Tower(&named.file)
+            }
+            Source::Named(named) => Origin::File(&named.file),
             Source::Listed(file) => Origin::Listed(file),
         }
     }
 
-    /// Those of a model's own labels and of a file that was indexed before.
-    pub(super) fn of_index(model: &Model, file: VectorFile, index: VectorIndex) -> Self {
+    /// Those of a model's own labels and of a file or a text tower that is open already.
+    pub(super) fn of_opened(model: &Model, file: VectorFile, opened: Opened) -> Self {
         Self {
-            source: Source::File(file, Mutex::new(Some(Box::new(index)))),
-            ..Self::of_labels(model)
-        }
-    }
-
-    /// Those of a model's own labels, and sentences about any others.
-    pub(super) fn of_tower(model: &Model, sentences: Sentences) -> Self {
-        Self {
-            source: Source::Tower(Mutex::new(Box::new(sentences))),
+            source: Source::Named(Box::new(Named {
+                file,
+                download: Download::Refused,
+                weights_sha256: None,
+                opened: Mutex::new(Some(opened)),
+            })),
             ..Self::of_labels(model)
         }
     }
 
     /// The vectors of these words, in their order, under their [`composed`] names. Known words are found at once; the source of
-    /// others is asked by one caller at a time, and a file is read through by the first.
+    /// others is asked by one caller at a time, and opened by the first: a file is read through, a network's text tower loaded.
     ///
     /// # Errors
     /// [`PredictError::NoVectorFile`], [`PredictError::NotListed`], [`PredictError::Labels`] for words without a vector and words given twice,
-    /// [`PredictError::Model`] for a file of another width than the model's, [`PredictError::Backbone`] for words that the text
-    /// tower's tokenizer cannot take.
+    /// [`PredictError::Model`] for vectors of another width than the model's, [`PredictError::NoTextTower`] and
+    /// [`PredictError::TextTower`] for a text tower that cannot be had, and for words that its tokenizer cannot take.
     pub fn find(&self, words: &[String]) -> Result<LabelVectors, PredictError> {
         let words = composed_words(words);
         self.find_composed(&words)
@@ -164,25 +215,12 @@ impl WordVectors {
                     });
                 }
             }
-            Source::File(file, index) => {
-                let mut asking = index.lock().unwrap_or_else(PoisonError::into_inner);
+            Source::Named(named) => {
+                let mut asking = named.opened.lock().unwrap_or_else(PoisonError::into_inner);
                 // Empty where the caller before has found them.
                 let unknown = self.unknown(words);
                 if !unknown.is_empty() {
-                    let index = match &mut *asking {
-                        Some(index) => index,
-                        none => none.insert(Box::new(VectorIndex::read(file)?)),
-                    };
-                    let vectors = index.resolve(&unknown)?.vectors;
-                    Model::check_width(self.width, vectors.dim())?;
-                    self.remember(words, unknown, vectors.values());
-                }
-            }
-            Source::Tower(sentences) => {
-                let mut asking = sentences.lock().unwrap_or_else(PoisonError::into_inner);
-                let unknown = self.unknown(words);
-                if !unknown.is_empty() {
-                    let values = asking.vectors(&unknown)?;
+                    let values = named.vectors(&mut asking, self.width, &unknown)?;
                     self.remember(words, unknown, &values);
                 }
             }

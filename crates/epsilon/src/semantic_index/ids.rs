@@ -1,5 +1,6 @@
 //! `ids-G.jsonl`: the id of every record, and which records do not count any more.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -74,16 +75,35 @@ impl Ids {
         (0..self.lines.len()).filter(|place| self.is_living(*place))
     }
 
-    pub(super) fn get(&self, place: usize) -> Result<String, IndexError> {
+    /// The id of a record.
+    pub(super) fn text(&self, place: usize) -> Result<Cow<'_, str>, IndexError> {
         let line = &self.text[self.lines[place].clone()];
-        serde_json::from_slice(line).map_err(|error| form(&self.path, error.to_string()))
+        // Most hold nothing that has to be written otherwise.
+        if let Ok(text) = serde_json::from_slice::<&str>(line) {
+            return Ok(Cow::Borrowed(text));
+        }
+        let text: serde_json::Result<String> = serde_json::from_slice(line);
+        match text {
+            Ok(text) => Ok(Cow::Owned(text)),
+            Err(error) => Err(form(&self.path, error.to_string())),
+        }
+    }
+
+    /// Where a photograph's living record is.
+    pub(super) fn place(&self, id: &str) -> Result<Option<usize>, IndexError> {
+        for place in self.living() {
+            if self.text(place)? == id {
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
     }
 
     /// Where the living records are, by their ids.
     pub(super) fn places(&self) -> Result<HashMap<String, u64>, IndexError> {
         let mut places = HashMap::new();
         for place in self.living() {
-            let id = self.get(place)?;
+            let id = self.text(place)?.into_owned();
             if let Some(first) = places.insert(id.clone(), place as u64) {
                 let reason = format!("{id:?} is the id of the records {first} and {place}");
                 return Err(form(&self.path, reason));

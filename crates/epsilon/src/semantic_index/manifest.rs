@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files;
-use epsilon_kernels::scan::LANES;
 
-pub(super) const VERSION: u32 = 1;
 pub(super) const MANIFEST: &str = "index.json";
+
+/// The version of its form: records with an anchor's row came later.
+pub(super) fn version(info: &IndexInfo) -> u32 {
+    1 + u32::from(info.classes.is_some())
+}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest {
@@ -34,23 +37,23 @@ impl Manifest {
         };
         let manifest: Self =
             serde_json::from_slice(&bytes).map_err(|error| form(&path, error.to_string()))?;
-        if manifest.version != VERSION {
-            let reason = format!(
-                "format version {}; this program reads version {VERSION}",
-                manifest.version
-            );
+        let (version, expected) = (manifest.version, version(&manifest.info));
+        if version != expected {
+            let reason =
+                format!("format version {version}; this program reads version {expected} of it");
             return Err(form(&path, reason));
         }
-        let IndexInfo { groups, width, .. } = manifest.info;
-        let sizes = (1..=1024).contains(&groups) && (1..=1 << 16).contains(&width);
-        let bytes = manifest
-            .records
-            .checked_mul(record_bytes(groups.min(1024), width.min(1 << 16)) as u64);
-        if !sizes || bytes.is_none() {
-            return Err(form(
-                &path,
-                format!("{groups} vectors of width {width} a photograph"),
-            ));
+        let records = manifest.records;
+        let info = &manifest.info;
+        if !info.fits() || records.checked_mul(info.record() as u64).is_none() {
+            let IndexInfo { groups, width, .. } = info;
+            let anchor = match info.classes {
+                Some(classes) => format!(" and an anchor of {classes} classes"),
+                None => String::new(),
+            };
+            let reason =
+                format!("{records} photographs, each of {groups} vectors of width {width}{anchor}");
+            return Err(form(&path, reason));
         }
         Ok(Some(manifest))
     }
@@ -68,13 +71,4 @@ impl Manifest {
     pub(super) fn ids(&self, folder: &Path) -> PathBuf {
         folder.join(format!("ids-{}.jsonl", self.generation))
     }
-
-    pub(super) fn record(&self) -> usize {
-        record_bytes(self.info.groups, self.info.width)
-    }
-}
-
-/// Bytes of a photograph's record.
-fn record_bytes(groups: usize, width: usize) -> usize {
-    groups * (4 + width.next_multiple_of(LANES))
 }

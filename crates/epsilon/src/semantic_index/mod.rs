@@ -1,22 +1,25 @@
-//! The semantic vectors of many photographs on disk, to rank them for any word: score = max_m S_m . v.
+//! The semantic vectors of many photographs on disk, to rank them for any word: score = max_m S_m . v, and with an anchor
+//! score = max_m S_m . v + p . e + b, of a query `[v, e]`.
 //!
 //! A folder holds `index.json` (what it is and how much of the other two counts), `rows-G.bin` (a record for every photograph:
-//! M scales in f32, then M rows of bytes, each filled up to a multiple of 32) and `ids-G.jsonl` (a line for every record: the
-//! photograph's id; or the number of a record that does not count any more). Records are only ever appended, and count from
+//! its vectors in bytes, and what is kept for the anchor) and `ids-G.jsonl` (a line for every record: the photograph's id; or
+//! the number of a record that does not count any more). Records are only ever appended, and count from
 //! the moment that `index.json` says so, so that a reader and a killed writer never see half of something. G is a generation:
 //! where half of the records are dead, the rest is written into new files.
 
 mod ids;
 mod manifest;
+mod record;
 mod search;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-pub use search::{Hit, Index};
+pub use search::{Hit, Index, Selection};
 pub use writer::IndexWriter;
 
 /// What can go wrong with an index.
@@ -45,6 +48,12 @@ pub enum IndexError {
         /// The folder.
         folder: PathBuf,
     },
+    /// A photograph that an index does not hold.
+    #[error("{photo}: the index holds no vectors of it: it was not tagged yet, or could not be")]
+    Unknown {
+        /// Its id.
+        photo: String,
+    },
     /// Rows or a query that are not of the index's sizes, or not finite.
     #[error("{0}")]
     Vectors(String),
@@ -54,6 +63,16 @@ impl Index {
     /// Whether a folder holds one. A first writer that was killed leaves none.
     pub fn is_at(folder: &Path) -> bool {
         folder.join(manifest::MANIFEST).is_file()
+    }
+
+    /// When the index in a folder was last changed: whoever keeps one open knows by it that there is another now.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn written(folder: &Path) -> Result<SystemTime, IndexError> {
+        let path = folder.join(manifest::MANIFEST);
+        let about = path.metadata().and_then(|about| about.modified());
+        about.map_err(|source| failed(&path, source))
     }
 }
 
@@ -66,6 +85,9 @@ pub struct IndexInfo {
     pub groups: usize,
     /// d_w, their width.
     pub width: usize,
+    /// Classes of the model's anchor, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<usize>,
 }
 
 fn failed(path: &Path, source: io::Error) -> IndexError {
@@ -97,6 +119,15 @@ mod tests {
             model: "m".into(),
             groups,
             width,
+            classes: None,
+        }
+    }
+
+    /// The same for a model with an anchor.
+    fn anchored(groups: usize, width: usize, classes: usize) -> IndexInfo {
+        IndexInfo {
+            classes: Some(classes),
+            ..info(groups, width)
         }
     }
 
@@ -121,17 +152,93 @@ mod tests {
         let index = Index::open(folder.path()).unwrap();
         let found = index.search(&[0.0, 1.0], 2).unwrap();
         assert_eq!(names(&found), ["b", "a"]);
-        assert!((found[0].score - 1.0).abs() < 1e-3 && found[0].group == 0);
-        assert!((found[1].score - 0.5).abs() < 1e-3 && found[1].group == 1);
+        assert!((found[0].score - 1.0).abs() < 1e-3 && found[0].group == Some(0));
+        assert!((found[1].score - 0.5).abs() < 1e-3 && found[1].group == Some(1));
         assert_eq!(names(&index.search(&[-1.0, 0.0], 1).unwrap()), ["c\n\""]);
         assert_eq!(index.search(&[0.0, 1.0], 0).unwrap(), []);
         assert_eq!(index.search(&[0.0, 0.0], 9).unwrap().len(), 3);
+        let selection = index.select(|id| id != "b").unwrap();
+        let found = index.search_in(&selection, &[0.0, 1.0], 1).unwrap();
+        assert_eq!(names(&found), ["a"]);
+        // a . b = -0.5, |a| = sqrt(1.25), |b| = sqrt(2); a . c = -1, |c| = 1
+        let found = index.like("a", 9).unwrap();
+        assert_eq!(names(&found), ["b", "c\n\""]);
+        assert!((found[0].score + 0.5 / 2.5_f32.sqrt()).abs() < 1e-2);
+        assert!((found[1].score + 1.0 / 1.25_f32.sqrt()).abs() < 1e-2);
+        assert_eq!(found[0].group, None);
+        assert_eq!(names(&index.like("c\n\"", 1).unwrap()), ["b"]);
+        assert_eq!(
+            names(&index.like_in(&selection, "b", 9).unwrap()),
+            ["c\n\"", "a"]
+        );
+        assert_eq!(index.like("a", 0).unwrap(), []);
+        let unknown = index.like("z", 1).unwrap_err().to_string();
+        assert!(
+            unknown.contains("z: the index holds no vectors"),
+            "{unknown}"
+        );
         for query in [&[1.0][..], &[f32::NAN, 0.0]] {
             assert!(index.search(query, 1).is_err());
         }
         for rows in [&[1.0][..], &[f32::INFINITY, 0.0, 0.0, 0.0]] {
             assert!(writer.push("d", rows).is_err());
         }
+    }
+
+    /// Replaced, taken out and written anew as the records of other models.
+    #[test]
+    fn an_anchors_row_is_added_to_the_match() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || IndexWriter::open(folder.path(), &anchored(2, 1, 3)).unwrap();
+        let mut writer = open();
+        writer.push("a", &[1.0, 2.0, 0.5, 0.0, 0.0, -1.0]).unwrap();
+        writer
+            .push("b", &[1.0, -2.0, 0.0, 0.25, 0.001, 0.0])
+            .unwrap();
+        for id in ["c", "d", "e"] {
+            writer.push(id, &[9.0; 6]).unwrap();
+        }
+        writer.commit().unwrap();
+        let scores = |query: &[f32]| -> Vec<(String, usize, f32)> {
+            let hits = Index::open(folder.path()).unwrap().search(query, 2);
+            let hits = hits.unwrap().into_iter();
+            hits.map(|hit| (hit.id, hit.group.unwrap(), hit.score))
+                .collect()
+        };
+        let near = |found: &[(String, usize, f32)], expected: [(&str, usize, f32); 2]| {
+            for ((id, group, score), expected) in found.iter().zip(expected) {
+                let (expected_id, expected_group, exact) = expected;
+                assert_eq!((id.as_str(), *group), (expected_id, expected_group));
+                assert!((score - exact).abs() < 1e-2, "{found:?}");
+            }
+        };
+        ["c", "d", "e"].iter().for_each(|id| writer.remove(id));
+        writer.commit().unwrap();
+        drop(writer);
+        // a: 2 * 1 + 0.5 * 4 - 1; b: 1 * 1 + 0.25 * 2 + 0.001 * 1000. The small share counts, though it is 1/250 of the largest.
+        let query = [1.0, 4.0, 2.0, 1000.0];
+        near(&scores(&query), [("a", 1, 3.0), ("b", 0, 2.5)]);
+        let mut writer = open();
+        assert!(folder.path().join("rows-1.bin").exists(), "written anew");
+        near(&scores(&query), [("a", 1, 3.0), ("b", 0, 2.5)]);
+        writer.push("a", &[1.0, 0.0, 0.0, 0.0, 0.0, 7.0]).unwrap();
+        writer.commit().unwrap();
+        near(
+            &scores(&[-1.0, 0.0, 0.0, 0.0]),
+            [("a", 1, 7.0), ("b", 1, 2.0)],
+        );
+        let index = Index::open(folder.path()).unwrap();
+        // Likeness goes by the vectors alone: (1, 0) . (1, -2) / sqrt(5).
+        let alike = index.like("a", 2).unwrap();
+        assert_eq!(names(&alike), ["b"]);
+        assert!((alike[0].score - 0.2_f32.sqrt()).abs() < 1e-2, "{alike:?}");
+        let said = index.search(&[1.0], 1).unwrap_err().to_string();
+        assert!(said.contains("4 wide"), "{said}");
+        let said = writer.push("f", &[0.0; 5]).unwrap_err().to_string();
+        assert!(said.contains("3 of an anchor"), "{said}");
+        assert!(writer.push("f", &[f32::NAN; 6]).is_err());
+        let other = IndexWriter::open(folder.path(), &info(2, 1)).err().unwrap();
+        assert!(matches!(other, IndexError::OtherModel { .. }), "{other}");
     }
 
     /// Replaced, taken out, taken up again, and written anew when most is dead; what an older reader sees stays.
@@ -184,7 +291,9 @@ mod tests {
             writer.push(id, &[1.0, 0.0]).unwrap();
         }
         writer.commit().unwrap();
-        let damages: [(&str, &[u8]); 8] = [
+        let damages: [(&str, &[u8]); 10] = [
+            ("index.json", br#"{"version":1,"model":"m","groups":1,"width":2,"classes":3,"generation":0,"records":2,"ids_bytes":8}"#),
+            ("index.json", br#"{"version":2,"model":"m","groups":1,"width":2,"classes":0,"generation":0,"records":2,"ids_bytes":8}"#),
             ("index.json", b""),
             ("index.json", b"{\"version\":1}"),
             ("index.json", br#"{"version":9,"model":"m","groups":1,"width":2,"generation":0,"records":2,"ids_bytes":8}"#),
@@ -225,6 +334,31 @@ mod tests {
     }
 
     #[test]
+    fn a_truncated_record_of_an_anchored_model_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let info = anchored(1, 2, 5);
+        let mut writer = IndexWriter::open(folder.path(), &info).unwrap();
+        writer.push("a", &[0.5; 8]).unwrap();
+        writer.commit().unwrap();
+        let path = folder.path().join("rows-0.bin");
+        let whole = fs::read(&path).unwrap();
+        // Without its constant.
+        fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+        let opened = [
+            Index::open(folder.path()).err(),
+            IndexWriter::open(folder.path(), &info).err(),
+        ];
+        for error in opened {
+            let error = error.unwrap().to_string();
+            assert!(
+                error.contains("rows-0.bin: 108 bytes of 112"),
+                "{error} {}",
+                whole.len()
+            );
+        }
+    }
+
+    #[test]
     fn extreme_values_neither_overflow_nor_vanish() {
         let folder = tempfile::tempdir().unwrap();
         let width = 2048;
@@ -251,32 +385,48 @@ mod tests {
         /// Scores are near those of the vectors as they were, and the order is that of the scores, whatever the sizes.
         #[test]
         fn a_search_is_near_a_scan_of_the_vectors(
-            groups in 1_usize..5, width in 1_usize..70, count in 0_usize..60, top in 1_usize..70, seed: u64,
+            groups in 1_usize..5, width in 1_usize..70, classes in 0_usize..70, count in 0_usize..60, top in 1_usize..70, seed: u64,
         ) {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let folder = tempfile::tempdir().unwrap();
-            let mut writer = IndexWriter::open(folder.path(), &info(groups, width)).unwrap();
-            let rows = vectors(count * groups * width, &mut rng);
-            for (place, rows) in rows.chunks(groups * width).enumerate() {
-                writer.push(&place.to_string(), rows).unwrap();
+            let info = match classes {
+                0 => info(groups, width),
+                classes => anchored(groups, width, classes),
+            };
+            let mut writer = IndexWriter::open(folder.path(), &info).unwrap();
+            let all = groups * width + if classes > 0 { classes + 1 } else { 0 };
+            let values = vectors(count * all, &mut rng);
+            for (place, values) in values.chunks(all).enumerate() {
+                writer.push(&place.to_string(), values).unwrap();
             }
-            writer.push("last", &vec![0.0; groups * width]).unwrap();
+            writer.push("last", &vec![0.0; all]).unwrap();
             writer.commit().unwrap();
-            let query = vectors(width, &mut rng);
+            let query = vectors(width + classes, &mut rng);
             let hits = Index::open(folder.path()).unwrap().search(&query, top).unwrap();
             prop_assert_eq!(hits.len(), top.min(count + 1));
             prop_assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
             let length = query.iter().map(|v| v.abs()).sum::<f32>();
             let score = |place: usize| -> f32 {
-                let rows = rows[place * groups * width..][..groups * width].chunks(width);
-                let products = rows.map(|row| row.iter().zip(&query).map(|(a, b)| a * b).sum::<f32>());
-                products.fold(f32::NEG_INFINITY, f32::max)
+                let product = |row: &[f32], query: &[f32]| row.iter().zip(query).map(|(a, b)| a * b).sum::<f32>();
+                let (rows, anchor) = values[place * all..][..all].split_at(groups * width);
+                let best = rows.chunks(width).map(|row| product(row, &query[..width])).fold(f32::NEG_INFINITY, f32::max);
+                best + anchor.split_last().map_or(0.0, |(constant, row)| product(row, &query[width..]) + constant)
             };
+            // The anchor's row is held in 16 bits.
+            let length = length - query[width..].iter().map(|v| 0.99 * v.abs()).sum::<f32>();
             let error = 0.5 / 127.0 * length * 1.1 + 1e-5;
             for hit in &hits {
                 let exact = hit.id.parse().map_or(0.0, score);
                 prop_assert!((hit.score - exact).abs() <= error, "{} {exact}", hit.score);
             }
+            // Among some it finds those of all, without the others.
+            let index = Index::open(folder.path()).unwrap();
+            let passes = |id: &str| id.parse().is_ok_and(|place: u64| (place ^ seed) % 3 > 0);
+            let some = index.search_in(&index.select(passes).unwrap(), &query, top).unwrap();
+            let mut of_all = index.search(&query, usize::MAX).unwrap();
+            of_all.retain(|hit| passes(&hit.id));
+            of_all.truncate(top);
+            prop_assert_eq!(some, of_all);
             let worst = hits.last().unwrap().score;
             let missed = (0..count).filter(|place| score(*place) > worst + 2.0 * error);
             prop_assert_eq!(missed.filter(|p| !names(&hits).contains(&p.to_string().as_str())).count(), 0);

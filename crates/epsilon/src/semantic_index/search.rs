@@ -12,7 +12,6 @@ use super::ids::Ids;
 use super::manifest::{MANIFEST, Manifest};
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files::Mapped;
-use epsilon_kernels::scan::{LANES, best_matches};
 
 /// Records that a thread scans at once.
 const CHUNK: usize = 4096;
@@ -24,8 +23,15 @@ pub struct Hit {
     pub id: String,
     /// Its score.
     pub score: f32,
-    /// Which of its M vectors scored, from 0.
-    pub group: usize,
+    /// Which of its M vectors scored, from 0; none where all of them did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<usize>,
+}
+
+/// Some of the photographs of an index, see [`Index::select`].
+pub struct Selection {
+    /// Of every record.
+    passes: Vec<bool>,
 }
 
 /// An index to search in.
@@ -71,7 +77,7 @@ impl Index {
             return Err(failed(&path, io::ErrorKind::NotFound.into()));
         };
         let path = manifest.rows(folder);
-        let length = manifest.records * manifest.record() as u64;
+        let length = manifest.records * manifest.info.record() as u64;
         let rows = Mapped::open(&path).map_err(|error| failed(&path, error))?;
         if (rows.len() as u64) < length {
             let reason = format!("{} bytes of {length}", rows.len());
@@ -101,65 +107,169 @@ impl Index {
 
     /// Bytes that a search reads.
     pub fn bytes(&self) -> usize {
-        self.manifest.records as usize * self.manifest.record()
+        self.manifest.records as usize * self.manifest.info.record()
     }
 
     pub(super) fn record(&self, place: u64) -> &[u8] {
-        let size = self.manifest.record();
+        let size = self.manifest.info.record();
         let all: &[u8] = &self.rows;
         &all[place as usize * size..][..size]
     }
 
-    /// The `top` photographs that match a label's unit vector best, best first; of equal ones the earlier. All are looked
-    /// at, and the result does not depend on the number of threads.
+    /// The ids of some of its photographs, and their vectors one after the other, each row-major `[groups, width]`.
+    ///
+    /// # Errors
+    /// [`IndexError::Form`] for an id that is no text.
+    pub fn vectors(&self, selection: &Selection) -> Result<(Vec<String>, Vec<f32>), IndexError> {
+        let chosen = selection.passes.iter().enumerate();
+        let chosen = chosen
+            .filter(|(_, passes)| **passes)
+            .map(|(place, _)| place);
+        let (mut ids, mut values) = (Vec::new(), Vec::new());
+        for place in chosen {
+            ids.push(self.ids.text(place)?.into_owned());
+            values.extend(self.manifest.info.vectors_of(self.record(place as u64)));
+        }
+        Ok((ids, values))
+    }
+
+    /// Those of its photographs whose ids pass.
+    ///
+    /// # Errors
+    /// [`IndexError::Form`] for an id that is no text.
+    pub fn select(&self, passes: impl Fn(&str) -> bool + Sync) -> Result<Selection, IndexError> {
+        let records = (0..self.manifest.records as usize).into_par_iter();
+        let passes =
+            records.map(|place| Ok(self.ids.is_living(place) && passes(&self.ids.text(place)?)));
+        let passes = passes.collect::<Result<_, _>>()?;
+        Ok(Selection { passes })
+    }
+
+    fn all(&self) -> Selection {
+        let records = 0..self.manifest.records as usize;
+        Selection {
+            passes: records.map(|place| self.ids.is_living(place)).collect(),
+        }
+    }
+
+    /// The `top` photographs that match a label's [query](crate::model::Model::queries) best, best first; of equal ones the
+    /// earlier. All are looked at, and the result does not depend on the number of threads.
     ///
     /// # Errors
     /// [`IndexError::Vectors`] for a query of another width, or one that is not finite.
     pub fn search(&self, query: &[f32], top: usize) -> Result<Vec<Hit>, IndexError> {
-        let width = self.manifest.info.width;
-        if query.len() != width {
+        self.search_in(&self.all(), query, top)
+    }
+
+    /// As [`Index::search`], among some of the photographs.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    pub fn search_in(
+        &self,
+        selection: &Selection,
+        query: &[f32],
+        top: usize,
+    ) -> Result<Vec<Hit>, IndexError> {
+        let info = &self.manifest.info;
+        if query.len() != info.query_width() {
             return Err(IndexError::Vectors(format!(
-                "a query of width {}; the index's vectors are {width} wide",
-                query.len()
+                "a query of width {}; the index's queries are {} wide",
+                query.len(),
+                info.query_width()
             )));
         }
         if query.iter().any(|value| !value.is_finite()) {
             return Err(IndexError::Vectors("the query is not finite".into()));
         }
-        if top == 0 {
-            return Ok(Vec::new());
-        }
-        let (scale, query) = quantised_query(query);
-        let size = self.manifest.record();
-        let all = &self.rows[..self.bytes()];
-        let chunks = all.par_chunks(CHUNK * size).enumerate();
-        let best = chunks
-            .map(|(chunk, records)| {
-                let mut matches = vec![(0.0, 0); records.len() / size];
-                best_matches(records, self.manifest.info.groups, &query, &mut matches);
-                let candidates = matches.into_iter().zip(chunk * CHUNK..);
-                let living = candidates.filter(|(_, place)| self.ids.is_living(*place));
-                best_of(
-                    living.map(|((score, group), place)| Candidate {
-                        score,
-                        group,
-                        place,
-                    }),
-                    top,
-                )
-            })
-            .reduce(Vec::new, |mut a, b| {
-                a.extend(b);
-                best_of(a.into_iter(), top)
-            });
+        let query = info.query(query);
+        let best = self.best(selection, top, |records, scores| {
+            info.scores(records, &query, scores);
+        });
         let hits = best.into_iter().map(|candidate| {
             Ok(Hit {
-                id: self.ids.get(candidate.place)?,
-                score: scale * candidate.score,
-                group: candidate.group as usize,
+                id: self.ids.text(candidate.place)?.into_owned(),
+                score: candidate.score,
+                group: Some(candidate.group as usize),
             })
         });
         hits.collect()
+    }
+
+    /// The `top` photographs most like one of the index, most alike first, that one left out. Their score is the cosine of the
+    /// angle between their semantic vectors, the M vectors of a photograph taken as one of M d_w values:
+    /// `sum_m S_m . T_m / sqrt(sum_m |S_m|^2 sum_m |T_m|^2)`.
+    ///
+    /// # Errors
+    /// [`IndexError::Unknown`] where the index does not hold the photograph.
+    pub fn like(&self, id: &str, top: usize) -> Result<Vec<Hit>, IndexError> {
+        self.like_in(&self.all(), id, top)
+    }
+
+    /// As [`Index::like`], among some of the photographs.
+    ///
+    /// # Errors
+    /// As [`Index::like`].
+    pub fn like_in(
+        &self,
+        selection: &Selection,
+        id: &str,
+        top: usize,
+    ) -> Result<Vec<Hit>, IndexError> {
+        let Some(own) = self.ids.place(id)? else {
+            return Err(IndexError::Unknown { photo: id.into() });
+        };
+        let query = self.record(own as u64);
+        // One more, for that one itself.
+        let best = self.best(selection, top.saturating_add(1), |records, scores| {
+            let mut found = vec![0.0; scores.len()];
+            self.manifest.info.cosines(records, query, &mut found);
+            for (score, found) in scores.iter_mut().zip(found) {
+                *score = (found, 0);
+            }
+        });
+        let others = best.into_iter().filter(|candidate| candidate.place != own);
+        let hits = others.take(top).map(|candidate| {
+            Ok(Hit {
+                id: self.ids.text(candidate.place)?.into_owned(),
+                score: candidate.score,
+                group: None,
+            })
+        });
+        hits.collect()
+    }
+
+    /// The best `top` of a selection, best first. `score` gives the scores of records, with the vector that made each.
+    fn best(
+        &self,
+        selection: &Selection,
+        top: usize,
+        score: impl Fn(&[u8], &mut [(f32, u32)]) + Sync,
+    ) -> Vec<Candidate> {
+        if top == 0 {
+            return Vec::new();
+        }
+        let size = self.manifest.info.record();
+        let all = &self.rows[..self.bytes()];
+        let chunks = all.par_chunks(CHUNK * size).enumerate();
+        let best = chunks.map(|(chunk, records)| {
+            let mut scores = vec![(0.0, 0); records.len() / size];
+            score(records, &mut scores);
+            let candidates = scores.into_iter().zip(chunk * CHUNK..);
+            let chosen = candidates.filter(|(_, place)| selection.passes[*place]);
+            best_of(
+                chosen.map(|((score, group), place)| Candidate {
+                    score,
+                    group,
+                    place,
+                }),
+                top,
+            )
+        });
+        best.reduce(Vec::new, |mut a, b| {
+            a.extend(b);
+            best_of(a.into_iter(), top)
+        })
     }
 }
 
@@ -177,21 +287,4 @@ fn best_of(candidates: impl Iterator<Item = Candidate>, top: usize) -> Vec<Candi
     }
     let best = heap.into_sorted_vec().into_iter();
     best.map(|std::cmp::Reverse(candidate)| candidate).collect()
-}
-
-/// A query as whole numbers of one scale, filled up to the rows' width: as fine as 16 bits and exact sums in 32 allow.
-fn quantised_query(query: &[f32]) -> (f32, Vec<i16>) {
-    let width = query.len().next_multiple_of(LANES);
-    let largest = (i32::MAX as usize / (127 * width)).min(i16::MAX as usize) as f32;
-    let most = query
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.abs()));
-    let scale = most / largest;
-    let factor = if scale.is_normal() { 1.0 / scale } else { 0.0 };
-    let mut values: Vec<i16> = query
-        .iter()
-        .map(|value| (value * factor).round() as i16)
-        .collect();
-    values.resize(width, 0);
-    (scale, values)
 }

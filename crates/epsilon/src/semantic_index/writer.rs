@@ -6,11 +6,10 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::ids::{Ids, Line, line};
-use super::manifest::{Manifest, VERSION};
+use super::manifest::{Manifest, version};
 use super::search::Index;
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files;
-use epsilon_kernels::scan::LANES;
 
 /// Adds photographs to an index. One writer at a time.
 pub struct IndexWriter {
@@ -43,7 +42,7 @@ impl IndexWriter {
             }
             Some(manifest) => manifest,
             None => Manifest {
-                version: VERSION,
+                version: version(info),
                 info: info.clone(),
                 generation: 0,
                 records: 0,
@@ -68,7 +67,7 @@ impl IndexWriter {
             }
             Ok(file)
         };
-        let rows = manifest.records * manifest.record() as u64;
+        let rows = manifest.records * manifest.info.record() as u64;
         let rows = open(manifest.rows(folder), rows)?;
         let ids = open(manifest.ids(folder), manifest.ids_bytes)?;
         let places = Ids::read(folder, &manifest)?.places()?;
@@ -128,35 +127,32 @@ impl IndexWriter {
         self.places.keys().map(String::as_str)
     }
 
-    /// Adds a photograph's semantic vectors `[M, d_w]`, in place of those that it has.
+    /// Adds a photograph's [semantic vectors](crate::model::SemanticVectors) `[M, d_w]`, with an anchor `p [classes]` and the
+    /// constant behind them, in place of those that it has.
     ///
     /// # Errors
     /// [`IndexError::Vectors`] for another number of values, or values that are not finite.
-    pub fn push(&mut self, id: &str, rows: &[f32]) -> Result<(), IndexError> {
-        let IndexInfo { groups, width, .. } = self.manifest.info;
-        if rows.len() != groups * width {
+    pub fn push(&mut self, id: &str, values: &[f32]) -> Result<(), IndexError> {
+        let info = &self.manifest.info;
+        if values.len() != info.values() {
+            let anchor = match info.classes {
+                Some(classes) => format!(" and {classes} of an anchor with a constant"),
+                None => String::new(),
+            };
             return Err(IndexError::Vectors(format!(
-                "{id}: {} values, not {groups} vectors of width {width}",
-                rows.len()
+                "{id}: {} values, not {} vectors of width {}{anchor}",
+                values.len(),
+                info.groups,
+                info.width
             )));
         }
-        if rows.iter().any(|value| !value.is_finite()) {
+        if values.iter().any(|value| !value.is_finite()) {
             return Err(IndexError::Vectors(format!(
                 "{id}: its vectors are not finite"
             )));
         }
+        self.new_rows.extend(info.bytes_of(values));
         self.remove(id);
-        let mut bytes = Vec::new();
-        for row in rows.chunks_exact(width) {
-            let (scale, quantised) = quantised(row);
-            self.new_rows.extend(scale.to_le_bytes());
-            bytes.extend(quantised.iter().map(|&value| value as u8));
-            bytes.resize(
-                bytes.len().next_multiple_of(width.next_multiple_of(LANES)),
-                0,
-            );
-        }
-        self.new_rows.extend(bytes);
         let place = self.manifest.records + self.new_records;
         self.new_records += 1;
         self.places.insert(id.into(), place);
@@ -188,7 +184,7 @@ impl IndexWriter {
         next.records += self.new_records;
         next.ids_bytes += self.new_ids.len() as u64;
         let before = &self.manifest;
-        let rows = before.records * before.record() as u64;
+        let rows = before.records * before.info.record() as u64;
         let files = [
             (
                 &mut self.rows,
@@ -219,16 +215,4 @@ impl IndexWriter {
         self.new_records = 0;
         Ok(())
     }
-}
-
-/// A row as whole numbers of one scale, the largest of them 127.
-fn quantised(row: &[f32]) -> (f32, Vec<i8>) {
-    let most = row
-        .iter()
-        .fold(0.0_f32, |most, value| most.max(value.abs()));
-    let scale = most / 127.0;
-    // A row too small for a scale is one of zeros.
-    let factor = if scale.is_normal() { 1.0 / scale } else { 0.0 };
-    let values = row.iter().map(|value| (value * factor).round() as i8);
-    (scale, values.collect())
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::report::Round;
 use super::sidecars::Kept;
 use super::{TagError, TagEvent, Tagger};
+use crate::library::keywords::taken;
 use crate::library::{Entry, Label, Outcome, Photo};
 use crate::predictor::PredictError;
 use epsilon_vision::tokens::{self, Failure, FeatureBatch, Unread};
@@ -50,14 +51,17 @@ impl Tagger<'_> {
         let unread = entries.len();
         entries.extend(self.tagged(batch, photos)?);
         // First the index: what the journal says is done is never missing there.
-        self.commit_index()?;
+        self.indices.commit()?;
         self.journal.add(&entries)?;
-        for entry in &entries[unread..] {
-            round.tell(TagEvent::Tagged(entry))?;
+        let done = entries.len();
+        self.corrections.refresh()?;
+        for entry in entries.into_iter().skip(unread) {
+            let entry = entry.with(&self.corrections);
+            round.tell(TagEvent::Tagged(&entry))?;
             round.report.tagged += 1;
             self.keep_sidecar_of(&entry.photo, kept, round)?;
         }
-        round.tell(TagEvent::Done(entries.len()))
+        round.tell(TagEvent::Done(done))
     }
 
     fn unread(
@@ -73,10 +77,8 @@ impl Tagger<'_> {
         let mut entries = Vec::new();
         for (id, Unread { reason, content }) in &batch.failed {
             round.fail(reason)?;
-            if let Some(index) = &mut self.index {
-                // The vectors of an earlier picture of that name.
-                index.remove(id);
-            }
+            // The vectors of an earlier picture of that name.
+            self.indices.remove(id);
             let outcome = Outcome::Error(reason.clone());
             entries.push(Entry {
                 content: *content,
@@ -94,19 +96,20 @@ impl Tagger<'_> {
         let FeatureBatch { ids, features, .. } = batch;
         let (tokens, global) = (features.tokens.clone(), features.global.clone());
         let (rankings, vectors) = self.ranker.rank_with_vectors(ids.len(), tokens, global);
-        if let (Some(index), Some(vectors)) = (&mut self.index, vectors) {
-            let rows = vectors.values.chunks(vectors.values.len() / ids.len());
-            for (id, rows) in ids.iter().zip(rows) {
-                index.push(id, rows)?;
-            }
+        if !ids.is_empty() {
+            self.indices.push(ids, features, vectors.as_ref())?;
         }
         let entries = ids.iter().zip(rankings).map(|(id, ranking)| {
+            let doubt = ranking.doubt();
             let kept = ranking.keep(&self.options.keep).into_iter();
             let labels = kept.map(|label| {
                 let parents = self.parents(&label.name);
                 Label::of(label, parents)
             });
-            self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            Entry {
+                doubt,
+                ..self.entry(photos[id.as_str()], Outcome::Labels(labels.collect()))
+            }
         });
         Ok(entries.collect())
     }
@@ -124,6 +127,8 @@ impl Tagger<'_> {
             settings: self.settings.clone(),
             outcome,
             content: false,
+            taken: taken(photo, self.predictor.limits()),
+            doubt: None,
             sidecar: None,
         }
     }

@@ -9,6 +9,7 @@ use crate::predictor::PredictError;
 use crate::semantic_index::IndexError;
 use epsilon_data::labels::LabelError;
 use epsilon_data::paths::shown;
+use epsilon_vision::backbone::is_hub_id;
 
 /// What can go wrong with a tagging as a whole. A photograph that fails is none of it: see [`TagEvent::Failed`](super::TagEvent::Failed).
 #[derive(Debug, thiserror::Error)]
@@ -59,8 +60,12 @@ pub enum TagError {
     Stopped,
 }
 
+/// A file's or a folder's absolute path; an id on the hub as it is.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, TagError> {
-    std::path::absolute(path).map_err(|reason| failed(path, reason))
+    match is_hub_id(path) {
+        true => Ok(path.into()),
+        false => std::path::absolute(path).map_err(|reason| failed(path, reason)),
+    }
 }
 
 pub(super) fn absolute_file(file: &VectorFile) -> Result<VectorFile, TagError> {

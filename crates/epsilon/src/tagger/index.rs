@@ -1,45 +1,122 @@
-//! The index of semantic vectors, as a tagging keeps it.
+//! The indices of a library, as a tagging keeps them: by what a photograph is found for a word, and how it looks.
 
 use std::collections::HashSet;
 use std::path::Path;
 
 use super::TagError;
 use super::error::failed;
-use crate::model::Ranker;
+use crate::coverage;
+use crate::library::Library;
+use crate::model::{Ranker, SemanticVectors};
 use crate::predictor::Predictor;
 use crate::semantic_index::{IndexError, IndexInfo, IndexWriter};
+use epsilon_vision::backbone::Features;
 
-/// The index of semantic vectors, that of another model thrown away; none where the method has no such vectors.
-pub(super) fn open(
-    predictor: &Predictor,
-    ranker: &Ranker<'_>,
-    folder: &Path,
-    identity: &str,
-) -> Result<Option<IndexWriter>, TagError> {
-    // The number of vectors that it makes of zeros is that of any image.
-    let dims = predictor.model().card().dims();
-    let tokens = vec![0.0; dims.tokens * dims.width];
-    let (_, vectors) = ranker.rank_with_vectors(1, tokens, vec![0.0; dims.global_width()]);
-    let Some(vectors) = vectors else {
-        return Ok(None);
-    };
-    let info = IndexInfo {
-        model: identity.into(),
-        groups: vectors.groups,
-        width: vectors.width,
-    };
-    match IndexWriter::open(folder, &info) {
-        Err(IndexError::OtherModel { .. }) => {
-            std::fs::remove_dir_all(folder).map_err(|reason| failed(folder, reason))?;
-            Ok(Some(IndexWriter::open(folder, &info)?))
+/// The indices.
+pub(super) struct Indices {
+    /// Of semantic vectors; none where the method has no such vectors.
+    words: Option<IndexWriter>,
+    /// Of [`coverage::look`].
+    looks: IndexWriter,
+    /// Width of the tokens.
+    width: usize,
+}
+
+impl Indices {
+    /// Those in a library's folder, those of another model thrown away.
+    pub(super) fn open(
+        predictor: &Predictor,
+        ranker: &Ranker<'_>,
+        library: &Path,
+        identity: &str,
+    ) -> Result<Self, TagError> {
+        // The number of vectors that it makes of zeros is that of any image.
+        let dims = predictor.model().card().dims();
+        let tokens = vec![0.0; dims.tokens * dims.width];
+        let (_, vectors) = ranker.rank_with_vectors(1, tokens, vec![0.0; dims.global_width()]);
+        let words = vectors.map(|vectors| IndexInfo {
+            model: identity.into(),
+            groups: vectors.groups,
+            width: vectors.width,
+            classes: vectors.classes,
+        });
+        let words = words.map(|info| opened(&Library::index(library), &info));
+        let looks = IndexInfo {
+            model: identity.into(),
+            groups: 1,
+            width: dims.width + dims.global_width(),
+            classes: None,
+        };
+        Ok(Self {
+            words: words.transpose()?,
+            looks: opened(&Library::looks(library), &looks)?,
+            width: dims.width,
+        })
+    }
+
+    /// Whether they hold a photograph.
+    pub(super) fn contain(&self, id: &str) -> bool {
+        self.all().all(|index| index.contains(id))
+    }
+
+    /// Takes photographs in, with their features and semantic vectors.
+    pub(super) fn push(
+        &mut self,
+        ids: &[String],
+        features: &Features,
+        vectors: Option<&SemanticVectors>,
+    ) -> Result<(), TagError> {
+        let Features { tokens, global } = features;
+        let looks = coverage::look(tokens, global, ids.len(), self.width);
+        push(&mut self.looks, ids, &looks)?;
+        if let (Some(index), Some(vectors)) = (&mut self.words, vectors) {
+            push(index, ids, &vectors.values)?;
         }
-        opened => Ok(Some(opened?)),
+        Ok(())
+    }
+
+    /// Takes a photograph out.
+    pub(super) fn remove(&mut self, id: &str) {
+        self.all_mut().for_each(|index| index.remove(id));
+    }
+
+    /// Takes out photographs that are not among these.
+    pub(super) fn keep(&mut self, photos: &HashSet<&str>) {
+        for index in self.all_mut() {
+            let gone = index.ids().filter(|id| !photos.contains(id));
+            let gone: Vec<String> = gone.map(String::from).collect();
+            gone.iter().for_each(|id| index.remove(id));
+        }
+    }
+
+    /// What was pushed and removed counts from now on.
+    pub(super) fn commit(&mut self) -> Result<(), TagError> {
+        self.all_mut().try_for_each(|index| Ok(index.commit()?))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &IndexWriter> {
+        self.words.iter().chain([&self.looks])
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut IndexWriter> {
+        self.words.iter_mut().chain([&mut self.looks])
     }
 }
 
-/// Takes out photographs that are not among these.
-pub(super) fn keep(index: &mut IndexWriter, photos: &HashSet<&str>) {
-    let gone = index.ids().filter(|id| !photos.contains(id));
-    let gone: Vec<String> = gone.map(String::from).collect();
-    gone.iter().for_each(|id| index.remove(id));
+fn push(index: &mut IndexWriter, ids: &[String], values: &[f32]) -> Result<(), TagError> {
+    let rows = values.chunks(values.len() / ids.len());
+    for (id, rows) in ids.iter().zip(rows) {
+        index.push(id, rows)?;
+    }
+    Ok(())
+}
+
+fn opened(folder: &Path, info: &IndexInfo) -> Result<IndexWriter, TagError> {
+    match IndexWriter::open(folder, info) {
+        Err(IndexError::OtherModel { .. }) => {
+            std::fs::remove_dir_all(folder).map_err(|reason| failed(folder, reason))?;
+            Ok(IndexWriter::open(folder, info)?)
+        }
+        opened => Ok(opened?),
+    }
 }

@@ -19,19 +19,20 @@ use same_file::Handle;
 
 pub use self::error::TagError;
 use self::error::{absolute, absolute_file, failed};
+use self::index::Indices;
 pub use self::options::{TagOptions, read_words, subjects};
 use self::report::Round;
 pub use self::report::{Observe, TagEvent, TagReport};
 use self::sidecars::Kept;
 use crate::library::ownership::Subject;
 pub use crate::library::sidecar::Name as SidecarName;
-use crate::library::{Journal, Library, Outcome, Photo, Places, Scan, Sidecars, Unseen, Walk};
+use crate::library::{
+    Corrections, Journal, Library, Outcome, Photo, Places, Scan, Sidecars, Unseen, Walk,
+};
 use crate::library::{digest, tags_csv, unseen};
 use crate::model::Ranker;
 use crate::predictor::Predictor;
-use crate::semantic_index::IndexWriter;
 use epsilon_data::paths::shown;
-use epsilon_vision::backbone::is_hub_id;
 
 /// Tags the photographs of a folder and of the folders in it.
 ///
@@ -64,10 +65,12 @@ pub struct Tagger<'a> {
     options: TagOptions,
     /// [`digest`] of what decides the tags.
     settings: String,
+    /// [`Model::identity`](crate::model::Model::identity) of the model.
+    identity: String,
     journal: Journal,
+    corrections: Corrections,
     sidecars: Sidecars,
-    /// None for a method without semantic vectors.
-    index: Option<IndexWriter>,
+    indices: Indices,
     library: PathBuf,
     _lock: File,
 }
@@ -100,13 +103,10 @@ impl<'a> Tagger<'a> {
             None => Library::beside(&folder),
         };
         let lock = Library::lock(&library)?;
-        let model = match is_hub_id(predictor.path()) {
-            true => predictor.path().to_path_buf(),
-            false => absolute(predictor.path())?,
-        };
+        let model = absolute(predictor.path())?;
         let identity = predictor.model().identity();
-        let index = index::open(predictor, &ranker, &Library::index(&library), &identity)?;
-        let mut described = Library::new(model, identity, folder.clone());
+        let indices = Indices::open(predictor, &ranker, &library, &identity)?;
+        let mut described = Library::new(model, identity.clone(), folder.clone());
         described.vectors = predictor.vectors().map(absolute_file).transpose()?;
         described.classes = predictor.classes().map(absolute).transpose()?;
         described.write(&library)?;
@@ -121,8 +121,10 @@ impl<'a> Tagger<'a> {
             words,
             options,
             settings,
+            identity,
+            corrections: Corrections::open(&library)?,
             journal,
-            index,
+            indices,
             library,
             _lock: lock,
         })
@@ -187,6 +189,9 @@ impl<'a> Tagger<'a> {
         for failed in &scan.failed {
             round.fail(&failed.reason)?;
         }
+        let known = self.journal.known();
+        let is_known = |id: &str| known.contains_key(id);
+        round.report.followed = self.corrections.follow(&self.folder, &scan, is_known)?;
         let unseen = self.forget(&scan, &mut round)?;
         let Scan { photos, others, .. } = scan;
         round.report.others = others;
@@ -205,18 +210,18 @@ impl<'a> Tagger<'a> {
         self.journal.tidy()?;
         self.sidecars.tidy()?;
         if let Some(path) = &self.options.csv {
-            tags_csv::write(path, &self.journal).map_err(|reason| failed(path, reason))?;
+            tags_csv::write(path, &self.journal, &self.corrections)
+                .map_err(|reason| failed(path, reason))?;
         }
         Ok(round.report)
     }
 
     /// Whether nothing of a photograph's tags has to be made anew.
     fn is_known(&self, photo: &Photo) -> bool {
-        let indexed = |index: &IndexWriter| index.contains(&photo.id);
         self.journal.known().get(&photo.id).is_some_and(|known| {
             known.is_of(photo, &self.settings)
                 && !known.again
-                && (known.failed || self.index.as_ref().is_none_or(indexed))
+                && (known.failed || self.indices.contain(&photo.id))
         })
     }
 
@@ -232,20 +237,11 @@ impl<'a> Tagger<'a> {
             ))?;
         }
         unseen.gone.iter().for_each(|id| self.journal.forget(id));
-        if let Some(index) = &mut self.index {
-            let seen = scan.photos.iter().map(|photo| &photo.id);
-            let there: HashSet<&str> = seen.chain(&unseen.kept).map(String::as_str).collect();
-            index::keep(index, &there);
-        }
-        self.commit_index()?;
+        let seen = scan.photos.iter().map(|photo| &photo.id);
+        let there: HashSet<&str> = seen.chain(&unseen.kept).map(String::as_str).collect();
+        self.indices.keep(&there);
+        self.indices.commit()?;
         Ok(unseen)
-    }
-
-    fn commit_index(&mut self) -> Result<(), TagError> {
-        match &mut self.index {
-            Some(index) => Ok(index.commit()?),
-            None => Ok(()),
-        }
     }
 
     /// Names what failed before, and will again.

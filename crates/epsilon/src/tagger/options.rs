@@ -28,7 +28,7 @@ pub struct TagOptions {
     pub forget_missing: bool,
     /// Whether labels are taken out of sidecars whose photographs are gone.
     pub prune: bool,
-    /// A CSV file for all tags: photo, label, parents, score, probability, seen.
+    /// A CSV file for all tags: photo, label, parents, score, probability, seen, state.
     pub csv: Option<PathBuf>,
     /// Patterns for what is left out of the folder, as [`Walk::new`](crate::library::Walk::new) takes them.
     pub exclude: Vec<String>,

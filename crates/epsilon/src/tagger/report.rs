@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::TagError;
-use crate::library::Entry;
+use crate::library::{Entry, Labelled};
 
 /// What happens while a folder is tagged.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,8 @@ use crate::library::Entry;
 pub enum TagEvent<'a> {
     /// So many photographs are new or have changed.
     Begin(usize),
-    /// A photograph was tagged.
-    Tagged(&'a Entry),
+    /// A photograph was tagged: its line, with the owner's word applied to its labels.
+    Tagged(&'a Entry<Labelled>),
     /// A photograph, a sidecar or a folder failed; the message names it.
     Failed(&'a str),
     /// A photograph's file is not quite right, but it was read; the message names it.
@@ -34,6 +34,8 @@ pub struct TagReport {
     pub tagged: usize,
     /// Photographs that had their tags already.
     pub unchanged: usize,
+    /// Photographs with corrections that were found under a new name.
+    pub followed: usize,
     /// Photographs, sidecars and folders that failed.
     pub failed: usize,
     /// Of those that were tagged, photographs whose files are not quite right.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::report::Round;
 use super::{TagError, TagEvent, Tagger};
-use crate::library::{Places, UpkeepError};
+use crate::library::{Facts, Places, UpkeepError};
 
 /// The sidecars of a round, and which of them are done.
 pub(super) struct Kept {
@@ -45,6 +45,7 @@ impl Tagger<'_> {
         if self.options.sidecars.is_none() {
             return Ok(());
         }
+        self.corrections.refresh()?;
         let keys: Vec<String> = kept.places.keys().map(String::from).collect();
         keys.iter()
             .try_for_each(|key| self.keep_sidecar(key, kept, round))
@@ -60,8 +61,13 @@ impl Tagger<'_> {
         if kept.done.contains(key) {
             return Ok(());
         }
-        let (places, settings) = (&kept.places, &self.settings);
-        let done = match self.sidecars.keep(places, key, &self.journal, settings) {
+        let facts = Facts {
+            journal: &self.journal,
+            settings: &self.settings,
+            corrections: &self.corrections,
+            model: &self.identity,
+        };
+        let done = match self.sidecars.keep(&kept.places, key, &facts) {
             Ok(done) => done,
             Err(error) => {
                 named(error, round)?;
@@ -80,13 +86,13 @@ impl Tagger<'_> {
         kept: &Kept,
         round: &mut Round<'_, '_>,
     ) -> Result<(), TagError> {
-        for orphan in self.sidecars.orphans(&kept.places)? {
+        for orphan in self.sidecars.orphans(&kept.places, &self.corrections)? {
             round.report.orphans += 1;
             if !self.options.prune {
                 round.tell(TagEvent::Orphan(&orphan))?;
                 continue;
             }
-            match self.sidecars.prune(&orphan) {
+            match self.sidecars.prune(&orphan, &self.corrections) {
                 Ok(()) => round.report.pruned += 1,
                 Err(error) => named(error, round)?,
             }

@@ -153,7 +153,11 @@ impl Job<'_> {
         let mut experiment = self.place.open(shared.clone(), self.folder)?;
         experiment.check()?;
         for row in &rows {
-            check(row, shared, experiment.device())?;
+            let chosen_among = match self.compares_rows {
+                true => shared,
+                false => &row.points[0].recipe,
+            };
+            check(row, shared, chosen_among, experiment.device())?;
             let first = &row.points[0].recipe;
             if first.anchor.is_some() {
                 let checked = experiment.variant(first.clone(), self.results)?.check();
@@ -194,8 +198,9 @@ impl Job<'_> {
     }
 }
 
-/// Checks everything that can be checked before a long computation starts.
-fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
+/// Checks everything that can be checked before a long computation starts. Its settings are chosen among those of another recipe
+/// and their like, by the same figure.
+fn check(row: &Row, shared: &Recipe, chosen_among: &Recipe, device: &Device) -> anyhow::Result<()> {
     for Point { recipe, .. } in &row.points {
         recipe.training.check_device(device)?;
         if row.points.len() > 1 && recipe.training.validation == 0.0 {
@@ -212,7 +217,7 @@ fn check(row: &Row, shared: &Recipe, device: &Device) -> anyhow::Result<()> {
                 shared.training.validation
             );
         }
-        let figures = [recipe, &row.points[0].recipe].map(|recipe| recipe.training.figure());
+        let figures = [recipe, chosen_among].map(|recipe| recipe.training.figure());
         if figures[0] != figures[1] {
             bail!(
                 "{}: a grid over `choose` would compare different figures: {} and {}",

@@ -10,6 +10,7 @@ mod runs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use epsilon::backbone::Download;
 use epsilon::experiment::{self, Layout, Prepared};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
@@ -85,7 +86,8 @@ pub(super) fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
     let mut recipe = experiment::recipe_of(&model, &path)?;
     args.limits.put_into(&mut recipe);
     let store = store(args.store.as_deref(), &recipe, &first.folder)?;
-    let prepared = experiment::prepare(&recipe)?;
+    // The recipe is a file's, which may come from anybody.
+    let prepared = experiment::prepare_with(&recipe, None, Download::Refused)?;
 
     let mut page = Page::new(&format!("Epsilon: {}", first.name));
     figures::figures(&mut page, &runs);

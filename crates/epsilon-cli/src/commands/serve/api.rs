@@ -5,57 +5,52 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request, State as Given};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
-use epsilon::PredictError;
 use epsilon::image::RgbImage;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Keep, Ranked};
+use epsilon::{PredictError, Predictor};
 use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::engine::Seen;
+use super::gallery::{self, Gallery};
 use super::guard;
 use super::limits::patience;
+use super::model::Loaded;
 use super::refusal::{Refusal, failed};
-use super::request::discard;
-use super::state::{Begun, State, alive};
+use super::request::{Photo, discard};
+use super::state::{Begun, State};
 
-/// All routes.
-pub(super) fn routes(state: Arc<State>) -> Router {
-    let guarded = Router::new()
+/// All routes; those of a library where one is served.
+pub(super) fn routes(state: Arc<State>, gallery: Option<Arc<Gallery>>) -> Router {
+    let mut guarded = Router::new()
         .route("/v1/predict", post(predict))
         .route("/v1/explain", post(explain))
         .route(
             "/v1/labels",
-            get(async |Given(state): Given<Arc<State>>| Json(state.about.clone())),
+            get(async |Given(state): Given<Arc<State>>| {
+                let model = state.model.get().await;
+                model.map(|model| Json(model.about.clone()))
+            }),
         )
-        .route("/metrics", get(metrics))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::token));
-    let page =
-        |kind: &'static str, text: &'static str| get(async move || ([(CONTENT_TYPE, kind)], text));
+        .route("/metrics", get(metrics));
+    let mut pages = pages(if gallery.is_some() { "/single" } else { "/" });
+    if let Some(gallery) = gallery {
+        guarded = guarded.merge(gallery::routes(gallery));
+        pages = pages.merge(gallery::pages());
+    } else {
+        pages = pages.route("/openapi.json", page(JSON, include_str!("openapi.json")));
+    }
+    let guarded = guarded.layer(middleware::from_fn_with_state(state.clone(), guard::token));
     Router::new()
-        .route(
-            "/",
-            page("text/html; charset=utf-8", include_str!("page.html")),
-        )
-        .route(
-            "/page.css",
-            page("text/css; charset=utf-8", include_str!("page.css")),
-        )
-        .route(
-            "/page.js",
-            page("text/javascript; charset=utf-8", include_str!("page.js")),
-        )
-        .route(
-            "/openapi.json",
-            page("application/json", include_str!("openapi.json")),
-        )
+        .merge(pages)
         .route(
             "/healthz",
-            get(async |Given(state): Given<Arc<State>>| alive(&state.engine).map(well)),
+            get(async |Given(state): Given<Arc<State>>| state.alive().map(well)),
         )
         .route(
             "/readyz",
@@ -81,6 +76,24 @@ pub(super) fn routes(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
+/// A file that is part of the program.
+pub(super) fn page(kind: &'static str, text: &'static str) -> MethodRouter<Arc<State>> {
+    get(async move || ([(CONTENT_TYPE, kind)], text))
+}
+
+/// The page that photographs are dropped on, at this place.
+fn pages(place: &str) -> Router<Arc<State>> {
+    Router::new()
+        .route(place, page(HTML, include_str!("page.html")))
+        .route("/page.css", page(CSS, include_str!("page.css")))
+        .route("/page.js", page(SCRIPT, include_str!("page.js")))
+}
+
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const CSS: &str = "text/css; charset=utf-8";
+pub(super) const SCRIPT: &str = "text/javascript; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+
 /// One photograph in a reply.
 #[derive(Serialize)]
 struct Ranking {
@@ -103,8 +116,9 @@ struct Explained {
     maps: Vec<Map>,
 }
 
+/// A map, drawn.
 #[derive(Serialize)]
-struct Map {
+pub(super) struct Map {
     #[serde(flatten)]
     map: LabelMap,
     /// The map over the photograph, as a data URL of a PNG.
@@ -167,19 +181,20 @@ impl State {
     async fn predict(self: &Arc<Self>, request: Request) -> Result<Json<Predicted>, Refusal> {
         let asked = self.read(request).await?;
         let _held = asked.held;
+        let model = self.model.get().await?;
         let keep = match asked.top {
             Some(0) => return Err(Refusal::unusable("top", "top = 0: give at least 1")),
             Some(top) => Keep::best(top),
-            None => self.keep,
+            None => model.keep,
         };
-        let labels = self.labels(asked.labels.as_deref()).await?;
+        let labels = self.labels(&model, asked.labels.as_deref()).await?;
         let single = asked.photos.len() == 1;
         // All photographs are queued at once. Dropping the set, as when the client disconnects, cancels its tasks.
         let mut looks = JoinSet::new();
         for (place, photo) in asked.photos.into_iter().enumerate() {
-            let (state, labels) = (self.clone(), labels.clone());
+            let (state, model, labels) = (self.clone(), model.clone(), labels.clone());
             looks.spawn(async move {
-                let seen = state.look(&photo, labels, false).await;
+                let seen = state.look(&model, &photo, labels, false).await;
                 (
                     place,
                     photo.name,
@@ -207,7 +222,7 @@ impl State {
         Ok(Json(Predicted { photos: rankings }))
     }
 
-    async fn explain(self: &Arc<Self>, request: Request) -> Result<Json<Explained>, Refusal> {
+    async fn explain(&self, request: Request) -> Result<Json<Explained>, Refusal> {
         let asked = self.read(request).await?;
         let Some(label) = asked.label else {
             return Err(Refusal::unusable(
@@ -218,32 +233,7 @@ impl State {
         let [photo] = &asked.photos[..] else {
             return Err(Refusal::unusable("photo", "give one photograph"));
         };
-        let labels = self.vectors(vec![label.trim().into()]).await?;
-        let _one_of_few = self.explanations.acquire().await.map_err(failed)?;
-        let (picture, seen) = self.look(photo, labels, true).await?;
-        let Seen { ranked, mut maps } = seen;
-        let label = ranked.into_iter().next();
-        let label = label.ok_or_else(|| failed("a label without a score"))?;
-        if maps.is_empty() && !self.predictor.is_trained() {
-            maps = self.occluded(picture.clone(), label.name.clone()).await?;
-        }
-        if maps.is_empty() {
-            let method = self.about.method;
-            let message = format!(
-                "the method `{method}` looks at an image as a whole: it has no map of a label"
-            );
-            return Err(Refusal::unusable("map", message));
-        }
-        let state = self.clone();
-        let drawn =
-            tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
-                let drawn = maps.into_iter().map(|map| {
-                    let picture = state.picture(&picture, &map)?;
-                    Ok(Map { map, picture })
-                });
-                drawn.collect()
-            });
-        let maps = drawn.await.map_err(failed)?.map_err(failed)?;
+        let (label, maps) = self.maps(photo, &label).await?;
         Ok(Json(Explained {
             name: photo.name.clone(),
             label,
@@ -251,32 +241,69 @@ impl State {
         }))
     }
 
-    /// The maps of a network without training, beside the engine: they take many passes through it.
-    async fn occluded(
-        self: &Arc<Self>,
-        picture: RgbImage,
-        label: String,
-    ) -> Result<Vec<LabelMap>, Refusal> {
-        let state = self.clone();
-        let explained = tokio::task::spawn_blocking(move || {
-            let labels = state.predictor.labels([label.clone()])?;
-            state.predictor.explain(&picture, &labels, &label)
-        });
-        match explained.await.map_err(failed)? {
-            Err(PredictError::NoMap { .. }) => Ok(Vec::new()),
-            explained => explained.map_err(failed),
+    /// A label's score for a photograph, and where the model looked for it.
+    pub(super) async fn maps(
+        &self,
+        photo: &Photo,
+        label: &str,
+    ) -> Result<(Ranked, Vec<Map>), Refusal> {
+        let model = self.model.get().await?;
+        let labels = self.vectors(&model, vec![label.trim().into()]).await?;
+        let _one_of_few = self.explanations.acquire().await.map_err(failed)?;
+        let (picture, seen) = self.look(&model, photo, labels, true).await?;
+        let Seen { ranked, mut maps } = seen;
+        let label = ranked.into_iter().next();
+        let label = label.ok_or_else(|| failed("a label without a score"))?;
+        if maps.is_empty() && !model.predictor.is_trained() {
+            maps = occluded(model.clone(), picture.clone(), label.name.clone()).await?;
         }
+        if maps.is_empty() {
+            let method = model.about.method;
+            let message = format!(
+                "the method `{method}` looks at an image as a whole: it has no map of a label"
+            );
+            return Err(Refusal::unusable("map", message));
+        }
+        let drawn =
+            tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
+                let drawn = maps.into_iter().map(|map| {
+                    let picture = data_url(&model.predictor, &picture, &map)?;
+                    Ok(Map { map, picture })
+                });
+                drawn.collect()
+            });
+        Ok((label, drawn.await.map_err(failed)?.map_err(failed)?))
     }
+}
 
-    /// Draws a map over a photograph; returns a data URL of the PNG.
-    fn picture(&self, photo: &RgbImage, map: &LabelMap) -> Result<String, ::image::ImageError> {
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        self.predictor
-            .draw(photo, map)
-            .write_to(&mut bytes, ::image::ImageFormat::Png)?;
-        Ok(format!(
-            "data:image/png;base64,{}",
-            BASE64.encode(bytes.get_ref())
-        ))
+/// The maps of a network without training, beside the engine: they take many passes through it.
+async fn occluded(
+    model: Arc<Loaded>,
+    picture: RgbImage,
+    label: String,
+) -> Result<Vec<LabelMap>, Refusal> {
+    let explained = tokio::task::spawn_blocking(move || {
+        let labels = model.predictor.labels([label.clone()])?;
+        model.predictor.explain(&picture, &labels, &label)
+    });
+    match explained.await.map_err(failed)? {
+        Err(PredictError::NoMap { .. }) => Ok(Vec::new()),
+        explained => explained.map_err(failed),
     }
+}
+
+/// Draws a map over a photograph; returns a data URL of the PNG.
+fn data_url(
+    predictor: &Predictor,
+    photo: &RgbImage,
+    map: &LabelMap,
+) -> Result<String, ::image::ImageError> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    predictor
+        .draw(photo, map)
+        .write_to(&mut bytes, ::image::ImageFormat::Png)?;
+    Ok(format!(
+        "data:image/png;base64,{}",
+        BASE64.encode(bytes.get_ref())
+    ))
 }

@@ -39,6 +39,19 @@ pub(super) const WAITING_PHOTOS: usize = 64;
 /// Longest side of the pictures that maps are drawn on, in pixels.
 pub(super) const MAP_SIDE: u32 = 640;
 
+/// Photographs in a part of a library's list.
+pub(super) const PAGE: usize = 500;
+/// Lists of a library that are kept for those who read them part by part.
+pub(super) const SELECTIONS: usize = 16;
+/// Photographs of a search that are put in another order than by relevance.
+pub(super) const BEST: usize = 200;
+/// Corrections of a library in a request.
+pub(super) const CHANGES: usize = 10_000;
+/// Longest side of a library's photographs as they are shown alone, in pixels.
+pub(super) const PICTURE_SIDE: u16 = 1600;
+/// The same photographs' JPEG quality, 1 to 100.
+pub(super) const PICTURE_QUALITY: u8 = 85;
+
 /// Labels in a request (`--max-labels`).
 pub(super) const LABELS: u32 = 1000;
 /// Length of a label in bytes.

@@ -3,10 +3,12 @@
 mod api;
 mod connections;
 mod engine;
+mod gallery;
 mod guard;
 mod hosts;
 mod limits;
 mod metrics;
+mod model;
 mod refusal;
 mod request;
 mod state;
@@ -14,11 +16,12 @@ mod state;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, bail, ensure};
 use axum::Router;
+use epsilon::library::Library;
 use epsilon_data::files;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -27,17 +30,22 @@ use super::keep::KeepArgs;
 use super::trained::TrainedArgs;
 use crate::{Outcome, console};
 use connections::Connections;
-use engine::Engine;
+use gallery::{Gallery, Search};
 use hosts::Hosts;
 use limits::Budget;
 use metrics::Metrics;
-use state::{About, LookUps, State};
+use model::{Came, Lazy};
+use state::{LookUps, State};
 
-/// Serve a model over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /readyz, /metrics, /openapi.json, and a web page at /.
+/// Serve a model, or a tagged library, over HTTP: /v1/predict, /v1/explain, /v1/labels, /healthz, /readyz, /metrics, /openapi.json, and a web page at /.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     trained: TrainedArgs,
+    /// The library that `epsilon tag` made, or the folder of photographs that it is in: its page takes the place of the one at /. The
+    /// model is the library's.
+    #[arg(long, value_name = "LIBRARY", conflicts_with_all = ["model", "yes"])]
+    library: Option<PathBuf>,
     /// Address to listen on; port 0 picks a free port.
     #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
@@ -81,20 +89,25 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     allow_files(args.max_connections as usize + limits::RESERVED + limits::OTHER_FILES)?;
-    let predictor = Arc::new(args.trained.load(None)?);
     let metrics = Metrics::new();
-    let (engine, worker) = Engine::start(predictor.clone(), metrics.clone());
     let timeout = Duration::from_secs(args.timeout.into());
     let most = args.max_connections as usize;
     let connections = Connections::new(most, timeout, metrics.clone());
-    let address = args.listen;
+    let (address, limits) = (args.listen, args.trained.limits());
+    let library = args.library.as_deref().map(Library::read).transpose()?;
+    let trained = Arc::new(args.trained);
+    let model = Lazy::new(
+        load(trained.clone(), library.as_ref()),
+        args.keep,
+        metrics.clone(),
+    );
+    if library.is_none() {
+        model.load()?;
+    }
+    let (engine, worker) = (model.engine(), model.worker());
     let threads = rayon::current_num_threads();
-    let state = State {
-        engine: engine.clone(),
-        own: Arc::new(predictor.model().own_labels()),
-        about: About::of(predictor.model()),
-        keep: args.keep.of(predictor.model(), Some(limits::TOP))?,
-        predictor,
+    let state = Arc::new(State {
+        model,
         metrics,
         hosts: Hosts::new(address, args.allow_host, token.is_some()),
         token,
@@ -108,19 +121,46 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         max_body: (args.max_body as usize) << 20,
         max_labels: args.max_labels as usize,
         timeout,
-    };
-    let routes = api::routes(Arc::new(state));
+    });
+    let gallery = library.map(|(library, folder)| {
+        let search = Search::new(&library, &folder, load_words(trained, &library));
+        Gallery::open(library, folder, search, limits, state.clone()).map(Arc::new)
+    });
+    let gallery = gallery.transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
+    if let Some(gallery) = &gallery {
+        runtime.spawn(gallery.clone().prepare());
+    }
+    let routes = api::routes(state, gallery);
     let served = runtime.block_on(serve(address, routes, connections, engine));
     // The last handle on the engine goes with the runtime's tasks; the worker then ends.
     runtime.shutdown_timeout(limits::STOP);
     served?;
-    let failed = |_| anyhow!("the engine has failed, as said above: start the server again");
-    worker.join().map_err(failed)?;
+    let worker = worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if worker.is_some_and(|worker| worker.join().is_err()) {
+        bail!("the engine has failed, as said above: start the server again");
+    }
     Ok(Outcome::Done)
+}
+
+/// What loads the model, that of the library where one is served.
+fn load(trained: Arc<TrainedArgs>, library: Option<&(Library, PathBuf)>) -> model::Load {
+    let library = library.map(|(library, _)| library.clone());
+    Box::new(move || match &library {
+        Some(library) => trained.load_of(library),
+        None => trained.load(None),
+    })
+}
+
+/// What loads the library's model without its backbone.
+fn load_words(trained: Arc<TrainedArgs>, library: &Library) -> gallery::LoadWords {
+    let library = library.clone();
+    // Of a network without training no vectors are made beforehand but that of this word.
+    let words = ["photo".to_string()];
+    Box::new(move || trained.load_words(&library, &words))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {
@@ -161,7 +201,7 @@ async fn serve(
     address: SocketAddr,
     routes: Router,
     connections: Arc<Connections>,
-    engine: Engine,
+    engine: Came,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
@@ -177,10 +217,9 @@ async fn serve(
     }));
     tokio::select! {
         told = told_to_stop() => told?,
-        () = engine.ended() => {}
+        () = model::ended(engine) => {}
     }
     // Of a dead engine nobody waits for anything: what it held was answered when it died.
-    drop(engine);
     drop(stop);
     match tokio::time::timeout(limits::STOP, server).await {
         Ok(ended) => Ok(ended?),
@@ -214,6 +253,8 @@ async fn told_to_stop() -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::Engine;
+    use tokio::sync::watch;
 
     #[tokio::test]
     async fn a05_the_server_ends_with_its_engine() {
@@ -221,17 +262,18 @@ mod tests {
         let metrics = Metrics::new();
         let connections = Connections::new(4, Duration::from_secs(3), metrics);
         let address = "127.0.0.1:0".parse().unwrap();
-        let ended = serve(address, Router::new(), connections, engine.clone()).await;
+        let came = watch::channel(Some(engine.clone())).1;
+        let ended = serve(address, Router::new(), connections, came).await;
         assert!(ended.is_ok() && worker.join().is_err());
         for (code, told) in [
-            ("engine", state::alive(&engine)),
-            ("engine", state::ready(&engine, &Semaphore::new(1))),
+            ("engine", state::alive(Some(&engine))),
+            ("engine", state::ready(Some(&engine), &Semaphore::new(1))),
         ] {
             assert_eq!(told.unwrap_err().code, code);
         }
         let (engine, _worker) = Engine::run(|queue| drop(queue.recv()));
-        assert!(state::ready(&engine, &Semaphore::new(1)).is_ok());
-        let full = state::ready(&engine, &Semaphore::new(0));
+        assert!(state::ready(Some(&engine), &Semaphore::new(1)).is_ok());
+        let full = state::ready(Some(&engine), &Semaphore::new(0));
         assert_eq!(full.unwrap_err().code, "queue");
     }
 }

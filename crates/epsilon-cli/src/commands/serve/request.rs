@@ -1,4 +1,4 @@
-//! Parses requests: a multipart form, or a picture as the whole body.
+//! Parses requests: a multipart form, a picture as the whole body, or JSON.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Multipart, Query, Request};
@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::limits::{Budget, Held, PHOTOS};
 use super::refusal::Refusal;
@@ -39,21 +40,7 @@ impl Asked {
         max_body: usize,
         bodies: &Budget,
     ) -> Result<Self, Refusal> {
-        let length = length(&request);
-        if length.is_some_and(|length| length > max_body as u64) {
-            discard(request, max_body).await;
-            return Err(body(StatusCode::PAYLOAD_TOO_LARGE, "", max_body));
-        }
-        let bytes = length.and_then(|length| usize::try_from(length).ok());
-        let Some(held) = bodies.take(bytes.unwrap_or(max_body)) else {
-            discard(request, max_body).await;
-            let message = "the server holds as many bytes of requests as it takes: try again";
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "bodies",
-                message,
-            ));
-        };
+        let (request, held) = hold(request, max_body, bodies).await?;
         let mut asked = Self::parse(request, max_body).await?;
         asked.held = Some(held);
         match asked.photos.len() {
@@ -136,6 +123,51 @@ impl Asked {
         }
         Ok(asked)
     }
+}
+
+/// Takes a body's share of the bytes that may be held, or refuses the request.
+async fn hold(
+    request: Request,
+    max_body: usize,
+    bodies: &Budget,
+) -> Result<(Request, Held), Refusal> {
+    let length = length(&request);
+    if length.is_some_and(|length| length > max_body as u64) {
+        discard(request, max_body).await;
+        return Err(body(StatusCode::PAYLOAD_TOO_LARGE, "", max_body));
+    }
+    let bytes = length.and_then(|length| usize::try_from(length).ok());
+    let Some(held) = bodies.take(bytes.unwrap_or(max_body)) else {
+        discard(request, max_body).await;
+        let message = "the server holds as many bytes of requests as it takes: try again";
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "bodies",
+            message,
+        ));
+    };
+    Ok((request, held))
+}
+
+/// Reads a request whose body is JSON, and says so: no form of another site can.
+pub(super) async fn json<T: DeserializeOwned>(
+    request: Request,
+    max_body: usize,
+    bodies: &Budget,
+) -> Result<T, Refusal> {
+    let kind = kind(&request);
+    let (request, _held) = hold(request, max_body, bodies).await?;
+    let bytes = Bytes::from_request(request, &()).await;
+    let bytes = bytes.map_err(|error| body(error.status(), &error.body_text(), max_body))?;
+    if kind != "application/json" {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "type",
+            "send JSON, with the content type application/json",
+        ));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "body", error.to_string()))
 }
 
 /// The length that a request says its body has.

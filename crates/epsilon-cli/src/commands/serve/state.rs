@@ -8,26 +8,22 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use epsilon::image::{self, ImageError, RgbImage};
 use epsilon::labels::{self, LabelError, LabelVectors};
-use epsilon::model::{Keep, Model};
+use epsilon::predictor::WordVectors;
 use epsilon::{PredictError, Predictor};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::{Engine, Seen};
 use super::hosts::Hosts;
 use super::limits::{Budget, LABEL_BYTES, MAP_SIDE, NAMED, patience};
 use super::metrics::Metrics;
+use super::model::{Lazy, Loaded};
 use super::refusal::{Refusal, failed};
-use super::request::{Asked, Photo};
+use super::request::{self, Asked, Photo};
 
 /// State shared by all requests.
 pub(super) struct State {
-    pub engine: Engine,
-    pub predictor: Arc<Predictor>,
-    /// The model's own labels.
-    pub own: Arc<LabelVectors>,
-    pub about: About,
-    pub keep: Keep,
+    pub model: Lazy,
     pub metrics: Metrics,
     pub token: Option<String>,
     pub hosts: Hosts,
@@ -48,42 +44,6 @@ pub(super) struct State {
     pub max_body: usize,
     pub max_labels: usize,
     pub timeout: Duration,
-}
-
-/// The description of the model at `/v1/labels`.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct About {
-    pub method: &'static str,
-    backbone: String,
-    protocol: String,
-    calibrated: bool,
-    labels: Vec<Label>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-struct Label {
-    name: String,
-    seen: bool,
-}
-
-impl About {
-    /// The description of a model.
-    pub(super) fn of(model: &Model) -> Self {
-        let (card, labels) = (model.card(), model.own_labels());
-        let names = labels.names().iter().enumerate();
-        Self {
-            method: card.method().name(),
-            backbone: card.backbone().name.clone(),
-            protocol: card.protocol().to_string(),
-            calibrated: card.has_probabilities(),
-            labels: names
-                .map(|(place, name)| Label {
-                    name: name.clone(),
-                    seen: place < card.seen_labels().len(),
-                })
-                .collect(),
-        }
-    }
 }
 
 /// The permit of a running request.
@@ -108,17 +68,20 @@ impl Begun<'_> {
     }
 }
 
-/// Whether the engine lives.
-pub(super) fn alive(engine: &Engine) -> Result<(), Refusal> {
+/// Whether the engine lives, or is not needed yet.
+pub(super) fn alive(engine: Option<&Engine>) -> Result<(), Refusal> {
     let dead = || {
         let message = "the engine has failed; the server ends";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "engine", message)
     };
-    engine.is_alive().then_some(()).ok_or_else(dead)
+    engine
+        .is_none_or(Engine::is_alive)
+        .then_some(())
+        .ok_or_else(dead)
 }
 
 /// Whether the engine lives and a place in the queue is free.
-pub(super) fn ready(engine: &Engine, requests: &Semaphore) -> Result<(), Refusal> {
+pub(super) fn ready(engine: Option<&Engine>, requests: &Semaphore) -> Result<(), Refusal> {
     alive(engine)?;
     match requests.available_permits() {
         0 => Err(full()),
@@ -168,9 +131,14 @@ impl LookUps {
 }
 
 impl State {
+    /// Whether the engine lives, where it is needed.
+    pub(super) fn alive(&self) -> Result<(), Refusal> {
+        alive(self.model.engine().borrow().as_ref())
+    }
+
     /// Whether it can take a request.
     pub(super) fn ready(&self) -> Result<(), Refusal> {
-        ready(&self.engine, &self.requests)
+        ready(self.model.engine().borrow().as_ref(), &self.requests)
     }
 
     /// Acquires a permit, before the body is read, so that queued work is bounded.
@@ -186,7 +154,17 @@ impl State {
 
     /// Parses a request, within the time for sending it.
     pub(super) async fn read(&self, request: Request) -> Result<Asked, Refusal> {
-        let read = Asked::read(request, self.max_body, &self.bodies);
+        self.sent(Asked::read(request, self.max_body, &self.bodies))
+            .await
+    }
+
+    /// Parses a request of JSON, within the time for sending it.
+    pub(super) async fn json<T: DeserializeOwned>(&self, request: Request) -> Result<T, Refusal> {
+        self.sent(request::json(request, self.max_body, &self.bodies))
+            .await
+    }
+
+    async fn sent<T>(&self, read: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
         let slow = |_| {
             let message = "the request was sent too slowly";
             Refusal::new(StatusCode::REQUEST_TIMEOUT, "slow", message)
@@ -198,7 +176,8 @@ impl State {
 
     /// The vectors of the requested labels, or of the model's own.
     pub(super) async fn labels(
-        self: &Arc<Self>,
+        &self,
+        model: &Arc<Loaded>,
         words: Option<&str>,
     ) -> Result<Arc<LabelVectors>, Refusal> {
         let words = labels::split_list(words.unwrap_or_default()).into_iter();
@@ -206,33 +185,37 @@ impl State {
         // One more than allowed is enough to detect too many.
         let words: Vec<String> = words.take(self.max_labels + 1).collect();
         match words.len() {
-            0 => Ok(self.own.clone()),
+            0 => Ok(model.own.clone()),
             count if count > self.max_labels => {
                 let message = format!("more labels than this server takes, {}", self.max_labels);
                 Err(Refusal::unusable("labels", message))
             }
-            _ => self.vectors(words).await,
+            _ => self.vectors(model, words).await,
         }
     }
 
-    /// The vectors of these labels.
-    pub(super) async fn vectors(
-        self: &Arc<Self>,
+    /// The vectors of these labels, of what finds them.
+    pub(super) async fn vectors<S>(
+        &self,
+        source: &Arc<S>,
         words: Vec<String>,
-    ) -> Result<Arc<LabelVectors>, Refusal> {
+    ) -> Result<Arc<LabelVectors>, Refusal>
+    where
+        S: AsRef<WordVectors> + Send + Sync + 'static,
+    {
         if words.iter().any(|word| word.len() > LABEL_BYTES) {
             let message = format!("a label longer than {LABEL_BYTES} bytes");
             return Err(Refusal::unusable("labels", message));
         }
         // Known words wait for nobody's unknown ones.
-        let found = match self.predictor.words().known(&words) {
+        let found = match (**source).as_ref().known(&words) {
             Some(known) => known,
             None => {
                 let turn = self.look_ups.turn().await?;
-                let state = self.clone();
+                let source = source.clone();
                 let found = tokio::task::spawn_blocking(move || {
                     let _turn = turn;
-                    state.predictor.words().find(&words)
+                    (*source).as_ref().find(&words)
                 });
                 found.await.map_err(failed)?
             }
@@ -243,7 +226,8 @@ impl State {
     /// Decodes a photograph and ranks the labels for it. With `maps`, also returns the maps and a small version of the photograph
     /// to draw them on.
     pub(super) async fn look(
-        self: &Arc<Self>,
+        &self,
+        model: &Arc<Loaded>,
         photo: &Photo,
         labels: Arc<LabelVectors>,
         maps: bool,
@@ -256,17 +240,17 @@ impl State {
             .acquire_owned()
             .await
             .map_err(failed)?;
-        let (state, name, bytes) = (self.clone(), photo.name.clone(), photo.bytes.clone());
+        let (loaded, name, bytes) = (model.clone(), photo.name.clone(), photo.bytes.clone());
         let decoded = tokio::task::spawn_blocking(move || {
             let _place = place;
-            let decoded = decode(&state.predictor, Path::new(&name), &bytes, maps);
+            let decoded = decode(&loaded.predictor, Path::new(&name), &bytes, maps);
             decoded.map_err(|error| error.to_string())
         });
         // A panic in a decoder fails its photograph, not the server.
         let broken = |_| Refusal::unusable("photo", format!("{}: the decoder failed", photo.name));
         let decoded = decoded.await.map_err(broken)?;
         let (shown, pixels) = decoded.map_err(|reason| Refusal::unusable("photo", reason))?;
-        let seen = self.engine.look(pixels, labels, maps, waits).await?;
+        let seen = model.engine.look(pixels, labels, maps, waits).await?;
         Ok((shown, seen))
     }
 }
@@ -280,7 +264,8 @@ fn decode(
 ) -> Result<(RgbImage, Vec<f32>), ImageError> {
     if maps {
         let picture = image::decode(name, bytes, predictor.limits())?;
-        return Ok((small(&picture), predictor.preprocess(&picture)));
+        let pixels = predictor.preprocess(&picture);
+        return Ok((image::fit_within(picture, MAP_SIDE), pixels));
     }
     let preprocess = &predictor.backbone().info().preprocess;
     let pixels = image::decode_for(name, bytes, preprocess, predictor.limits())?;
@@ -308,15 +293,4 @@ fn without_vectors(error: PredictError) -> Refusal {
         }
         other => failed(other),
     }
-}
-
-fn small(picture: &RgbImage) -> RgbImage {
-    let (width, height) = picture.dimensions();
-    let longest = width.max(height);
-    if longest <= MAP_SIDE {
-        return picture.clone();
-    }
-    let side =
-        |length: u32| (u64::from(length) * u64::from(MAP_SIDE) / u64::from(longest)).max(1) as u32;
-    ::image::imageops::thumbnail(picture, side(width), side(height))
 }

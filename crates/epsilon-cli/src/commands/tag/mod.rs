@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use epsilon::library::{Entry, Outcome as Tags};
+use epsilon::library::{Entry, Labelled, Library, Outcome as Tags};
 use epsilon::paths::{plain, shown};
 use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
@@ -18,11 +18,13 @@ use super::trained::{TrainedArgs, with_option};
 use super::words::WordArgs;
 use crate::{Outcome, console};
 
-/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Of the words to tag with,
+/// Tag all photographs of a folder and of the folders in it, with any words or the model's own labels. Without --model, with what
+/// `epsilon learn` has learnt from it, if it has. Of the words to tag with,
 /// `animal|dog` is the word dog below animal.
 ///
-/// What is known is kept in the library folder: tags.jsonl has a line for every photograph, and `epsilon search` finds
-/// photographs by any word. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
+/// What is known is kept in the library folder: tags.jsonl has a line for every photograph, with its labels, when it was taken and,
+/// with a calibrated model, how unsure the model is (doubt). `epsilon search` finds photographs by any word, by likeness or by
+/// criteria. Photographs that are tagged and have not changed are left alone, so run it again for new ones.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The folder of photographs.
@@ -49,7 +51,7 @@ pub(crate) struct Args {
     /// than half of those that are known (of 8 or more), is taken for a mount that is away.
     #[arg(long)]
     forget_missing: bool,
-    /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen.
+    /// Also write all tags into this CSV file: photo, label, parents, score, probability, seen, state.
     #[arg(long, value_name = "FILE", value_parser = output::file())]
     csv: Option<PathBuf>,
     /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again. Hidden files
@@ -82,7 +84,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         names.collect::<Vec<String>>()
     });
     std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
-    let predictor = args.trained.load(names.as_deref())?;
+    let library = args.out.clone();
+    let library = library.unwrap_or_else(|| Library::beside(&args.folder));
+    let predictor = args.trained.load_learnt(&library, names.as_deref())?;
     args.trained.check_words(&predictor, names.as_deref())?;
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
@@ -154,12 +158,13 @@ fn name_orphan(sidecar: &str) {
     ));
 }
 
-fn print(entry: &Entry, json: bool) -> anyhow::Result<()> {
+fn print(entry: &Entry<Labelled>, json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(console::print(serde_json::to_string(entry)?)?);
     }
     if let Tags::Labels(labels) = &entry.outcome {
-        let names: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
+        let kept = labels.iter().filter(|labelled| labelled.is_kept());
+        let names: Vec<&str> = kept.map(|kept| kept.label.name.as_str()).collect();
         console::print(format_args!(
             "{}\t{}",
             plain(&entry.photo),
@@ -187,6 +192,12 @@ fn summarise(report: &TagReport) {
             report.pruned
         ),
     };
+    if report.followed > 0 {
+        console::tell(format_args!(
+            "{} photographs with corrections have a new name and keep them",
+            report.followed
+        ));
+    }
     console::tell(format_args!(
         "{} tagged, {} as they were, {} failed{orphans}",
         report.tagged, report.unchanged, report.failed

@@ -1,0 +1,253 @@
+//! Lists of photographs: what was searched for, filtered and put in an order stays so while its pages are read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, PoisonError};
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State as Given};
+use axum::http::StatusCode;
+use epsilon::library::dates::span;
+use epsilon::library::{Filter, Order, State, now};
+use epsilon::semantic_index::IndexError;
+use serde::{Deserialize, Serialize};
+
+use super::{Gallery, Shown, blocking, given, label};
+use crate::commands::serve::limits;
+use crate::commands::serve::refusal::{Refusal, failed};
+
+/// Which photographs are asked for, in which order, and which of them to show.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Asked {
+    /// Any words to search for.
+    q: Option<String>,
+    /// The id of a photograph that the others should be like.
+    like: Option<String>,
+    label: Option<String>,
+    probability: Option<f32>,
+    since: Option<String>,
+    until: Option<String>,
+    folder: Option<String>,
+    unreviewed: bool,
+    broken: bool,
+    order: Order,
+    offset: usize,
+    limit: Option<usize>,
+    /// The list whose next photographs are asked for, in place of all that is above.
+    selection: Option<u64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Listed {
+    selection: u64,
+    total: usize,
+    offset: usize,
+    photos: Vec<Shown>,
+}
+
+/// Lists that were asked for last; the oldest are forgotten.
+#[derive(Default)]
+pub(super) struct Selections {
+    next: u64,
+    kept: VecDeque<(u64, Arc<Vec<String>>)>,
+}
+
+impl Selections {
+    fn keep(&mut self, ids: Vec<String>) -> (u64, Arc<Vec<String>>) {
+        if self.kept.len() >= limits::SELECTIONS {
+            self.kept.pop_front();
+        }
+        self.next += 1;
+        let kept = (self.next, Arc::new(ids));
+        self.kept.push_back(kept.clone());
+        kept
+    }
+
+    fn get(&self, number: u64) -> Option<Arc<Vec<String>>> {
+        let found = self.kept.iter().find(|(kept, _)| *kept == number);
+        found.map(|(_, ids)| ids.clone())
+    }
+}
+
+pub(super) async fn photos(
+    Given(gallery): Given<Arc<Gallery>>,
+    query: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Listed>, Refusal> {
+    let asked = given(query)?;
+    let server = gallery.server.clone();
+    let begun = server.begin()?;
+    gallery.make_thumbnails();
+    begun.within(server.timeout, gallery.list(asked)).await
+}
+
+impl Gallery {
+    async fn list(self: Arc<Self>, asked: Asked) -> Result<Json<Listed>, Refusal> {
+        let (offset, limit) = (asked.offset, asked.limit.unwrap_or(limits::PAGE));
+        let (selection, ids) = match asked.selection {
+            Some(number) => {
+                let selections = self.selections.lock();
+                let selections = selections.unwrap_or_else(PoisonError::into_inner);
+                let gone = || {
+                    let message = "that list is not kept any more: ask for it anew";
+                    Refusal::new(StatusCode::GONE, "selection", message)
+                };
+                (number, selections.get(number).ok_or_else(gone)?)
+            }
+            None => {
+                let ids = self.clone().select(asked).await?;
+                let selections = self.selections.lock();
+                let mut selections = selections.unwrap_or_else(PoisonError::into_inner);
+                selections.keep(ids)
+            }
+        };
+        blocking(move || {
+            let catalog = self.catalog()?;
+            let wanted = ids.iter().skip(offset).take(limit.min(limits::PAGE));
+            // One that is gone keeps its place, without anything to show.
+            let photos = wanted.map(|id| match catalog.item(id) {
+                Some(item) => Shown::of(item),
+                None => Shown::gone(id),
+            });
+            Ok(Json(Listed {
+                selection,
+                total: ids.len(),
+                offset,
+                photos: photos.collect(),
+            }))
+        })
+        .await
+    }
+
+    /// The ids of the photographs that are asked for.
+    async fn select(self: Arc<Self>, asked: Asked) -> Result<Vec<String>, Refusal> {
+        let (filter, order) = (asked.filter()?, asked.order);
+        let words = asked.q.filter(|words| !words.trim().is_empty());
+        let found = match (asked.like, words) {
+            (Some(like), _) => {
+                self.item(&like)?;
+                Some((self.search.index().await?, Asks::Like(like)))
+            }
+            (None, Some(words)) => {
+                let words = label(&words)?;
+                let query = self.search.query(&self.server, &words).await?;
+                Some((self.search.index().await?, Asks::Words(words, query)))
+            }
+            (None, None) => None,
+        };
+        blocking(move || {
+            let catalog = self.catalog()?;
+            let id = |place: usize| catalog.items()[place].id.clone();
+            let Some((index, asks)) = found else {
+                let places = catalog.select(&filter, order);
+                return Ok(places.into_iter().map(id).collect());
+            };
+            // All photographs match any words more or less: but the best are put in another order.
+            let top = match order {
+                Order::Relevance => usize::MAX,
+                _ => limits::BEST,
+            };
+            let found = match asks {
+                Asks::Like(photo) => catalog.like(&index, &photo, &filter, (order, top)),
+                Asks::Words(words, query) => {
+                    catalog.search(&index, &query, &words, &filter, (order, top))
+                }
+            };
+            let found = found.map_err(|error| match error {
+                IndexError::Unknown { photo } => {
+                    let message = format!("{photo}: could not be tagged, so nothing is like it");
+                    Refusal::unusable("photo", message)
+                }
+                error => failed(error),
+            });
+            let found = found?.into_iter();
+            Ok(found.map(|found| id(found.item)).collect())
+        })
+        .await
+    }
+}
+
+/// What a search asks the index.
+enum Asks {
+    /// For words and their query.
+    Words(String, Vec<f32>),
+    /// For photographs like this one.
+    Like(String),
+}
+
+impl Asked {
+    fn filter(&self) -> Result<Filter, Refusal> {
+        let time = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.is_empty());
+            let read = text.map(|text| span(text, now() as i64)).transpose();
+            read.map_err(|error| Refusal::unusable("date", error.to_string()))
+        };
+        let some = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+        Ok(Filter {
+            label: some(&self.label),
+            probability: self.probability,
+            since: time(&self.since)?.map(|span| span.start),
+            until: time(&self.until)?.map(|span| span.end),
+            folder: some(&self.folder),
+            unreviewed: self.unreviewed,
+            broken: self.broken,
+        })
+    }
+}
+
+/// A label or a folder, and how many photographs have it.
+#[derive(Serialize)]
+pub(super) struct Counted {
+    name: String,
+    photographs: usize,
+}
+
+fn counted(counts: BTreeMap<String, usize>) -> Vec<Counted> {
+    let counts = counts.into_iter();
+    counts
+        .map(|(name, photographs)| Counted { name, photographs })
+        .collect()
+}
+
+/// All labels that are not rejected, the most frequent first.
+pub(super) async fn labels(
+    Given(gallery): Given<Arc<Gallery>>,
+) -> Result<Json<Vec<Counted>>, Refusal> {
+    blocking(move || {
+        let catalog = gallery.catalog()?;
+        let mut counts = BTreeMap::new();
+        for label in catalog.items().iter().flat_map(|item| &item.labels) {
+            if label.state != State::Rejected {
+                count(&mut counts, &label.label.name);
+            }
+        }
+        let mut labels = counted(counts);
+        labels.sort_by_key(|label| std::cmp::Reverse(label.photographs));
+        Ok(Json(labels))
+    })
+    .await
+}
+
+/// All folders with the photographs in and below them, by their paths.
+pub(super) async fn folders(
+    Given(gallery): Given<Arc<Gallery>>,
+) -> Result<Json<Vec<Counted>>, Refusal> {
+    blocking(move || {
+        let catalog = gallery.catalog()?;
+        let mut counts = BTreeMap::new();
+        for item in catalog.items() {
+            for (end, _) in item.id.match_indices('/') {
+                count(&mut counts, &item.id[..end]);
+            }
+        }
+        Ok(Json(counted(counts)))
+    })
+    .await
+}
+
+fn count(counts: &mut BTreeMap<String, usize>, name: &str) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => _ = counts.insert(name.into(), 1),
+    }
+}

@@ -1,0 +1,122 @@
+//! What a library's index finds: photographs for words, and such as are like another.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use axum::http::StatusCode;
+use epsilon::library::Library;
+use epsilon::model::Model;
+use epsilon::predictor::WordVectors;
+use epsilon::semantic_index::Index;
+use tokio::sync::OnceCell;
+
+use super::blocking;
+use crate::commands::serve::refusal::{Refusal, failed};
+use crate::commands::serve::state::State;
+use crate::console;
+
+/// The model without its backbone, and the vectors of words.
+pub(in super::super) struct Words {
+    model: Model,
+    vectors: WordVectors,
+}
+
+impl AsRef<WordVectors> for Words {
+    fn as_ref(&self) -> &WordVectors {
+        &self.vectors
+    }
+}
+
+/// What loads them.
+pub(in super::super) type LoadWords =
+    Box<dyn Fn() -> anyhow::Result<(Model, WordVectors)> + Send + Sync>;
+
+/// A search in a library.
+pub(in super::super) struct Search {
+    load: Arc<LoadWords>,
+    words: OnceCell<Arc<Words>>,
+    /// The model that made the index.
+    identity: String,
+    folder: PathBuf,
+    /// The index, and when the file was written that says what of it counts.
+    index: Arc<Mutex<Option<(SystemTime, Arc<Index>)>>>,
+}
+
+impl Search {
+    /// In the library of a folder.
+    pub(in super::super) fn new(library: &Library, folder: &Path, load: LoadWords) -> Self {
+        Self {
+            load: Arc::new(load),
+            words: OnceCell::new(),
+            identity: library.identity.clone(),
+            folder: Library::index(folder),
+            index: Arc::default(),
+        }
+    }
+
+    /// Whether there is something to search in.
+    pub(super) fn has_index(&self) -> bool {
+        Index::is_at(&self.folder)
+    }
+
+    /// Loads model and index, so that the first search need not wait for them. Whoever searches is told what is wrong.
+    pub(super) async fn prepare(&self) {
+        if self.index().await.is_ok() {
+            let _ = self.loaded().await;
+        }
+    }
+
+    /// The query of some words.
+    pub(super) async fn query(&self, server: &State, words: &str) -> Result<Vec<f32>, Refusal> {
+        let loaded = self.loaded().await?;
+        let vectors = server.vectors(&loaded, vec![words.into()]).await?;
+        blocking(move || {
+            let device = epsilon::device::device("cpu").map_err(failed)?;
+            loaded.model.queries(&vectors, &device).map_err(failed)
+        })
+        .await
+    }
+
+    async fn loaded(&self) -> Result<Arc<Words>, Refusal> {
+        let refused =
+            |message: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "search", message);
+        let load = async || {
+            let load = self.load.clone();
+            let loaded = tokio::task::spawn_blocking(move || load()).await;
+            let (model, vectors) = loaded.map_err(failed)?.map_err(|error| {
+                console::complain(format_args!("the library's model cannot be loaded: {error:#}"));
+                refused("the model that tagged this library cannot be loaded; the server's log says why. Labels and filters need no model")
+            })?;
+            if model.identity() != self.identity {
+                return Err(refused(
+                    "the model's file is another one now than that which tagged this library: tag it again (`epsilon tag`)",
+                ));
+            }
+            Ok(Arc::new(Words { model, vectors }))
+        };
+        self.words.get_or_try_init(load).await.cloned()
+    }
+
+    /// The index as it is now.
+    pub(super) async fn index(&self) -> Result<Arc<Index>, Refusal> {
+        if !self.has_index() {
+            let message = "this library has no index to search in: its model scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag`)";
+            return Err(Refusal::new(StatusCode::CONFLICT, "index", message));
+        }
+        let (folder, kept) = (self.folder.clone(), self.index.clone());
+        blocking(move || {
+            let written = Index::written(&folder).map_err(failed)?;
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*kept {
+                Some((at, index)) if *at == written => Ok(index.clone()),
+                _ => {
+                    let index = Arc::new(Index::open(&folder).map_err(failed)?);
+                    *kept = Some((written, index.clone()));
+                    Ok(index)
+                }
+            }
+        })
+        .await
+    }
+}

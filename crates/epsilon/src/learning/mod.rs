@@ -1,0 +1,293 @@
+//! A model learnt from a library: from the keywords that its photographs have and from what its owner says of their labels.
+//!
+//! [`Learner`] gathers both, divides the photographs by scenes, keeps their tokens, trains, and calibrates on what it held out.
+
+mod error;
+mod gather;
+mod recipe;
+mod rehearsal;
+mod report;
+mod scenes;
+mod store;
+mod table;
+mod vocabulary;
+
+use std::path::{Path, PathBuf};
+
+use epsilon_data::files;
+use epsilon_data::labels::VectorFile;
+use epsilon_vision::tokens::Progress;
+
+pub use self::error::LearnError;
+use self::error::{failed, io};
+use self::gather::{Gathered, gather};
+pub use self::rehearsal::{Choice, Rehearsal, Round};
+pub use self::report::{Anchored, KeptLabels, LearnReport, LearntLabel};
+pub use self::scenes::Held;
+use self::table::Table;
+use self::vocabulary::Vocabulary;
+use crate::calibration::{Calibration, Rule, held_out_by_label};
+use crate::experiment::{self, Experiment, ExperimentError, Layout, RunEvent};
+use crate::library::{Corrections, Library, Walk};
+use crate::model::Model;
+use crate::recipe::Recipe;
+
+/// Photographs to train on that a label needs, unless told otherwise, to be learnt: one is worth more than none (docs/reviews.md).
+pub const AT_LEAST: usize = 1;
+/// The one seed of a learnt model.
+const SEED: u64 = 1;
+
+/// The network whose tokens are learnt from, and the vectors of words.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Its weights: a file, a folder, or `hf:OWNER/NAME`.
+    pub weights: PathBuf,
+    /// The file of word vectors; none where it has none of its own, and none was given.
+    pub vectors: Option<VectorFile>,
+    /// The names of its classes, where it has some and they are not ImageNet's 1,000.
+    pub classes: Option<PathBuf>,
+}
+
+impl Network {
+    /// One without word vectors.
+    pub fn of(weights: PathBuf) -> Self {
+        Self {
+            weights,
+            vectors: None,
+            classes: None,
+        }
+    }
+
+    /// That of the trained model in a file.
+    ///
+    /// # Errors
+    /// [`LearnError::Experiment`] for a file that cannot be read, or without the recipe of a training.
+    pub fn of_model(path: &Path) -> Result<Self, LearnError> {
+        let device = burn::tensor::Device::flex();
+        let model = Model::load(path, &device).map_err(ExperimentError::from)?;
+        let recipe = experiment::recipe_of(&model, path)?;
+        let weights = recipe.backbone.as_ref();
+        let weights = weights.ok_or(ExperimentError::NoBackbone)?.weights.clone();
+        Ok(Self {
+            weights,
+            vectors: Some(recipe.data.vector_file()),
+            classes: recipe.anchor.and_then(|anchor| anchor.classes),
+        })
+    }
+
+    fn vectors(&self) -> Result<&VectorFile, LearnError> {
+        let vectors = self.vectors.as_ref();
+        vectors.ok_or_else(|| LearnError::NoVectors {
+            weights: self.weights.clone(),
+        })
+    }
+}
+
+/// The network that a library was learnt with before, if it was.
+///
+/// # Errors
+/// As [`Network::of_model`].
+pub fn earlier_network(library: &Path) -> Result<Option<Network>, LearnError> {
+    let folder = Library::learnt(library);
+    let path = Layout(&folder).model(SEED);
+    match path.exists() {
+        true => Network::of_model(&path).map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Settings of a [`Learner`].
+#[derive(Debug, Clone)]
+pub struct LearnOptions {
+    /// The library's folder, if not the one [beside](Library::beside) the photographs.
+    pub library: Option<PathBuf>,
+    /// The model's file, if not [`Library::model_file`].
+    pub model: Option<PathBuf>,
+    /// Photographs to train on that a label needs to be learnt.
+    pub at_least: usize,
+    /// Whether the names of folders are keywords, too.
+    pub folders: bool,
+    /// Patterns of what is left out, as [`Walk::new`] takes them.
+    pub exclude: Vec<String>,
+    /// Whether downloads show a bar on stderr.
+    pub show_downloads: bool,
+}
+
+impl Default for LearnOptions {
+    fn default() -> Self {
+        Self {
+            library: None,
+            model: None,
+            at_least: AT_LEAST,
+            folders: false,
+            exclude: Vec::new(),
+            show_downloads: false,
+        }
+    }
+}
+
+/// What happens while a library is learnt from.
+#[non_exhaustive]
+pub enum LearnEvent<'a> {
+    /// The keywords of so many photographs are read.
+    Reading(usize),
+    /// Something of a file could not be read.
+    Flaw(&'a str),
+    /// Tokens are extracted.
+    Extracting(Progress),
+    /// The training goes on, and its model is measured.
+    Training(RunEvent<'a>),
+}
+
+/// Who is told [`LearnEvent`]s.
+pub type Observe<'a> = dyn FnMut(LearnEvent<'_>) + 'a;
+
+/// Learns a model from a folder of photographs.
+pub struct Learner {
+    photos: PathBuf,
+    library: PathBuf,
+    /// Where what it makes is kept.
+    folder: PathBuf,
+    walk: Walk,
+    network: Network,
+    options: LearnOptions,
+    _lock: std::fs::File,
+}
+
+impl Learner {
+    /// One for a folder of photographs. No other process can learn from the same library until this is dropped.
+    ///
+    /// # Errors
+    /// [`LearnError::Photos`] for a folder that cannot be read, [`LearnError::Exclude`], [`LearnError::Busy`].
+    pub fn open(
+        photos: &Path,
+        network: Network,
+        options: LearnOptions,
+    ) -> Result<Self, LearnError> {
+        network.vectors()?;
+        let photos = std::path::absolute(photos).map_err(failed(photos))?;
+        std::fs::read_dir(&photos).map_err(failed(&photos))?;
+        let walk = Walk::new(&photos, &options.exclude)?;
+        let library = options.library.clone();
+        let library = library.unwrap_or_else(|| Library::beside(&photos));
+        let folder = Library::learnt(&library);
+        files::folder(&library).map_err(io(&library))?;
+        files::folder(&folder).map_err(io(&folder))?;
+        let place = folder.join("lock");
+        let lock = files::own(&place).map_err(io(&place))?;
+        match lock.try_lock() {
+            Ok(()) => files::tidy(&folder).map_err(io(&folder))?,
+            Err(std::fs::TryLockError::WouldBlock) => return Err(LearnError::Busy { library }),
+            Err(std::fs::TryLockError::Error(error)) => return Err(io(&place)(error)),
+        }
+        Ok(Self {
+            photos,
+            library,
+            folder,
+            walk,
+            network,
+            options,
+            _lock: lock,
+        })
+    }
+
+    /// Where the model is written.
+    pub fn model(&self) -> PathBuf {
+        let named = self.options.model.clone();
+        named.unwrap_or_else(|| Library::model_file(&self.library))
+    }
+
+    /// Reads keywords and corrections, extracts the tokens of what is new, trains, calibrates, and writes the model.
+    ///
+    /// # Errors
+    /// [`LearnError::NoKeywords`], [`LearnError::AllRare`], [`LearnError::Wordless`] where nothing can be learnt; those of the steps.
+    /// The model of an earlier time is then as it was.
+    pub fn learn(&self, observe: &mut Observe<'_>) -> Result<LearnReport, LearnError> {
+        let gathered = self.gather(observe)?;
+        let held = scenes::hold_out(&gathered.photos);
+        let (at_least, vectors) = (self.options.at_least, self.network.vectors()?);
+        let vocabulary = Vocabulary::of(&gathered, &held, at_least, vectors)?;
+        let store = store::extract(self, &gathered.photos, observe)?;
+        let table = Table::of(&gathered, &vocabulary, &held, &store);
+        if table.trained_on() == 0 || table.held_out() == 0 {
+            return Err(LearnError::TooFew {
+                known: gathered.photos.len(),
+                scenes: held.scenes,
+            });
+        }
+        table.write(&self.folder)?;
+        let recipe = recipe::of(self, &table)?;
+        let (mut experiment, anchored) = self.experiment(recipe)?;
+        let figures = experiment.run(SEED, &mut |event| observe(LearnEvent::Training(event)))?;
+        let path = experiment.layout().model(SEED);
+        let mut model = Model::load(&path, experiment.device()).map_err(ExperimentError::from)?;
+        let judged = calibrate(&mut experiment, &mut model)?;
+        let place = self.model();
+        model.save(&place).map_err(ExperimentError::from)?;
+        Ok(LearnReport {
+            model: place,
+            anchored,
+            map: figures.seen().map,
+            ..report::of(&gathered, &vocabulary, &held, &table, &store, judged)
+        })
+    }
+
+    fn gather(&self, observe: &mut Observe<'_>) -> Result<Gathered, LearnError> {
+        let scan = self.walk.scan();
+        for failed in &scan.failed {
+            observe(LearnEvent::Flaw(&failed.reason));
+        }
+        observe(LearnEvent::Reading(scan.photos.len()));
+        let corrections = Corrections::read(&self.library)?;
+        let gathered = gather(self, scan.photos, &corrections)?;
+        for flaw in &gathered.flaws {
+            observe(LearnEvent::Flaw(flaw));
+        }
+        match gathered.photos.is_empty() {
+            true => Err(LearnError::NoKeywords {
+                folder: self.photos.clone(),
+                photos: gathered.looked_at,
+            }),
+            false => Ok(gathered),
+        }
+    }
+
+    /// The experiment of a recipe, with what the backbone's own classes say of a label where they can be used.
+    fn experiment(&self, recipe: Recipe) -> Result<(Experiment, Anchored), LearnError> {
+        let open = |recipe: Recipe| -> Result<Experiment, ExperimentError> {
+            let mut experiment = Experiment::open(recipe, &self.folder)?;
+            experiment.check()?;
+            Ok(experiment)
+        };
+        let weight = recipe.anchor.as_ref().map_or(0.0, |anchor| anchor.weight);
+        match open(recipe.clone()) {
+            Ok(experiment) => Ok((experiment, Anchored::Weight(weight))),
+            Err(ExperimentError::Anchor(error)) => {
+                let without = Recipe {
+                    anchor: None,
+                    ..recipe
+                };
+                Ok((open(without)?, Anchored::Without(error.to_string())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Fits probabilities and thresholds to the photographs that were held out; what the thresholds keep of each label, where there
+/// are enough of them.
+fn calibrate(experiment: &mut Experiment, model: &mut Model) -> Result<report::Judged, LearnError> {
+    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let device = experiment.device();
+    let standardised = experiment::standardised(model, &prepared, &store, device, &mut |_, _| {})?;
+    let judged = standardised.judged();
+    let on = format!("{} photographs held out", standardised.images());
+    match Calibration::fit(&judged, Rule::BestF1, on) {
+        Ok(calibration) => {
+            let kept = held_out_by_label(&judged, Rule::BestF1);
+            model.calibrate(calibration);
+            Ok(report::Judged::Kept(kept.unwrap_or_default()))
+        }
+        Err(error) => Ok(report::Judged::TooFew(error.to_string())),
+    }
+}

@@ -1,0 +1,175 @@
+//! The tokens of a library's photographs: kept from one time to the next, so that only those of new and changed photographs are
+//! extracted.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use epsilon_data::files;
+use epsilon_vision::backbone::{self, Backbone, Download};
+use epsilon_vision::tokens::{
+    self, ExtractOptions, ExtractReport, FeatureError, StoreError, TokenStore,
+};
+
+use super::error::io;
+use super::gather::Known;
+use super::recipe::backbone as backbone_settings;
+use super::{LearnError, LearnEvent, Learner, Observe};
+
+/// What a store's photographs were, beside it.
+const STAMPS: &str = "photographs.json";
+
+/// Bytes of each photograph's file, and when it was changed.
+type Stamps = HashMap<String, (u64, u64)>;
+
+/// Tokens of all photographs that can be read.
+pub(super) struct Extracted {
+    pub(super) tokens: TokenStore,
+    /// Photographs whose tokens were made this time.
+    pub(super) new: usize,
+    /// Why the others have none.
+    pub(super) failed: Vec<String>,
+}
+
+/// Extracts what is missing in the store of a library.
+pub(super) fn extract(
+    learner: &Learner,
+    photos: &[Known],
+    observe: &mut Observe<'_>,
+) -> Result<Extracted, LearnError> {
+    let place = Place::of(&learner.folder);
+    place.settle()?;
+    let settings = backbone_settings(&learner.network);
+    let download = Download::shown(learner.options.show_downloads);
+    let weights = backbone::locate(&settings.weights, download)?;
+    let network =
+        crate::tensor_vit::load_on(&weights, &settings.options(), &burn::tensor::Device::flex())?;
+    let stamps = photos.iter().map(|known| {
+        let photo = &known.photo;
+        (photo.id.clone(), (photo.bytes, photo.modified))
+    });
+    let stamps: Stamps = stamps.collect();
+    let earlier = place.earlier(&*network)?;
+    if let Some((store, known)) = earlier.as_ref().filter(|(_, known)| *known == stamps) {
+        let tokens = TokenStore::open(store.dir())?;
+        let failed = reasons(&tokens, known);
+        return Ok(Extracted {
+            tokens,
+            new: 0,
+            failed,
+        });
+    }
+    let items = photos
+        .iter()
+        .map(|known| (known.photo.id.clone(), known.photo.path.clone()));
+    let items: Vec<(String, PathBuf)> = items.collect();
+    let is_as_it_was = |id: &str| match &earlier {
+        Some((_, known)) => known.contains_key(id) && known.get(id) == stamps.get(id),
+        None => false,
+    };
+    let kept = earlier.as_ref().map(|(store, _)| store);
+    let mut extract = || {
+        let (options, to) = (ExtractOptions::default(), &*place.next);
+        let tell = &mut |progress| observe(LearnEvent::Extracting(progress));
+        match kept {
+            None => tokens::extract(&items, &*network, to, &options, tell),
+            Some(kept) => {
+                let same = &is_as_it_was;
+                tokens::extract_beyond(kept, same, &items, &*network, to, &options, tell)
+            }
+        }
+    };
+    let report = match extract() {
+        // Left by a run that was interrupted, of other photographs.
+        Err(FeatureError::Store(StoreError::Other { .. })) => {
+            fs::remove_dir_all(&place.next).map_err(io(&place.next))?;
+            extract()
+        }
+        report => report,
+    };
+    let ExtractReport { failed, .. } = report?;
+    let copied = kept.map_or(0, |store| {
+        store.ids().iter().filter(|id| is_as_it_was(id)).count()
+    });
+    drop(earlier);
+    place.replace(&stamps)?;
+    let tokens = TokenStore::open(&place.tokens)?;
+    Ok(Extracted {
+        new: tokens.len().saturating_sub(copied),
+        failed: failed.into_iter().map(|failure| failure.reason).collect(),
+        tokens,
+    })
+}
+
+fn reasons(tokens: &TokenStore, known: &Stamps) -> Vec<String> {
+    let failed = tokens.manifest().failed.iter();
+    let failed = failed.filter(|failure| known.contains_key(&failure.id));
+    failed.map(|failure| failure.reason.clone()).collect()
+}
+
+/// Where the store lies in a folder.
+pub(super) fn place(folder: &Path) -> PathBuf {
+    folder.join("tokens")
+}
+
+/// The store, the one that will take its place, and the one that it took the place of.
+struct Place {
+    tokens: PathBuf,
+    next: PathBuf,
+    old: PathBuf,
+}
+
+impl Place {
+    fn of(folder: &Path) -> Self {
+        Self {
+            tokens: place(folder),
+            next: folder.join("tokens.next"),
+            old: folder.join("tokens.old"),
+        }
+    }
+
+    /// Brings to an end what a killed run left half done.
+    fn settle(&self) -> Result<(), LearnError> {
+        if self.old.exists() && !self.tokens.exists() {
+            fs::rename(&self.old, &self.tokens).map_err(io(&self.tokens))?;
+        }
+        remove(&self.old)
+    }
+
+    /// The store of an earlier time and its photographs, if it was made by this network.
+    fn earlier(&self, network: &dyn Backbone) -> Result<Option<(TokenStore, Stamps)>, LearnError> {
+        let path = self.tokens.join(STAMPS);
+        let text = match files::read(&path, files::DESCRIPTION) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(&path)(error)),
+        };
+        let stamps = serde_json::from_slice(&text).map_err(|error| io(&path)(error.into()))?;
+        let store = TokenStore::open(&self.tokens)?;
+        let made_by = &store.manifest().header.backbone;
+        Ok(made_by
+            .difference(network.info())
+            .is_none()
+            .then_some((store, stamps)))
+    }
+
+    /// Puts the next store in the place of the one that is there.
+    fn replace(&self, stamps: &Stamps) -> Result<(), LearnError> {
+        let path = self.next.join(STAMPS);
+        let text = serde_json::to_vec(stamps).map_err(|error| io(&path)(error.into()))?;
+        files::write(&path, &text).map_err(io(&path))?;
+        if self.tokens.exists() {
+            fs::rename(&self.tokens, &self.old).map_err(io(&self.old))?;
+        }
+        fs::rename(&self.next, &self.tokens).map_err(io(&self.tokens))?;
+        remove(&self.old)
+    }
+}
+
+fn remove(folder: &Path) -> Result<(), LearnError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(io(folder)(error)),
+        _ => Ok(()),
+    }
+}
