@@ -208,8 +208,10 @@ mod tests {
             deviation: 0.0,
         };
         let curve = [point(0.0, 0.1), point(100.0, 0.3), point(200.0, 0.4)];
-        assert_eq!(share(&curve, &point(100.0, 0.2)), Some(0.5));
-        assert_eq!(share(&curve, &point(300.0, 0.35)), Some(0.5));
+        for (to, expected) in [(point(100.0, 0.2), 0.5), (point(300.0, 0.35), 0.5)] {
+            let share = share(&curve, &to).unwrap();
+            assert!((share - expected).abs() < 1e-9, "{share}");
+        }
         assert_eq!(share(&curve, &point(300.0, 0.5)), None);
         assert_eq!(share(&curve, &point(300.0, 0.1)), Some(0.0));
     }

@@ -8,11 +8,12 @@ use epsilon_data::labels::composed;
 use epsilon_data::paths::{self, shown};
 use epsilon_vision::image::{Limits, metadata};
 use rayon::prelude::*;
-use roxmltree::Node;
+use roxmltree::{Document, Node};
 
-use super::ownership::{List, Lists, Subject, folded, others};
+use super::ownership::{List, Lists, Subject, folded, standing};
 use super::sidecar::{self, Name};
-use super::{Owned, Photo, xmp};
+use super::told::{self, Told};
+use super::{Owned, Photo, State, xmp};
 
 /// Names of a keyword and those above it.
 const MOST_NAMES: usize = 16;
@@ -73,7 +74,10 @@ pub fn of_all(photos: &[Photo], ours: &BTreeMap<String, Owned>, limits: &Limits)
 
 /// What is said of a photograph, in its sidecars and in the picture itself; see [`of_all`].
 pub fn keywords(photo: &Photo, ours: &BTreeMap<String, Owned>, limits: &Limits) -> Said {
-    let mut found = Found::default();
+    let mut found = Found {
+        name: photo.id.rsplit('/').next().unwrap_or_default().into(),
+        ..Found::default()
+    };
     for name in Name::ALL {
         let ours = ours.get(&name.key(&photo.id)).map(|owned| &owned.lists);
         found.sidecar(&name.of(&photo.path), ours);
@@ -167,6 +171,8 @@ struct Found {
     taken_exif: Option<i64>,
     taken_xmp: Option<i64>,
     flaws: Vec<String>,
+    /// The name of the photograph's file.
+    name: String,
     /// What flaws call the file that is being read.
     file: String,
 }
@@ -212,26 +218,22 @@ impl Found {
         }
     }
 
-    /// Adds what a text says, but for entries of ours.
+    /// Adds what a text says, but for what this program wrote and nobody approved. `ours` are the entries that it wrote, where
+    /// that is known.
     fn xmp(&mut self, text: &str, ours: Option<&Lists>) {
         let document = match xmp::parse(xmp::body(text)) {
             Ok(document) => document,
             Err(reason) => return self.flaw(&format!("its XMP {reason}")),
         };
-        let rdf = document.descendants();
-        let rdf = rdf.filter(|node| node.has_tag_name((xmp::RDF, "RDF")));
-        let descriptions = rdf.flat_map(|node| node.children());
-        let descriptions = descriptions.filter(|node| node.has_tag_name((xmp::RDF, "Description")));
-        let descriptions: Vec<Node> = descriptions.collect();
+        let descriptions = descriptions(&document);
         let there = Lists::of(|list| {
             let property = xmp::property(list);
             values(&descriptions, (property.namespace, property.name))
         });
-        let there = ours.map_or(there.clone(), |ours| others(&there, ours));
+        let before = self.keywords.len();
         for list in List::ALL {
-            let between = if list == List::Tags { '/' } else { '|' };
             let entries = there.get(list).iter();
-            entries.for_each(|entry| self.add(entry.split(between)));
+            entries.for_each(|entry| self.add(entry.split(between(list))));
         }
         for (form, between) in FORMS {
             let entries = values(&descriptions, form).into_iter();
@@ -240,6 +242,14 @@ impl Found {
         for categories in values(&descriptions, CATEGORIES) {
             self.categories(&categories);
         }
+        let told = match text.contains(told::NAMESPACE) {
+            true => told::read(text).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let automatic = automatic(ours.map(|ours| (ours, &there)), &told, &self.name);
+        let mut added = self.keywords.split_off(before);
+        added.retain(|names| !automatic.contains(&key(names)));
+        self.keywords.append(&mut added);
         let taken = TAKEN.iter().flat_map(|form| values(&descriptions, *form));
         let taken = taken.filter_map(|text| metadata::moment(&text)).next();
         self.taken_xmp = self.taken_xmp.or(taken);
@@ -279,6 +289,57 @@ impl Found {
     }
 }
 
+/// What stands between the names of a list's entry. A name in the flat list may have parents, too.
+fn between(list: List) -> char {
+    match list {
+        List::Subject | List::Hierarchical => '|',
+        List::Tags => '/',
+    }
+}
+
+/// What of a text's keywords this program wrote and nobody approved. That is what the ledger says and still stands there; without
+/// a ledger, what `epsilon:Labels` tells of. Copies of it in other lists, as programs make them when they write all that they
+/// have read, are the same.
+fn automatic(ours: Option<(&Lists, &Lists)>, told: &[Told], photo: &str) -> HashSet<Vec<String>> {
+    let is_approved = |told: &&Told| {
+        let its = told.photo.as_deref().is_none_or(|name| name == photo);
+        its && told.state == State::Approved
+    };
+    let approved: HashSet<String> = told
+        .iter()
+        .filter(is_approved)
+        .map(|t| folded(&t.name))
+        .collect();
+    let mut automatic: HashSet<Vec<String>> = HashSet::new();
+    match ours {
+        Some((ours, there)) => {
+            for list in List::ALL {
+                for entry in standing(there.get(list), ours.get(list)) {
+                    automatic.insert(entry.split(between(list)).map(folded).collect());
+                }
+            }
+        }
+        None => {
+            for told in told {
+                automatic.insert(vec![folded(&told.name)]);
+                let parents = told.parents.iter().map(|name| folded(name));
+                automatic.insert(parents.chain([folded(&told.name)]).collect());
+            }
+        }
+    }
+    automatic.retain(|names| names.last().is_none_or(|name| !approved.contains(name)));
+    automatic
+}
+
+/// The descriptions of an XMP document.
+fn descriptions<'a>(document: &'a Document) -> Vec<Node<'a, 'a>> {
+    let is = |name: &'static str| move |node: &Node| node.has_tag_name((xmp::RDF, name));
+    let rdf = document.descendants().filter(is("RDF"));
+    rdf.flat_map(|node| node.children())
+        .filter(is("Description"))
+        .collect()
+}
+
 /// The values of a property, be it a list, a text or an attribute.
 fn values(descriptions: &[Node], form: Form) -> Vec<String> {
     let mut values = Vec::new();
@@ -297,9 +358,13 @@ fn values(descriptions: &[Node], form: Form) -> Vec<String> {
     values
 }
 
+/// Keywords with the same of it are the same.
+fn key(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| folded(name)).collect()
+}
+
 /// Each keyword once, without what programs keep for themselves and what another one says with its parents.
 fn merged(keywords: Vec<Vec<String>>) -> Vec<Subject> {
-    let key = |names: &[String]| -> Vec<String> { names.iter().map(|name| folded(name)).collect() };
     let mut implied: HashSet<Vec<String>> = HashSet::new();
     for names in keywords.iter().filter(|names| names.len() > 1) {
         let names = key(names);
@@ -413,10 +478,52 @@ mod tests {
         assert_eq!(said(None), ["sea", "sky", "animal|dog"]);
         assert!(said(Some(&new)).is_empty());
         let ours = Lists {
-            subject: vec!["sky".into(), "gone".into()],
+            subject: vec!["sky".into(), "dog".into(), "gone".into()],
             ..Lists::default()
         };
+        // Somebody else has it with its parent.
         assert_eq!(said(Some(&ours)), ["sea", "animal|dog"]);
+        // Another program has copied all that it read into a list of its own.
+        let copied = document(
+            r#"<m:LastKeywordXMP xmlns:m="http://ns.microsoft.com/photo/1.0/"><rdf:Bag><rdf:li>animal/dog</rdf:li>
+            <rdf:li>Sky</rdf:li><rdf:li>moon</rdf:li></rdf:Bag></m:LastKeywordXMP>"#,
+        );
+        let copied = xmp::edit(&copied, &Lists::default(), &new).unwrap();
+        let said = |ours: Option<&Lists>| names(&merged(read(&copied, ours).keywords));
+        assert_eq!(said(Some(&new)), ["moon"]);
+    }
+
+    #[test]
+    fn what_was_approved_counts_though_it_is_ours() {
+        let new = Lists {
+            subject: vec!["sea".into(), "dog".into(), "sky".into(), "moon".into()],
+            hierarchical: vec!["animal|dog".into()],
+            ..Lists::default()
+        };
+        let told = |name: &str, parents: &[&str], state: State, photo: Option<&str>| Told {
+            name: name.into(),
+            parents: parents.iter().map(ToString::to_string).collect(),
+            state,
+            model: None,
+            probability: None,
+            photo: photo.map(String::from),
+        };
+        let text = xmp::edit(xmp::EMPTY, &Lists::default(), &new).unwrap();
+        let labels = [
+            told("Dog", &["animal"], State::Approved, None),
+            told("sea", &[], State::Automatic, None),
+            told("sky", &[], State::Approved, Some("other.jpg")),
+        ];
+        let text = told::write(&text, &labels).unwrap();
+        let said = |ours: Option<&Lists>| names(&merged(read(&text, ours).keywords));
+        assert_eq!(said(Some(&new)), ["animal|dog"]);
+        // Nobody knows who wrote `moon`, of which nothing is told.
+        assert_eq!(said(None), ["moon", "animal|dog"]);
+        let ours = Lists {
+            subject: vec!["sea".into()],
+            ..Lists::default()
+        };
+        assert_eq!(said(Some(&ours)), ["sky", "moon", "animal|dog"]);
     }
 
     #[test]

@@ -5,16 +5,16 @@
 //! touched (see [`super::ownership`]).
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::lines::{Lines, Tail};
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
-use epsilon_data::{files, paths};
+use epsilon_data::paths;
 
 const NAME: &str = "sidecars.jsonl";
 const HINT: &str = "mend the line, or delete the file: what was written into sidecars then counts as somebody else's";
@@ -99,22 +99,12 @@ impl Ledger {
     /// # Errors
     /// When it cannot be read, or a line other than a last half one is damaged.
     pub fn snapshot(library: &Path) -> Result<BTreeMap<String, Owned>, LibraryError> {
-        let path = library.join(NAME);
-        let bytes = match files::read(&path, files::LIST) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|source| failed(&path, source))?,
-        };
         let mut owned = BTreeMap::new();
-        for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            if line.last() != Some(&b'\n') {
-                break;
-            }
-            let line: Line = serde_json::from_slice(line).map_err(|error| LibraryError::Form {
-                path: path.clone(),
-                reason: format!("line {}: {error}; {HINT}", index + 1),
-            })?;
+        Tail::new(library.join(NAME)).read(HINT, &mut |line| {
+            let line: Line = serde_json::from_slice(line)?;
             owned.insert(line.sidecar, line.owned);
-        }
+            Ok(())
+        })?;
         Ok(owned)
     }
 

@@ -178,7 +178,7 @@ pub fn folded(text: &str) -> String {
 /// The next step of a sidecar; see [the module](self).
 pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     let standing = Lists::of(|list| standing(there.get(list), ours.get(list)));
-    let others = others(there, ours);
+    let others = Lists::of(|list| without(there.get(list), standing.get(list)));
     let mut plan = Plan::default();
     let mut parts = List::ALL.map(|list| {
         let mut target = Vec::new();
@@ -203,16 +203,8 @@ pub fn plan(there: &Lists, ours: &Lists, wanted: &Wanted) -> Plan {
     plan
 }
 
-/// What others wrote of what stands in a sidecar.
-pub(super) fn others(there: &Lists, ours: &Lists) -> Lists {
-    Lists::of(|list| {
-        let standing = standing(there.get(list), ours.get(list));
-        without(there.get(list), &standing)
-    })
-}
-
 /// What is there of ours. What stands there twice is none of it, since we write nothing twice.
-fn standing(there: &[String], ours: &[String]) -> Vec<String> {
+pub(super) fn standing(there: &[String], ours: &[String]) -> Vec<String> {
     let mut counts: HashMap<&String, usize> = HashMap::new();
     for text in there {
         *counts.entry(text).or_default() += 1;

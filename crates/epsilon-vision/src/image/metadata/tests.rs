@@ -258,7 +258,7 @@ fn texts_of_a_png_are_read_before_and_behind_its_pixels() {
 
     // Some kilobytes that unpack to many megabytes, again and again.
     let bomb = packed(&vec![0; LARGEST + 1]);
-    assert!(bomb.len() < 100_000);
+    assert!(bomb.len() < LARGEST / 20);
     let chunks = vec![(b"iTXt", itxt(1, &bomb)); 50];
     let begun = std::time::Instant::now();
     let found = read_bytes(&png(&chunks));
