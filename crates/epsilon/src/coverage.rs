@@ -119,9 +119,12 @@ fn greedy(alike: &[Vec<f32>], weights: &[f32], cover: &mut [f32], count: usize) 
     let mut heap: BinaryHeap<Candidate> = gains.collect::<Vec<_>>().into();
     let mut chosen = Vec::new();
     while let (Some(Candidate { at, .. }), true) = (heap.pop(), chosen.len() < count) {
-        let now = gain(at, cover);
-        if heap.peek().is_some_and(|next| next.gain > now) {
-            heap.push(Candidate { gain: now, at });
+        let now = Candidate {
+            gain: gain(at, cover),
+            at,
+        };
+        if heap.peek().is_some_and(|next| *next > now) {
+            heap.push(now);
             continue;
         }
         for (cover, alike) in cover.iter_mut().zip(&alike[at]) {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("calibration", &[]),
     ("classes", &["data::files", "data::labels"]),
+    ("coverage", &[]),
     ("batch", &["data::labels"]),
     ("optimiser", &["kernels"]),
     ("fused", &["batch", "kernels"]),
@@ -136,7 +137,6 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("comparison", &["methods", "recipe", "data::files"]),
-    ("coverage", &[]),
     (
         "experiment",
         &[

@@ -147,10 +147,15 @@ fn print(report: &LearnReport, folder: &Path) -> anyhow::Result<()> {
     }
     print_labels(report)?;
     print_left_out(report)?;
-    console::print(format_args!(
-        "\nmAP on the photographs held out: {:.1} %",
-        100.0 * report.map
-    ))?;
+    match report.map {
+        Some(map) => console::print(format_args!(
+            "\nmAP on the photographs held out: {:.1} %",
+            100.0 * map
+        ))?,
+        None => console::warn(
+            "no photograph that was held out has a label that was learnt: there is nothing to measure on",
+        ),
+    }
     if let Some(reason) = &report.uncalibrated {
         console::warn(format_args!(
             "no probabilities and thresholds yet: {reason}"

@@ -212,6 +212,28 @@ fn searched(browser: &mut Browser, word: &str) -> [f64; 2] {
     [took, request.as_f64().unwrap()]
 }
 
+/// How long tiles were without a picture, scrolled by hand, as it were, at some 4,000 pixels a second, and after jumps.
+fn scrolled(browser: &mut Browser, url: &str) -> [Vec<f64>; 2] {
+    browser.open("about:blank");
+    browser.open(url);
+    browser.until("document.querySelectorAll('.tile img.there').length > 20");
+    browser.evaluate(WATCH);
+    for _ in 0..6 {
+        browser.scroll(640, 400, -8000, 4000);
+    }
+    let smooth = numbers(&browser.evaluate("window.blank.splice(0)"));
+    let mut random = Random(11);
+    for _ in 0..20 {
+        let share = random.unit();
+        browser.evaluate(&format!(
+            "scrollTo(0, {share} * document.documentElement.scrollHeight); 0"
+        ));
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    let jumps = numbers(&browser.evaluate("window.blank.splice(0)"));
+    [smooth, jumps]
+}
+
 #[test]
 #[ignore = "a measurement that draws 50,000 photographs: bench/library_page.sh"]
 fn a_library_of_50_000_photographs() {
@@ -234,24 +256,7 @@ fn a_library_of_50_000_photographs() {
     .collect();
     let part = |at: usize| spread(searches.iter().map(|row| row[at]).collect());
 
-    // Scrolled by hand, as it were: some 4,000 pixels a second, and jumps to other places.
-    browser.open("about:blank");
-    browser.open(&url);
-    browser.until("document.querySelectorAll('.tile img.there').length > 20");
-    browser.evaluate(WATCH);
-    for _ in 0..6 {
-        browser.scroll(640, 400, -8000, 4000);
-    }
-    let smooth = numbers(&browser.evaluate("window.blank.splice(0)"));
-    let mut random = Random(11);
-    for _ in 0..20 {
-        let share = random.unit();
-        browser.evaluate(&format!(
-            "scrollTo(0, {share} * document.documentElement.scrollHeight); 0"
-        ));
-        std::thread::sleep(Duration::from_millis(700));
-    }
-    let jumps = numbers(&browser.evaluate("window.blank.splice(0)"));
+    let [smooth, jumps] = scrolled(&mut browser, &url);
     let tasks = numbers(&browser.evaluate("window.tasks || []"));
     let over = |blank: &[f64]| blank.iter().filter(|time| **time > 300.0).count();
     assert!(

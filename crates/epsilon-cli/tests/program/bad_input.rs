@@ -309,7 +309,7 @@ fn a_recipe_that_names_a_missing_file() {
     world.edit("recipe.toml", "vectors.txt", ".");
     world
         .run("prepare recipe.toml")
-        .refused(&["cannot be read"]);
+        .refused(&["no text tower there", "file of word vectors"]);
 }
 
 #[test]

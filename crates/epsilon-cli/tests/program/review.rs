@@ -230,23 +230,24 @@ fn somebody_at_a_terminal_answers() {
         return;
     };
     let shown = String::from_utf8_lossy(&output.stdout);
-    for part in [
-        "1 of 3  a.jpg",
-        "approved",
-        "7: there is no label",
-        "2 of 3  b c.png",
-        "3 of 3",
-    ] {
+    for part in ["approved", "7: there is no label", "2 of 3", "3 of 3"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
+    let first = shown
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("1 of 3  "));
+    let first = first.unwrap().split("  (").next().unwrap().trim();
     let listed = world.run("review p --list").done();
     let lines: Vec<&str> = listed.lines().collect();
     assert_eq!(lines.len(), 4, "{listed}");
-    assert!(lines.contains(&"approved\ta.jpg\tanimal|dog"), "{listed}");
-    assert_eq!(
-        (lines[2], lines[3]),
-        ("reviewed\ta.jpg", "reviewed\tb c.png")
-    );
+    for line in [
+        format!("approved\t{first}\tanimal|dog"),
+        format!("reviewed\t{first}"),
+    ] {
+        assert!(lines.contains(&line.as_str()), "{line}: {listed}");
+    }
+    let reviewed = lines.iter().filter(|line| line.starts_with("reviewed\t"));
+    assert_eq!(reviewed.count(), 2, "{listed}");
 }
 
 /// A command of a scripted review.

@@ -215,7 +215,11 @@ fn what_is_no_tower_is_told() {
         "recipe.toml",
         recipe + "\n[anchor]\nclasses = \"classes.txt\"\n",
     );
-    run(&world, "prepare recipe.toml").refused(&["[anchor]", "clip", "file of word vectors"]);
+    let ended = run(&world, "prepare recipe.toml");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    for part in ["[anchor]", "clip", "file of word vectors"] {
+        assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+    }
 }
 
 /// The program with a hub that nobody answers for, and a cache of the world's own.

@@ -27,10 +27,11 @@ pub use self::scenes::Held;
 use self::table::Table;
 use self::vocabulary::Vocabulary;
 use crate::calibration::{Calibration, Rule, held_out_by_label};
-use crate::experiment::{self, Experiment, ExperimentError, Layout, RunEvent};
+use crate::experiment::{self, Experiment, ExperimentError, Layout};
 use crate::library::{Corrections, Library, Walk};
 use crate::model::Model;
 use crate::recipe::Recipe;
+use crate::training::Event;
 
 /// Photographs to train on that a label needs, unless told otherwise, to be learnt: one is worth more than none (docs/learning.md).
 pub const AT_LEAST: usize = 1;
@@ -135,8 +136,8 @@ pub enum LearnEvent<'a> {
     Flaw(&'a str),
     /// Tokens are extracted.
     Extracting(Progress),
-    /// The training goes on, and its model is measured.
-    Training(RunEvent<'a>),
+    /// The training goes on.
+    Training(Event<'a>),
 }
 
 /// Who is told [`LearnEvent`]s.
@@ -217,17 +218,20 @@ impl Learner {
         }
         table.write(&self.folder)?;
         let recipe = recipe::of(self, &table)?;
-        let (mut experiment, anchored) = self.experiment(recipe)?;
-        let figures = experiment.run(SEED, &mut |event| observe(LearnEvent::Training(event)))?;
-        let path = experiment.layout().model(SEED);
-        let mut model = Model::load(&path, experiment.device()).map_err(ExperimentError::from)?;
+        let (mut experiment, mut model, anchored) = self.train(recipe, observe)?;
+        let map = match experiment.measure(&model, &mut |_, _| {}) {
+            Ok(figures) => Some(figures.seen().map),
+            // Among few photographs none may have a label that was learnt.
+            Err(ExperimentError::Metrics(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
         let judged = calibrate(&mut experiment, &mut model)?;
         let place = self.model();
         model.save(&place).map_err(ExperimentError::from)?;
         Ok(LearnReport {
             model: place,
             anchored,
-            map: figures.seen().map,
+            map,
             ..report::of(&gathered, &vocabulary, &held, &table, &store, judged)
         })
     }
@@ -252,22 +256,28 @@ impl Learner {
         }
     }
 
-    /// The experiment of a recipe, with what the backbone's own classes say of a label where they can be used.
-    fn experiment(&self, recipe: Recipe) -> Result<(Experiment, Anchored), LearnError> {
-        let open = |recipe: Recipe| -> Result<Experiment, ExperimentError> {
+    /// Trains a recipe, with what the backbone's own classes say of a label where they can be used.
+    fn train(
+        &self,
+        recipe: Recipe,
+        observe: &mut Observe<'_>,
+    ) -> Result<(Experiment, Model, Anchored), LearnError> {
+        let mut train = |recipe: Recipe| -> Result<(Experiment, Model), ExperimentError> {
             let mut experiment = Experiment::open(recipe, &self.folder)?;
-            experiment.check()?;
-            Ok(experiment)
+            let model =
+                experiment.train(SEED, &mut |event| observe(LearnEvent::Training(event)))?;
+            Ok((experiment, model))
         };
         let weight = recipe.anchor.as_ref().map_or(0.0, |anchor| anchor.weight);
-        match open(recipe.clone()) {
-            Ok(experiment) => Ok((experiment, Anchored::Weight(weight))),
+        match train(recipe.clone()) {
+            Ok((experiment, model)) => Ok((experiment, model, Anchored::Weight(weight))),
             Err(ExperimentError::Anchor(error)) => {
                 let without = Recipe {
                     anchor: None,
                     ..recipe
                 };
-                Ok((open(without)?, Anchored::Without(error.to_string())))
+                let (experiment, model) = train(without)?;
+                Ok((experiment, model, Anchored::Without(error.to_string())))
             }
             Err(error) => Err(error.into()),
         }

@@ -16,7 +16,7 @@ const SETTINGS: &str = include_str!("../../assets/learn.toml");
 /// Steps of gradient descent that a training has at least, however few photographs there are.
 const STEPS: usize = 200;
 /// Below so many photographs the backbone's own classes have the greater of the two weights.
-const FEW: usize = 500;
+const FEW: usize = 200;
 const WEIGHT_OF_FEW: f64 = 1.0;
 const WEIGHT: f64 = 0.5;
 

@@ -35,8 +35,8 @@ pub struct LearnReport {
     pub extracted: usize,
     /// Why others could not be read.
     pub failed: Vec<String>,
-    /// mAP of the labels on the photographs that were held out, as a fraction.
-    pub map: f64,
+    /// mAP of the labels on the photographs that were held out, as a fraction; none where none of these has one.
+    pub map: Option<f64>,
     /// What the backbone's own classes add to the scores.
     pub anchored: Anchored,
     /// Why the model has no probabilities and thresholds; none where it has.

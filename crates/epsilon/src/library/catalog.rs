@@ -480,8 +480,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn photographs_are_chosen_and_put_in_order() {
+    /// A library of three photographs, one of which cannot be read.
+    fn three() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
         let old = Entry {
@@ -498,7 +498,12 @@ mod tests {
             ..entry("a.jpg", &[("sea", 0.9)])
         };
         journal.add(&[old, broken, new]).unwrap();
-        let mut corrections = Corrections::open(folder.path()).unwrap();
+        folder
+    }
+
+    #[test]
+    fn photographs_are_chosen_and_put_in_order() {
+        let folder = three();
         let catalog = Catalog::read(folder.path()).unwrap();
         let select = |filter: &Filter, order| ids(&catalog, catalog.select(filter, order));
         let all = Filter::default();
@@ -540,9 +545,13 @@ mod tests {
             ..of_label("dog")
         };
         assert_eq!(select(&dog, Order::Date), [""; 0]);
+    }
 
-        // The owner's word: an approved label is certain, and first; a rejected one is not there.
-        let mut catalog = catalog;
+    #[test]
+    fn an_approved_label_is_certain_and_a_rejected_one_is_not_there() {
+        let folder = three();
+        let mut corrections = Corrections::open(folder.path()).unwrap();
+        let mut catalog = Catalog::read(folder.path()).unwrap();
         corrections
             .add(&[
                 said("b/old.jpg", "Dog", Verdict::Approved),

@@ -387,7 +387,9 @@ mod tests {
     use super::*;
 
     fn names(keywords: &[Subject]) -> Vec<String> {
-        let path = |keyword: &Subject| [&keyword.parents[..], &[keyword.name.clone()]].concat();
+        let path = |keyword: &Subject| {
+            [&keyword.parents[..], std::slice::from_ref(&keyword.name)].concat()
+        };
         keywords
             .iter()
             .map(|keyword| path(keyword).join("|"))

@@ -23,7 +23,7 @@ pub(super) struct Query {
 impl IndexInfo {
     /// Whether its sizes are such that a record can be that large.
     pub(super) fn fits(&self) -> bool {
-        let classes = self.classes.is_none_or(|classes| is_width(classes));
+        let classes = self.classes.is_none_or(is_width);
         (1..=1024).contains(&self.groups) && is_width(self.width) && classes
     }
 

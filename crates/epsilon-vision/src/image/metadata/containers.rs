@@ -303,7 +303,10 @@ fn heif_items(bytes: &[u8]) -> Result<Items, String> {
 
 /// The parts of extended XMP, by the name of their document: where each belongs, and its bytes.
 #[derive(Default)]
-struct Extended<'a>(BTreeMap<&'a [u8], (u32, Vec<(u32, &'a [u8])>)>);
+struct Extended<'a>(BTreeMap<&'a [u8], Pieces<'a>>);
+
+/// Bytes of a whole document, and its pieces with their places in it.
+type Pieces<'a> = (u32, Vec<(u32, &'a [u8])>);
 
 impl<'a> Extended<'a> {
     fn add(&mut self, part: &'a [u8]) {

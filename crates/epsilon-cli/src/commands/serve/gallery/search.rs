@@ -32,6 +32,9 @@ impl AsRef<WordVectors> for Words {
 pub(in super::super) type LoadWords =
     Box<dyn Fn() -> anyhow::Result<(Model, WordVectors)> + Send + Sync>;
 
+/// An index, and when it was written.
+type Opened = (SystemTime, Arc<Index>);
+
 /// A search in a library.
 pub(in super::super) struct Search {
     load: Arc<LoadWords>,
@@ -40,7 +43,7 @@ pub(in super::super) struct Search {
     identity: String,
     folder: PathBuf,
     /// The index, and when the file was written that says what of it counts.
-    index: Arc<Mutex<Option<(SystemTime, Arc<Index>)>>>,
+    index: Arc<Mutex<Option<Opened>>>,
 }
 
 impl Search {
