@@ -18,6 +18,7 @@
 //!
 //! - **Photographs.** [`Tagger`] tags a folder and keeps what is known in a [`library`], which [`semantic_index`] searches for any
 //!   word; [`explain`] draws heat maps; [`calibration`] turns scores into probabilities and thresholds.
+//!   [`Learner`] learns from the keywords that photographs have and from what their owner says of their labels.
 //! - **Experiments.** [`Experiment`] runs a [`recipe`]: data set, tokens, training and figures, for each of its seeds;
 //!   [`comparison`] makes many recipes of one table.
 //! - **Features.** [`image`] decodes, [`backbone`] makes tokens, and [`tokens`] keeps them on disk.
@@ -57,6 +58,7 @@ pub mod tensor_vit;
 pub mod training;
 
 pub use experiment::Experiment;
+pub use learning::Learner;
 pub use predictor::{PredictError, Predictor};
 pub use tagger::Tagger;
 

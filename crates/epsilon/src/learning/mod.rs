@@ -144,6 +144,22 @@ pub enum LearnEvent<'a> {
 pub type Observe<'a> = dyn FnMut(LearnEvent<'_>) + 'a;
 
 /// Learns a model from a folder of photographs.
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use epsilon::Learner;
+/// use epsilon::learning::{LearnOptions, Network};
+///
+/// let network = Network {
+///     vectors: Some(Path::new("glove.6B.300d.txt").into()),
+///     ..Network::of("deit_tiny.safetensors".into())
+/// };
+/// let learner = Learner::open(Path::new("photos"), network, LearnOptions::default())?;
+/// let report = learner.learn(&mut |_| {})?;
+/// println!("{} labels, mAP {:?}: {}", report.labels.len(), report.map, report.model.display());
+/// # Ok::<(), epsilon::learning::LearnError>(())
+/// ```
 pub struct Learner {
     photos: PathBuf,
     library: PathBuf,

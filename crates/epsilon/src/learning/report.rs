@@ -27,7 +27,7 @@ pub struct LearnReport {
     pub trained_on: usize,
     /// Photographs that were held out: probabilities, thresholds and all figures rest on them.
     pub held_out: usize,
-    /// Scenes that the photographs are of, see [`super::scenes`].
+    /// Scenes that the photographs are of: those each taken less than ten minutes after the one before.
     pub scenes: usize,
     /// Photographs without a capture time or folders to divide them by.
     pub alone: usize,
