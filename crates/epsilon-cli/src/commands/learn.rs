@@ -60,6 +60,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let library = args.library.clone();
     let library = library.unwrap_or_else(|| Library::beside(&args.folder));
     let network = args.model.network(|| earlier_network(&library))?;
+    let asked = (args.library.clone(), args.out.clone());
     let options = LearnOptions {
         library: args.library,
         model: args.out,
@@ -77,12 +78,32 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     match args.json {
         true => console::print_json(&report)?,
-        false => print(&report, &args.folder)?,
+        false => print(&report, &next(&report, &args.folder, asked.0, asked.1))?,
     }
     Ok(match report.failed.is_empty() {
         true => Outcome::Done,
         false => Outcome::SomeFailed,
     })
+}
+
+/// The command that tags with what was learnt.
+fn next(
+    report: &LearnReport,
+    folder: &Path,
+    library: Option<PathBuf>,
+    model: Option<PathBuf>,
+) -> String {
+    let mut command = format!("{} tag {}", shell::program(), shell::quoted(folder));
+    for (option, path) in [("--model", model), ("--out", library)] {
+        if let Some(path) = path {
+            command += &format!(" {option} {}", shell::quoted(&path));
+        }
+    }
+    // Without thresholds it has to be told how many labels to keep.
+    if report.uncalibrated.is_some() {
+        command += " --top 5";
+    }
+    command
 }
 
 /// How far it is, on stderr.
@@ -124,14 +145,14 @@ impl Told {
     }
 }
 
-fn print(report: &LearnReport, folder: &Path) -> anyhow::Result<()> {
+fn print(report: &LearnReport, next: &str) -> anyhow::Result<()> {
     console::print(format_args!(
         "{} photographs, {} with keywords, {} corrected; {} new ones were looked at",
         report.photographs, report.keyworded, report.corrected, report.extracted
     ))?;
     console::print(format_args!(
-        "learnt from {} of {} scenes' photographs, {} held out",
-        report.trained_on, report.scenes, report.held_out
+        "of {} scenes; learnt from {} photographs, {} held out",
+        report.scenes, report.trained_on, report.held_out
     ))?;
     if report.alone > 0 {
         console::warn(format_args!(
@@ -161,10 +182,8 @@ fn print(report: &LearnReport, folder: &Path) -> anyhow::Result<()> {
             "no probabilities and thresholds yet: {reason}"
         ));
     }
-    let (program, folder) = (shell::program(), shell::quoted(folder));
     console::print(format_args!("model: {}", report.model.display()))?;
-    console::print(format_args!("next:  {program} tag {folder}"))?;
-    Ok(())
+    Ok(console::print(format_args!("next:  {next}"))?)
 }
 
 fn print_labels(report: &LearnReport) -> anyhow::Result<()> {
@@ -198,7 +217,10 @@ fn print_left_out(report: &LearnReport) -> anyhow::Result<()> {
         let rare: Vec<String> = rare
             .map(|(name, n)| format!("{} ({n})", plain(name)))
             .collect();
-        console::print(format_args!("\ntoo rare: {}", rare.join(", ")))?;
+        console::print(format_args!(
+            "\ntoo rare, or held out with all their photographs: {}",
+            rare.join(", ")
+        ))?;
     }
     if !report.wordless.is_empty() {
         let names = report.wordless.iter();

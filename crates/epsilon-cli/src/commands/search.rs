@@ -30,7 +30,7 @@ pub(crate) struct Args {
     like: Option<PathBuf>,
     #[command(flatten)]
     criteria: Criteria,
-    /// In which order: best first, latest first, or those first of whose labels the model is least sure. With words or --like, the
+    /// In which order: best first, latest first, or those first whose review teaches most. With words or --like, the
     /// best --top photographs are put in this order.
     #[arg(long, value_name = "ORDER", value_enum)]
     sort: Option<Sort>,

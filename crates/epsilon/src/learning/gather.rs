@@ -117,9 +117,11 @@ impl Gathered {
 
     /// The key of a label; none for a name of nothing.
     fn name(&mut self, name: &str) -> Option<String> {
-        let name = plain(name);
+        let spaced = |c: char| if c.is_control() { ' ' } else { c };
+        let name: String = name.chars().map(spaced).collect();
+        let name = plain(&name);
         let key = folded(name);
-        if key.is_empty() || name.chars().any(char::is_control) {
+        if key.is_empty() {
             return None;
         }
         let spellings = self.spellings.entry(key.clone()).or_default();
@@ -198,7 +200,7 @@ mod tests {
         let mut gathered = Gathered::default();
         for (id, names) in [
             ("a", &["animal|dog", "#Beach", "beach"][..]),
-            ("b", &["Beach", " # "]),
+            ("b", &["Beach", " # ", "tall\nship"]),
             ("c", &[]),
             ("d", &[]),
         ] {
@@ -217,6 +219,7 @@ mod tests {
         assert_eq!(a.absent.iter().collect::<Vec<_>>(), ["dog"]);
         assert!(a.above.contains("animal") && a.keyworded && !a.reviewed);
         assert!(b.keyworded && c.reviewed && !c.keyworded);
+        assert!(b.present.contains("tall ship"));
         assert_eq!(gathered.spelling("beach"), "Beach");
         assert!(gathered.keywords.contains("dog") && !gathered.keywords.contains("sea"));
     }

@@ -17,6 +17,8 @@ const FOLDERS: usize = 10;
 const ONE_IN: u64 = 6;
 
 /// Which photographs are held out.
+///
+/// Where that would leave a label of several photographs nothing to train on, the smallest of its scenes is trained on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Held {
     /// For each photograph whether it is.
@@ -55,6 +57,7 @@ pub(super) fn hold_out(photos: &[Known]) -> Held {
         let most = (0..draws.len()).max_by_key(|&scene| draws[scene]);
         most.into_iter().for_each(|scene| chosen[scene] = false);
     }
+    give_back(photos, &scenes, &mut chosen);
     let mut out = vec![false; photos.len()];
     for (scene, chosen) in scenes.iter().zip(chosen) {
         scene.iter().for_each(|&at| out[at] = chosen);
@@ -63,6 +66,34 @@ pub(super) fn hold_out(photos: &[Known]) -> Held {
         out,
         scenes: scenes.len(),
         alone,
+    }
+}
+
+/// Gives scenes back to be trained on whose labels of several photographs stand in no other scene that is; one stays held out.
+fn give_back(photos: &[Known], scenes: &[Vec<usize>], chosen: &mut [bool]) {
+    let mut of: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
+    for (scene, members) in scenes.iter().enumerate() {
+        let labels = members.iter().flat_map(|&at| &photos[at].present);
+        for label in labels {
+            let scenes = of.entry(label).or_default();
+            match scenes.last_mut() {
+                Some((last, count)) if *last == scene => *count += 1,
+                _ => scenes.push((scene, 1)),
+            }
+        }
+    }
+    for scenes_of_label in of.into_values() {
+        let count: usize = scenes_of_label.iter().map(|(_, count)| count).sum();
+        let all_held = scenes_of_label.iter().all(|(scene, _)| chosen[*scene]);
+        let held = chosen.iter().filter(|chosen| **chosen).count();
+        if count > 1 && all_held && held > 1 {
+            let least = scenes_of_label
+                .iter()
+                .min_by_key(|(scene, _)| scenes[*scene].len());
+            least
+                .into_iter()
+                .for_each(|(scene, _)| chosen[*scene] = false);
+        }
     }
 }
 
@@ -149,6 +180,22 @@ mod tests {
         let (many, alone) = scenes(&in_folders(12));
         assert_eq!((many.len(), alone), (12, 0));
         assert!(many.iter().all(|scene| scene.len() == 2));
+    }
+
+    #[test]
+    fn a_label_of_several_photographs_is_never_held_out_whole() {
+        let photos: Vec<Known> = (0..300)
+            .map(|at| {
+                let mut known = known(&format!("{at:05}"), Some(1000 * at));
+                known.present.insert(format!("{}", at / 2));
+                known
+            })
+            .collect();
+        let held = hold_out(&photos);
+        assert!((20..60).contains(&held.count()), "{}", held.count());
+        for label in 0..150 {
+            assert!(!held.out[2 * label] || !held.out[2 * label + 1], "{label}");
+        }
     }
 
     #[test]

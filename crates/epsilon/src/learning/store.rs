@@ -145,7 +145,10 @@ impl Place {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(&path)(error)),
         };
-        let stamps = serde_json::from_slice(&text).map_err(|error| io(&path)(error.into()))?;
+        let stamps = serde_json::from_slice(&text).map_err(|error| {
+            let advice = format!("{error}; delete its folder to have the tokens made anew");
+            io(&path)(std::io::Error::other(advice))
+        })?;
         let store = TokenStore::open(&self.tokens)?;
         let made_by = &store.manifest().header.backbone;
         Ok(made_by

@@ -105,7 +105,8 @@ pub enum LibraryError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Library {
     version: u32,
-    /// The model's file, as an absolute path, or `hf:OWNER/NAME` of a network that takes its place.
+    /// The model's file, as an absolute path, or `hf:OWNER/NAME` of a network that takes its place. The file has it relative to the
+    /// library where it lies in it.
     pub model: PathBuf,
     /// [`crate::model::Model::identity`] of it.
     pub identity: String,
@@ -187,9 +188,13 @@ impl Library {
                 library.version
             )));
         }
+        let from = std::path::absolute(&folder).map_err(|source| failed(&folder, source))?;
         if library.photos.is_relative() {
-            let from = std::path::absolute(&folder).map_err(|source| failed(&folder, source))?;
             library.photos = resolved(&from, &library.photos);
+        }
+        // A name on the hub is no path from here.
+        if library.model.components().next() == Some(Component::CurDir) {
+            library.model = resolved(&from, &library.model);
         }
         Ok((library, folder))
     }
@@ -203,6 +208,10 @@ impl Library {
         let from = std::path::absolute(folder).map_err(|source| failed(folder, source))?;
         let moving = Self {
             photos: relative(&from, &self.photos),
+            model: match self.model.strip_prefix(&from) {
+                Ok(within) => Path::new(".").join(within),
+                Err(_) => self.model.clone(),
+            },
             ..self.clone()
         };
         let text = serde_json::to_vec_pretty(&moving).map_err(|error| LibraryError::Form {
@@ -291,5 +300,28 @@ mod tests {
         }
         let moved = resolved(Path::new("/c/q/.epsilon"), Path::new(".."));
         assert_eq!(moved, Path::new("/c/q"));
+    }
+
+    #[test]
+    fn a_model_in_a_library_moves_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (model, moved) in [
+            (
+                at("p/.epsilon/model.safetensors"),
+                at("q/.epsilon/model.safetensors"),
+            ),
+            (at("elsewhere.safetensors"), at("elsewhere.safetensors")),
+            ("hf:owner/name".into(), "hf:owner/name".into()),
+        ] {
+            std::fs::create_dir_all(at("p/.epsilon")).unwrap();
+            let library = Library::new(model.clone(), "m".into(), at("p"));
+            library.write(&at("p/.epsilon")).unwrap();
+            assert_eq!(Library::read(&at("p")).unwrap().0.model, model);
+            std::fs::rename(at("p"), at("q")).unwrap();
+            let (there, _) = Library::read(&at("q")).unwrap();
+            assert_eq!((there.model, there.photos), (moved, at("q")));
+            std::fs::remove_dir_all(at("q")).unwrap();
+        }
     }
 }
