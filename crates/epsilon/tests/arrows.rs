@@ -166,6 +166,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "library",
             "methods",
             "model",
+            "predictor",
             "recipe",
             "tensor_vit",
             "training",

@@ -40,6 +40,13 @@ fn take(world: &World, line: &str) {
     world.write(&format!("p/{}.xmp", cells[0]), sidecar(&labels));
 }
 
+/// The program with a cache of its own for the vectors of words.
+fn in_cache(world: &World, arguments: &str) -> Ended {
+    let mut command = world.command(arguments);
+    command.env("XDG_CACHE_HOME", world.path("cache"));
+    world.end(command, arguments)
+}
+
 /// What was learnt, whatever was warned of.
 fn learnt(ended: Ended) -> Value {
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -106,6 +113,22 @@ fn a_library_is_learnt_from_its_keywords_and_goes_on_as_it_grows() {
     assert_eq!(first["labels"][0]["seen"], true);
     let found = world.run("search p purple --top 3 --json").json();
     assert_eq!(found.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn words_come_from_the_text_tower_where_the_network_has_one() {
+    let world = world(30);
+    put(&world, "clip", "clip");
+    let learn = "learn p --model clip --json";
+    let report = learnt(in_cache(&world, learn));
+    assert_eq!(labels(&report), counted(&world, 30));
+    assert_eq!(report["wordless"], serde_json::json!([]));
+    let report = learnt(in_cache(&world, "learn p --json"));
+    assert_eq!(report["extracted"], 0);
+    assert_eq!(in_cache(&world, "tag p --top 2").code, Some(0));
+    // Any word, also one that no list has.
+    let found = in_cache(&world, "search p zeppelin --json").json();
+    assert_eq!(found.as_array().unwrap().len(), 30);
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::dataset::DatasetError;
-use epsilon_data::labels::LabelError;
 use epsilon_data::paths::shown;
 use epsilon_vision::backbone::BackboneError;
 use epsilon_vision::tokens::{FeatureError, StoreError};
 
 use crate::experiment::ExperimentError;
 use crate::library::{LibraryError, PatternError};
+use crate::predictor::PredictError;
 use crate::recipe::RecipeError;
 
 /// What can go wrong when a library is learnt from.
@@ -95,7 +95,7 @@ pub enum LearnError {
     },
     /// The words' vectors.
     #[error(transparent)]
-    Labels(#[from] LabelError),
+    Words(Box<PredictError>),
     /// The network.
     #[error(transparent)]
     Network(#[from] BackboneError),
@@ -114,6 +114,12 @@ pub enum LearnError {
     /// The training.
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
+}
+
+impl From<PredictError> for LearnError {
+    fn from(error: PredictError) -> Self {
+        Self::Words(Box::new(error))
+    }
 }
 
 fn most(rare: &[(String, usize)]) -> String {

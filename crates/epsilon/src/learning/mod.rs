@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;
+use epsilon_vision::backbone::{Download, TextTower};
 use epsilon_vision::tokens::Progress;
 
 pub use self::error::LearnError;
@@ -43,7 +44,7 @@ const SEED: u64 = 1;
 pub struct Network {
     /// Its weights: a file, a folder, or `hf:OWNER/NAME`.
     pub weights: PathBuf,
-    /// The file of word vectors; none where it has none of its own, and none was given.
+    /// The file of word vectors; without one the network's own text tower makes them.
     pub vectors: Option<VectorFile>,
     /// The names of its classes, where it has some and they are not ImageNet's 1,000.
     pub classes: Option<PathBuf>,
@@ -76,11 +77,15 @@ impl Network {
         })
     }
 
-    fn vectors(&self) -> Result<&VectorFile, LearnError> {
-        let vectors = self.vectors.as_ref();
-        vectors.ok_or_else(|| LearnError::NoVectors {
-            weights: self.weights.clone(),
-        })
+    /// What the vectors of words are made of: the file, or the network's own text tower.
+    fn vectors(&self) -> Result<VectorFile, LearnError> {
+        match &self.vectors {
+            Some(file) => Ok(file.clone()),
+            None if TextTower::is_named(&self.weights) => Ok(self.weights.as_path().into()),
+            None => Err(LearnError::NoVectors {
+                weights: self.weights.clone(),
+            }),
+        }
     }
 }
 
@@ -208,6 +213,10 @@ impl Learner {
         })
     }
 
+    fn download(&self) -> Download {
+        Download::shown(self.options.show_downloads)
+    }
+
     /// Where the model is written.
     pub fn model(&self) -> PathBuf {
         let named = self.options.model.clone();
@@ -222,8 +231,7 @@ impl Learner {
     pub fn learn(&self, observe: &mut Observe<'_>) -> Result<LearnReport, LearnError> {
         let gathered = self.gather(observe)?;
         let held = scenes::hold_out(&gathered.photos);
-        let (at_least, vectors) = (self.options.at_least, self.network.vectors()?);
-        let vocabulary = Vocabulary::of(&gathered, &held, at_least, vectors)?;
+        let vocabulary = Vocabulary::of(&gathered, &held, self)?;
         let store = store::extract(self, &gathered.photos, observe)?;
         let table = Table::of(&gathered, &vocabulary, &held, &store);
         if table.trained_on() == 0 || table.held_out() == 0 {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use epsilon_data::dataset::Source;
+use epsilon_vision::backbone::TextTower;
 
 use super::table::{self, Table};
 use super::{LearnError, Learner, Network, SEED, store};
@@ -69,7 +70,7 @@ pub(super) fn of(learner: &Learner, table: &Table) -> Result<Recipe, LearnError>
         data: DataSettings {
             source: Source::Table(table::options(learner)),
             vectors: vectors.path.clone(),
-            vector_names: vectors.names.clone(),
+            vector_names: vectors.names,
         },
         backbone: Some(backbone(network)),
         features: FeatureSettings {
@@ -77,7 +78,8 @@ pub(super) fn of(learner: &Learner, table: &Table) -> Result<Recipe, LearnError>
             ..FeatureSettings::default()
         },
         method,
-        anchor: Some(anchor),
+        // A text tower compares no classes' names.
+        anchor: (!TextTower::is_named(&vectors.path)).then_some(anchor),
         training,
         evaluation,
         seeds: vec![SEED],

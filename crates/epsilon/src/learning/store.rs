@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
-use epsilon_vision::backbone::{self, Backbone, Download};
+use epsilon_vision::backbone::{self, Backbone};
 use epsilon_vision::tokens::{
     self, ExtractOptions, ExtractReport, FeatureError, StoreError, TokenStore,
 };
@@ -41,8 +41,7 @@ pub(super) fn extract(
     let place = Place::of(&learner.folder);
     place.settle()?;
     let settings = backbone_settings(&learner.network);
-    let download = Download::shown(learner.options.show_downloads);
-    let weights = backbone::locate(&settings.weights, download)?;
+    let weights = backbone::locate(&settings.weights, learner.download())?;
     let network =
         crate::tensor_vit::load_on(&weights, &settings.options(), &burn::tensor::Device::flex())?;
     let stamps = photos.iter().map(|known| {

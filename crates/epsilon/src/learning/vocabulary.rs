@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use epsilon_data::labels::{LabelError, VectorFile, composed, resolve_words};
+use epsilon_data::labels::{LabelError, VectorFile, composed};
+use epsilon_vision::backbone::Download;
 
-use super::LearnError;
 use super::gather::{Gathered, Known};
 use super::scenes::Held;
+use super::{LearnError, Learner};
+use crate::predictor::{PredictError, resolve_words};
 
 /// The labels of a library.
 pub(super) struct Vocabulary {
@@ -27,9 +29,9 @@ impl Vocabulary {
     pub(super) fn of(
         gathered: &Gathered,
         held: &Held,
-        at_least: usize,
-        vectors: &VectorFile,
+        learner: &Learner,
     ) -> Result<Self, LearnError> {
+        let at_least = learner.options.at_least;
         let mut counted = counts(gathered, held);
         counted.sort_by(|(a, n), (b, m)| (Reverse(n.all), a).cmp(&(Reverse(m.all), b)));
         let is_enough = |(_, count): &(String, Count)| count.trained_on >= at_least;
@@ -43,10 +45,11 @@ impl Vocabulary {
             return Err(LearnError::AllRare { at_least, rare });
         }
         let names: Vec<String> = counted.iter().map(|(key, _)| named(key)).collect();
-        let wordless = wordless(&names, vectors)?;
+        let vectors = learner.network.vectors()?;
+        let wordless = wordless(&names, &vectors, learner.download())?;
         if wordless.len() == names.len() {
             return Err(LearnError::Wordless {
-                path: vectors.path.clone(),
+                path: vectors.path,
                 labels: names,
             });
         }
@@ -101,10 +104,14 @@ fn counts(gathered: &Gathered, held: &Held) -> Vec<(String, Count)> {
 }
 
 /// The names that have no vector.
-fn wordless(names: &[String], file: &VectorFile) -> Result<BTreeSet<String>, LearnError> {
-    match resolve_words(file, names, names) {
+fn wordless(
+    names: &[String],
+    file: &VectorFile,
+    download: Download,
+) -> Result<BTreeSet<String>, LearnError> {
+    match resolve_words(file, names, names, download) {
         Ok(_) => Ok(BTreeSet::new()),
-        Err(LabelError::Unresolved { labels, .. }) => {
+        Err(PredictError::Labels(LabelError::Unresolved { labels, .. })) => {
             Ok(labels.into_iter().map(|label| label.name).collect())
         }
         Err(error) => Err(error.into()),
