@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::backbones::put;
+use crate::untrained::run;
 use crate::world::{Ended, World};
 
 const LEARN: &str = "learn p --model backbone.safetensors --vectors vectors.txt --json";
@@ -38,13 +39,6 @@ fn take(world: &World, line: &str) {
     fs::copy(world.path(cells[0]), world.path(format!("p/{}", cells[0]))).unwrap();
     let labels: Vec<&str> = cells[2].split(',').collect();
     world.write(&format!("p/{}.xmp", cells[0]), sidecar(&labels));
-}
-
-/// The program with a cache of its own for the vectors of words.
-fn in_cache(world: &World, arguments: &str) -> Ended {
-    let mut command = world.command(arguments);
-    command.env("XDG_CACHE_HOME", world.path("cache"));
-    world.end(command, arguments)
 }
 
 /// What was learnt, whatever was warned of.
@@ -120,14 +114,14 @@ fn words_come_from_the_text_tower_where_the_network_has_one() {
     let world = world(30);
     put(&world, "clip", "clip");
     let learn = "learn p --model clip --json";
-    let report = learnt(in_cache(&world, learn));
+    let report = learnt(run(&world, learn));
     assert_eq!(labels(&report), counted(&world, 30));
     assert_eq!(report["wordless"], serde_json::json!([]));
-    let report = learnt(in_cache(&world, "learn p --json"));
+    let report = learnt(run(&world, "learn p --json"));
     assert_eq!(report["extracted"], 0);
-    assert_eq!(in_cache(&world, "tag p --top 2").code, Some(0));
+    assert_eq!(run(&world, "tag p --top 2").code, Some(0));
     // Any word, also one that no list has.
-    let found = in_cache(&world, "search p zeppelin --json").json();
+    let found = run(&world, "search p zeppelin --json").json();
     assert_eq!(found.as_array().unwrap().len(), 30);
 }
 
