@@ -342,6 +342,21 @@ fn pictures_are_shown_and_no_other_file() {
 }
 
 #[test]
+fn a_library_that_another_model_tagged_meanwhile_is_not_searched_by_the_first() {
+    let world = world();
+    let server = Server::of_library(&world, "photos");
+    assert_eq!(server.get("/v1/library/photos?q=purple").json()["total"], 5);
+    world.edit("recipe.toml", "seeds = [1]", "seeds = [2]");
+    world.run("train recipe.toml --out other").done();
+    world
+        .run("tag photos --model other/seed-2/model.safetensors --top 2")
+        .partly(&["broken.png"]);
+    let reply = server.get("/v1/library/photos?q=purple");
+    refused(&reply, 503, "search", "start the server again");
+    assert_eq!(server.get("/v1/library/photos").json()["total"], 6);
+}
+
+#[test]
 fn a_label_of_a_photograph_is_explained() {
     let world = world();
     let server = Server::of_library(&world, "photos");

@@ -108,7 +108,7 @@ impl Search {
             return Err(Refusal::new(StatusCode::CONFLICT, "index", message));
         }
         let (folder, kept) = (self.folder.clone(), self.index.clone());
-        blocking(move || {
+        let index = blocking(move || {
             let written = Index::written(&folder).map_err(failed)?;
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
@@ -120,6 +120,19 @@ impl Search {
                 }
             }
         })
-        .await
+        .await?;
+        // The words' queries are those of the model that tagged the library when the server began.
+        match index.info().model == self.identity {
+            true => Ok(index),
+            false => {
+                let message =
+                    "the library was tagged anew by another model: start the server again";
+                Err(Refusal::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "search",
+                    message,
+                ))
+            }
+        }
     }
 }
