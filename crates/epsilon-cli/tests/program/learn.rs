@@ -262,4 +262,8 @@ fn an_owner_is_rehearsed() {
     world
         .run("rehearse recipe.toml --rounds 0")
         .refused(&["--rounds 0"]);
+    world.keep_lines("labels.tsv", |line| !line.contains("\ttrain\t"));
+    world
+        .run("rehearse recipe.toml --out nothing")
+        .refused(&["none of the data set's train images"]);
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use super::error::FeatureError;
 use super::part::Part;
 use super::pipeline::{Source, batches, decode, usual_batch};
+use super::store::TokenStore;
 use super::store::TokenType;
-use super::store::{Failure, TokenStore};
 use super::writer::{ExtractReport, StoreSettings, StoreWriter};
 use crate::backbone::{Backbone, BackboneInfo, Features};
 use crate::image::Limits;
@@ -80,13 +80,7 @@ pub fn extract(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
-    let info = backbone.info();
-    let mut source = Source {
-        info,
-        read: &|_, path| decode(path, &info.preprocess, &options.limits),
-        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
-    };
-    write_store(items, &mut source, dir, options, progress)
+    extract_beyond(None, items, backbone, dir, options, progress)
 }
 
 /// Writes a store of features from any source, as [`extract`] does for images and a backbone.
@@ -101,24 +95,35 @@ pub fn write_store(
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
-    let mut writer = open(items, source.info, dir, options)?;
+    let writer = open(items, source.info, dir, options)?;
     let items = options.part.map_or(items, |part| part.cut(items));
-    let flawed = fill(&mut writer, items, source, options, progress)?;
-    let report = writer.finish()?;
-    Ok(ExtractReport { flawed, ..report })
+    finished(writer, items, source, options, progress)
 }
 
-/// Extracts as [`extract`] does, but for images that the store `earlier` has tokens of by the same backbone and that are
-/// `unchanged`, by their ids: these are copied, and stand first in the new store, in the order of `items`. So a list that has
-/// grown, or has lost some images, costs no more passes through the backbone than it has new images. `earlier` stays as it is; an
-/// interrupted run is resumed.
+/// A store whose tokens can be taken over.
+#[derive(Clone, Copy)]
+pub struct Earlier<'a> {
+    /// The store.
+    pub store: &'a TokenStore,
+    /// Whether an image, by its id, is still what its tokens were made of.
+    pub unchanged: &'a dyn Fn(&str) -> bool,
+}
+
+impl Earlier<'_> {
+    fn row_of(&self, id: &str) -> Option<usize> {
+        self.store.row_of(id).filter(|_| (self.unchanged)(id))
+    }
+}
+
+/// Extracts as [`extract`] does, but for images whose tokens by the same backbone can be taken over: these are copied, and stand
+/// first in the new store, in the order of `items`. So a list that has grown, or has lost some images, costs no more passes through
+/// the backbone than it has new images. The earlier store stays as it is; an interrupted run is resumed.
 ///
 /// # Errors
 ///
-/// As [`extract`]; [`FeatureError::Store`] where `earlier` was made by another backbone.
+/// As [`extract`]; [`FeatureError::Store`] where the earlier store was made by another backbone.
 pub fn extract_beyond(
-    earlier: &TokenStore,
-    unchanged: &dyn Fn(&str) -> bool,
+    earlier: Option<Earlier<'_>>,
     items: &[(String, PathBuf)],
     backbone: &dyn Backbone,
     dir: &Path,
@@ -126,35 +131,33 @@ pub fn extract_beyond(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ExtractReport, FeatureError> {
     let info = backbone.info();
-    earlier
-        .manifest()
-        .header
-        .check_backbone(earlier.dir(), info)?;
-    let is_known = |(id, _): &&(String, PathBuf)| unchanged(id) && earlier.row_of(id).is_some();
-    let (known, new): (Vec<_>, Vec<_>) = items.iter().partition(is_known);
-    let items: Vec<(String, PathBuf)> = known.iter().chain(&new).copied().cloned().collect();
-    let mut writer = open(&items, info, dir, options)?;
-    let rows = known.iter().filter_map(|(id, _)| earlier.row_of(id));
-    let rows: Vec<usize> = rows.skip(writer.consumed()).collect();
-    let mut rest = &rows[..];
-    while !rest.is_empty() {
-        let (part, after) = rest.split_at(writer.room().min(COPIED).min(rest.len()));
-        let (tokens, global) = earlier.read_rows(part);
-        let ids: Vec<&str> = part
-            .iter()
-            .map(|&row| earlier.ids()[row].as_str())
-            .collect();
-        writer.push(&ids, &Features { tokens, global })?;
-        rest = after;
-    }
     let mut source = Source {
         info,
         read: &|_, path| decode(path, &info.preprocess, &options.limits),
         features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
     };
-    let flawed = fill(&mut writer, &items, &mut source, options, progress)?;
-    let report = writer.finish()?;
-    Ok(ExtractReport { flawed, ..report })
+    let Some(earlier) = earlier else {
+        return write_store(items, &mut source, dir, options, progress);
+    };
+    let store = earlier.store;
+    let header = &store.manifest().header;
+    header.check_backbone(store.dir(), info)?;
+    let is_known = |(id, _): &&(String, PathBuf)| earlier.row_of(id).is_some();
+    let (known, new): (Vec<_>, Vec<_>) = items.iter().partition(is_known);
+    let items: Vec<(String, PathBuf)> = known.into_iter().chain(new).cloned().collect();
+    let mut writer = open(&items, info, dir, options)?;
+    let items = options.part.map_or(&items[..], |part| part.cut(&items));
+    let rows = items.iter().map_while(|(id, _)| earlier.row_of(id));
+    let rows: Vec<usize> = rows.skip(writer.consumed()).collect();
+    let mut rest = &rows[..];
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at(writer.room().min(COPIED).min(rest.len()));
+        let (tokens, global) = store.read_rows(part);
+        let ids: Vec<&str> = part.iter().map(|&row| store.ids()[row].as_str()).collect();
+        writer.push(&ids, &Features { tokens, global })?;
+        rest = after;
+    }
+    finished(writer, items, &mut source, options, progress)
 }
 
 /// The store of a list of images, begun or resumed.
@@ -176,14 +179,14 @@ fn open(
     StoreWriter::open(dir, &ids, info, &settings)
 }
 
-/// Extracts the images that a store has not come to yet; gives those whose files are not quite right.
-fn fill(
-    writer: &mut StoreWriter,
+/// Extracts the images that a store has not come to yet, and ends it.
+fn finished(
+    mut writer: StoreWriter,
     items: &[(String, PathBuf)],
     source: &mut Source,
     options: &ExtractOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<Failure>, FeatureError> {
+) -> Result<ExtractReport, FeatureError> {
     let earlier = writer.consumed();
     let rest = items.get(earlier..).unwrap_or_default();
     let start = Instant::now();
@@ -206,7 +209,8 @@ fn fill(
         });
         Ok::<_, FeatureError>(Some(most.min(writer.room())))
     })?;
-    Ok(flawed)
+    let report = writer.finish()?;
+    Ok(ExtractReport { flawed, ..report })
 }
 
 #[cfg(test)]
@@ -734,10 +738,12 @@ mod tests {
         let backbone = means();
         backbone.limit.store(3, Ordering::Relaxed);
         let mut told = Vec::new();
-        let all = |_: &str| true;
+        let taken_over = Some(Earlier {
+            store: &earlier,
+            unchanged: &|_| true,
+        });
         let (dir, tell) = (at("b"), &mut |p: Progress| told.push((p.done, p.total)));
-        let report = extract_beyond(&earlier, &all, &grown, &backbone, &dir, &options, tell);
-        let report = report.unwrap();
+        let report = extract_beyond(taken_over, &grown, &backbone, &dir, &options, tell).unwrap();
         assert_eq!((report.images, report.failed.len()), (5, 1));
         assert_eq!(told.last(), Some(&(5, 6)));
         let store = TokenStore::open(&at("b")).unwrap();
@@ -752,7 +758,7 @@ mod tests {
         let mut other = means();
         other.info.weights_sha256 = "1".into();
         let dir = at("d");
-        let refused = extract_beyond(&earlier, &all, &grown, &other, &dir, &options, &mut |_| {});
+        let refused = extract_beyond(taken_over, &grown, &other, &dir, &options, &mut |_| {});
         assert!(matches!(refused, Err(FeatureError::Store(_))));
     }
 }

@@ -9,7 +9,7 @@ mod store;
 mod writer;
 
 pub use self::error::FeatureError;
-pub use self::extract::{ExtractOptions, Progress, extract, extract_beyond, write_store};
+pub use self::extract::{Earlier, ExtractOptions, Progress, extract, extract_beyond, write_store};
 pub use self::merge::{MergeError, merge};
 pub use self::part::{NoPart, Part};
 pub use self::pipeline::{

@@ -17,14 +17,6 @@ use crate::recipe::RecipeError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LearnError {
-    /// The folder of photographs cannot be read.
-    #[error("{}: {source}", shown(folder))]
-    Photos {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// A pattern of what is left out.
     #[error(transparent)]
     Exclude(#[from] PatternError),
@@ -34,7 +26,7 @@ pub enum LearnError {
         /// The library's folder.
         library: PathBuf,
     },
-    /// A file of what is learnt cannot be read or written.
+    /// A file or folder cannot be read or written.
     #[error("{}: {source}", shown(path))]
     File {
         /// The file or folder.
@@ -126,14 +118,6 @@ fn most(rare: &[(String, usize)]) -> String {
     let named = rare.iter().take(3);
     let named: Vec<String> = named.map(|(name, n)| format!("{name:?} has {n}")).collect();
     named.join(", ")
-}
-
-/// The error of a folder of photographs.
-pub(super) fn failed(folder: &Path) -> impl Fn(io::Error) -> LearnError {
-    move |source| LearnError::Photos {
-        folder: folder.into(),
-        source,
-    }
 }
 
 /// The error of a file.

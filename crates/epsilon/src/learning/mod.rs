@@ -20,7 +20,7 @@ use epsilon_vision::backbone::{Download, TextTower};
 use epsilon_vision::tokens::Progress;
 
 pub use self::error::LearnError;
-use self::error::{failed, io};
+use self::error::io;
 use self::gather::{Gathered, gather};
 pub use self::rehearsal::{Choice, Rehearsal, Round};
 pub use self::report::{Anchored, KeptLabels, LearnReport, LearntLabel};
@@ -180,15 +180,15 @@ impl Learner {
     /// One for a folder of photographs. No other process can learn from the same library until this is dropped.
     ///
     /// # Errors
-    /// [`LearnError::Photos`] for a folder that cannot be read, [`LearnError::Exclude`], [`LearnError::Busy`].
+    /// [`LearnError::File`] for a folder that cannot be read, [`LearnError::Exclude`], [`LearnError::Busy`].
     pub fn open(
         photos: &Path,
         network: Network,
         options: LearnOptions,
     ) -> Result<Self, LearnError> {
         network.vectors()?;
-        let photos = std::path::absolute(photos).map_err(failed(photos))?;
-        std::fs::read_dir(&photos).map_err(failed(&photos))?;
+        let photos = std::path::absolute(photos).map_err(io(photos))?;
+        std::fs::read_dir(&photos).map_err(io(&photos))?;
         let walk = Walk::new(&photos, &options.exclude)?;
         let library = options.library.clone();
         let library = library.unwrap_or_else(|| Library::beside(&photos));

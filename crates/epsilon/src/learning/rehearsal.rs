@@ -175,6 +175,10 @@ impl<'a> Stage<'a> {
             .into_iter()
             .filter(has_tokens)
             .collect();
+        if pool.is_empty() {
+            let (store, split) = (store.dir().into(), "train");
+            return Err(experiment::ExperimentError::NoImages { store, split }.into());
+        }
         let rows = pool
             .iter()
             .filter_map(|&row| store.row_of(&dataset.records[row].id));

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use epsilon_data::files;
 use epsilon_vision::backbone::{self, Backbone};
 use epsilon_vision::tokens::{
-    self, ExtractOptions, ExtractReport, FeatureError, StoreError, TokenStore,
+    self, Earlier, ExtractOptions, ExtractReport, FeatureError, StoreError, TokenStore,
 };
 
 use super::error::io;
@@ -71,13 +71,9 @@ pub(super) fn extract(
     let mut extract = || {
         let (options, to) = (ExtractOptions::default(), &*place.next);
         let tell = &mut |progress| observe(LearnEvent::Extracting(progress));
-        match kept {
-            None => tokens::extract(&items, &*network, to, &options, tell),
-            Some(kept) => {
-                let same = &is_as_it_was;
-                tokens::extract_beyond(kept, same, &items, &*network, to, &options, tell)
-            }
-        }
+        let unchanged = &is_as_it_was;
+        let earlier = kept.map(|store| Earlier { store, unchanged });
+        tokens::extract_beyond(earlier, &items, &*network, to, &options, tell)
     };
     let report = match extract() {
         // Left by a run that was interrupted, of other photographs.
