@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
-use super::{Model, ModelError, Scorer, SemanticVectors};
+use super::{Card, Model, ModelError, Scorer, SemanticVectors};
 use crate::calibration::LabelCalibration;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
@@ -94,6 +94,28 @@ impl IntoIterator for Ranking {
     }
 }
 
+/// A choice of labels to keep that a model cannot make.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// At most no label.
+    #[error("the best 0 labels: keep at least 1")]
+    Nothing,
+    /// No probability.
+    #[error("a threshold of {0}: give a probability from 0 to 1")]
+    Probability(f32),
+    /// A probability, of a model that is not calibrated.
+    #[error(
+        "a threshold needs probabilities, and the model is not calibrated: calibrate it, or keep the best labels by their number"
+    )]
+    NoProbabilities,
+    /// Neither probability nor number is said, and the model has no thresholds.
+    #[error(
+        "which labels to keep? The model has no thresholds: calibrate it, or keep the best labels by their number"
+    )]
+    NoThresholds,
+}
+
 /// Which labels of an image are kept.
 ///
 /// ```
@@ -133,6 +155,29 @@ enum By {
 }
 
 impl Keep {
+    /// What is chosen for a model: the labels of at least a probability, the `top` best, or at most `top` of the former; the model's
+    /// thresholds where neither is said.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn chosen(
+        card: &Card,
+        probability: Option<f32>,
+        top: Option<usize>,
+    ) -> Result<Self, KeepError> {
+        let calibrated = card.has_probabilities();
+        Ok(match (probability, top) {
+            (_, Some(0)) => return Err(KeepError::Nothing),
+            (Some(p), _) if !(0.0..=1.0).contains(&p) => return Err(KeepError::Probability(p)),
+            (Some(_), _) if !calibrated => return Err(KeepError::NoProbabilities),
+            (Some(p), Some(top)) => Self::probability(p).at_most(top),
+            (Some(p), None) => Self::probability(p),
+            (None, Some(top)) => Self::best(top),
+            (None, None) if calibrated => Self::thresholds(),
+            (None, None) => return Err(KeepError::NoThresholds),
+        })
+    }
+
     /// The best `count` labels.
     pub fn best(count: usize) -> Self {
         Self {
