@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use epsilon::PredictError;
 use epsilon::backbone::{MODELS, by_name};
 use epsilon::image::{self, Limits, RgbImage};
 use epsilon::library::{Label as Kept, add_to_sidecar};
@@ -126,9 +127,12 @@ impl Predictor {
         top: Option<usize>,
     ) -> PyResult<Vec<Ranked>> {
         let ranker = self.ranker(py, labels)?;
-        let ranking = work(py, |_| self.loaded.rank(photo.get(), &ranker))?.or_raise()?;
-        warn(&ranking, &photo);
-        best(ranking, top)
+        let ranking = work(py, |_| {
+            let ranking = self.loaded.rank(photo.get(), &ranker)?;
+            warn(&ranking, &photo);
+            Ok::<_, PredictError>(ranking)
+        })?;
+        best(ranking.or_raise()?, top)
     }
 
     /// As `rank`, of many photographs, any iterable of them, which are decoded on all threads: a list with the ranking of each, or the
@@ -230,7 +234,7 @@ impl Predictor {
         let ranker = self.ranker(py, None)?;
         let vectors = work(py, |_| {
             let made = self.loaded.features(photo.get())?.into_owned();
-            Ok::<_, epsilon::PredictError>(ranker.rank_with_vectors(1, made.tokens, made.global).1)
+            Ok::<_, PredictError>(ranker.rank_with_vectors(1, made.tokens, made.global).1)
         })?;
         let Some(mut vectors) = vectors.or_raise()? else {
             return Ok(None);
@@ -264,7 +268,7 @@ impl Predictor {
                 Photo::Image(picture) => picture,
             };
             let maps = self.loaded.explain(&picture, &ranker, &label)?;
-            Ok::<_, epsilon::PredictError>((Arc::new(picture), maps))
+            Ok::<_, PredictError>((Arc::new(picture), maps))
         })?;
         let (picture, maps) = explained.or_raise()?;
         let maps = maps.into_iter().map(|map| HeatMap {
@@ -379,23 +383,21 @@ impl Predictor {
         while let Some(batch) = batches.next("rank", progress)? {
             let given: Vec<&Photo> = batch.iter().flatten().collect();
             let ranked = work(photos.py(), |_| {
-                let given = given.iter().map(|photo| photo.get());
-                self.loaded.rank_all(given, ranker)
+                let ranked =
+                    (self.loaded).rank_all(given.iter().map(|photo| photo.get()), ranker)?;
+                for (ranking, photo) in ranked.iter().zip(&given) {
+                    ranking.iter().for_each(|ranking| warn(ranking, photo));
+                }
+                Ok::<_, PredictError>(ranked)
             })?;
             let mut ranked = ranked.or_raise()?.into_iter();
             for photo in batch {
-                let ranking = match photo {
-                    Err(error) => Err(error),
-                    Ok(photo) => match ranked.next() {
-                        Some(ranking) => {
-                            let ranking = ranking.or_raise();
-                            let _: Option<()> = ranking.as_ref().ok().map(|of| warn(of, &photo));
-                            ranking
-                        }
-                        None => break,
-                    },
-                };
-                take(ranking)?;
+                let ranking = photo.map(|_| ranked.next());
+                match ranking.transpose() {
+                    Some(Ok(ranking)) => take(ranking.or_raise())?,
+                    Some(Err(error)) => take(Err(error))?,
+                    None => {}
+                }
             }
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::ops::Deref;
 
 use burn::tensor::Device;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
@@ -304,8 +305,14 @@ impl Ranker {
 
     /// All labels of each image, best first; equal ones keep their order. Tokens `[images, N, D]` and global vectors
     /// `[images, Dims::global_width()]` are row-major. No image has no ranking.
+    ///
+    /// Each is scored by itself: products of several images at once are summed in another order, and what an image scores must not
+    /// depend on how many were at hand.
     pub fn rank(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<Ranking> {
-        self.rankings(&self.scorer.score(images, tokens, global))
+        let scores = each(images, &tokens, &global, |tokens, global| {
+            self.scorer.score(1, tokens, global)
+        });
+        self.rankings(&scores.concat())
     }
 
     /// As [`Ranker::rank`], and the images' semantic vectors where the method scores by these.
@@ -315,8 +322,13 @@ impl Ranker {
         tokens: Vec<f32>,
         global: Vec<f32>,
     ) -> (Vec<Ranking>, Option<SemanticVectors>) {
-        let (scores, vectors) = self.scorer.score_with_vectors(images, tokens, global);
-        (self.rankings(&scores), vectors)
+        let scored = each(images, &tokens, &global, |tokens, global| {
+            self.scorer.score_with_vectors(1, tokens, global)
+        });
+        let (scores, vectors): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
+        let vectors = vectors.into_iter().collect::<Option<Vec<_>>>();
+        let joined = vectors.and_then(|all| all.into_iter().reduce(SemanticVectors::followed_by));
+        (self.rankings(&scores.concat()), joined)
     }
 
     /// As [`Ranker::rank`], of stored images.
@@ -377,6 +389,22 @@ impl Ranker {
         });
         ranked.collect()
     }
+}
+
+/// What is made of each image's tokens and global vector, on all threads.
+fn each<T: Send>(
+    images: usize,
+    tokens: &[f32],
+    global: &[f32],
+    make: impl Fn(Vec<f32>, Vec<f32>) -> T + Sync,
+) -> Vec<T> {
+    let part = |of: &[f32], image: usize| {
+        let size = of.len() / images;
+        of[image * size..][..size].to_vec()
+    };
+    let images = (0..images).into_par_iter();
+    let made = images.map(|image| make(part(tokens, image), part(global, image)));
+    made.collect()
 }
 
 /// Standardised scores z of labels, row-major `[images, labels]`, for [`calibration`]: raw ones of the labels, then those of the
