@@ -46,7 +46,7 @@ def drawn(pictures, tmp_path_factory):
     """A folder with few drawn pictures and all that is made of them.
 
     data, backbone.safetensors, recipe.toml (ridge), epsilon.toml, tokens (a store), model.safetensors (the method epsilon),
-    calibrated.safetensors, photos (a folder of 12 pictures), photo.png.
+    calibrated.safetensors, ridge.safetensors, photos (a folder of 12 pictures), photo.png.
     """
     folder = tmp_path_factory.mktemp("drawn")
     data = folder / "data"
@@ -72,6 +72,8 @@ def drawn(pictures, tmp_path_factory):
     shutil.copy(folder / "run/seed-1/model.safetensors", folder / "model.safetensors")
     shutil.copy(folder / "model.safetensors", folder / "calibrated.safetensors")
     run_epsilon("calibrate", "calibrated.safetensors", "--store", "tokens", cwd=folder)
+    run_epsilon("train", "recipe.toml", "--out", "ridge", cwd=folder)
+    shutil.copy(folder / "ridge/seed-1/model.safetensors", folder / "ridge.safetensors")
     (folder / "photos/2024").mkdir(parents=True)
     for at in range(12):
         shutil.copy(data / f"test/{at:06}.png", folder / ("photos/2024" if at < 4 else "photos") / f"{at}.png")

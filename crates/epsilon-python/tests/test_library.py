@@ -87,7 +87,7 @@ def test_a_search_says_what_is_wrong(library, photos, drawn, tmp_path):
     with pytest.raises(LabelError, match="zebra"):
         library.search("zebra")
     with pytest.raises(ModelError, match="another model"):
-        library.search("plain star", predictor=Predictor.load(drawn / "calibrated.safetensors"))
+        library.search("plain star", predictor=Predictor.load(drawn / "ridge.safetensors"))
     shutil.rmtree(photos / ".epsilon/index")
     with pytest.raises(SearchIndexError, match="no index"):
         library.search("plain star")
