@@ -17,7 +17,7 @@ use crate::work::work_telling;
 
 /// An experiment: data set, backbone, method, training and evaluation, as docs/recipes.md describes them.
 ///
-/// >>> recipe = Recipe.read("recipe.toml")
+/// >>> recipe = Recipe.read("ridge.toml")
 /// >>> recipe.method
 /// 'ridge'
 /// >>> figures = recipe.run("runs/doctest", seeds=[1])

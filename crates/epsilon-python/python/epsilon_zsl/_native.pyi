@@ -10,6 +10,25 @@ import numpy.typing as npt
 
 from epsilon_zsl._record import Record
 
+__all__ = [
+    "Backbone",
+    "Extraction",
+    "HeatMap",
+    "Labels",
+    "Library",
+    "Model",
+    "Predictor",
+    "Ranked",
+    "Recipe",
+    "TokenStore",
+    "__version__",
+    "extract",
+    "learn",
+    "models",
+    "run_program",
+    "tag",
+]
+
 __version__: Final[str]
 
 class _PillowImage(Protocol):
