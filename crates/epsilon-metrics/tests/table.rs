@@ -426,9 +426,7 @@ fn what_is_evaluated_or_resampled_stops_when_it_is_told_to() {
         };
         let works: [&dyn Fn(&Stoppable<'_, &Columns>) -> Result<(), MetricsError>; 5] = [
             &|table| evaluate_table(table, &[request]).map(drop),
-            &|table| {
-                evaluate_protocols(table, 30, &[protocol.clone()], &[1], &[1]).map(drop)
-            },
+            &|table| evaluate_protocols(table, 30, &[protocol.clone()], &[1], &[1]).map(drop),
             &|table| bootstrap_table(table, request, 10, 1).map(drop),
             &|table| resample(table, request, &how(Over::Images)).map(drop),
             &|table| resample(table, request, &how(Over::Labels)).map(drop),
