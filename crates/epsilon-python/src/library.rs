@@ -265,7 +265,10 @@ impl Library {
             find(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
         })?;
         let text = found.or_raise()?;
-        records(py, &text.map_err(|error| raise("EpsilonError", error.to_string()))?)
+        records(
+            py,
+            &text.map_err(|error| raise("EpsilonError", error.to_string()))?,
+        )
     }
 
     fn judge(&self, py: Python<'_>, photo: PathBuf, label: &str, verdict: Verdict) -> PyResult<()> {

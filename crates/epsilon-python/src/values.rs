@@ -28,7 +28,10 @@ pub(crate) fn block<T: Element>(
 /// A record, `epsilon_zsl.Record`, of what would be written as JSON.
 pub(crate) fn record(py: Python<'_>, of: &impl Serialize) -> PyResult<Py<PyAny>> {
     let text = serde_json::to_string(of);
-    records(py, &text.map_err(|error| raise("EpsilonError", error.to_string()))?)
+    records(
+        py,
+        &text.map_err(|error| raise("EpsilonError", error.to_string()))?,
+    )
 }
 
 /// Records of JSON.

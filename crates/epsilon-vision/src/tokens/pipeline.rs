@@ -172,7 +172,7 @@ pub(super) fn batches<E: From<BackboneError>>(
     let Source { read, features, .. } = source;
     read_ahead(items, *read, threads, |results| {
         let (mut batch, mut values) = (FeatureBatch::default(), Vec::new());
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         for (index, (id, _)) in items.iter().enumerate() {
             match results.next(index) {
                 Ok(item) => {
@@ -206,26 +206,37 @@ pub(super) fn batches<E: From<BackboneError>>(
 }
 
 /// How large a batch is to be: whole rounds of all threads, more or fewer by how long the one before took.
-struct Pace {
+///
+/// ```
+/// use epsilon_vision::tokens::Pace;
+///
+/// let mut pace = Pace::default();
+/// assert!(pace.is_due(32, 32) && !pace.is_due(0, 32));
+/// pace.begin(32); // The batch was quick: the next one is larger.
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pace {
     size: usize,
     begun: Instant,
 }
 
-impl Pace {
-    fn new() -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self {
             size: rayon::current_num_threads(),
             begun: Instant::now(),
         }
     }
+}
 
+impl Pace {
     /// Whether a batch of so many items, of at most `most`, is not to wait for more.
-    fn is_due(&self, items: usize, most: usize) -> bool {
+    pub fn is_due(&self, items: usize, most: usize) -> bool {
         items >= self.size.min(most) || self.begun.elapsed() > LONGEST
     }
 
     /// Begins the next batch, of at most `most` items.
-    fn begin(&mut self, most: usize) {
+    pub fn begin(&mut self, most: usize) {
         let took = self.begun.elapsed();
         if took > LONGEST {
             self.size = (self.size / 2).max(rayon::current_num_threads());
