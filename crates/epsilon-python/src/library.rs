@@ -174,14 +174,14 @@ impl Library {
     /// The folder of photographs.
     #[getter]
     fn photos<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let photos = self.with(|finder| finder.library().photos.clone());
+        let photos = self.with(py, |finder| finder.library().photos.clone());
         py.import("pathlib")?.getattr("Path")?.call1((photos,))
     }
 
     /// What its owner has said, by the photographs' ids: of labels `"approved"` or `"rejected"`, and whether all of the photograph was
     /// reviewed.
     fn corrections(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let folder = self.with(|finder| finder.folder().to_path_buf());
+        let folder = self.with(py, |finder| finder.folder().to_path_buf());
         let said = work(py, |_| Corrections::read(&folder))?.or_raise()?;
         let photos = said.photos().map(|(photo, opinion)| {
             let labels = opinion.labels.values();
@@ -222,12 +222,12 @@ impl Library {
         })
     }
 
-    fn __len__(&self) -> usize {
-        self.with(|finder| finder.catalog().items().len())
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.with(py, |finder| finder.catalog().items().len())
     }
 
-    fn __repr__(&self) -> String {
-        self.with(|finder| {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.with(py, |finder| {
             let photos = &finder.library().photos;
             format!(
                 "Library({photos:?}, {} photographs)",
@@ -252,8 +252,9 @@ fn json(found: &[Found<'_>]) -> Result<serde_json::Result<String>, FindError> {
 }
 
 impl Library {
-    fn with<T>(&self, look: impl FnOnce(&Finder) -> T) -> T {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Looks at it, without the global lock: another thread may be searching.
+    fn with<T: Send>(&self, py: Python<'_>, look: impl FnOnce(&Finder) -> T + Send) -> T {
+        py.detach(|| look(&self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn find(
