@@ -48,6 +48,8 @@ def test_tagging_says_what_is_wrong(photos, predictor, tmp_path):
         tag(photos, predictor, ["zebra"], top=1)
     with pytest.raises(TagError, match="none"):
         tag(tmp_path / "none", predictor, top=1)
+    with pytest.raises(TypeError, match="a Predictor, or the file"):
+        tag(photos, 3)
     with pytest.raises(ValueError, match="full"):
         tag(photos, predictor, top=1, xmp="half")
 
