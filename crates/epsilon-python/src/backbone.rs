@@ -16,6 +16,9 @@ use crate::progress::Progress;
 use crate::values::{block, matrix};
 use crate::work::work;
 
+/// Tokens `(n, N, D)` and global vectors `(n, G)`.
+pub(crate) type Arrays<'py> = (Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<f32>>);
+
 /// A frozen network that makes N tokens and one global vector of every photograph; several threads may use one.
 ///
 /// >>> backbone = Backbone.load("backbone.safetensors")
@@ -103,7 +106,7 @@ impl Backbone {
         py: Python<'py>,
         images: &Bound<'py, PyAny>,
         progress: Option<Progress>,
-    ) -> PyResult<(Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<f32>>)> {
+    ) -> PyResult<Arrays<'py>> {
         let images = Images::of(images, None)?;
         let made = run(
             py,
@@ -137,7 +140,7 @@ pub(crate) fn arrays<'py>(
     images: usize,
     tokens: Vec<f32>,
     global: Vec<f32>,
-) -> PyResult<(Bound<'py, PyArray3<f32>>, Bound<'py, PyArray2<f32>>)> {
+) -> PyResult<Arrays<'py>> {
     let info = backbone.info();
     Ok((
         block(py, tokens, [images, info.tokens, info.dim])?,

@@ -134,7 +134,7 @@ impl Library {
                     finder.matching(&words, (&model, &vectors), &filter, order)?
                 }
             };
-            json(&found)
+            Ok(json(&found))
         })
     }
 
@@ -151,7 +151,7 @@ impl Library {
         let asked = Asked::of(top, sort, criteria)?;
         self.find(py, |finder| {
             let (filter, order) = asked.filter(finder)?;
-            json(&finder.like(&photo, &filter, order)?)
+            Ok(json(&finder.like(&photo, &filter, order)?))
         })
     }
 
@@ -167,7 +167,7 @@ impl Library {
         let asked = Asked::of(top, sort, criteria)?;
         self.find(py, |finder| {
             let (filter, order) = asked.filter(finder)?;
-            json(&finder.listed(&filter, order))
+            Ok(json(&finder.listed(&filter, order)))
         })
     }
 
@@ -247,8 +247,8 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// As JSON: what was found borrows from the library, which is locked.
-fn json(found: &[Found<'_>]) -> Result<serde_json::Result<String>, FindError> {
-    Ok(serde_json::to_string(found))
+fn json(found: &[Found<'_>]) -> serde_json::Result<String> {
+    serde_json::to_string(found)
 }
 
 impl Library {

@@ -102,17 +102,14 @@ fn of_array(array: &Bound<'_, PyUntypedArray>) -> PyResult<RgbImage> {
         )));
     };
     let shape = pixels.shape();
-    let (height, width) = match *shape {
-        [height, width] | [height, width, 1 | 3 | 4] => (height, width),
-        _ => {
-            let hint = match *shape {
-                [3 | 4, _, _] => "; move the channels behind, as with .transpose(1, 2, 0)",
-                _ => "",
-            };
-            return Err(unfit(&format!(
-                "an array of shape {shape:?}: give (height, width), (height, width, 3) or (height, width, 4){hint}"
-            )));
-        }
+    let ([height, width] | [height, width, 1 | 3 | 4]) = *shape else {
+        let hint = match *shape {
+            [3 | 4, _, _] => "; move the channels behind, as with .transpose(1, 2, 0)",
+            _ => "",
+        };
+        return Err(unfit(&format!(
+            "an array of shape {shape:?}: give (height, width), (height, width, 3) or (height, width, 4){hint}"
+        )));
     };
     picture(width, height, rgb(&pixels.as_array()))
 }

@@ -27,7 +27,7 @@ pub enum FindError {
     Index(#[from] IndexError),
     /// The words' vectors.
     #[error(transparent)]
-    Predict(#[from] PredictError),
+    Predict(#[from] Box<PredictError>),
     /// Words that the model cannot score.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -86,6 +86,12 @@ pub enum FindError {
         /// The model's method, as far as it is known.
         method: String,
     },
+}
+
+impl From<PredictError> for FindError {
+    fn from(error: PredictError) -> Self {
+        Self::Predict(Box::new(error))
+    }
 }
 
 /// Which photographs, as people say it; those that meet all that is given.

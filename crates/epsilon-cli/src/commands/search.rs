@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let asked = (order, args.top);
     let found = match (&args.words, &args.like) {
         (Some(words), _) => {
-            let names = [words.to_string()];
+            let names = [words.clone()];
             let (model, vectors) = args.vectors.load_words(finder.library(), &names)?;
             let found = finder.matching(words, (&model, &vectors), &filter, asked);
             found.map_err(named)?
@@ -158,7 +158,7 @@ fn named(error: FindError) -> anyhow::Error {
         FindError::Probability(_) => anyhow!("--threshold {error}"),
         FindError::Folder { .. } => anyhow!("--folder {error}"),
         FindError::Photo { .. } => anyhow!("--like {error}"),
-        FindError::Predict(error) => with_option(error),
+        FindError::Predict(error) => with_option(*error),
         error => error.into(),
     }
 }

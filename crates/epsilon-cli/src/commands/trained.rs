@@ -294,10 +294,7 @@ fn offer(model: &PublishedModel) -> String {
 }
 
 /// The words to rank, or the model's own labels where none are given.
-pub(super) fn ranker<'a>(
-    predictor: &'a Predictor,
-    words: Option<&[String]>,
-) -> anyhow::Result<Ranker> {
+pub(super) fn ranker(predictor: &Predictor, words: Option<&[String]>) -> anyhow::Result<Ranker> {
     match words {
         Some(words) => predictor.labels(words).map_err(with_option),
         None => Ok(predictor.own_labels()?),
