@@ -1,13 +1,14 @@
 //! Metrics of the ranked labels of each image: positives, top K, coverage error, ranking loss. One pass over the rows
 //! serves any number of protocols.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::entry::descending;
 use crate::error::MetricsError;
 use crate::protocol::TopKTies;
+use crate::score::{Packed, Score};
 use crate::table::{Block, Table, check_rows};
 
 /// Values of a block of rows.
@@ -121,15 +122,15 @@ impl From<Part> for Totals {
     }
 }
 
-fn count_rows(
-    table: &impl Table,
+fn count_rows<T: Table>(
+    table: &T,
     sets: &[LabelSet<'_>],
     rows: Range<usize>,
 ) -> Result<Vec<Part>, MetricsError> {
     let columns = table.labels();
     let step = (BLOCK_VALUES / columns).max(1);
     let mut parts: Vec<Part> = sets.iter().map(Part::new).collect();
-    let (mut block, mut list) = (Block::default(), List::default());
+    let (mut block, mut list) = (Block::default(), List::<T::Score>::default());
     for first in rows.clone().step_by(step) {
         let rows = first..rows.end.min(first + step);
         let (scores, labels) = block.read(table, rows, 0..columns)?;
@@ -149,15 +150,15 @@ fn count_rows(
 
 /// The labels of one image in one label set.
 #[derive(Default)]
-struct List {
+struct List<S: Score> {
     /// Scores of the ranked labels, in no particular order.
-    scores: Vec<f32>,
+    scores: Vec<S>,
     /// Scores of the positives.
-    positives: Vec<f32>,
-    /// The top K, best first, equal scores in the order of [`TopKTies`]. Each is one integer: 32 bits of the score, mapped
-    /// by [`descending`]; 31 bits of the index among the set's columns, inverted where the last label comes first; 1 bit that
+    positives: Vec<S>,
+    /// The top K, best first, equal scores in the order of [`TopKTies`]. Each is one integer: the order of the
+    /// score; 31 bits of the index among the set's columns, inverted where the last label comes first; 1 bit that
     /// is set for a positive.
-    best: Vec<u64>,
+    best: Vec<S::Packed>,
 }
 
 impl TopKTies {
@@ -170,14 +171,14 @@ impl TopKTies {
     }
 }
 
-impl List {
-    fn fill(&mut self, set: &LabelSet<'_>, scores: &[f32], labels: &[i8]) {
+impl<S: Score> List<S> {
+    fn fill(&mut self, set: &LabelSet<'_>, scores: &[S], labels: &[i8]) {
         self.scores.clear();
         self.positives.clear();
         self.best.clear();
         let most = set.ks.last().copied().unwrap_or(0);
         let flip = set.top_k_ties.flip();
-        let mut worst = if most > 0 { u64::MAX } else { 0 };
+        let mut worst = None;
         for (place, &column) in set.columns.iter().enumerate() {
             let (score, label) = (scores[column], labels[column]);
             if label == 0 && set.without_unknown {
@@ -187,13 +188,12 @@ impl List {
             if label > 0 {
                 self.positives.push(score);
             }
-            let low = u64::from(place as u32 ^ flip) << 1 | u64::from(label > 0);
-            let entry = u64::from(descending(score)) << 32 | low;
-            if entry < worst {
+            let entry = score.pack((place as u32 ^ flip) << 1 | u32::from(label > 0));
+            if most > 0 && worst.is_none_or(|worst| entry < worst) {
                 self.best.push(entry);
                 // Truncated from time to time, so that few entries pass once the best are in.
                 if self.best.len() == 2 * most + 16 {
-                    worst = *self.best.select_nth_unstable(most - 1).1;
+                    worst = Some(*self.best.select_nth_unstable(most - 1).1);
                     self.best.truncate(most);
                 }
             }
@@ -208,8 +208,8 @@ impl List {
         let flip = set.top_k_ties.flip();
         for (&k, places) in set.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
             for &entry in &self.best[..k.min(self.best.len())] {
-                let place = &mut places[(entry as u32 >> 1 ^ flip) as usize];
-                place.hits += (entry & 1) as u32;
+                let place = &mut places[(entry.low() >> 1 ^ flip) as usize];
+                place.hits += entry.low() & 1;
                 place.of_images_with_positive += with_positive;
                 place.of_all_images += 1;
             }
@@ -222,12 +222,13 @@ impl List {
 
     fn coverage_and_loss(&mut self) -> (usize, f64) {
         let (listed, positives) = (self.scores.len(), &mut self.positives);
-        positives.sort_unstable_by(f32::total_cmp);
+        positives.sort_unstable_by_key(|score| Reverse(score.order()));
         let many = positives.len() > MANY_POSITIVES;
         if many {
-            self.scores.sort_unstable_by(f32::total_cmp);
+            self.scores
+                .sort_unstable_by_key(|score| Reverse(score.order()));
         }
-        let at_least = |score: f32| match many {
+        let at_least = |score: S| match many {
             true => listed - self.scores.partition_point(|&s| s < score),
             false => at_least_of(&self.scores, score),
         };
@@ -250,7 +251,7 @@ impl List {
 
 /// How many of the scores, at most 2^30 of them, are at least this one. Without the overflow check of a `count`, which would
 /// keep the loop from being vectorised.
-fn at_least_of(scores: &[f32], score: f32) -> usize {
-    let reached = |count: u32, &s: &f32| count.wrapping_add(u32::from(s >= score));
+fn at_least_of<S: Score>(scores: &[S], score: S) -> usize {
+    let reached = |count: u32, &s: &S| count.wrapping_add(u32::from(s >= score));
     scores.iter().fold(0, reached) as usize
 }

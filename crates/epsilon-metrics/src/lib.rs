@@ -52,6 +52,7 @@ mod protocol;
 mod reliability;
 mod report;
 mod request;
+mod score;
 mod standardise;
 mod table;
 mod top_k;
@@ -70,6 +71,7 @@ pub use protocol::{EmptyLabel, Images, Mean, Pool, Protocol, Settings, Ties, Top
 pub use reliability::{ReliabilityBin, reliability};
 pub use report::{MethodComparison, Protocols};
 pub use request::Request;
+pub use score::Score;
 pub use standardise::{Normalisation, Normalised, Standard, Standardise, standardise};
 pub use table::{InMemory, Table};
 pub use top_k::TopK;

@@ -9,27 +9,31 @@ use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::protocol::Unknown;
 use crate::request::Request;
+use crate::score::{Packed, Rankable};
 use crate::table::{Block, Table, check_rows};
 
 /// Values of a block of rows.
 const BLOCK_VALUES: usize = 1 << 17;
 
 /// The annotated scores of a request's columns in the images kept, in row-major order.
-pub(crate) struct Pools {
-    entries: Vec<Entry>,
+pub(crate) struct Pools<P> {
+    entries: Vec<Entry<P>>,
     /// Where the entries of each image of the table begin; one more at the end.
     starts: Vec<usize>,
     /// The annotated images of each column of the request.
     images: Vec<Vec<u32>>,
 }
 
-impl Pools {
+impl<P: Packed> Pools<P> {
     /// `kept` says for each image of the table whether the protocol keeps it.
-    pub(crate) fn new(
-        table: &impl Table,
+    pub(crate) fn new<T: Table>(
+        table: &T,
         request: &Request<'_>,
         kept: impl Fn(usize) -> bool,
-    ) -> Result<Self, MetricsError> {
+    ) -> Result<Self, MetricsError>
+    where
+        T::Score: Rankable<Packed = P>,
+    {
         let (width, all) = (table.labels(), table.images());
         let unknown_counts = request.protocol.settings().unknown == Unknown::Negative;
         let mut pools = Self {
@@ -60,7 +64,7 @@ impl Pools {
 
     /// `rank` of the pool of each column: best first, equal scores in row-major order. Columns with the same annotated images
     /// share a pool, which is ranked once.
-    pub(crate) fn map<T: Clone + Send>(&self, rank: impl Fn(&[Entry]) -> T + Sync) -> Vec<T> {
+    pub(crate) fn map<T: Clone + Send>(&self, rank: impl Fn(&[Entry<P>]) -> T + Sync) -> Vec<T> {
         let mut places = HashMap::new();
         let mut distinct: Vec<&[u32]> = Vec::new();
         let of_column: Vec<usize> = (self.images.iter().map(Vec::as_slice))
@@ -79,7 +83,7 @@ impl Pools {
                     let image = image as usize;
                     &self.entries[self.starts[image]..self.starts[image + 1]]
                 };
-                let mut pool: Vec<Entry> = images.iter().flat_map(of_image).copied().collect();
+                let mut pool: Vec<Entry<P>> = images.iter().flat_map(of_image).copied().collect();
                 pool.sort_by_key(|entry| entry.order());
                 rank(&pool)
             })

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::error::MetricsError;
 use crate::input::{LIMIT, Labels, Scores};
+use crate::score::Score;
 
 /// A table of scores and three-valued labels, [images, labels], read in blocks.
 ///
@@ -21,6 +22,8 @@ use crate::input::{LIMIT, Labels, Scores};
 /// struct Computed;
 ///
 /// impl Table for Computed {
+///     type Score = f32;
+///
 ///     fn images(&self) -> usize {
 ///         1000
 ///     }
@@ -53,6 +56,9 @@ use crate::input::{LIMIT, Labels, Scores};
 /// # Ok::<(), MetricsError>(())
 /// ```
 pub trait Table: Sync {
+    /// The type of the scores, f32 or f64: they are ranked in it.
+    type Score: Score;
+
     /// Number of images (rows).
     fn images(&self) -> usize;
 
@@ -67,12 +73,14 @@ pub trait Table: Sync {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError>;
 }
 
 impl<T: Table + ?Sized> Table for &T {
+    type Score = T::Score;
+
     fn images(&self) -> usize {
         (**self).images()
     }
@@ -85,7 +93,7 @@ impl<T: Table + ?Sized> Table for &T {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         (**self).read(rows, columns, scores, labels)
@@ -108,12 +116,12 @@ impl<T: Table + ?Sized> Table for &T {
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct InMemory<'a> {
-    scores: Scores<'a>,
+pub struct InMemory<'a, S = f32> {
+    scores: Scores<'a, S>,
     labels: Labels<'a>,
 }
 
-impl<'a> InMemory<'a> {
+impl<'a, S: Score> InMemory<'a, S> {
     /// A table of these scores and labels.
     ///
     /// # Errors
@@ -128,7 +136,7 @@ impl<'a> InMemory<'a> {
     /// assert!(matches!(error, MetricsError::ShapesDiffer { scores_images: 1, labels_images: 2, .. }));
     /// # Ok::<(), epsilon_metrics::MetricsError>(())
     /// ```
-    pub fn new(scores: Scores<'a>, labels: Labels<'a>) -> Result<Self, MetricsError> {
+    pub fn new(scores: Scores<'a, S>, labels: Labels<'a>) -> Result<Self, MetricsError> {
         if (scores.images(), scores.labels()) != (labels.images(), labels.labels()) {
             return Err(MetricsError::ShapesDiffer {
                 scores_images: scores.images(),
@@ -141,7 +149,9 @@ impl<'a> InMemory<'a> {
     }
 }
 
-impl Table for InMemory<'_> {
+impl<S: Score> Table for InMemory<'_, S> {
+    type Score = S;
+
     fn images(&self) -> usize {
         self.scores.images()
     }
@@ -154,7 +164,7 @@ impl Table for InMemory<'_> {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         let width = columns.len();
@@ -192,21 +202,21 @@ pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
 
 /// The buffer of one thread for the blocks it reads.
 #[derive(Default)]
-pub(crate) struct Block {
-    scores: Vec<f32>,
+pub(crate) struct Block<S> {
+    scores: Vec<S>,
     labels: Vec<i8>,
 }
 
-impl Block {
+impl<S: Score> Block<S> {
     /// Reads a block and returns its scores and labels, row-major [rows, columns].
     pub(crate) fn read(
         &mut self,
-        table: &impl Table,
+        table: &impl Table<Score = S>,
         rows: Range<usize>,
         columns: Range<usize>,
-    ) -> Result<(&[f32], &[i8]), MetricsError> {
+    ) -> Result<(&[S], &[i8]), MetricsError> {
         let values = rows.len() * columns.len();
-        self.scores.resize(values, 0.0);
+        self.scores.resize(values, S::default());
         self.labels.resize(values, 0);
         table.read(rows, columns, &mut self.scores, &mut self.labels)?;
         Ok((&self.scores, &self.labels))
@@ -214,19 +224,19 @@ impl Block {
 }
 
 /// Checks that whole rows from `first` on hold only finite scores and labels of -1, 0 and 1.
-pub(crate) fn check_rows(
+pub(crate) fn check_rows<S: Score>(
     first: usize,
     columns: usize,
-    scores: &[f32],
+    scores: &[S],
     labels: &[i8],
 ) -> Result<(), MetricsError> {
     // No branch per value: the compiler vectorises the loops.
-    let finite = scores.iter().fold(true, |ok, v| ok & v.is_finite());
+    let finite = scores.iter().fold(true, |ok, v| ok & v.finite());
     let known = labels.iter().fold(true, |ok, v| ok & (-1..=1).contains(v));
     let place = |at: usize| (first + at / columns, at % columns);
-    if !finite && let Some(at) = scores.iter().position(|v| !v.is_finite()) {
+    if !finite && let Some(at) = scores.iter().position(|v| !v.finite()) {
         let (image, label) = place(at);
-        let value = scores[at];
+        let value = scores[at].into() as f32;
         return Err(MetricsError::NotFinite {
             image,
             label,
