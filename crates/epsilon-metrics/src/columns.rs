@@ -13,7 +13,7 @@ use crate::table::{Block, Table};
 /// Most columns read in one pass over the rows: two cache lines of scores.
 const WIDEST: usize = 32;
 /// Rows of a block.
-const ROWS: usize = 2048;
+pub(crate) const ROWS: usize = 2048;
 /// Below this number of entries a comparison sort is faster than the radix sort.
 const FEW: usize = 2048;
 const BUCKETS: usize = 1 << DIGIT;
@@ -27,18 +27,30 @@ pub(crate) fn map_rankings<T: Table, R: Send>(
     wanted: &[bool],
     map: impl Fn(usize, &[Entry<PackedOf<T>>]) -> R + Sync,
 ) -> Result<Vec<Option<R>>, MetricsError> {
+    map_blocks(
+        table,
+        Gatherer::default,
+        |gatherer: &mut Gatherer<T>, columns| gatherer.map(table, columns, wanted, &map),
+    )
+}
+
+/// Calls `map` with a few adjacent columns at a time, on all threads; what it returns for each column, in their order. `start`
+/// makes the buffers of a thread.
+pub(crate) fn map_blocks<B, R: Send>(
+    table: &impl Table,
+    start: impl Fn() -> B + Sync + Send,
+    map: impl Fn(&mut B, Range<usize>) -> Result<Vec<R>, MetricsError> + Sync + Send,
+) -> Result<Vec<R>, MetricsError> {
     let columns = table.labels();
     let width = (columns / (16 * rayon::current_num_threads())).clamp(1, WIDEST);
     let blocks: Vec<Range<usize>> = (0..columns)
         .step_by(width)
         .map(|first| first..columns.min(first + width))
         .collect();
-    let mapped: Result<Vec<Vec<Option<R>>>, MetricsError> = blocks
+    let mapped: Result<Vec<Vec<R>>, MetricsError> = blocks
         .into_par_iter()
         .with_max_len(1)
-        .map_init(Gatherer::<T>::default, |gatherer, block| {
-            gatherer.map(table, block, wanted, &map)
-        })
+        .map_init(start, map)
         .collect();
     Ok(mapped?.into_iter().flatten().collect())
 }

@@ -10,10 +10,7 @@ use crate::error::MetricsError;
 use crate::protocol::Unknown;
 use crate::request::Request;
 use crate::score::{Packed, Rankable};
-use crate::table::{Block, Table, check_rows};
-
-/// Values of a block of rows.
-const BLOCK_VALUES: usize = 1 << 17;
+use crate::table::{BLOCK_VALUES, Block, Table, check_block};
 
 /// The annotated scores of a request's columns in the images kept, in row-major order.
 pub(crate) struct Pools<P> {
@@ -46,7 +43,7 @@ impl<P: Packed> Pools<P> {
         for first in (0..all).step_by(step) {
             let rows = first..all.min(first + step);
             let (scores, labels) = block.read(table, rows.clone(), 0..width)?;
-            check_rows(first, width, scores, labels)?;
+            check_block(first, &(0..width), scores, labels)?;
             let cells = scores.chunks_exact(width).zip(labels.chunks_exact(width));
             for (image, (scores, labels)) in rows.zip(cells) {
                 for (&column, images) in request.columns.iter().zip(&mut pools.images) {

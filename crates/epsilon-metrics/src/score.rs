@@ -20,7 +20,9 @@ impl Score for f32 {}
 impl Score for f64 {}
 
 /// What a score is ranked by. Outside of what the crate exports, so that nothing else is a [`Score`].
-pub trait Rankable: Copy + Debug + Default + PartialOrd + Into<f64> + Send + Sync + 'static {
+pub trait Rankable:
+    Copy + Debug + Default + PartialOrd + Into<f64> + Send + Sync + 'static
+{
     /// An integer that decreases as the score increases; -0 and 0 have the same.
     type Order: Key;
     /// That integer with 32 bits below it.

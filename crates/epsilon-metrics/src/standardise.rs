@@ -9,10 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::MetricsError;
 use crate::score::{Rankable, Score};
-use crate::table::{Block, Table, check_rows, check_table};
-
-/// Values of a block of rows.
-const BLOCK_VALUES: usize = 1 << 17;
+use crate::table::{BLOCK_VALUES, Block, Table, check_block, check_table};
 
 /// Over which labels the scores of an image are standardised to mean 0 and standard deviation 1 before they are ranked.
 ///
@@ -208,7 +205,7 @@ impl<T: Table> Normalised<T> {
         let of_block = |block: &mut Block<T::Score>, first: usize| {
             let rows = first..images.min(first + step);
             let (scores, values) = block.read(self, rows, 0..labels)?;
-            check_rows(first, labels, scores, values)?;
+            check_block(first, &(0..labels), scores, values)?;
             let mut folded = A::default();
             scores
                 .chunks_exact(labels)

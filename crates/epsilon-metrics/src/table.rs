@@ -3,8 +3,11 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::error::MetricsError;
 use crate::input::{LIMIT, Labels, Scores};
+use crate::request::check_columns;
 use crate::score::Score;
 
 /// A table of scores and three-valued labels, [images, labels], read in blocks.
@@ -179,6 +182,81 @@ impl<S: Score> Table for InMemory<'_, S> {
     }
 }
 
+/// Some columns of another table, in an order of their own: the seen labels first, for instance.
+///
+/// ```rust
+/// use epsilon_metrics::{Chosen, InMemory, Labels, Scores, Table};
+///
+/// let table = InMemory::new(
+///     Scores::new(&[0.9, 0.5, 0.1, 0.2, 0.8, 0.4], 2, 3)?,
+///     Labels::new(&[1, -1, 0, -1, 1, 1], 2, 3)?,
+/// )?;
+/// let chosen = Chosen::new(table, vec![2, 0])?;
+/// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+/// chosen.read(1..2, 0..2, &mut scores, &mut labels)?;
+/// assert_eq!((scores, labels), ([0.4, 0.2], [1, -1]));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Chosen<T> {
+    table: T,
+    columns: Vec<usize>,
+}
+
+impl<T: Table> Chosen<T> {
+    /// These columns of a table.
+    ///
+    /// # Errors
+    /// [`MetricsError::NoColumns`], [`MetricsError::ColumnOutOfRange`] and [`MetricsError::ColumnTwice`].
+    pub fn new(table: T, columns: Vec<usize>) -> Result<Self, MetricsError> {
+        check_columns(&columns, table.labels())?;
+        Ok(Self { table, columns })
+    }
+}
+
+impl<T: Table> Table for Chosen<T> {
+    type Score = T::Score;
+
+    fn images(&self) -> usize {
+        self.table.images()
+    }
+
+    fn labels(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [T::Score],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        let (width, mut place) = (columns.len(), 0);
+        let mut block = Block::default();
+        // Adjacent columns are read in one piece.
+        for run in self.columns[columns].chunk_by(|a, b| *b == a + 1) {
+            let of_run = run[0]..run[0] + run.len();
+            if run.len() == width {
+                return self.table.read(rows, of_run, scores, labels);
+            }
+            let (some, values) = block.read(&self.table, rows.clone(), of_run)?;
+            let to = scores
+                .chunks_exact_mut(width)
+                .zip(labels.chunks_exact_mut(width));
+            let from = some
+                .chunks_exact(run.len())
+                .zip(values.chunks_exact(run.len()));
+            for ((scores, labels), (some, values)) in to.zip(from) {
+                scores[place..place + run.len()].copy_from_slice(some);
+                labels[place..place + run.len()].copy_from_slice(values);
+            }
+            place += run.len();
+        }
+        Ok(())
+    }
+}
+
 /// Checks that the shape of the table can be evaluated.
 pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
     let (what, images, labels) = ("scores", table.images(), table.labels());
@@ -223,17 +301,53 @@ impl<S: Score> Block<S> {
     }
 }
 
-/// Checks that whole rows from `first` on hold only finite scores and labels of -1, 0 and 1.
-pub(crate) fn check_rows<S: Score>(
+/// Values of a block of whole rows.
+pub(crate) const BLOCK_VALUES: usize = 1 << 17;
+
+/// Folds all rows of a table, a block of them at a time, on all threads: one value for each piece of the table, in the order of the
+/// rows. `fold` gets the first row of the block, its scores and its labels, which have been checked.
+pub(crate) fn fold_rows<T: Table, A: Send>(
+    table: &T,
+    start: impl Fn() -> A + Sync,
+    fold: impl Fn(&mut A, usize, &[T::Score], &[i8]) + Sync,
+) -> Result<Vec<A>, MetricsError> {
+    let (images, columns) = (table.images(), table.labels());
+    // A few pieces per thread: enough to balance the work, few enough that what is folded stays small.
+    let piece = images.div_ceil(4 * rayon::current_num_threads());
+    let step = (BLOCK_VALUES / columns).max(1);
+    let of_piece = |start_row: usize| {
+        let (mut folded, mut block) = (start(), Block::default());
+        let end = images.min(start_row + piece);
+        for first in (start_row..end).step_by(step) {
+            let rows = first..end.min(first + step);
+            let (scores, labels) = block.read(table, rows, 0..columns)?;
+            check_block(first, &(0..columns), scores, labels)?;
+            fold(&mut folded, first, scores, labels);
+        }
+        Ok(folded)
+    };
+    let pieces: Vec<usize> = (0..images).step_by(piece).collect();
+    pieces
+        .into_par_iter()
+        .with_max_len(1)
+        .map(of_piece)
+        .collect()
+}
+
+/// Checks that a block of some columns of the rows from `first` on holds only finite scores and labels of -1, 0 and 1.
+pub(crate) fn check_block<S: Score>(
     first: usize,
-    columns: usize,
+    columns: &Range<usize>,
     scores: &[S],
     labels: &[i8],
 ) -> Result<(), MetricsError> {
     // No branch per value: the compiler vectorises the loops.
     let finite = scores.iter().fold(true, |ok, v| ok & v.finite());
     let known = labels.iter().fold(true, |ok, v| ok & (-1..=1).contains(v));
-    let place = |at: usize| (first + at / columns, at % columns);
+    let place = |at: usize| {
+        let width = columns.len();
+        (first + at / width, columns.start + at % width)
+    };
     if !finite && let Some(at) = scores.iter().position(|v| !v.finite()) {
         let (image, label) = place(at);
         let value = scores[at].into() as f32;
