@@ -132,13 +132,14 @@ impl<O: Key> Ranking<O> {
 
     /// Adds scores with their labels, leaving out the unknown ones.
     fn extend<S: Rankable<Order = O>>(&mut self, cells: impl ExactSizeIterator<Item = (S, i8)>) {
-        // Written without a branch: what is unknown is overwritten by the next one.
+        // Written without a branch: what is unknown is overwritten by the next one. (At most the number of cells: an overflow check
+        // would only cost time.)
         let mut end = self.known.len();
         self.known.resize(end + cells.len(), O::default());
         for (score, label) in cells {
             let order = score.order();
             self.known[end] = order;
-            end += usize::from(label != 0);
+            end = end.wrapping_add(usize::from(label != 0));
             if label > 0 {
                 self.positives.push(order);
             }

@@ -104,7 +104,8 @@ macro_rules! score {
             const DIGITS: usize = digits(<$order>::BITS);
 
             fn digit(self, digit: usize) -> usize {
-                (self >> (DIGIT * digit)) as usize & ((1 << DIGIT) - 1)
+                // Fewer bits than there are, so no shift needs a check.
+                self.wrapping_shr((DIGIT * digit) as u32) as usize & ((1 << DIGIT) - 1)
             }
         }
 

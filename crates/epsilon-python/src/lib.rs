@@ -4,8 +4,11 @@
 
 mod command;
 mod errors;
+mod figures;
+mod metrics;
 mod photo;
 mod predictor;
+mod tables;
 mod work;
 
 use pyo3::prelude::*;
@@ -19,6 +22,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     #[pymodule_export]
     use crate::command::run_program;
+    #[pymodule_export]
+    use crate::figures::{
+        Bootstrap, Difference, Evaluation, Protocol, SplitEvaluation, TopK, bootstrap, evaluate,
+        evaluate_columns, paired_bootstrap,
+    };
+    #[pymodule_export]
+    use crate::metrics::{
+        auroc, average_precision, decision, label_ranking, precision_recall_curve,
+    };
     #[pymodule_export]
     use crate::predictor::{Labels, Predictor, Ranked};
 
