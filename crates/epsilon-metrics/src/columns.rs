@@ -17,6 +17,8 @@ pub(crate) const ROWS: usize = 2048;
 /// Below this number of entries a comparison sort is faster than the radix sort.
 const FEW: usize = 2048;
 const BUCKETS: usize = 1 << DIGIT;
+/// Of a score in f64.
+const MOST_DIGITS: usize = 6;
 
 /// Calls `map` with the index and the ranking of every column for which `wanted` is true; the ranking is best first,
 /// equal scores in image order. The result has one item per column, `None` where `wanted` is false.
@@ -128,15 +130,16 @@ pub(crate) fn sort<K: Key>(entries: &mut Vec<K>, scratch: &mut Vec<K>) {
         entries.sort_unstable();
         return;
     }
-    let mut counts = vec![[0_u32; BUCKETS]; K::DIGITS];
+    let mut counts = [[0_u32; BUCKETS]; MOST_DIGITS];
+    let counts = &mut counts[..K::DIGITS];
     for &entry in entries.iter() {
-        for (digit, counts) in (0..).zip(&mut counts) {
+        for (digit, counts) in (0..).zip(&mut *counts) {
             let count = &mut counts[entry.digit(digit)];
             *count = count.wrapping_add(1);
         }
     }
     scratch.resize(entries.len(), K::default());
-    for (digit, starts) in (0..).zip(&mut counts) {
+    for (digit, starts) in (0..).zip(&mut *counts) {
         if starts.iter().any(|&count| count as usize == entries.len()) {
             continue; // All share this digit.
         }

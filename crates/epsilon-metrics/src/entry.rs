@@ -46,6 +46,6 @@ impl<P: Packed> Key for Entry<P> {
 
     fn digit(self, digit: usize) -> usize {
         // Below 64, so no shift needs a check.
-        (self.order().wrapping_shr((DIGIT * digit) as u32)) as usize & ((1 << DIGIT) - 1)
+        self.order().wrapping_shr(digit.wrapping_mul(DIGIT) as u32) as usize & ((1 << DIGIT) - 1)
     }
 }

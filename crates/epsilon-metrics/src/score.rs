@@ -105,7 +105,7 @@ macro_rules! score {
 
             fn digit(self, digit: usize) -> usize {
                 // Fewer bits than there are, so no shift needs a check.
-                self.wrapping_shr((DIGIT * digit) as u32) as usize & ((1 << DIGIT) - 1)
+                self.wrapping_shr(digit.wrapping_mul(DIGIT) as u32) as usize & ((1 << DIGIT) - 1)
             }
         }
 
