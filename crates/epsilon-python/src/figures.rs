@@ -125,7 +125,7 @@ impl TopK {
             recall,
             f1,
         } = self;
-        format!("TopK(k={k}, precision={precision}, recall={recall}, f1={f1})")
+        format!("TopK(k={k}, precision={precision:?}, recall={recall:?}, f1={f1:?})")
     }
 }
 
@@ -161,7 +161,7 @@ impl Bootstrap {
             high,
             ..
         } = self;
-        format!("Bootstrap(standard_error={standard_error}, low={low}, high={high})")
+        format!("Bootstrap(standard_error={standard_error:?}, low={low:?}, high={high:?})")
     }
 }
 
@@ -187,7 +187,9 @@ impl Difference {
             p_holm,
             ..
         } = self;
-        format!("Difference(difference={difference}, low={low}, high={high}, p_holm={p_holm})")
+        format!(
+            "Difference(difference={difference:?}, low={low:?}, high={high:?}, p_holm={p_holm:?})"
+        )
     }
 }
 
@@ -314,7 +316,7 @@ impl Evaluation {
 
     fn __repr__(&self) -> String {
         format!(
-            "Evaluation(protocol={:?}, map={})",
+            "Evaluation(protocol={:?}, map={:?})",
             self.0.protocol, self.0.map
         )
     }
@@ -379,7 +381,7 @@ impl SplitEvaluation {
             zsl, seen, gzsl, ..
         } = &self.0;
         format!(
-            "SplitEvaluation(protocol={:?}, zsl={}, seen={}, gzsl={}, harmonic={})",
+            "SplitEvaluation(protocol={:?}, zsl={:?}, seen={:?}, gzsl={:?}, harmonic_map={:?})",
             gzsl.protocol, zsl.map, seen.map, gzsl.map, self.0.harmonic_map
         )
     }

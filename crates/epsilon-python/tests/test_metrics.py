@@ -297,7 +297,7 @@ REFUSED = {
     "target: its shape \\(3, 1\\) is not the \\(4, 1\\)": lambda f: f(np.zeros((4, 1)), np.zeros((3, 1), int)),
     "num_labels: it is 3, and preds has 1": lambda f: f(np.zeros((4, 1)), np.zeros((4, 1), int), 3),
     "target: image 0 .* label 1 .* is 2": lambda f: f(np.zeros((1, 2)), np.array([[1, 2]])),
-    "target: image 0 .* label 0 .* is -1.* ignore_index": lambda f: f(np.zeros((1, 2)), [[-1, 0]], ignore_index=255),
+    "target: image 0 .* label 0 .* is -1.* 255 .ignore_index.": lambda f: f(np.zeros((1, 2)), [[-1, 0]], ignore_index=255),
     "ignore_index: 1 is the value of positives": lambda f: f(np.zeros((1, 1)), [[1]], ignore_index=1),
     "image 1 \\(row\\), label 0 \\(column\\) is NaN": lambda f: f([[0.0], [np.nan]], [[1], [0]]),
     "0 images x 3 labels": lambda f: f(np.zeros((0, 3)), np.zeros((0, 3), int)),

@@ -73,8 +73,8 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 PROTOCOLS: tuple[str, ...] = Protocol.names()
 """Names of the published protocols, as ``protocol`` takes them."""
 
-_CPU = 1
-"""DLPack's number of the processor's own memory."""
+_READABLE = (1, 3, 11, 13)
+"""DLPack's numbers of memory that the processor reads: its own, and that which it shares with a GPU."""
 
 
 def _array(given: Array, argument: str) -> npt.NDArray[Any]:
@@ -89,14 +89,16 @@ def _array(given: Array, argument: str) -> npt.NDArray[Any]:
 def _shared(given: Array, argument: str) -> npt.NDArray[Any]:
     if not hasattr(given, "__dlpack_device__"):
         return np.asarray(given)
-    kind, _ = given.__dlpack_device__()
-    if kind != _CPU:
-        where = getattr(given, "device", f"of DLPack's kind {int(kind)}")
-        raise MetricsError(f"{argument}: it is on the device {where}: copy it to the CPU first")
     try:
+        device, _ = given.__dlpack_device__()
+        if device not in _READABLE:
+            where = getattr(given, "device", f"of DLPack's kind {int(device)}")
+            raise MetricsError(f"{argument}: it is on the device {where}: copy it to the CPU first")
         # A tensor that requires a gradient hands over its values alone.
         given = given.detach() if hasattr(given, "detach") else given
         return np.from_dlpack(given)
+    except MetricsError:
+        raise
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         kind = getattr(given, "dtype", type(given).__name__)
         raise MetricsError(f"{argument}: NumPy cannot share the memory of {kind}: {error}") from error
@@ -717,7 +719,7 @@ def paired_bootstrap(
 
     >>> target = [[1], [1], [0], [0]] * 10
     >>> models = {"good": [[0.9], [0.8], [0.2], [0.1]] * 10, "bad": [[0.1], [0.2], [0.8], [0.9]] * 10}
-    >>> found = paired_bootstrap(models, target, resamples=200)["bad"]
+    >>> found = paired_bootstrap(models, target, protocol="lesa-nus", resamples=200)["bad"]
     >>> found.difference < 0, found.p_holm < 0.05
     (True, True)
     """
