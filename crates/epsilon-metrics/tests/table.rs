@@ -36,6 +36,8 @@ impl Columns {
 }
 
 impl Table for Columns {
+    type Score = f32;
+
     fn images(&self) -> usize {
         self.images
     }
@@ -285,6 +287,8 @@ fn what_a_table_holds_is_checked_as_it_is_read() {
 struct Truncated;
 
 impl Table for Truncated {
+    type Score = f32;
+
     fn images(&self) -> usize {
         10_000
     }

@@ -7,13 +7,16 @@ mod batches;
 mod command;
 mod errors;
 mod extraction;
+mod figures;
 mod library;
 mod logging;
+mod metrics;
 mod photo;
 mod predictor;
 mod progress;
 mod recipe;
 mod store;
+mod tables;
 mod tag;
 mod values;
 mod work;
@@ -34,7 +37,16 @@ mod _native {
     #[pymodule_export]
     use crate::extraction::{Extraction, extract};
     #[pymodule_export]
+    use crate::figures::{
+        Bootstrap, Difference, Evaluation, Protocol, SplitEvaluation, TopK, bootstrap, evaluate,
+        evaluate_columns, paired_bootstrap,
+    };
+    #[pymodule_export]
     use crate::library::Library;
+    #[pymodule_export]
+    use crate::metrics::{
+        auroc, average_precision, decision, label_ranking, precision_recall_curve,
+    };
     #[pymodule_export]
     use crate::predictor::{HeatMap, Labels, Model, Predictor, Ranked, models};
     #[pymodule_export]
