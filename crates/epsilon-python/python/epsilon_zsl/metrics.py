@@ -96,7 +96,7 @@ def _shared(given: Array, argument: str) -> npt.NDArray[Any]:
             raise MetricsError(f"{argument}: it is on the device {where}: copy it to the CPU first")
         # A tensor that requires a gradient hands over its values alone.
         given = given.detach() if hasattr(given, "detach") else given
-        return np.from_dlpack(given)
+        return cast("npt.NDArray[Any]", np.from_dlpack(given))
     except MetricsError:
         raise
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
