@@ -20,8 +20,6 @@ AVERAGE_PRECISION = {
     "torchmetrics": "torchmetrics, labels in int64",
     "torchmetrics-unchecked": "torchmetrics, `validate_args=False`",
 }
-# Tasks of minutes need no warming up.
-SLOW = {"scikit-learn", "torchmetrics", "torchmetrics-unchecked"}
 
 
 def install():
@@ -45,7 +43,8 @@ def measure(commands, rounds):
     for index in range(rounds):
         for what in commands if index % 2 == 0 else reversed(commands):
             with turns.Program(what, commands[what]) as program:
-                if what not in SLOW:
+                # The others warm up on a part of the tables: the whole takes them minutes.
+                if what not in AVERAGE_PRECISION:
                     program.ask("run")
                 answers[what].append(program.ask("run"))
             print(what, answers[what][-1], flush=True)

@@ -391,21 +391,14 @@ fn json(figures: &impl serde::Serialize) -> PyResult<String> {
     serde_json::to_string(figures).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-/// What `evaluate` gives.
-#[derive(IntoPyObject)]
-pub(crate) enum Evaluated {
-    One(Evaluation),
-    Split(SplitEvaluation),
-}
-
 /// Figures of seen and unseen columns, or of all columns where there are no unseen ones.
 #[pyfunction(name = "metrics_evaluate")]
 #[allow(
     clippy::too_many_arguments,
     reason = "those of the function of Python, which have names there"
 )]
-pub(crate) fn evaluate(
-    py: Python<'_>,
+pub(crate) fn evaluate<'py>(
+    py: Python<'py>,
     preds: Scores<'_>,
     target: Labels<'_>,
     protocol: ProtocolOf,
@@ -416,7 +409,7 @@ pub(crate) fn evaluate(
     standardise: &str,
     centre_labels: bool,
     ignore_index: Option<i64>,
-) -> PyResult<Evaluated> {
+) -> PyResult<Bound<'py, PyAny>> {
     let standardise = standardise
         .parse()
         .map_err(|error| raise("MetricsError", error))?;
@@ -440,20 +433,19 @@ pub(crate) fn evaluate(
     })?;
     // One protocol has one result.
     let split = match measured.into_iter().next() {
-        Some(Figures::Seen(one)) => return Ok(Evaluated::One(placed(*one, &columns))),
+        Some(Figures::Seen(one)) => return Ok(Bound::new(py, placed(*one, &columns))?.into_any()),
         Some(Figures::Split(split)) => *split,
         Some(Figures::Anchored(anchored)) => anchored.split,
         None => return Err(exception(&MetricsError::NoColumns)),
     };
     let of = |evaluation| placed(evaluation, &columns).0;
-    Ok(Evaluated::Split(SplitEvaluation(
-        epsilon_metrics::SplitEvaluation {
-            zsl: of(split.zsl),
-            seen: of(split.seen),
-            gzsl: of(split.gzsl),
-            harmonic_map: split.harmonic_map,
-        },
-    )))
+    let split = SplitEvaluation(epsilon_metrics::SplitEvaluation {
+        zsl: of(split.zsl),
+        seen: of(split.seen),
+        gzsl: of(split.gzsl),
+        harmonic_map: split.harmonic_map,
+    });
+    Ok(Bound::new(py, split)?.into_any())
 }
 
 /// The K that do not exceed the number of labels.

@@ -96,7 +96,7 @@ def _shared(given: Array, argument: str) -> npt.NDArray[Any]:
             raise MetricsError(f"{argument}: it is on the device {where}: copy it to the CPU first")
         # A tensor that requires a gradient hands over its values alone.
         given = given.detach() if hasattr(given, "detach") else given
-        return np.from_dlpack(given)
+        return cast("npt.NDArray[Any]", np.from_dlpack(given))
     except MetricsError:
         raise
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
@@ -109,12 +109,12 @@ def _scores(preds: Array) -> npt.NDArray[Any]:
 
 
 def _labels(target: Array) -> npt.NDArray[Any]:
-    target = _array(target, "target")
-    if target.dtype.kind in "iu" and target.dtype not in (np.int8, np.uint8, np.int32, np.int64):
-        if target.dtype == np.uint64 and target.size and target.max() > np.iinfo(np.int64).max:
-            raise MetricsError(f"target: it holds {target.max()}: the values are 1, 0, and -1 or ignore_index")
-        target = target.astype(np.int64)
-    return target
+    labels = _array(target, "target")
+    if labels.dtype.kind in "iu" and labels.dtype not in (np.int8, np.uint8, np.int32, np.int64):
+        if labels.dtype == np.uint64 and labels.size and labels.max() > np.iinfo(np.int64).max:
+            raise MetricsError(f"target: it holds {labels.max()}: the values are 1, 0, and -1 or ignore_index")
+        labels = labels.astype(np.int64)
+    return labels
 
 
 def _arrays(preds: Array, target: Array, num_labels: int | None = None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -127,10 +127,10 @@ def _arrays(preds: Array, target: Array, num_labels: int | None = None) -> tuple
 def _points(thresholds: Thresholds) -> int | list[float] | None:
     if thresholds is None:
         return None
-    if isinstance(thresholds, int):
+    if isinstance(thresholds, (int, np.integer)):
         if thresholds < 2:
             raise MetricsError(f"thresholds: {thresholds} of them are no curve: give at least 2, or a list")
-        return thresholds
+        return int(thresholds)
     return [float(threshold) for threshold in _array(thresholds, "thresholds").ravel()]
 
 
@@ -535,7 +535,7 @@ def evaluate(
 
 
 def _ks(k: int | Sequence[int]) -> list[int]:
-    return [k] if isinstance(k, int) else [int(one) for one in k]
+    return [int(k)] if isinstance(k, (int, np.integer)) else [int(one) for one in k]
 
 
 def _columns(columns: Sequence[int] | None, preds: npt.NDArray[Any], argument: str = "columns") -> list[int]:
