@@ -5,6 +5,7 @@ mod extract;
 mod merge;
 mod part;
 mod pipeline;
+mod source;
 mod store;
 mod writer;
 
@@ -15,6 +16,7 @@ pub use self::part::{NoPart, Part};
 pub use self::pipeline::{
     FeatureBatch, MakeFeatures, Read, ReadResult, Source, Unread, run, usual_batch,
 };
+pub use self::source::{ArrayError, Pooling, TokenArrays, TokenRows, TokenSource};
 pub use self::store::{
     Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,
 };

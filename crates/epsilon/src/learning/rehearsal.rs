@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use epsilon_data::dataset::Split;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::tokens::{TokenSource, TokenStore};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -24,7 +24,7 @@ use epsilon_data::labels::{LabelError, LabelVectors, composed};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
 pub use anchor::{AnchorCard, ModelAnchor};
-pub(crate) use file::BUNDLE;
+pub(crate) use file::{BUNDLE, VECTORS, check_sizes, read_weights, tensors_of};
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
 pub use ranker::{Keep, Ranked, Ranker, Ranking};

@@ -11,8 +11,8 @@ use crate::methods::anchor::{AnchorScores, BETA};
 use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::Standard;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_metrics::{Labels, MetricsError, Protocol, Scores, Standard, evaluate, standardise};
+use epsilon_vision::tokens::TokenSource;
 
 /// Images scored at once.
 pub(super) const SCORE_BATCH: usize = 16;
@@ -99,20 +99,43 @@ impl<'a> Scorer<'a> {
         self
     }
 
-    /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done.
+    /// Scores of some images, row-major `[rows, C]`; `progress` is told how many rows are done.
     pub fn score_rows(
         &self,
-        store: &TokenStore,
+        source: &dyn TokenSource,
         rows: &[usize],
         progress: &mut dyn FnMut(usize),
     ) -> Vec<f32> {
         let mut scores = Vec::with_capacity(rows.len() * self.count);
         for part in rows.chunks(SCORE_BATCH) {
-            let (tokens, global) = store.read_rows(part);
+            let (tokens, global) = source.read_rows(part);
             scores.extend(self.score(part.len(), tokens, global));
             progress(scores.len() / self.count.max(1));
         }
         scores
+    }
+
+    /// mAP of its labels on some images, as a fraction; `targets` are theirs, row-major `[rows, C]`. Over the scores of all labels
+    /// each image is standardised first where `standardised`.
+    ///
+    /// # Errors
+    /// [`MetricsError`] when these labels cannot be measured so.
+    pub fn map(
+        &self,
+        source: &dyn TokenSource,
+        rows: &[usize],
+        targets: &[i8],
+        protocol: &Protocol,
+        standardised: bool,
+    ) -> Result<f64, MetricsError> {
+        let mut scores = self.score_rows(source, rows, &mut |_| {});
+        if standardised {
+            standardise(&mut scores, self.count);
+        }
+        let scores = Scores::new(&scores, rows.len(), self.count)?;
+        let targets = Labels::new(targets, rows.len(), self.count)?;
+        let columns: Vec<usize> = (0..self.count).collect();
+        Ok(evaluate(scores, targets, &columns, protocol, &[])?.map)
     }
 
     /// Heat maps of one of the labels for one image, from its tokens `[N, D]` and global vector: the shares of the places of the

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-pub use batches::{Example, Examples};
+pub use batches::{Example, Examples, split};
 pub use checkpoint::Sums;
 pub use choose::Choose;
 pub(crate) use fit::Fitted;
@@ -19,6 +19,7 @@ pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
 pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
+use crate::fields::fields;
 use crate::methods::MethodError;
 use crate::methods::varied::Variation;
 use crate::optimiser::OptimiserSettings;
@@ -191,6 +192,11 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// The names of the settings in recipes.
+    pub fn fields() -> &'static [&'static str] {
+        fields::<Self>()
+    }
+
     /// Whether settings are chosen by trainings of their own that leave seen labels out.
     ///
     /// ```
