@@ -1,7 +1,5 @@
 """What the tests share: the command, and a drawn data set with a trained model."""
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,3 +20,24 @@ def epsilon():
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def drawn(epsilon, tmp_path_factory):
+    """The folder of a quickstart: drawn pictures in `data`, and a model that was trained on them."""
+    folder = tmp_path_factory.mktemp("drawn") / "quickstart"
+    epsilon("quickstart", "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(drawn):
+    """The trained model."""
+    (path,) = drawn.glob("epsilon/seed-1/model.safetensors")
+    return path
+
+
+@pytest.fixture(scope="session")
+def photos(drawn):
+    """Drawn pictures that no model was trained on."""
+    return sorted((drawn / "data" / "test").glob("*.png"))

@@ -16,7 +16,7 @@ def test_the_command_is_the_program(epsilon):
 
 
 def test_an_error_names_the_file(epsilon, tmp_path):
-    failed = epsilon("predict", "none.safetensors", "photo.jpg", check=False, cwd=tmp_path)
+    failed = epsilon("predict", "--model", "none.safetensors", "photo.jpg", check=False, cwd=tmp_path)
     assert failed.returncode == 2
     assert failed.stderr.startswith("epsilon: none.safetensors: ")
 

@@ -4,9 +4,11 @@ import os
 from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
+__all__ = ["Labels", "Predictor", "Ranked", "__version__", "run_program"]
+
 __version__: Final[str]
 
-Photo: TypeAlias = str | os.PathLike[str] | bytes
+_Photo: TypeAlias = str | os.PathLike[str] | bytes
 
 def run_program(arguments: Sequence[str]) -> int: ...
 @final
@@ -14,7 +16,7 @@ class Predictor:
     @staticmethod
     def load(model: str | os.PathLike[str]) -> Predictor: ...
     def labels(self, words: Sequence[str] | None = None) -> Labels: ...
-    def rank(self, photo: Photo, labels: Labels, top: int | None = None) -> list[Ranked]: ...
+    def rank(self, photo: _Photo, labels: Labels, top: int | None = None) -> list[Ranked]: ...
 
 @final
 class Labels:
