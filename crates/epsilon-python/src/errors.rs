@@ -1,6 +1,9 @@
 //! The library's errors as exceptions: the classes are Python's own, in `epsilon_zsl/errors.py`.
 
 use epsilon::PredictError;
+use epsilon::estimator::EstimatorError;
+use epsilon::methods::MethodError;
+use epsilon::training::TrainingError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -42,6 +45,19 @@ fn explain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     said
+}
+
+impl Raised for EstimatorError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Metrics(_) => "MetricsError",
+            Self::Training(TrainingError::Setting(_)) | Self::Method(MethodError::Setting(_)) => {
+                "EstimatorError"
+            }
+            Self::Training(_) | Self::Method(_) => "TrainingError",
+            _ => "EstimatorError",
+        }
+    }
 }
 
 impl Raised for PredictError {

@@ -4,6 +4,7 @@
 
 mod command;
 mod errors;
+mod estimators;
 mod photo;
 mod predictor;
 mod work;
@@ -19,6 +20,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _native {
     #[pymodule_export]
     use crate::command::run_program;
+    #[pymodule_export]
+    use crate::estimators::{
+        EstimatorStore, TrainedEstimator, estimator_names, estimator_settings, fit_estimator,
+    };
     #[pymodule_export]
     use crate::predictor::{Labels, Predictor, Ranked};
 

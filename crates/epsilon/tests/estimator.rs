@@ -284,7 +284,7 @@ fn what_does_not_fit_is_named() {
     assert!(sdl(r#"{ "epochs": 0 }"#).contains("epochs = 0"));
     assert!(sdl(r#"{ "rows": 0 }"#).contains("rows"));
     assert!(sdl(r#"{ "validation": 0.99 }"#).contains("smaller share"));
-    assert!(refused("gen-mlzsl", "{}", &LABELS, two).contains("unseen"));
+    assert!(refused("gen-mlzsl", r#"{ "heads": 1 }"#, &LABELS, two).contains("unseen"));
     assert!(refused("class-words", "{}", &LABELS, two).contains("not trained"));
 }
 

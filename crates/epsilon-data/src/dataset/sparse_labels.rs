@@ -102,10 +102,8 @@ impl SparseLabels {
         if let Some(at) = values.iter().position(|value| !(-1..=1).contains(value)) {
             return error(at / columns, "a value is none of +1, -1 and 0");
         }
-        let negative = values.iter().filter(|&&value| value == -1).count();
-        let unknown = values.iter().filter(|&&value| value == 0).count();
-        // The more frequent of the two, so that fewer are listed.
-        let rest = if negative > unknown { -1 } else { 0 };
+        // What is not listed is unknown where anything is: only +1 and -1 can be listed.
+        let rest = if values.contains(&0) { 0 } else { -1 };
         let (mut starts, mut entries) = (vec![0], Vec::new());
         for row in values.chunks_exact(columns) {
             let listed = (0..).zip(row).filter(|&(_, &value)| value != rest);

@@ -12,6 +12,10 @@ class BackboneError(EpsilonError):
     """A network's weights that cannot be found, read or run."""
 
 
+class EstimatorError(EpsilonError, ValueError):
+    """Arguments of an estimator that are out of their range or do not fit each other."""
+
+
 class ImageError(EpsilonError):
     """A photograph that cannot be read."""
 

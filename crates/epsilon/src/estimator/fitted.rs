@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use epsilon_data::dataset::SparseLabels;
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::labels::LabelVectors;
+use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
 use epsilon_vision::tokens::TokenSource;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::{EstimatorError, known, vectors_error};
+use super::{EstimatorError, check_rows, known, vectors_error};
 use crate::batch::Dims;
 use crate::methods::{Kind, Vocabulary};
 use crate::model::{Scorer, VECTORS, check_sizes, read_weights, tensors_of};
@@ -135,6 +137,35 @@ impl FittedEstimator {
         }
         let vectors = self.vectors.select(labels).map_err(vectors_error)?;
         self.scores(images, &vectors, labels.into(), device, progress)
+    }
+
+    /// mAP, as a fraction, of the labels that it was trained on, on n images with labels `[n, L]`.
+    ///
+    /// # Errors
+    /// [`EstimatorError::Shape`] for images or labels of other sizes, [`EstimatorError::Metrics`] where no figure is defined.
+    pub fn mean_average_precision(
+        &self,
+        images: &dyn TokenSource,
+        labels: &SparseLabels,
+        protocol: &Protocol,
+        device: &Device,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<f64, EstimatorError> {
+        let count = self.card.dims.labels;
+        check_rows(images, labels)?;
+        if labels.columns() != count {
+            return Err(EstimatorError::Shape {
+                what: "labels",
+                found: format!("{} a row", labels.columns()),
+                expected: format!("the training had {count}"),
+            });
+        }
+        let columns: Vec<usize> = (0..count).collect();
+        let scores = self.score_known(images, &columns, device, progress)?;
+        let truths = labels.dense(0..labels.rows(), count);
+        let scores = Scores::new(&scores, labels.rows(), count)?;
+        let truths = Labels::new(&truths, labels.rows(), count)?;
+        Ok(evaluate(scores, truths, &columns, protocol, &[])?.map)
     }
 
     fn scores(

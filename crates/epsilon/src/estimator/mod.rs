@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::labels::{LabelError, LabelVectors};
-use epsilon_metrics::Protocol;
+use epsilon_metrics::{MetricsError, Protocol};
 use epsilon_vision::tokens::TokenSource;
 
 pub use fitted::FittedEstimator;
@@ -88,6 +88,9 @@ pub enum EstimatorError {
         /// The share of the images.
         share: f64,
     },
+    /// Scores and labels that cannot be measured.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Bytes that hold no fitted estimator.
     #[error("no fitted estimator: {0}")]
     Bytes(String),
@@ -231,13 +234,7 @@ impl Estimator {
     /// Vectors of the labels that are trained on, as they are given.
     fn vectors(&self, data: &TrainingData<'_>) -> Result<LabelVectors, EstimatorError> {
         let labels = data.labels.columns();
-        if data.labels.rows() != data.images.images() {
-            return Err(EstimatorError::Shape {
-                what: "labels",
-                found: format!("{} rows", data.labels.rows()),
-                expected: format!("the features are of {} images", data.images.images()),
-            });
-        }
+        check_rows(data.images, data.labels)?;
         let vectors = match data.vectors {
             Some(vectors) => vectors.clone(),
             None if self.method.reads_label_vectors() => {
@@ -292,6 +289,18 @@ impl Estimator {
             false => Err(EstimatorError::Validation { share }),
         }
     }
+}
+
+/// Whether there is a row of labels for every image.
+fn check_rows(images: &dyn TokenSource, labels: &SparseLabels) -> Result<(), EstimatorError> {
+    if labels.rows() == images.images() {
+        return Ok(());
+    }
+    Err(EstimatorError::Shape {
+        what: "labels",
+        found: format!("{} rows", labels.rows()),
+        expected: format!("the features are of {} images", images.images()),
+    })
 }
 
 fn vectors_error(source: LabelError) -> EstimatorError {
