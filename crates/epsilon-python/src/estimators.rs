@@ -307,23 +307,17 @@ impl TrainedEstimator {
         work(py, |_| measure())?.map_err(|error| raised(&error))
     }
 
-    /// All of it as bytes, with what each epoch reported.
-    fn __getstate__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, String)> {
+    /// All of it as bytes, and what each epoch reported, for [`TrainedEstimator::from_state`].
+    fn state<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyBytes>, String)> {
         let bytes = self.fitted.to_bytes().map_err(|error| raised(&error))?;
         Ok((PyBytes::new(py, &bytes), self.history()?))
     }
 
     /// What was saved.
     #[staticmethod]
-    fn from_state(bytes: &[u8], history: &str) -> PyResult<Self> {
-        let fitted = FittedEstimator::from_bytes(bytes, &cpu()).map_err(|error| raised(&error))?;
+    fn from_state(state: &[u8], history: &str) -> PyResult<Self> {
+        let fitted = FittedEstimator::from_bytes(state, &cpu()).map_err(|error| raised(&error))?;
         let history = serde_json::from_str(history).map_err(|error| wrong("history", error))?;
         Ok(Self { fitted, history })
-    }
-
-    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-        let state = slf.get().__getstate__(slf.py())?;
-        let read = slf.get_type().getattr("from_state")?;
-        Ok((read, state.into_pyobject(slf.py())?.into_any()))
     }
 }

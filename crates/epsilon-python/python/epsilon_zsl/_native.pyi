@@ -4,11 +4,71 @@ import os
 from collections.abc import Sequence
 from typing import Final, TypeAlias, final
 
-__all__ = ["Labels", "Predictor", "Ranked", "__version__", "run_program"]
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "EstimatorStore",
+    "Labels",
+    "Predictor",
+    "Ranked",
+    "TrainedEstimator",
+    "__version__",
+    "estimator_names",
+    "estimator_settings",
+    "fit_estimator",
+    "run_program",
+]
 
 __version__: Final[str]
 
 _Photo: TypeAlias = str | os.PathLike[str] | bytes
+
+_Features: TypeAlias = npt.NDArray[np.float32] | tuple[EstimatorStore, list[int]]
+
+def estimator_names() -> list[str]: ...
+def estimator_settings(method: str) -> list[tuple[str, bool, str | None]]: ...
+def fit_estimator(
+    method: str,
+    given: str,
+    *,
+    seed: int,
+    protocol: str,
+    features: _Features,
+    pooling: str,
+    labels: npt.NDArray[np.int8],
+    vectors: npt.NDArray[np.float32] | None,
+    unseen: npt.NDArray[np.float32] | None,
+) -> TrainedEstimator: ...
+@final
+class EstimatorStore:
+    @staticmethod
+    def open(folder: str | os.PathLike[str]) -> EstimatorStore: ...
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+@final
+class TrainedEstimator:
+    @property
+    def known(self) -> int: ...
+    @property
+    def best_epoch(self) -> int | None: ...
+    @property
+    def history(self) -> str: ...
+    def score_vectors(
+        self, features: _Features, pooling: str, vectors: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]: ...
+    def score_known(
+        self, features: _Features, pooling: str, labels: list[int]
+    ) -> npt.NDArray[np.float32]: ...
+    def mean_average_precision(
+        self, features: _Features, pooling: str, labels: npt.NDArray[np.int8], protocol: str
+    ) -> float: ...
+    def state(self) -> tuple[bytes, str]: ...
+    @staticmethod
+    def from_state(state: bytes, history: str) -> TrainedEstimator: ...
 
 def run_program(arguments: Sequence[str]) -> int: ...
 @final
