@@ -54,7 +54,7 @@ impl Raised for EstimatorError {
             Self::Training(TrainingError::Setting(_)) | Self::Method(MethodError::Setting(_)) => {
                 "EstimatorError"
             }
-            Self::Training(_) | Self::Method(_) => "TrainingError",
+            Self::Training(_) | Self::Method(_) | Self::Stopped => "TrainingError",
             _ => "EstimatorError",
         }
     }

@@ -210,7 +210,7 @@ pub(crate) fn fit_estimator(
         .transpose()?;
     let (images, labels) = (features.source(pooling)?, labels_of(&labels)?);
     let mut history = Vec::new();
-    let fitted = work(py, |_| {
+    let fitted = work(py, |stop| {
         let data = TrainingData {
             images: images.get(),
             labels: &labels,
@@ -221,6 +221,7 @@ pub(crate) fn fit_estimator(
             if let Event::Epoch(record) = event {
                 history.push(record.clone());
             }
+            stop.flow()
         })
     })?;
     let fitted = fitted.map_err(|error| raised(&error))?;
@@ -264,11 +265,11 @@ impl TrainedEstimator {
         vectors: PyReadonlyArray2<'_, f32>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let (images, vectors) = (features.source(pooling)?, vectors_of("vectors", &vectors)?);
-        let score = || {
-            self.fitted
-                .score(images.get(), &vectors, &cpu(), &mut |_| {})
-        };
-        let scores = work(py, |_| score())?.map_err(|error| raised(&error))?;
+        let scores = work(py, |stop| {
+            let fitted = &self.fitted;
+            fitted.score(images.get(), &vectors, &cpu(), &mut |_| stop.flow())
+        });
+        let scores = scores?.map_err(|error| raised(&error))?;
         matrix(py, scores, images.get().images())
     }
 
@@ -281,11 +282,11 @@ impl TrainedEstimator {
         labels: Vec<usize>,
     ) -> PyResult<Bound<'py, PyArray2<f32>>> {
         let images = features.source(pooling)?;
-        let score = || {
+        let scores = work(py, |stop| {
             let fitted = &self.fitted;
-            fitted.score_known(images.get(), &labels, &cpu(), &mut |_| {})
-        };
-        let scores = work(py, |_| score())?.map_err(|error| raised(&error))?;
+            fitted.score_known(images.get(), &labels, &cpu(), &mut |_| stop.flow())
+        });
+        let scores = scores?.map_err(|error| raised(&error))?;
         matrix(py, scores, images.get().images())
     }
 
@@ -300,11 +301,11 @@ impl TrainedEstimator {
     ) -> PyResult<f64> {
         let (images, labels) = (features.source(pooling)?, labels_of(&labels)?);
         let protocol = protocol_of(protocol)?;
-        let measure = || {
-            let (fitted, images) = (&self.fitted, images.get());
-            fitted.mean_average_precision(images, &labels, &protocol, &cpu(), &mut |_| {})
-        };
-        work(py, |_| measure())?.map_err(|error| raised(&error))
+        let figure = work(py, |stop| {
+            let (fitted, told) = (&self.fitted, &mut |_| stop.flow());
+            fitted.mean_average_precision(images.get(), &labels, &protocol, &cpu(), told)
+        });
+        figure?.map_err(|error| raised(&error))
     }
 
     /// All of it as bytes, and what each epoch reported, for [`TrainedEstimator::from_state`].

@@ -6,8 +6,10 @@ import doctest
 import importlib.util
 import inspect
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -362,6 +364,27 @@ def test_it_works_in_threads(data):
     with ThreadPoolExecutor(4) as threads:
         for scores in threads.map(trained, range(8)):
             np.testing.assert_array_equal(scores, expected)
+
+
+def test_ctrl_c_stops_a_training():
+    program = """
+import numpy as np, sys
+from epsilon_zsl.estimators import SDL
+rng = np.random.default_rng(0)
+X, y, vectors = rng.normal(size=(500, 64)), rng.integers(0, 2, size=(500, 50)), rng.normal(size=(50, 50))
+print("training", flush=True)
+try:
+    SDL(label_vectors=vectors, epochs=100_000).fit(X, y)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+    running = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert running.stdout.readline() == "training\n"
+    time.sleep(1)
+    running.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    assert running.communicate(timeout=20)[0] == "stopped\n"
+    assert time.monotonic() - asked < 2
 
 
 def test_scikit_learn_is_not_imported():

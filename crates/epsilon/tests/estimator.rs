@@ -1,5 +1,6 @@
 //! Every method trained on arrays in memory, held against the same training of a recipe from a store.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use epsilon::burn::tensor::Device;
@@ -72,7 +73,7 @@ impl Drawn {
             folder: None,
             resume: false,
         };
-        training.run(&mut |_| {}).unwrap()
+        training.run(&mut |_| ControlFlow::Continue(())).unwrap()
     }
 }
 
@@ -129,6 +130,7 @@ impl Arrays {
             if let Event::Step { .. } = event {
                 steps += 1;
             }
+            ControlFlow::Continue(())
         });
         let in_steps = !matches!(recipe.method.fitting(), Fitting::Solved(_));
         assert_eq!(steps > 0, in_steps);
@@ -189,18 +191,20 @@ fn every_method_is_trained_on_arrays_as_from_a_store() {
         let scores = scorer.score(arrays.images, arrays.tokens.clone(), arrays.global.clone());
         let known: Vec<usize> = (0..seen).collect();
         let mine = fitted
-            .score_known(&source, &known, &device, &mut |_| {})
+            .score_known(&source, &known, &device, &mut |_| ControlFlow::Continue(()))
             .unwrap();
         if method != "random" {
             assert_eq!(bits(&mine), bits(&scores), "{method}");
         }
         let again = FittedEstimator::from_bytes(&fitted.to_bytes().unwrap(), &device).unwrap();
         let other = again
-            .score_known(&source, &known, &device, &mut |_| {})
+            .score_known(&source, &known, &device, &mut |_| ControlFlow::Continue(()))
             .unwrap();
         assert_eq!(bits(&other), bits(&mine), "{method}");
 
-        let unseen = fitted.score(&source, &arrays.unseen, &device, &mut |_| {});
+        let unseen = fitted.score(&source, &arrays.unseen, &device, &mut |_| {
+            ControlFlow::Continue(())
+        });
         match recipe.method.vocabulary() {
             Vocabulary::Open => {
                 let unseen = unseen.unwrap();
@@ -220,7 +224,9 @@ fn every_method_is_trained_on_arrays_as_from_a_store() {
                     seen
                 };
                 assert_eq!(fitted.known(), knows, "{method}");
-                let beyond = fitted.score_known(&source, &[knows], &device, &mut |_| {});
+                let beyond = fitted.score_known(&source, &[knows], &device, &mut |_| {
+                    ControlFlow::Continue(())
+                });
                 assert!(matches!(beyond, Err(EstimatorError::NoSuchLabel { .. })));
             }
         }
@@ -268,7 +274,7 @@ fn refused(method: &str, settings: &str, labels: &[i8], vectors: Option<&[f32]>)
         unseen: None,
     };
     let estimator = Estimator::with_settings(method, &settings, 1).unwrap();
-    let fitted = estimator.fit(&data, &Device::flex(), &mut |_| {});
+    let fitted = estimator.fit(&data, &Device::flex(), &mut |_| ControlFlow::Continue(()));
     fitted.err().expect("refused").to_string()
 }
 
@@ -289,6 +295,30 @@ fn what_does_not_fit_is_named() {
 }
 
 #[test]
+fn training_and_scoring_can_be_stopped() {
+    let device = Device::flex();
+    let images = TokenArrays::global(&FEATURES, [4, 2]).unwrap();
+    let labels = SparseLabels::from_dense(2, &LABELS).unwrap();
+    let vectors = LabelVectors::numbered(2, vec![1.0, 0.0, 0.0, 1.0]).unwrap();
+    let data = TrainingData {
+        images: &images,
+        labels: &labels,
+        vectors: Some(&vectors),
+        unseen: None,
+    };
+    for method in ["ridge", "sdl"] {
+        let estimator = Estimator::with_settings(method, &Default::default(), 1).unwrap();
+        let stopped = estimator.fit(&data, &device, &mut |_| ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(EstimatorError::Stopped)), "{method}");
+        let fitted = estimator
+            .fit(&data, &device, &mut |_| ControlFlow::Continue(()))
+            .unwrap();
+        let stopped = fitted.score(&images, &vectors, &device, &mut |_| ControlFlow::Break(()));
+        assert!(matches!(stopped, Err(EstimatorError::Stopped)), "{method}");
+    }
+}
+
+#[test]
 fn damaged_bytes_are_refused() {
     let device = Device::flex();
     let images = TokenArrays::global(&FEATURES, [4, 2]).unwrap();
@@ -301,7 +331,9 @@ fn damaged_bytes_are_refused() {
         unseen: None,
     };
     let ridge = Estimator::with_settings("ridge", &Default::default(), 1).unwrap();
-    let fitted = ridge.fit(&data, &device, &mut |_| {}).unwrap();
+    let fitted = ridge
+        .fit(&data, &device, &mut |_| ControlFlow::Continue(()))
+        .unwrap();
     let bytes = fitted.to_bytes().unwrap();
     for end in 0..bytes.len() {
         assert!(FittedEstimator::from_bytes(&bytes[..end], &device).is_err());
@@ -311,12 +343,12 @@ fn damaged_bytes_are_refused() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 0x11;
         if let Ok(other) = FittedEstimator::from_bytes(&bytes, &device) {
-            let _ = other.score_known(&images, &[0], &device, &mut |_| {});
+            let _ = other.score_known(&images, &[0], &device, &mut |_| ControlFlow::Continue(()));
         }
     }
     let wide = TokenArrays::global(&FEATURES, [2, 4]).unwrap();
     let said = fitted
-        .score(&wide, &vectors, &device, &mut |_| {})
+        .score(&wide, &vectors, &device, &mut |_| ControlFlow::Continue(()))
         .unwrap_err()
         .to_string();
     assert!(
@@ -325,7 +357,7 @@ fn damaged_bytes_are_refused() {
     );
     let long = LabelVectors::numbered(3, vec![1.0; 3]).unwrap();
     let said = fitted
-        .score(&images, &long, &device, &mut |_| {})
+        .score(&images, &long, &device, &mut |_| ControlFlow::Continue(()))
         .unwrap_err()
         .to_string();
     assert!(said.contains("3 wide") && said.contains("2 wide"), "{said}");

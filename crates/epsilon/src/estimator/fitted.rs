@@ -1,12 +1,13 @@
 //! A trained method without a backbone: its scores of features in memory, and its bytes.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::formats::safetensors as format;
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
+use epsilon_metrics::Protocol;
 use epsilon_vision::tokens::TokenSource;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{EstimatorError, check_rows, known, vectors_error};
 use crate::batch::Dims;
 use crate::methods::{Kind, Vocabulary};
-use crate::model::{Scorer, VECTORS, check_sizes, read_weights, tensors_of};
+use crate::model::{Scorer, VECTORS, check_sizes, map_of, read_weights, tensors_of};
 use crate::parameters::Weights;
 
 const KEY: &str = "epsilon.estimator";
@@ -86,7 +87,8 @@ impl FittedEstimator {
         known(self.card.method.vocabulary(), &self.card.dims)
     }
 
-    /// Scores, row-major `[n, K]`, of any labels `[K, d_w]` for n images; `progress` is told how many images are done.
+    /// Scores, row-major `[n, K]`, of any labels `[K, d_w]` for n images; `progress` is told how many images are
+    /// done, and can break off.
     ///
     /// # Errors
     /// [`EstimatorError::Closed`] for a method that does not go by label vectors, [`EstimatorError::Shape`] for images or vectors
@@ -96,7 +98,7 @@ impl FittedEstimator {
         images: &dyn TokenSource,
         labels: &LabelVectors,
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, EstimatorError> {
         if self.card.method.vocabulary() != Vocabulary::Open {
             return Err(EstimatorError::Closed {
@@ -119,13 +121,13 @@ impl FittedEstimator {
     /// Scores, row-major `[n, K]`, of the K labels that it was trained with by these numbers, below [`FittedEstimator::known`].
     ///
     /// # Errors
-    /// [`EstimatorError::NoSuchLabel`]; [`EstimatorError::Shape`] for images of other sizes than those of the training.
+    /// [`EstimatorError::NoSuchLabel`]; [`EstimatorError::Shape`] for images of other sizes than those of the training; [`EstimatorError::Stopped`].
     pub fn score_known(
         &self,
         images: &dyn TokenSource,
         labels: &[usize],
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, EstimatorError> {
         let known = self.known();
         if let Some(&label) = labels.iter().find(|&&label| label >= known) {
@@ -149,7 +151,7 @@ impl FittedEstimator {
         labels: &SparseLabels,
         protocol: &Protocol,
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<f64, EstimatorError> {
         let count = self.card.dims.labels;
         check_rows(images, labels)?;
@@ -162,10 +164,8 @@ impl FittedEstimator {
         }
         let columns: Vec<usize> = (0..count).collect();
         let scores = self.score_known(images, &columns, device, progress)?;
-        let truths = labels.dense(0..labels.rows(), count);
-        let scores = Scores::new(&scores, labels.rows(), count)?;
-        let truths = Labels::new(&truths, labels.rows(), count)?;
-        Ok(evaluate(scores, truths, &columns, protocol, &[])?.map)
+        let targets = labels.dense(0..labels.rows(), count);
+        Ok(map_of(scores, &targets, count, protocol, false)?)
     }
 
     fn scores(
@@ -174,7 +174,7 @@ impl FittedEstimator {
         labels: &LabelVectors,
         columns: Arc<[usize]>,
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, EstimatorError> {
         let dims = self.card.dims;
         let expected = [dims.tokens, dims.width, dims.global_width()];
@@ -192,7 +192,8 @@ impl FittedEstimator {
         let (method, unit) = (&self.card.method, Arc::new(labels.unit()));
         let scorer = Scorer::new(method, &self.weights, dims, unit, columns, device);
         let rows: Vec<usize> = (0..images.images()).collect();
-        Ok(scorer.score_rows(images, &rows, progress))
+        let scores = scorer.score_rows(images, &rows, progress);
+        scores.continue_value().ok_or(EstimatorError::Stopped)
     }
 
     /// All of it as a safetensors file's bytes.

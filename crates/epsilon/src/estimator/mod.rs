@@ -5,6 +5,7 @@
 mod fitted;
 mod settings;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -18,7 +19,7 @@ pub use settings::{Setting, settings};
 
 use crate::batch::Dims;
 use crate::methods::{Fitting, Kind, MethodError, Vocabulary};
-use crate::model::Scorer;
+use crate::model::{Scorer, map_of};
 use crate::parameters::Weights;
 use crate::training::{Event, Example, Examples, Trainer, TrainingError, TrainingSettings, split};
 
@@ -28,10 +29,10 @@ use crate::training::{Event, Example, Examples, Trainer, TrainingError, Training
 pub enum EstimatorError {
     /// In the training.
     #[error(transparent)]
-    Training(#[from] TrainingError),
+    Training(TrainingError),
     /// In the method.
     #[error(transparent)]
-    Method(#[from] MethodError),
+    Method(MethodError),
     /// Label vectors that are none.
     #[error("{what}: {source}")]
     Vectors {
@@ -91,14 +92,38 @@ pub enum EstimatorError {
     /// Scores and labels that cannot be measured.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The observer has broken off.
+    #[error("stopped: the same call begins anew")]
+    Stopped,
     /// Bytes that hold no fitted estimator.
     #[error("no fitted estimator: {0}")]
     Bytes(String),
 }
 
+impl From<TrainingError> for EstimatorError {
+    fn from(error: TrainingError) -> Self {
+        match error {
+            TrainingError::Stopped => Self::Stopped,
+            TrainingError::Method(error) => error.into(),
+            error => Self::Training(error),
+        }
+    }
+}
+
+impl From<MethodError> for EstimatorError {
+    fn from(error: MethodError) -> Self {
+        match error {
+            MethodError::Stopped => Self::Stopped,
+            error => Self::Method(error),
+        }
+    }
+}
+
 /// A method with the settings of its training.
 ///
 /// ```
+/// use std::ops::ControlFlow;
+///
 /// use epsilon::dataset::SparseLabels;
 /// use epsilon::device::device;
 /// use epsilon::estimator::{Estimator, TrainingData};
@@ -113,10 +138,10 @@ pub enum EstimatorError {
 /// let estimator = Estimator::new(serde_json::from_str(r#"{ "kind": "ridge" }"#)?);
 /// let data = TrainingData { images: &images, labels: &labels, vectors: Some(&vectors), unseen: None };
 /// let cpu = device("cpu")?;
-/// let fitted = estimator.fit(&data, &cpu, &mut |_| {})?;
+/// let fitted = estimator.fit(&data, &cpu, &mut |_| ControlFlow::Continue(()))?;
 ///
 /// let between = LabelVectors::numbered(2, vec![1.0, 0.5])?;
-/// let scores = fitted.score(&images, &between, &cpu, &mut |_| {})?;
+/// let scores = fitted.score(&images, &between, &cpu, &mut |_| ControlFlow::Continue(()))?;
 /// assert!(scores[0] > scores[2]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -157,7 +182,7 @@ impl Estimator {
         }
     }
 
-    /// Trains the method; `observe` is told of every step.
+    /// Trains the method; `observe` is told of every step, and can break off: [`EstimatorError::Stopped`].
     ///
     /// # Errors
     /// [`EstimatorError`]: settings out of range, sizes that do not fit each other, no image with a positive label, a training that
@@ -166,7 +191,7 @@ impl Estimator {
         &self,
         data: &TrainingData<'_>,
         device: &Device,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<FittedEstimator, EstimatorError> {
         self.check()?;
         let vectors = self.vectors(data)?;
@@ -179,14 +204,16 @@ impl Estimator {
         self.method.specs(&dims)?;
         let rows: Vec<usize> = validation.iter().map(|item| item.store_row).collect();
         let targets = data.labels.dense(rows.iter().copied(), count);
-        let map = |weights: &Weights| {
+        let map = |weights: &Weights, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>| {
             let columns = (0..count).collect();
             let scorer = Scorer::new(&self.method, weights, dims, unit.clone(), columns, device);
-            let map = scorer.map(data.images, &rows, &targets, &self.protocol, false);
-            map.unwrap_or_else(|error| {
+            let mut told = |done| progress(done, rows.len());
+            let scores = scorer.score_rows(data.images, &rows, &mut told)?;
+            let map = map_of(scores, &targets, count, &self.protocol, false);
+            ControlFlow::Continue(map.unwrap_or_else(|error| {
                 log::warn!("no validation figure: {error}");
                 0.0
-            })
+            }))
         };
         let trainer = Trainer {
             settings: &self.training,

@@ -2,6 +2,7 @@
 //!
 //! Where the recipe leaves labels out to choose the number of epochs, those trainings come first (`choose.rs`).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -15,12 +16,15 @@ use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, GradientMethod};
-use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer};
+use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer, map_of};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
     self, Event, Example, Examples, RunFolder, Trainer, TrainingSettings, split,
 };
+
+/// Is told the images scored and to score, and can break off.
+type Scoring<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
 /// What a training is for.
 #[derive(Clone, Copy)]
@@ -71,12 +75,16 @@ pub struct Training<'a> {
 
 impl Training<'_> {
     /// Trains on the seen labels of the training images without the validation images. Where the recipe leaves labels out and stops
-    /// early, [`choose`](Self::choose) gives the number of epochs first.
+    /// early, [`choose`](Self::choose) gives the number of epochs first. `observe` can break off; with a folder and `resume` the same
+    /// training then goes on from there.
     ///
     /// # Errors
-    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens; those of
+    /// [`ExperimentError::Training`], [`ExperimentError::Stopped`] and [`ExperimentError::Method`]; no training image with tokens; those of
     /// [`choose`](Self::choose).
-    pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
+    pub fn run(
+        &self,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Model, ExperimentError> {
         let settings = &self.recipe.training;
         let stops = matches!(self.recipe.method.fitting(), Fitting::Gradient(_))
             && settings.patience.is_some()
@@ -92,7 +100,7 @@ impl Training<'_> {
     pub(super) fn fit(
         &self,
         goal: Goal,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Fitted, ExperimentError> {
         let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
@@ -104,11 +112,12 @@ impl Training<'_> {
         let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?.map(Arc::new);
         let anchor = anchor.as_ref();
         let anchoring = self.anchoring(anchor.map(|anchor| &**anchor))?;
-        let seen_map =
-            |weights: &Weights| self.seen_map(weights, dims, anchoring.as_ref(), &validation);
-        let chosen_by = |weights: &Weights| {
+        let seen_map = |weights: &Weights, progress: &mut Scoring<'_>| {
+            self.seen_map(weights, dims, anchoring.as_ref(), &validation, progress)
+        };
+        let chosen_by = |weights: &Weights, progress: &mut Scoring<'_>| {
             let model = self.model(dims, weights.clone(), anchor);
-            self.choice_figure(&model, &validation)
+            self.choice_figure(&model, &validation, progress)
         };
         let mut trainer = Trainer {
             settings: &settings,
@@ -151,7 +160,7 @@ impl Training<'_> {
         anchor: &ModelAnchor,
         method: &dyn GradientMethod,
         trainer: &Trainer<'_>,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<training::Fitted, ExperimentError> {
         let scores = anchor.on(trainer.examples.vectors(), self.device)?;
         let settings = &anchor.card().settings;
@@ -185,23 +194,26 @@ impl Training<'_> {
         Ok((items, validation))
     }
 
-    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images.
+    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images. `progress` is told the
+    /// images scored and to score, and can break off.
     ///
     /// # Errors
-    /// No image with tokens.
-    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+    /// No image with tokens; [`ExperimentError::Stopped`].
+    pub fn validate(
+        &self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
         let (weights, dims) = (model.weights(), model.card().dims());
         if validation.is_empty() {
             return Ok(None);
         }
         let anchoring = self.anchoring(model.anchor())?;
-        Ok(Some(self.seen_map(
-            weights,
-            dims,
-            anchoring.as_ref(),
-            &validation,
-        )))
+        let map = self.seen_map(weights, dims, anchoring.as_ref(), &validation, progress);
+        map.continue_value()
+            .map(Some)
+            .ok_or(ExperimentError::Stopped)
     }
 
     /// An anchor's scores of the seen labels, by which it is validated.
@@ -222,14 +234,15 @@ impl Training<'_> {
         }
     }
 
-    /// Seen-label mAP on the validation images; 0 if they have no positive.
+    /// Seen-label mAP on the validation images; 0 if they have no positive. Breaks off where `progress` does.
     fn seen_map(
         &self,
         weights: &Weights,
         dims: Dims,
         anchoring: Option<&Arc<Anchoring>>,
         images: &[Example],
-    ) -> f64 {
+        progress: &mut Scoring<'_>,
+    ) -> ControlFlow<(), f64> {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
         let (method, columns) = (&self.recipe.method, (0..labels).collect());
@@ -238,17 +251,19 @@ impl Training<'_> {
             scorer = scorer.anchored(anchoring.clone());
         }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
+        let mut told = |done| progress(done, rows.len());
+        let scores = scorer.score_rows(self.store, &rows, &mut told)?;
         // The seen labels are all that is ranked here, and all of the table.
         let standardised = self.recipe.evaluation.standardise != Standardise::None;
         let targets = dense(&self.prepared.dataset, images, labels);
-        let figures = || -> Result<f64, MetricsError> {
+        let figures = move || -> Result<f64, MetricsError> {
             let protocol = self.recipe.evaluation.protocol.parse()?;
-            scorer.map(self.store, &rows, &targets, &protocol, standardised)
+            map_of(scores, &targets, labels, &protocol, standardised)
         };
-        figures().unwrap_or_else(|error| {
+        ControlFlow::Continue(figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");
             0.0
-        })
+        }))
     }
 
     /// The settings that must match for a checkpoint to be resumed.

@@ -1,6 +1,6 @@
 //! Scores of labels for images: a method's weights against a fixed list of label vectors.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -99,43 +99,21 @@ impl Scorer {
         self
     }
 
-    /// Scores of some images, row-major `[rows, C]`; `progress` is told how many rows are done.
+    /// Scores of some images, row-major `[rows, C]`; `progress` is told how many rows are done, and where it breaks off there are
+    /// none.
     pub fn score_rows(
         &self,
         source: &dyn TokenSource,
         rows: &[usize],
-        progress: &mut dyn FnMut(usize),
-    ) -> Vec<f32> {
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Vec<f32>> {
         let mut scores = Vec::with_capacity(rows.len() * self.count);
         for part in rows.chunks(SCORE_BATCH) {
             let (tokens, global) = source.read_rows(part);
             scores.extend(self.score(part.len(), tokens, global));
-            progress(scores.len() / self.count.max(1));
+            progress(scores.len() / self.count.max(1))?;
         }
-        scores
-    }
-
-    /// mAP of its labels on some images, as a fraction; `targets` are theirs, row-major `[rows, C]`. Over the scores of all labels
-    /// each image is standardised first where `standardised`.
-    ///
-    /// # Errors
-    /// [`MetricsError`] when these labels cannot be measured so.
-    pub fn map(
-        &self,
-        source: &dyn TokenSource,
-        rows: &[usize],
-        targets: &[i8],
-        protocol: &Protocol,
-        standardised: bool,
-    ) -> Result<f64, MetricsError> {
-        let mut scores = self.score_rows(source, rows, &mut |_| {});
-        if standardised {
-            standardise(&mut scores, self.count);
-        }
-        let scores = Scores::new(&scores, rows.len(), self.count)?;
-        let targets = Labels::new(targets, rows.len(), self.count)?;
-        let columns: Vec<usize> = (0..self.count).collect();
-        Ok(evaluate(scores, targets, &columns, protocol, &[])?.map)
+        ControlFlow::Continue(scores)
     }
 
     /// Heat maps of one of the labels for one image, from its tokens `[N, D]` and global vector: the shares of the places of the
@@ -256,6 +234,28 @@ impl Scorer {
         let none = Targets::default();
         self.labels.batch(&self.dims, images, tokens, global, none)
     }
+}
+
+/// mAP, as a fraction, of scores and targets, both row-major `[images, labels]`. The scores of each image are standardised first
+/// where `standardised`.
+///
+/// # Errors
+/// [`MetricsError`] when these labels cannot be measured so.
+pub(crate) fn map_of(
+    mut scores: Vec<f32>,
+    targets: &[i8],
+    labels: usize,
+    protocol: &Protocol,
+    standardised: bool,
+) -> Result<f64, MetricsError> {
+    if standardised {
+        standardise(&mut scores, labels);
+    }
+    let images = scores.len() / labels;
+    let scores = Scores::new(&scores, images, labels)?;
+    let targets = Labels::new(targets, images, labels)?;
+    let columns: Vec<usize> = (0..labels).collect();
+    Ok(evaluate(scores, targets, &columns, protocol, &[])?.map)
 }
 
 impl SemanticVectors {

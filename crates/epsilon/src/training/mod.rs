@@ -15,7 +15,7 @@ pub use batches::{Example, Examples, split};
 pub use checkpoint::Sums;
 pub use choose::Choose;
 pub(crate) use fit::Fitted;
-pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
+pub use fit::{EpochRecord, Event, RunFolder, Trainer, Validate, part, step};
 pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
@@ -34,7 +34,7 @@ pub enum TrainingError {
     Setting(String),
     /// The method refuses its settings.
     #[error(transparent)]
-    Method(#[from] MethodError),
+    Method(MethodError),
     /// No image to train on.
     #[error(
         "no training image has a seen positive label: check the split column and the seen list"
@@ -52,6 +52,11 @@ pub enum TrainingError {
         /// Step within the epoch, from 1.
         step: usize,
     },
+    /// The observer has broken off.
+    #[error(
+        "the training was stopped; in a run folder its checkpoint is kept, and the same call with resuming goes on from there"
+    )]
+    Stopped,
     /// A file of the run folder cannot be written or read.
     #[error("{path}: {reason}")]
     File {
@@ -92,6 +97,15 @@ pub enum TrainingError {
         /// What differs.
         difference: String,
     },
+}
+
+impl From<MethodError> for TrainingError {
+    fn from(error: MethodError) -> Self {
+        match error {
+            MethodError::Stopped => Self::Stopped,
+            error => Self::Method(error),
+        }
+    }
 }
 
 /// How to train; the defaults are the paper's.
