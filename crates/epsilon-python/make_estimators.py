@@ -45,6 +45,7 @@ EXAMPLES = {
     "fast0tag": "hidden=[16]",
     "gen-mlzsl": "unseen_vectors=others, hidden=8, epochs=1",
     "learnt-labels": "of=LabelEM()",
+    "lesa-per-cluster": "clusters=2",
 }
 #: Methods that read tokens.
 OF_TOKENS = ("biam", "bilinear-attention", "epsilon", "lesa", "lesa-per-cluster", "ml2p-encoder")

@@ -1407,7 +1407,7 @@ class LESAPerCluster(Estimator):
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.normal(size=(6, 4, 8)), rng.integers(0, 2, size=(6, 4))
     >>> vectors, others = rng.normal(size=(4, 5)), rng.normal(size=(2, 5))
-    >>> model = LESAPerCluster(label_vectors=vectors).fit(X, y)
+    >>> model = LESAPerCluster(label_vectors=vectors, clusters=2).fit(X, y)
     >>> model.decision_function(X).shape
     (6, 4)
     >>> model.score_labels(X, others).shape
