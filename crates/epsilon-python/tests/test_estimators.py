@@ -300,8 +300,9 @@ def test_what_does_not_fit_a_trained_one_is_named(data):
         model.score(X, y[:, :3])
     with pytest.raises(MetricsError):
         model.score(X, np.zeros((IMAGES, LABELS)))
-    with pytest.raises(EstimatorError, match="top_k = 7"):
-        model.set_params(top_k=7).predict(X)
+    assert model.set_params(top_k=LABELS + 1).predict(X).all()
+    with pytest.raises(EstimatorError, match="top_k = 0"):
+        model.set_params(top_k=0).predict(X)
     with pytest.raises(EstimatorError, match="nothing: SDL has the parameters label_vectors"):
         model.set_params(nothing=1)
     with pytest.raises(TypeError):

@@ -3,8 +3,8 @@
 The Rust library ``epsilon`` with NumPy arrays in and out; the command ``epsilon`` comes with it.
 """
 
-from epsilon_zsl import errors
+from epsilon_zsl import errors, estimators
 from epsilon_zsl._native import Labels, Predictor, Ranked, __version__
 from epsilon_zsl.errors import EpsilonError
 
-__all__ = ["EpsilonError", "Labels", "Predictor", "Ranked", "__version__", "errors"]
+__all__ = ["EpsilonError", "Labels", "Predictor", "Ranked", "__version__", "errors", "estimators"]

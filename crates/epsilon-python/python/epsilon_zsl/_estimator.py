@@ -282,17 +282,18 @@ class Estimator:
         return trained.score_known(_features(X), self.pooling, unseen)
 
     def predict(self, X: Features) -> npt.NDArray[np.int64]:
-        """The ``top_k`` best labels of each image as an indicator ``(n, L)`` of 0 and 1; of equal scores the first label counts.
+        """The ``top_k`` best labels of each image, or all of them where there are fewer, as an indicator ``(n, L)`` of 0 and 1; of
+        equal scores the first label counts.
 
         Raises
         ------
         EstimatorError
-            As :meth:`decision_function`; ``top_k`` is not from 1 to L.
+            As :meth:`decision_function`; ``top_k`` is below 1.
         """
         scores = self.decision_function(X)
-        top, labels = _whole("top_k", self.top_k), scores.shape[1]
-        if not 1 <= top <= labels:
-            raise EstimatorError(f"top_k = {top}: give 1 to {labels}, the number of labels")
+        top = _whole("top_k", self.top_k)
+        if top == 0:
+            raise EstimatorError("top_k = 0: give at least 1")
         best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
         indicator = np.zeros(scores.shape, dtype=np.int64)
         np.put_along_axis(indicator, best, 1, axis=1)
