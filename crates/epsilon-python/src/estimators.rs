@@ -1,20 +1,20 @@
 //! Methods that are trained on arrays: what `epsilon_zsl.estimators` calls, with NumPy arrays in and out.
 
-use std::path::PathBuf;
-
 use epsilon::burn::tensor::Device;
 use epsilon::dataset::SparseLabels;
 use epsilon::estimator::{Estimator, EstimatorError, FittedEstimator, TrainingData, settings};
 use epsilon::labels::LabelVectors;
 use epsilon::methods::Kind;
-use epsilon::tokens::{Pooling, TokenArrays, TokenRows, TokenSource, TokenStore};
+use epsilon::tokens::{Pooling, TokenArrays, TokenRows, TokenSource};
 use epsilon::training::{EpochRecord, Event};
 use epsilon_metrics::Protocol;
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};
+use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::errors::{exception, raise};
+use crate::store::TokenStore;
+use crate::values::matrix;
 use crate::work::work;
 
 /// An exception of an argument, which `what` names.
@@ -68,40 +68,12 @@ pub(crate) fn estimator_settings(method: &str) -> PyResult<Vec<(String, bool, Op
     Ok(settings.collect())
 }
 
-/// Images of a token store.
-#[pyclass(frozen, module = "epsilon_zsl._native")]
-pub(crate) struct EstimatorStore(TokenStore);
-
-#[pymethods]
-impl EstimatorStore {
-    /// Opens the store in a folder.
-    #[staticmethod]
-    fn open(py: Python<'_>, folder: PathBuf) -> PyResult<Self> {
-        let store = work(py, |_| TokenStore::open(&folder))?;
-        store
-            .map(Self)
-            .map_err(|error| raise("StoreError", error.to_string()))
-    }
-
-    /// Ids of its images, one a row.
-    #[getter]
-    fn ids(&self) -> Vec<String> {
-        self.0.ids().to_vec()
-    }
-
-    /// Images, tokens of an image, width of a token.
-    #[getter]
-    fn shape(&self) -> (usize, usize, usize) {
-        (self.0.len(), self.0.tokens_per_image(), self.0.dim())
-    }
-}
-
 /// Features as Python hands them in: `(n, D)`, `(n, N, D)`, or rows of a store.
 #[derive(FromPyObject)]
 pub(crate) enum Features<'py> {
     Global(PyReadonlyArray2<'py, f32>),
     Tokens(PyReadonlyArray3<'py, f32>),
-    Rows(PyRef<'py, EstimatorStore>, Vec<usize>),
+    Rows(PyRef<'py, TokenStore>, Vec<usize>),
 }
 
 /// The same, where another thread may read them.
@@ -139,7 +111,7 @@ impl Features<'_> {
                     .map_err(|error| wrong("X", error))
             }
             Self::Rows(store, rows) => {
-                let rows = TokenRows::new(&store.0, rows.clone());
+                let rows = TokenRows::new(store.get(), rows.clone());
                 rows.map(Source::Rows).map_err(|error| wrong("X", error))
             }
         }
@@ -174,9 +146,9 @@ fn protocol_of(name: &str) -> PyResult<Protocol> {
 }
 
 /// Scores as an array `(images, labels)`.
-fn matrix(py: Python<'_>, scores: Vec<f32>, images: usize) -> PyResult<Bound<'_, PyArray2<f32>>> {
+fn scored(py: Python<'_>, scores: Vec<f32>, images: usize) -> PyResult<Bound<'_, PyArray2<f32>>> {
     let labels = scores.len() / images;
-    PyArray1::from_vec(py, scores).reshape([images, labels])
+    matrix(py, scores, [images, labels])
 }
 
 /// Trains a method on arrays.
@@ -243,6 +215,12 @@ impl TrainedEstimator {
         self.fitted.known()
     }
 
+    /// D, the width of a token.
+    #[getter]
+    fn width(&self) -> usize {
+        self.fitted.dims().width
+    }
+
     /// The epoch, from 1, that early stopping took.
     #[getter]
     fn best_epoch(&self) -> Option<usize> {
@@ -270,7 +248,7 @@ impl TrainedEstimator {
             fitted.score(images.get(), &vectors, &cpu(), &mut |_| stop.flow())
         });
         let scores = scores?.map_err(|error| raised(&error))?;
-        matrix(py, scores, images.get().images())
+        scored(py, scores, images.get().images())
     }
 
     /// Scores `(n, K)` of labels by their numbers.
@@ -287,7 +265,7 @@ impl TrainedEstimator {
             fitted.score_known(images.get(), &labels, &cpu(), &mut |_| stop.flow())
         });
         let scores = scores?.map_err(|error| raised(&error))?;
-        matrix(py, scores, images.get().images())
+        scored(py, scores, images.get().images())
     }
 
     /// mAP of the labels that it was trained on, as a fraction.

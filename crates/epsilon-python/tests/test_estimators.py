@@ -229,6 +229,12 @@ def test_images_of_a_store(drawn):
     assert images[np.arange(len(images)) % 2 == 1].ids == odd.ids
     assert odd[[-1, 0], ...].ids == [odd.ids[-1], odd.ids[0]]
     assert pickle.loads(pickle.dumps(odd)).ids == odd.ids
+    opened = epsilon_zsl.TokenStore(store)
+    y = np.eye(3)[np.arange(len(images)) % 3]
+    fitted = estimators.Ridge(label_vectors=np.eye(3)).fit(opened, y)
+    assert fitted.n_features_in_ == opened.width
+    by_rows = estimators.StoredFeatures(opened, [1, 0])
+    np.testing.assert_array_equal(fitted.decision_function(by_rows), fitted.decision_function(images[:2])[::-1])
     with pytest.raises(IndexError):
         images[[len(images)]]
     with pytest.raises(epsilon_zsl.errors.StoreError, match="nowhere"):

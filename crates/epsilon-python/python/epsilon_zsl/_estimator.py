@@ -31,8 +31,8 @@ class StoredFeatures:
 
     Parameters
     ----------
-    folder
-        The folder of the store, as ``epsilon extract`` or ``epsilon train`` made it.
+    store
+        The store, or its folder, as ``epsilon extract`` or ``epsilon train`` made it.
     rows
         The rows of the images, in the order of ``y``; all of them by default.
 
@@ -47,10 +47,11 @@ class StoredFeatures:
         A row that is not there.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], rows: npt.ArrayLike | None = None) -> None:
-        self.folder = os.fspath(folder)
-        self._store = _native.EstimatorStore.open(self.folder)
-        count = self._store.shape[0]
+    def __init__(
+        self, store: _native.TokenStore | str | os.PathLike[str], rows: npt.ArrayLike | None = None
+    ) -> None:
+        self.store = store if isinstance(store, _native.TokenStore) else _native.TokenStore(store)
+        count = len(self.store)
         self.rows: npt.NDArray[np.intp] = np.arange(count)
         if rows is not None:
             self.rows = np.arange(count)[np.asarray(rows)]
@@ -58,14 +59,13 @@ class StoredFeatures:
     @property
     def ids(self) -> list[str]:
         """The id of each image."""
-        ids = self._store.ids
+        ids = self.store.ids
         return [ids[row] for row in self.rows]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Images, tokens of an image, width of a token."""
-        _, tokens, width = self._store.shape
-        return len(self.rows), tokens, width
+        return len(self.rows), self.store.tokens_per_image, self.store.width
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -76,15 +76,15 @@ class StoredFeatures:
             if any(part is not Ellipsis for part in rest):
                 raise IndexError("stored features are divided by images alone")
         other = object.__new__(StoredFeatures)
-        other.folder, other._store = self.folder, self._store
+        other.store = self.store
         other.rows = np.atleast_1d(self.rows[index])
         return other
 
-    def __reduce__(self) -> tuple[type[StoredFeatures], tuple[str, npt.NDArray[np.intp]]]:
-        return StoredFeatures, (self.folder, self.rows)
+    def __reduce__(self) -> tuple[type[StoredFeatures], tuple[_native.TokenStore, npt.NDArray[np.intp]]]:
+        return StoredFeatures, (self.store, self.rows)
 
     def __repr__(self) -> str:
-        return f"StoredFeatures({self.folder!r}, {len(self.rows)} images)"
+        return f"StoredFeatures({str(self.store.path)!r}, {len(self.rows)} images)"
 
 
 class Estimator:
@@ -196,7 +196,8 @@ class Estimator:
         ----------
         X
             Features of n images: ``(n, D)``, one vector an image, which is then its one token as well; ``(n, N, D)``, N tokens an
-            image, from which ``pooling`` makes the vector of the whole image; or :class:`StoredFeatures`.
+            image, from which ``pooling`` makes the vector of the whole image; :class:`StoredFeatures`; or a
+            :class:`~epsilon_zsl.TokenStore`, all of it.
         y
             Labels ``(n, L)`` in {0, 1}, or in {-1, 0, 1}: 1 for a label that is there, -1 for one that is not; ``zeros`` says what 0
             is. An image without a 1 is not trained on.
@@ -221,7 +222,7 @@ class Estimator:
             vectors=_vectors("label_vectors", self.label_vectors),
             unseen=_vectors("unseen_vectors", self.unseen_vectors),
         )
-        self.n_features_in_ = int(X.shape[-1] if hasattr(X, "shape") else np.shape(X)[-1])
+        self.n_features_in_ = self._trained.width
         self.classes_: npt.NDArray[np.intp] = np.arange(labels.shape[1])
         self.history_: list[dict[str, Any]] = json.loads(self._trained.history)
         self.best_epoch_: int | None = self._trained.best_epoch
@@ -337,8 +338,10 @@ def _not_fitted(message: str) -> Exception:
 
 def _features(X: Features) -> Any:
     """Features as the native part takes them."""
+    if isinstance(X, _native.TokenStore):
+        X = StoredFeatures(X)
     if isinstance(X, StoredFeatures):
-        return X._store, X.rows.tolist()
+        return X.store, X.rows.tolist()
     if hasattr(X, "toarray"):
         raise EstimatorError("X: give a dense array, not a sparse one")
     array = np.asarray(X)

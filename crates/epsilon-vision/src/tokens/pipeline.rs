@@ -12,7 +12,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::store::Failure;
 use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
-use crate::image::{self, ImageError, Limits, Preprocess};
+use crate::image::{self, ImageError, Limits, Pixels, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
 const AHEAD: usize = 8;
@@ -96,8 +96,20 @@ pub fn run(
         read: &|_, path| decode(path, &info.preprocess, limits),
         features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
     };
-    let (threads, size) = (rayon::current_num_threads(), usual_batch(info));
-    batches(items, &mut source, threads, size, &mut |batch| {
+    run_source(items, &mut source, take)
+}
+
+/// As [`run`], of features from any source.
+///
+/// # Errors
+/// When the source's features cannot be made.
+pub fn run_source(
+    items: &[(String, PathBuf)],
+    source: &mut Source,
+    take: &mut dyn FnMut(&FeatureBatch) -> ControlFlow<()>,
+) -> Result<(), BackboneError> {
+    let (threads, size) = (rayon::current_num_threads(), usual_batch(source.info));
+    batches(items, source, threads, size, &mut |batch| {
         Ok(match take(batch) {
             ControlFlow::Continue(()) => Some(size),
             ControlFlow::Break(()) => None,
@@ -160,7 +172,7 @@ pub(super) fn batches<E: From<BackboneError>>(
     let Source { read, features, .. } = source;
     read_ahead(items, *read, threads, |results| {
         let (mut batch, mut values) = (FeatureBatch::default(), Vec::new());
-        let mut pace = Pace::new();
+        let mut pace = Pace::default();
         for (index, (id, _)) in items.iter().enumerate() {
             match results.next(index) {
                 Ok(item) => {
@@ -194,26 +206,37 @@ pub(super) fn batches<E: From<BackboneError>>(
 }
 
 /// How large a batch is to be: whole rounds of all threads, more or fewer by how long the one before took.
-struct Pace {
+///
+/// ```
+/// use epsilon_vision::tokens::Pace;
+///
+/// let mut pace = Pace::default();
+/// assert!(pace.is_due(32, 32) && !pace.is_due(0, 32));
+/// pace.begin(32); // The batch was quick: the next one is larger.
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pace {
     size: usize,
     begun: Instant,
 }
 
-impl Pace {
-    fn new() -> Self {
+impl Default for Pace {
+    fn default() -> Self {
         Self {
             size: rayon::current_num_threads(),
             begun: Instant::now(),
         }
     }
+}
 
+impl Pace {
     /// Whether a batch of so many items, of at most `most`, is not to wait for more.
-    fn is_due(&self, items: usize, most: usize) -> bool {
+    pub fn is_due(&self, items: usize, most: usize) -> bool {
         items >= self.size.min(most) || self.begun.elapsed() > LONGEST
     }
 
     /// Begins the next batch, of at most `most` items.
-    fn begin(&mut self, most: usize) {
+    pub fn begin(&mut self, most: usize) {
         let took = self.begun.elapsed();
         if took > LONGEST {
             self.size = (self.size / 2).max(rayon::current_num_threads());
@@ -275,9 +298,17 @@ fn read_ahead<T>(
 }
 
 pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
+    read_photo(path, || image::open_for(path, preprocess, limits))
+}
+
+/// What `read` makes of a photograph, for a [`Source`]; messages call it `path`.
+///
+/// # Errors
+/// Those of `read`, as [`Unread`]; where it panics, too.
+pub fn read_photo(path: &Path, read: impl FnOnce() -> Result<Pixels, ImageError>) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let read = image::open_for(path, preprocess, limits).map_err(|error| Unread {
+        let read = read().map_err(|error| Unread {
             reason: error.to_string(),
             content: !matches!(error, ImageError::Missing { .. } | ImageError::Read { .. }),
         })?;

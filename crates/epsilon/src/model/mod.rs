@@ -27,7 +27,7 @@ pub use anchor::{AnchorCard, ModelAnchor};
 pub(crate) use file::{BUNDLE, VECTORS, check_sizes, read_weights, tensors_of};
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
-pub use ranker::{Keep, Ranked, Ranker, Ranking};
+pub use ranker::{Keep, KeepError, Ranked, Ranker, Ranking};
 pub(crate) use scorer::{Anchoring, map_of};
 pub use scorer::{Scorer, SemanticVectors};
 
