@@ -2,10 +2,10 @@
 
 import copy
 import csv
-import doctest
 import importlib.util
 import inspect
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -149,7 +149,7 @@ bootstrap = 0
 )
 def test_it_is_the_programs_training_bit_for_bit(epsilon, drawn, table, tmp_path, method, settings, given):
     rows, seen, unseen, found = table
-    store = next(path.parent for path in drawn.rglob("manifest.json"))
+    store = drawn / "tokens"
     recipe = drawn / f"{method._method}.toml"
     training = TRAINING if method._training_settings else {}
     lines = "\n".join(f"{name.replace('_', '-')} = {value}" for name, value in training.items())
@@ -221,7 +221,7 @@ def test_what_a_zero_is():
 
 
 def test_images_of_a_store(drawn):
-    store = next(path.parent for path in drawn.rglob("manifest.json"))
+    store = drawn / "tokens"
     images = estimators.StoredFeatures(store)
     assert len(images) == images.shape[0] == len(images.ids)
     odd = images[1::2]
@@ -341,7 +341,7 @@ def test_it_is_searched_and_cross_validated_in_a_pipeline(data):
 
 def test_folds_of_a_store(drawn, table):
     rows, seen, _, found = table
-    store = next(path.parent for path in drawn.rglob("manifest.json"))
+    store = drawn / "tokens"
     images = estimators.StoredFeatures(store)[:60]
     labels = {row[0]: row[2].split(",") for row in rows}
     y = np.array([[name in labels[image] for name in seen] for image in images.ids])
@@ -417,9 +417,11 @@ Ridge(label_vectors=np.eye(2)).fit(np.eye(2), np.eye(2)).predict
 # The source of the classes.
 
 
-def test_the_examples_run():
-    done = doctest.testmod(estimators)
-    assert done.failed == 0 and done.attempted > 4 * len(CLASSES)
+def test_the_pages_programs_run():
+    page = Path(__file__).parents[3] / "docs/python-estimators.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    exec("\n".join(blocks), {})
 
 
 def test_the_module_is_that_of_the_library():

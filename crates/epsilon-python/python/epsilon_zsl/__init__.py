@@ -9,7 +9,7 @@ The Rust library ``epsilon`` with NumPy arrays in and out; the command ``epsilon
 striped circle False
 """
 
-from epsilon_zsl import errors, estimators
+from epsilon_zsl import errors
 from epsilon_zsl._native import (
     Backbone,
     Extraction,
@@ -45,7 +45,6 @@ __all__ = [
     "TokenStore",
     "__version__",
     "errors",
-    "estimators",
     "extract",
     "learn",
     "models",
