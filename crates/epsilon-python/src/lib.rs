@@ -6,6 +6,7 @@ mod backbone;
 mod batches;
 mod command;
 mod errors;
+mod estimators;
 mod extraction;
 mod figures;
 mod library;
@@ -34,6 +35,8 @@ mod _native {
     use crate::backbone::Backbone;
     #[pymodule_export]
     use crate::command::run_program;
+    #[pymodule_export]
+    use crate::estimators::{TrainedEstimator, estimator_names, estimator_settings, fit_estimator};
     #[pymodule_export]
     use crate::extraction::{Extraction, extract};
     #[pymodule_export]

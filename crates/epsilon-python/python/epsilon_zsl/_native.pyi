@@ -29,8 +29,12 @@ __all__ = [
     "SplitEvaluation",
     "TokenStore",
     "TopK",
+    "TrainedEstimator",
     "__version__",
+    "estimator_names",
+    "estimator_settings",
     "extract",
+    "fit_estimator",
     "learn",
     "metrics_auroc",
     "metrics_average_precision",
@@ -78,6 +82,45 @@ class _Criteria(TypedDict, total=False):
     folder: _Path | None
     unreviewed: bool
     broken: bool
+
+_Features: TypeAlias = npt.NDArray[np.float32] | tuple[TokenStore, list[int]]
+
+def estimator_names() -> list[str]: ...
+def estimator_settings(method: str) -> list[tuple[str, bool, str | None]]: ...
+def fit_estimator(
+    method: str,
+    given: str,
+    *,
+    seed: int,
+    protocol: str,
+    features: _Features,
+    pooling: str,
+    labels: npt.NDArray[np.int8],
+    vectors: npt.NDArray[np.float32] | None,
+    unseen: npt.NDArray[np.float32] | None,
+) -> TrainedEstimator: ...
+@final
+class TrainedEstimator:
+    @property
+    def known(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def best_epoch(self) -> int | None: ...
+    @property
+    def history(self) -> str: ...
+    def score_vectors(
+        self, features: _Features, pooling: str, vectors: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]: ...
+    def score_known(
+        self, features: _Features, pooling: str, labels: list[int]
+    ) -> npt.NDArray[np.float32]: ...
+    def mean_average_precision(
+        self, features: _Features, pooling: str, labels: npt.NDArray[np.int8], protocol: str
+    ) -> float: ...
+    def state(self) -> tuple[bytes, str]: ...
+    @staticmethod
+    def from_state(state: bytes, history: str) -> TrainedEstimator: ...
 
 def run_program(arguments: Sequence[str]) -> int: ...
 def models() -> list[Record]: ...
