@@ -206,17 +206,8 @@ impl Criteria {
 impl Search {
     /// The photographs that match words best.
     fn matching(&self, words: &str, vectors: &VectorArgs) -> anyhow::Result<Vec<Found<'_>>> {
-        let device = epsilon::device::device("cpu")?;
-        let names = [words.to_string()];
-        let (model, vectors) = vectors.load_words(&self.library, &names)?;
-        ensure!(
-            model.identity() == self.library.identity,
-            "{}: is another model now than the one that tagged this library: tag it again",
-            self.library.model.display()
-        );
-        let index = self.index(Some(&model))?;
-        let vectors = vectors.find(&names).map_err(with_option)?;
-        let query = model.queries(&vectors, &device)?;
+        let (model, query) = queries(&self.library, &[words.to_string()], vectors)?;
+        let index = open_index(&self.folder, Some(&model))?;
         let order = (self.order, self.top);
         let found = self
             .catalog
@@ -227,7 +218,7 @@ impl Search {
 
     /// The photographs most like one.
     fn like(&self, photo: &Path) -> anyhow::Result<Vec<Found<'_>>> {
-        let index = self.index(None)?;
+        let index = open_index(&self.folder, None)?;
         let mut ids = photo_ids(&self.library.photos, photo).into_iter();
         let Some(id) = ids.find(|id| self.catalog.item(id).is_some()) else {
             bail!(
@@ -271,21 +262,40 @@ impl Search {
             reviewed: item.reviewed,
         }
     }
+}
 
-    fn index(&self, model: Option<&Model>) -> anyhow::Result<Index> {
-        let place = Library::index(&self.folder);
-        if Index::is_at(&place) {
-            return Ok(Index::open(&place)?);
-        }
-        let method = match model {
-            Some(model) => format!("the method `{}`", model.card().method().name()),
-            None => "its model's method".to_string(),
-        };
-        bail!(
-            "{}: holds no index of photographs: {method} scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
-            self.folder.display(),
-        );
+/// The model of a library, without its backbone, and the [queries](Model::queries) of words, one after the other.
+pub(super) fn queries(
+    library: &Library,
+    words: &[String],
+    vectors: &VectorArgs,
+) -> anyhow::Result<(Model, Vec<f32>)> {
+    let device = epsilon::device::device("cpu")?;
+    let (model, vectors) = vectors.load_words(library, words)?;
+    ensure!(
+        model.identity() == library.identity,
+        "{}: is another model now than the one that tagged this library: tag it again",
+        library.model.display()
+    );
+    let vectors = vectors.find(words).map_err(with_option)?;
+    let queries = model.queries(&vectors, &device)?;
+    Ok((model, queries))
+}
+
+/// The index of the library in a folder; `model` is the library's, where it is known.
+pub(super) fn open_index(folder: &Path, model: Option<&Model>) -> anyhow::Result<Index> {
+    let place = Library::index(folder);
+    if Index::is_at(&place) {
+        return Ok(Index::open(&place)?);
     }
+    let method = match model {
+        Some(model) => format!("the method `{}`", model.card().method().name()),
+        None => "its model's method".to_string(),
+    };
+    bail!(
+        "{}: holds no index of photographs: {method} scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
+        folder.display(),
+    );
 }
 
 /// A line: the rank, what the order goes by, and the photograph.

@@ -7,6 +7,7 @@
 mod catalog;
 mod corrections;
 pub mod dates;
+mod export;
 mod forget;
 mod journal;
 pub mod keywords;
@@ -34,6 +35,7 @@ pub use corrections::{
     Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
     now,
 };
+pub use export::{Export, ExportError, Vectors};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
