@@ -94,7 +94,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
 fn explain(
     args: &Args,
     predictor: &Predictor,
-    labels: &Ranker<'_>,
+    labels: &Ranker,
     photo: &Path,
     picture: &RgbImage,
 ) -> anyhow::Result<Vec<Explained>> {

@@ -27,7 +27,7 @@ pub(crate) mod review;
 mod score_files;
 pub(crate) mod search;
 pub(crate) mod serve;
-mod shell;
+pub(crate) mod shell;
 pub(crate) mod store;
 pub(crate) mod sweep;
 pub(crate) mod tag;

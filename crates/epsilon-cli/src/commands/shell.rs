@@ -1,15 +1,26 @@
 //! Commands as they are typed: how this program was called, and paths that a shell takes as one word.
 
+use std::ffi::OsString;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// This package's name.
 const OWN: &str = env!("CARGO_PKG_NAME");
 
+/// The word that the program was called by.
+static CALLED: OnceLock<OsString> = OnceLock::new();
+
+/// Keeps the word that the program was called by; the first one stays.
+pub(crate) fn set_called(word: Option<OsString>) {
+    if let Some(word) = word {
+        let _ = CALLED.set(word);
+    }
+}
+
 /// What starts this program again: `cargo run` where Cargo runs it, otherwise the word that it was called by.
 pub(super) fn program() -> String {
     let package = std::env::var("CARGO_PKG_NAME").ok();
-    let called = std::env::args_os().next();
-    program_of(package.as_deref(), called.as_deref().map(Path::new))
+    program_of(package.as_deref(), CALLED.get().map(Path::new))
 }
 
 /// `package` is the one that Cargo says it runs, `called` the first word of the command.

@@ -320,7 +320,7 @@ pub(super) fn by_name(named: &Path) -> PathBuf {
 pub(super) fn ranker<'a>(
     predictor: &'a Predictor,
     words: Option<&[String]>,
-) -> anyhow::Result<Ranker<'a>> {
+) -> anyhow::Result<Ranker> {
     match words {
         Some(words) => predictor.labels(words).map_err(with_option),
         None => Ok(predictor.own_labels()?),

@@ -155,7 +155,7 @@ impl Model {
     /// [`ModelError::Mismatch`] when the vectors have another width than the model's, [`ModelError::Unknown`] for labels
     /// that a method with a closed vocabulary was not trained on, [`ModelError::Anchor`] for labels that the word vectors of
     /// the model's anchor lack.
-    pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer<'_>, ModelError> {
+    pub fn scorer(&self, labels: &LabelVectors, device: &Device) -> Result<Scorer, ModelError> {
         Self::check_width(self.card.dims.label_width, labels.dim())?;
         let method = self.card.method();
         let (unit, columns) = (Arc::new(labels.unit()), self.known(labels)?);

@@ -181,25 +181,21 @@ impl Keep {
 }
 
 /// Ranks a fixed list of labels for images: by their probability where the model is calibrated, otherwise by their score.
-pub struct Ranker<'a> {
+pub struct Ranker {
     labels: LabelVectors,
     seen: Vec<bool>,
     /// Whether the scores of an image are standardised before they are judged.
     standardised: bool,
     calibrated: Option<Vec<LabelCalibration>>,
-    scorer: Scorer<'a>,
+    scorer: Scorer,
 }
 
-impl<'a> Ranker<'a> {
+impl Ranker {
     /// One for these labels of a model.
     ///
     /// # Errors
     /// As [`Model::scorer`].
-    pub fn new(
-        model: &'a Model,
-        labels: LabelVectors,
-        device: &Device,
-    ) -> Result<Self, ModelError> {
+    pub fn new(model: &Model, labels: LabelVectors, device: &Device) -> Result<Self, ModelError> {
         let card = model.card();
         let standardised = card.calibration().is_some()
             || card.preset().is_some_and(|preset| preset.is_standardised());

@@ -33,9 +33,9 @@ pub struct SemanticVectors {
 }
 
 /// Scores images against a fixed list of labels, a few images at a time.
-pub struct Scorer<'a> {
-    method: &'a Kind,
-    weights: &'a Weights,
+pub struct Scorer {
+    method: Kind,
+    weights: Weights,
     dims: Dims,
     labels: LabelsOn,
     count: usize,
@@ -67,12 +67,12 @@ enum Own {
     Apart(Box<(LabelsOn, AnchorScores)>),
 }
 
-impl<'a> Scorer<'a> {
+impl Scorer {
     /// A scorer with a method's weights; `labels` are unit length, and `columns` their numbers among the labels the method
     /// was trained on, which only one with a closed vocabulary asks for.
     pub fn new(
-        method: &'a Kind,
-        weights: &'a Weights,
+        method: &Kind,
+        weights: &Weights,
         dims: Dims,
         labels: Arc<LabelVectors>,
         columns: Arc<[usize]>,
@@ -80,8 +80,8 @@ impl<'a> Scorer<'a> {
     ) -> Self {
         let count = labels.len();
         Self {
-            method,
-            weights,
+            method: method.clone(),
+            weights: weights.clone(),
             dims,
             labels: LabelsOn::known_as(labels, columns, device),
             count,
@@ -119,7 +119,7 @@ impl<'a> Scorer<'a> {
     /// token grid in the label's score. Empty for a method that uses the image as a whole.
     pub fn maps(&self, tokens: Vec<f32>, global: Vec<f32>, label: usize) -> Vec<LabelMap> {
         let batch = self.batch(1, tokens, global);
-        self.method.maps(self.weights, &batch, label)
+        self.method.maps(&self.weights, &batch, label)
     }
 
     /// Scores `[images, C]` of tokens `[images, N, D]` and global vectors `[images, Dims::global_width()]`, all row-major.
@@ -131,7 +131,7 @@ impl<'a> Scorer<'a> {
     }
 
     fn scores_of(&self, batch: &Batch) -> Vec<f32> {
-        let scores = crate::device::host(&self.method.scores(self.weights, batch));
+        let scores = crate::device::host(&self.method.scores(&self.weights, batch));
         match &self.anchor {
             Some((anchor, beta)) => self.with_anchor(anchor, *beta, batch, &scores).0,
             None => scores,
@@ -152,7 +152,7 @@ impl<'a> Scorer<'a> {
             Own::Apart(apart) => {
                 let (labels, anchors) = &**apart;
                 let batch = labels.of(batch);
-                let scores = self.method.scores(self.weights, &batch);
+                let scores = self.method.scores(&self.weights, &batch);
                 Some([scores, anchors.of(&batch)].map(|scores| crate::device::host(&scores)))
             }
         };
@@ -189,7 +189,7 @@ impl<'a> Scorer<'a> {
         };
         let (tokens, none) = (vec![0.0; images], Targets::default());
         let batch = self.labels.batch(&dims, images, tokens, global, none);
-        crate::device::host(&self.method.scores(self.weights, &batch))
+        crate::device::host(&self.method.scores(&self.weights, &batch))
     }
 
     /// As [`Scorer::score`], and the images' semantic vectors where the method scores by these.
@@ -203,11 +203,11 @@ impl<'a> Scorer<'a> {
             return (Vec::new(), None);
         }
         let batch = self.batch(images, tokens, global);
-        let Some(vectors) = self.method.semantic_vectors(self.weights, &batch) else {
+        let Some(vectors) = self.method.semantic_vectors(&self.weights, &batch) else {
             return (self.scores_of(&batch), None);
         };
         let labels = &batch.label_vectors;
-        let scores = (self.method).match_scores(self.weights, vectors.clone(), labels);
+        let scores = (self.method).match_scores(&self.weights, vectors.clone(), labels);
         let scores = crate::device::host(&scores);
         let mut vectors = SemanticVectors {
             groups: vectors.dims()[1],

@@ -473,7 +473,7 @@ impl Predictor {
     ///
     /// # Errors
     /// As [`WordVectors::find`]; [`PredictError::Model`] for words that a method with a closed list of labels cannot score.
-    pub fn labels<I>(&self, words: I) -> Result<Ranker<'_>, PredictError>
+    pub fn labels<I>(&self, words: I) -> Result<Ranker, PredictError>
     where
         I: IntoIterator<Item: Into<String>>,
     {
@@ -485,7 +485,7 @@ impl Predictor {
     ///
     /// # Errors
     /// None that a model file which was read can cause.
-    pub fn own_labels(&self) -> Result<Ranker<'_>, PredictError> {
+    pub fn own_labels(&self) -> Result<Ranker, PredictError> {
         self.ranker(self.model.own_labels())
     }
 
@@ -493,7 +493,7 @@ impl Predictor {
     ///
     /// # Errors
     /// As [`Model::scorer`].
-    pub fn ranker(&self, labels: LabelVectors) -> Result<Ranker<'_>, PredictError> {
+    pub fn ranker(&self, labels: LabelVectors) -> Result<Ranker, PredictError> {
         Ok(Ranker::new(&self.model, labels, &self.options.device)?)
     }
 
@@ -509,7 +509,7 @@ impl Predictor {
     pub fn rank<'p>(
         &self,
         photo: impl Into<Photo<'p>>,
-        labels: &Ranker<'_>,
+        labels: &Ranker,
     ) -> Result<Ranking, PredictError> {
         let input = self.input(photo.into())?;
         let flaw = input.flaw();
@@ -528,7 +528,7 @@ impl Predictor {
     pub fn rank_all<'p, P: Into<Photo<'p>>>(
         &self,
         photos: impl IntoIterator<Item = P>,
-        labels: &Ranker<'_>,
+        labels: &Ranker,
     ) -> Result<Vec<Result<Ranking, ImageError>>, PredictError> {
         let photos: Vec<Photo<'p>> = photos.into_iter().map(Into::into).collect();
         let mut all = Vec::with_capacity(photos.len());
@@ -544,7 +544,7 @@ impl Predictor {
     fn rank_batch(
         &self,
         photos: &[Photo<'_>],
-        labels: &Ranker<'_>,
+        labels: &Ranker,
     ) -> Result<Vec<Result<Ranking, ImageError>>, PredictError> {
         let inputs: Vec<Result<Input<'_>, ImageError>> =
             photos.par_iter().map(|photo| self.input(*photo)).collect();
@@ -628,7 +628,7 @@ impl Predictor {
     pub fn explain<'p>(
         &self,
         photo: impl Into<Photo<'p>>,
-        labels: &Ranker<'_>,
+        labels: &Ranker,
         label: &str,
     ) -> Result<Vec<LabelMap>, PredictError> {
         let names = labels.labels().names();
@@ -660,7 +660,7 @@ impl Predictor {
     fn occlusion(
         &self,
         pixels: &[f32],
-        labels: &Ranker<'_>,
+        labels: &Ranker,
         place: usize,
     ) -> Result<Option<LabelMap>, PredictError> {
         let size = self.backbone.info().preprocess.size as usize;

@@ -26,7 +26,7 @@ impl Indices {
     /// Those in a library's folder, those of another model thrown away.
     pub(super) fn open(
         predictor: &Predictor,
-        ranker: &Ranker<'_>,
+        ranker: &Ranker,
         library: &Path,
         identity: &str,
     ) -> Result<Self, TagError> {

@@ -60,7 +60,7 @@ pub struct Tagger<'a> {
     /// The folder itself, wherever it is moved.
     handle: Handle,
     predictor: &'a Predictor,
-    ranker: Ranker<'a>,
+    ranker: Ranker,
     words: Vec<Subject>,
     options: TagOptions,
     /// [`digest`] of what decides the tags.

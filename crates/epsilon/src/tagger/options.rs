@@ -50,7 +50,7 @@ impl TagOptions {
     }
 
     /// The words that are tagged with.
-    pub(super) fn all_words(&self, ranker: &Ranker<'_>) -> Vec<Subject> {
+    pub(super) fn all_words(&self, ranker: &Ranker) -> Vec<Subject> {
         let plain = |name: &String| Subject {
             name: name.clone(),
             parents: Vec::new(),
@@ -62,7 +62,7 @@ impl TagOptions {
     pub(super) fn settings<'a>(
         &self,
         predictor: &'a Predictor,
-        ranker: &'a Ranker<'_>,
+        ranker: &'a Ranker,
         words: &[Subject],
     ) -> Settings<'a> {
         Settings {

@@ -67,7 +67,7 @@ pub(super) fn gallery(
 
 fn entry(
     model: &Model,
-    ranker: &Ranker<'_>,
+    ranker: &Ranker,
     store: &TokenStore,
     stored: usize,
     photo: &RgbImage,

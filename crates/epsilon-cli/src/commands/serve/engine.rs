@@ -127,7 +127,7 @@ fn next(queue: &Receiver<Work>, most: usize) -> Option<Vec<Work>> {
 /// What computing needs.
 struct Bench<'a> {
     predictor: &'a Predictor,
-    rankers: HashMap<Vec<String>, Ranker<'a>>,
+    rankers: HashMap<Vec<String>, Ranker>,
     features: Features,
     metrics: Metrics,
 }
