@@ -4,7 +4,7 @@
 
 Every file under --to but `_run.json` is a part with a row for each photograph: `photo`, its path below PHOTOS, and `labels`, its
 best --top labels, best first, with `name`, `score`, `seen` and, of a calibrated model, `probability` and `kept`. The scores are those
-of `epsilon predict`. Any Parquet reader reads the folder as one table. A part is written whole or not at all, and photographs that
+of `epsilon predict PHOTO`. Any Parquet reader reads the folder as one table. A part is written whole or not at all, and photographs that
 are in one are not tagged again: a run that was killed goes on where it was. Photographs that cannot be read are named, and tried
 again by the next run. The exit status is 1 where there were any.
 """
@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -40,10 +41,10 @@ RUN = "_run.json"  # readers of folders pass over what begins so
 class Tagger:
     """A predictor of one actor, and where it reads and writes."""
 
-    def __init__(self, source, target, model, options, words, top):
+    def __init__(self, source, target, model, options, words, top, threads):
         import epsilon_zsl
 
-        self.source, self.target, self.top = source, target, top
+        self.source, self.target, self.top, self.threads = source, target, top, threads
         self.predictor = epsilon_zsl.Predictor.load(model, **options)
         self.labels = self.predictor.labels(words)
         self.node = ray.get_runtime_context().get_node_id()
@@ -51,14 +52,12 @@ class Tagger:
     def __call__(self, batch):
         """Tags photographs, writes those that could be read as a part, and says what came of each."""
         names = batch["photo"].to_pylist()
-        read = [self.read(name) for name in names]
-        found = [bytes_ for bytes_ in read if isinstance(bytes_, bytes)]
-        ranked = iter(self.predictor.rank_all(found, self.labels, top=self.top))
-        results = [next(ranked) if isinstance(bytes_, bytes) else bytes_ for bytes_ in read]
+        with ThreadPoolExecutor(self.threads) as pool:
+            results = list(pool.map(self.rank, names))
         rows = [
-            {"photo": name, "labels": [row(label) for label in ranking]}
-            for name, ranking in zip(names, results)
-            if not isinstance(ranking, Exception)
+            {"photo": name, "labels": [row(label) for label in result]}
+            for name, result in zip(names, results)
+            if not isinstance(result, Exception)
         ]
         if rows:
             # Ray may give a batch to another actor when a node is lost: it then writes the same file again.
@@ -74,12 +73,15 @@ class Tagger:
             }
         )
 
-    def read(self, name):
+    def rank(self, name):
+        """The best labels of a photograph, or why there are none. It is ranked by itself, so that the result does not depend on others."""
+        import epsilon_zsl
+
         files, folder = self.source
         try:
             with files.open_input_file(f"{folder}/{name}") as file:
-                return file.read()
-        except OSError as error:
+                return self.predictor.rank(file.read(), self.labels, self.top)
+        except (OSError, epsilon_zsl.errors.ImageError) as error:
             return error
 
 
@@ -148,7 +150,7 @@ def words_of(labels):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", help="a folder that all nodes see, or an address such as s3://bucket/photos")
+    parser.add_argument("photos", help="a folder that all nodes see, or an address such as s3://bucket/photos or fsspec+sftp://host/photos")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="where the parts go, a folder or an address, too")
     parser.add_argument("--model", required=True, help="a model, best a bundle, at the same path on every node")
     parser.add_argument("--backbone", metavar="WEIGHTS", help="the backbone's weights, where the model's own place does not serve")
@@ -167,6 +169,8 @@ def tag(todo, tagger, args):
     """Tags photographs on the cluster; yields what came of each."""
     blocks = -(-len(todo) // args.batch)
     actors = args.actors or int(ray.cluster_resources().get("CPU", 1)) // args.threads
+    # All actors share the work from its beginning; a cluster that cannot hold them says so.
+    ray.data.DataContext.get_current().wait_for_min_actors_s = 600
     photos = ray.data.from_items([{"photo": name} for name in todo], override_num_blocks=blocks)
     outcomes = photos.map_batches(
         Tagger,
@@ -184,8 +188,8 @@ def main():
     args = arguments()
     source, target, words = place(args.photos), place(args.to), words_of(args.labels)
     settings = {"photos": args.photos, "model": identity(args.model), "labels": words, "top": args.top}
-    done = begin(target, settings)
     names = photographs(source)
+    done = begin(target, settings)
     todo = [name for name in names if name not in done]
     summary = {"photos": len(names), "before": len(names) - len(todo), "tagged": 0, "nodes": 0, "failed": []}
     if todo:
@@ -198,6 +202,7 @@ def main():
             "options": {key: value for key, value in options.items() if value},
             "words": words,
             "top": args.top,
+            "threads": args.threads,
         }
         nodes = set()
         for outcome in tag(todo, tagger, args):
@@ -219,4 +224,8 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (OSError, ImportError, pa.ArrowInvalid) as error:
+        print(f"ray_tag: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -23,7 +23,7 @@ def library(epsilon, model, photos, tmp_path_factory):
     for photo in photos:
         shutil.copy(photo, folder)
     (folder / "broken.png").write_bytes(b"no picture")
-    tagged = epsilon("tag", folder, "--model", model, check=False)
+    tagged = epsilon("tag", folder, "--model", model, "--top", 3, check=False)
     assert tagged.returncode == 1, tagged.stderr
     return folder
 

@@ -107,7 +107,7 @@ fn parquet_is_read_back() {
         let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
         let rows: Vec<Value> = rows.map(|row| read(&row)).collect();
         let near = |value: &Value, expected: f64| {
-            assert!((value.as_f64().unwrap() - expected).abs() < 1e-6, "{value}")
+            assert!((value.as_f64().unwrap() - expected).abs() < 1e-6, "{value}");
         };
         assert_eq!(rows.len(), 2);
         assert_eq!(
