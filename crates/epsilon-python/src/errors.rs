@@ -1,6 +1,20 @@
 //! The library's errors as exceptions: the classes are Python's own, in `epsilon_zsl/errors.py`.
 
 use epsilon::PredictError;
+use epsilon::backbone::BackboneError;
+use epsilon::device::DeviceError;
+use epsilon::experiment::ExperimentError;
+use epsilon::finder::FindError;
+use epsilon::image::ImageError;
+use epsilon::labels::LabelError;
+use epsilon::learning::LearnError;
+use epsilon::library::LibraryError;
+use epsilon::library::sidecar::SidecarError;
+use epsilon::model::{KeepError, ModelError};
+use epsilon::recipe::RecipeError;
+use epsilon::semantic_index::IndexError;
+use epsilon::tagger::TagError;
+use epsilon::tokens::{FeatureError, StoreError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -11,18 +25,34 @@ pub(crate) trait Raised: std::error::Error {
     fn class(&self) -> &'static str;
 }
 
+/// Results of the library's, whose errors are raised.
+pub(crate) trait OrRaise<T> {
+    /// The value, or the exception of the error.
+    fn or_raise(self) -> PyResult<T>;
+}
+
+impl<T, E: Raised> OrRaise<T> for Result<T, E> {
+    fn or_raise(self) -> PyResult<T> {
+        self.map_err(|error| exception(&error))
+    }
+}
+
+fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+    let class = py.import("epsilon_zsl.errors")?.getattr(name)?;
+    Ok(class.cast_into::<PyType>()?)
+}
+
 /// An exception of a class of `epsilon_zsl.errors`.
-pub(crate) fn raise(class: &str, message: String) -> PyErr {
-    Python::attach(|py| {
-        let found = py
-            .import("epsilon_zsl.errors")
-            .and_then(|errors| errors.getattr(class))
-            .and_then(|class| Ok(class.cast_into::<PyType>()?));
-        match found {
-            Ok(class) => PyErr::from_type(class, (message,)),
-            Err(_) => PyRuntimeError::new_err(message),
-        }
+pub(crate) fn raise(name: &str, message: String) -> PyErr {
+    Python::attach(|py| match class(py, name) {
+        Ok(class) => PyErr::from_type(class, (message,)),
+        Err(_) => PyRuntimeError::new_err(message),
     })
+}
+
+/// Whether an exception is about one photograph.
+pub(crate) fn is_of_photo(py: Python<'_>, error: &PyErr) -> bool {
+    class(py, "ImageError").is_ok_and(|class| error.is_instance(py, &class))
 }
 
 /// The exception of an error, with the messages of its causes.
@@ -44,13 +74,105 @@ fn explain(error: &dyn std::error::Error) -> String {
     said
 }
 
+/// Errors whose class is the same whatever is wrong.
+macro_rules! raised {
+    ($($error:ty => $class:literal,)*) => {
+        $(impl Raised for $error {
+            fn class(&self) -> &'static str {
+                $class
+            }
+        })*
+    };
+}
+
+raised! {
+    BackboneError => "BackboneError",
+    DeviceError => "DeviceError",
+    ImageError => "ImageError",
+    IndexError => "SearchIndexError",
+    KeepError => "ModelError",
+    LabelError => "LabelError",
+    LibraryError => "LibraryError",
+    ModelError => "ModelError",
+    RecipeError => "RecipeError",
+    SidecarError => "LibraryError",
+    StoreError => "StoreError",
+}
+
+impl Raised for ExperimentError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Recipe(_) => "RecipeError",
+            Self::Dataset(_) => "DatasetError",
+            Self::Labels(_) => "LabelError",
+            Self::Backbone(_) => "BackboneError",
+            Self::Features(error) => error.class(),
+            Self::Store(_) => "StoreError",
+            Self::Method(_) => "MethodError",
+            Self::Training(_) => "TrainingError",
+            Self::Model(_) => "ModelError",
+            Self::Predict(error) => error.class(),
+            Self::Metrics(_) => "MetricsError",
+            _ => "ExperimentError",
+        }
+    }
+}
+
+impl Raised for FeatureError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Store(_) => "StoreError",
+            Self::Backbone(_) => "BackboneError",
+            _ => "ExtractionError",
+        }
+    }
+}
+
+impl Raised for FindError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Index(_) | Self::NoIndex { .. } => "SearchIndexError",
+            Self::Predict(error) => error.class(),
+            Self::Model(_) | Self::Changed { .. } => "ModelError",
+            Self::Device(_) => "DeviceError",
+            _ => "LibraryError",
+        }
+    }
+}
+
+impl Raised for LearnError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Experiment(error) => error.class(),
+            Self::Library(_) => "LibraryError",
+            _ => "LearnError",
+        }
+    }
+}
+
 impl Raised for PredictError {
     fn class(&self) -> &'static str {
         match self {
             Self::Image(_) => "ImageError",
             Self::Model(_) => "ModelError",
-            Self::Labels(_) => "LabelError",
+            Self::Labels(_) | Self::NoVectorFile { .. } | Self::NotListed { .. } => "LabelError",
+            Self::Device(_) => "DeviceError",
+            Self::Backbone(_) | Self::Network(_) | Self::TextTower(_) | Self::Forward(_) => {
+                "BackboneError"
+            }
             _ => "PredictError",
+        }
+    }
+}
+
+impl Raised for TagError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Library(_) => "LibraryError",
+            Self::Index(_) => "SearchIndexError",
+            Self::Predict(error) => error.class(),
+            Self::Words(_) => "LabelError",
+            _ => "TagError",
         }
     }
 }

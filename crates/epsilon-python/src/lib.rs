@@ -2,10 +2,20 @@
 //!
 //! Thin: arguments are converted, the work is the library's, and errors become exceptions. One file here for one part of the package.
 
+mod backbone;
+mod batches;
 mod command;
 mod errors;
+mod extraction;
+mod library;
+mod logging;
 mod photo;
 mod predictor;
+mod progress;
+mod recipe;
+mod store;
+mod tag;
+mod values;
 mod work;
 
 use pyo3::prelude::*;
@@ -18,9 +28,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[pymodule]
 mod _native {
     #[pymodule_export]
+    use crate::backbone::Backbone;
+    #[pymodule_export]
     use crate::command::run_program;
     #[pymodule_export]
-    use crate::predictor::{Labels, Predictor, Ranked};
+    use crate::extraction::{Extraction, extract};
+    #[pymodule_export]
+    use crate::library::Library;
+    #[pymodule_export]
+    use crate::predictor::{HeatMap, Labels, Model, Predictor, Ranked, models};
+    #[pymodule_export]
+    use crate::recipe::Recipe;
+    #[pymodule_export]
+    use crate::store::TokenStore;
+    #[pymodule_export]
+    use crate::tag::{learn, tag};
 
     /// The version of the package.
     #[pymodule_export]

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -9,22 +11,28 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::logging;
+use crate::progress::{Far, Progress};
+
 /// How often signals are looked at.
 const WATCH: Duration = Duration::from_millis(50);
 
-/// Whether work is to stop: Ctrl-C was pressed, or a callback raised an exception.
+/// Whether work is to stop, because Ctrl-C was pressed or a callback raised an exception; and how far it is.
 #[derive(Default)]
-pub(crate) struct Stop(AtomicBool);
+pub(crate) struct Stop {
+    set: AtomicBool,
+    far: Mutex<Option<Far>>,
+}
 
 impl Stop {
     /// Stops the work where it next asks.
     pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.set.store(true, Ordering::Relaxed);
     }
 
     /// Whether it is to stop.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.set.load(Ordering::Relaxed)
     }
 
     /// What an observer of the library answers.
@@ -33,6 +41,16 @@ impl Stop {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+
+    /// Notes how far the work is, for the thread that waits for it to tell.
+    pub(crate) fn tell(&self, far: Far) {
+        *self.far.lock().unwrap_or_else(PoisonError::into_inner) = Some(far);
+    }
+
+    fn take(&self) -> Option<Far> {
+        let mut far = self.far.lock().unwrap_or_else(PoisonError::into_inner);
+        far.take()
     }
 }
 
@@ -43,8 +61,23 @@ where
     T: Send,
     F: FnOnce(&Stop) -> T + Send,
 {
+    work_telling(py, None, task)
+}
+
+/// As [`work`], while a callback of Python's is told what the task [tells](Stop::tell), by this thread: threads that compute never
+/// wait for the global lock.
+pub(crate) fn work_telling<T, F>(
+    py: Python<'_>,
+    progress: Option<&Progress>,
+    task: F,
+) -> PyResult<T>
+where
+    T: Send,
+    F: FnOnce(&Stop) -> T + Send,
+{
+    logging::install();
+    let stop = Stop::default();
     let (result, raised) = py.detach(|| {
-        let stop = Stop::default();
         thread::scope(|scope| {
             let (ended, end) = channel::<()>();
             let stop = &stop;
@@ -56,7 +89,7 @@ where
             let mut raised = None;
             while end.recv_timeout(WATCH) == Err(RecvTimeoutError::Timeout) {
                 if raised.is_none() {
-                    raised = Python::attach(|py| py.check_signals()).err();
+                    raised = Python::attach(|py| watch(py, stop, progress)).err();
                     if raised.is_some() {
                         stop.set();
                     }
@@ -68,6 +101,25 @@ where
     match (result, raised) {
         (Err(panic), _) => resume_unwind(panic),
         (_, Some(raised)) => Err(raised),
-        (Ok(value), None) => Ok(value),
+        (Ok(value), None) => {
+            logging::deliver(py)?;
+            if let (Some(progress), Some(far)) = (progress, stop.take()) {
+                progress.tell(py, &far)?;
+            }
+            Ok(value)
+        }
+    }
+}
+
+/// Signals, messages and progress, on the thread that waits.
+fn watch(py: Python<'_>, stop: &Stop, progress: Option<&Progress>) -> PyResult<()> {
+    py.check_signals()?;
+    logging::deliver(py)?;
+    match progress {
+        Some(progress) if progress.is_due() => match stop.take() {
+            Some(far) => progress.tell(py, &far),
+            None => Ok(()),
+        },
+        _ => Ok(()),
     }
 }

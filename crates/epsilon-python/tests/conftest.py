@@ -1,7 +1,9 @@
-"""What the tests share: the command, and a drawn data set with a trained model."""
+"""What the tests share: the command, and a drawn data set with trained models."""
 
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,35 +11,77 @@ import pytest
 EPSILON = Path(sys.executable).with_name("epsilon")
 
 
+def run_epsilon(*arguments, check=True, **more):
+    command = [str(EPSILON), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
+    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    return done
+
+
 @pytest.fixture(scope="session")
 def epsilon():
     """Runs the `epsilon` command and gives what it did; fails where it fails, unless `check=False`."""
-
-    def run(*arguments, check=True, **more):
-        command = [str(EPSILON), *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
-        assert not check or done.returncode == 0, f"{command}: {done.stderr}"
-        return done
-
-    return run
+    return run_epsilon
 
 
 @pytest.fixture(scope="session")
-def drawn(epsilon, tmp_path_factory):
-    """The folder of a quickstart: drawn pictures in `data`, and a model that was trained on them."""
-    folder = tmp_path_factory.mktemp("drawn") / "quickstart"
-    epsilon("quickstart", "--out", folder)
+def pictures(tmp_path_factory):
+    """A folder with thousands of drawn pictures in data and backbone.safetensors, of `epsilon quickstart`."""
+    folder = tmp_path_factory.mktemp("pictures")
+    command = [str(EPSILON), "quickstart", "--out", str(folder)]
+    drawing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # It is written when all are drawn; the trainings that come then are not needed.
+        while not (folder / "recipe.toml").exists():
+            assert drawing.poll() is None, "the quickstart has ended without a recipe"
+            time.sleep(0.05)
+    finally:
+        drawing.kill()
+        drawing.wait()
     return folder
 
 
 @pytest.fixture(scope="session")
-def model(drawn):
-    """The trained model."""
-    (path,) = drawn.glob("epsilon/seed-1/model.safetensors")
-    return path
+def drawn(pictures, tmp_path_factory):
+    """A folder with few drawn pictures and all that is made of them.
+
+    data, backbone.safetensors, recipe.toml (ridge), epsilon.toml, tokens (a store), model.safetensors (the method epsilon),
+    calibrated.safetensors, photos (a folder of 12 pictures), photo.png.
+    """
+    folder = tmp_path_factory.mktemp("drawn")
+    data = folder / "data"
+    data.mkdir()
+    for name in ["seen.txt", "unseen.txt", "vectors.txt"]:
+        shutil.copy(pictures / "data" / name, data)
+    shutil.copy(pictures / "backbone.safetensors", folder)
+    lines = (pictures / "data/labels.tsv").read_text().splitlines()
+    few = [line for line in lines if "\ttrain\t" in line][:240] + [line for line in lines if "\ttest\t" in line][:60]
+    for split in ["train", "test"]:
+        (data / split).mkdir()
+    for line in few:
+        picture = line.split("\t")[0]
+        shutil.copy(pictures / "data" / picture, data / picture)
+    (data / "labels.tsv").write_text("\n".join(few) + "\n")
+    recipe = (pictures / "recipe.toml").read_text().replace("epochs = 24", "epochs = 4") + "bootstrap = 0\n"
+    (folder / "epsilon.toml").write_text(recipe)
+    before, rest = recipe.split("[method]")
+    ridge = f'{before}[method]\nkind = "ridge"\n[evaluation]{rest.split("[evaluation]")[1]}'
+    (folder / "recipe.toml").write_text(ridge)
+    run_epsilon("train", "epsilon.toml", "--out", "run", cwd=folder)
+    shutil.copytree(folder / "run/tokens", folder / "tokens")
+    shutil.copy(folder / "run/seed-1/model.safetensors", folder / "model.safetensors")
+    shutil.copy(folder / "model.safetensors", folder / "calibrated.safetensors")
+    run_epsilon("calibrate", "calibrated.safetensors", "--store", "tokens", cwd=folder)
+    (folder / "photos/2024").mkdir(parents=True)
+    for at in range(12):
+        shutil.copy(data / f"test/{at:06}.png", folder / ("photos/2024" if at < 4 else "photos") / f"{at}.png")
+    shutil.copy(data / "test/000000.png", folder / "photo.png")
+    return folder
 
 
 @pytest.fixture(scope="session")
-def photos(drawn):
-    """Drawn pictures that no model was trained on."""
-    return sorted((drawn / "data" / "test").glob("*.png"))
+def predictor(drawn):
+    """The predictor of model.safetensors."""
+    import epsilon_zsl
+
+    return epsilon_zsl.Predictor.load(drawn / "model.safetensors")

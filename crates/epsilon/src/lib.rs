@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - **Photographs.** [`Tagger`] tags a folder and keeps what is known in a [`library`], which [`semantic_index`] searches for any
+//! - **Photographs.** [`Tagger`] tags a folder and keeps what is known in a [`library`], which [`Finder`] searches for any
 //!   word; [`explain`] draws heat maps; [`calibration`] turns scores into probabilities and thresholds.
 //!   [`Learner`] learns from the keywords that photographs have and from what their owner says of their labels.
 //! - **Experiments.** [`Experiment`] runs a [`recipe`]: data set, tokens, training and figures, for each of its seeds;
@@ -40,6 +40,7 @@ pub mod coverage;
 pub mod device;
 pub mod experiment;
 pub mod explain;
+pub mod finder;
 pub mod learning;
 pub mod library;
 pub mod loss;
@@ -58,6 +59,7 @@ pub mod tensor_vit;
 pub mod training;
 
 pub use experiment::Experiment;
+pub use finder::Finder;
 pub use learning::Learner;
 pub use predictor::{PredictError, Predictor};
 pub use tagger::Tagger;

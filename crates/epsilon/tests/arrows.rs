@@ -102,6 +102,17 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "finder",
+        &[
+            "library",
+            "model",
+            "predictor",
+            "semantic_index",
+            "data::labels",
+            "data::paths",
+        ],
+    ),
+    (
         "pretraining",
         &[
             "optimiser",

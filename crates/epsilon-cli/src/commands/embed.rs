@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use epsilon::backbone::{self, Download, TextTower};
+use epsilon::backbone::{self, Download, TextTower, by_name};
 use epsilon::labels::{self, Found, LabelVectors, VectorFile};
 use epsilon::predictor::resolve_words;
 use serde::Serialize;
 
 use super::output;
-use super::trained::{by_name, with_option};
+use super::trained::with_option;
 use crate::{Outcome, console};
 
 /// Find the vectors of label names as `vectors` in a recipe does, and say how each was found: in a file of word vectors, or by a

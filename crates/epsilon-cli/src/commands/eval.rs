@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use epsilon::Predictor;
-use epsilon::backbone::is_hub_id;
+use epsilon::backbone::{by_name, is_hub_id};
 use epsilon::experiment::{self, Figures, LabelSet, Scored};
 use epsilon::labels::VectorFile;
 use epsilon::model::Model;
@@ -15,7 +15,7 @@ use epsilon_metrics::{Evaluation, Protocol, Protocols, Standardise, Table, TopKT
 
 use super::output;
 use super::score_files::{self, ScoreFiles};
-use super::trained::{by_name, with_option};
+use super::trained::with_option;
 use crate::{Outcome, console};
 
 /// Evaluate a model on its recipe's test images, or the scores of any program.

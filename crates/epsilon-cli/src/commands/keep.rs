@@ -2,7 +2,7 @@
 
 use anyhow::{bail, ensure};
 use clap::Args;
-use epsilon::model::{Keep, Model};
+use epsilon::model::{Keep, KeepError, Model};
 
 /// The options that select labels.
 #[derive(Args)]
@@ -24,25 +24,21 @@ impl KeepArgs {
 
     /// The selection for a model; the best `usual` labels if no option is given and the model has no thresholds.
     pub(super) fn of(&self, model: &Model, usual: Option<usize>) -> anyhow::Result<Keep> {
-        let calibrated = model.card().has_probabilities();
-        let keep = match (self.threshold, self.top) {
-            (Some(p), _) if !(0.0..=1.0).contains(&p) => {
-                bail!("--threshold {p}: give a probability from 0 to 1")
-            }
-            (Some(_), _) if !calibrated => bail!(
-                "--threshold needs probabilities, and the model is not calibrated: run `epsilon calibrate` on it, or give --top"
-            ),
-            (Some(p), Some(top)) => Keep::probability(p).at_most(top),
-            (Some(p), None) => Keep::probability(p),
-            (None, Some(top)) => Keep::best(top),
-            (None, None) if calibrated => Keep::thresholds(),
-            (None, None) => match usual {
-                Some(usual) => Keep::best(usual),
-                None => bail!(
+        Ok(
+            match (Keep::chosen(model.card(), self.threshold, self.top), usual) {
+                (Ok(keep), _) => keep,
+                (Err(KeepError::NoThresholds), Some(usual)) => Keep::best(usual),
+                (Err(KeepError::NoThresholds), None) => bail!(
                     "which labels to keep? The model has no thresholds: run `epsilon calibrate` on it, or give --top"
                 ),
+                (Err(KeepError::NoProbabilities), _) => bail!(
+                    "--threshold needs probabilities, and the model is not calibrated: run `epsilon calibrate` on it, or give --top"
+                ),
+                (Err(KeepError::Probability(p)), _) => {
+                    bail!("--threshold {p}: give a probability from 0 to 1")
+                }
+                (Err(error), _) => return Err(error.into()),
             },
-        };
-        Ok(keep)
+        )
     }
 }

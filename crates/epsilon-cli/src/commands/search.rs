@@ -1,15 +1,12 @@
 //! `epsilon search`: the photographs of a tagged library that match a word best, are like one of them, or meet criteria.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, bail, ensure};
-use epsilon::library::{
-    Catalog, Filter, Item, Labelled, Library, Match, Order, dates, now, photo_ids,
-};
-use epsilon::model::Model;
+use anyhow::{anyhow, bail, ensure};
+use epsilon::Finder;
+use epsilon::finder::{self, FindError, Found};
+use epsilon::library::Order;
 use epsilon::paths;
-use epsilon::semantic_index::Index;
-use serde::Serialize;
 
 use super::trained::{VectorArgs, with_option};
 use crate::{Outcome, console};
@@ -79,61 +76,34 @@ enum Sort {
     Doubt,
 }
 
-/// A photograph as it is printed.
-#[derive(Serialize)]
-struct Found<'a> {
-    photo: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    score: Option<f32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<usize>,
-    date: String,
-    labels: &'a [Labelled],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    doubt: Option<f32>,
-    reviewed: bool,
-}
-
-/// What is looked for, in which library.
-struct Search {
-    library: Library,
-    folder: PathBuf,
-    catalog: Catalog,
-    filter: Filter,
-    order: Order,
-    top: usize,
-}
-
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.check()?;
-    let (library, folder) = Library::read(&args.library)?;
-    let mut catalog = Catalog::read(&folder)?;
+    let mut finder = Finder::open(&args.library)?;
     if matches!(args.sort, Some(Sort::Doubt)) {
-        catalog.find_telling(&folder)?;
+        finder.find_telling()?;
     }
-    let search = Search {
-        filter: args.criteria.filter(&library, &catalog)?,
-        library,
-        folder,
-        catalog,
-        order: match args.sort {
-            None | Some(Sort::Relevance) => Order::Relevance,
-            Some(Sort::Date) => Order::Date,
-            Some(Sort::Doubt) => Order::Doubt,
-        },
-        top: args.top,
+    let filter = finder.filter(&args.criteria.get()).map_err(named)?;
+    let order = match args.sort {
+        None | Some(Sort::Relevance) => Order::Relevance,
+        Some(Sort::Date) => Order::Date,
+        Some(Sort::Doubt) => Order::Doubt,
     };
+    let asked = (order, args.top);
     let found = match (&args.words, &args.like) {
-        (Some(words), _) => search.matching(words, &args.vectors)?,
-        (None, Some(photo)) => search.like(photo)?,
-        (None, None) => search.listed(),
+        (Some(words), _) => {
+            let names = [words.to_string()];
+            let (model, vectors) = args.vectors.load_words(finder.library(), &names)?;
+            let found = finder.matching(words, (&model, &vectors), &filter, asked);
+            found.map_err(named)?
+        }
+        (None, Some(photo)) => finder.like(photo, &filter, asked).map_err(named)?,
+        (None, None) => finder.listed(&filter, asked),
     };
     if args.json {
         console::print_json(&found)?;
     } else {
         for (rank, found) in (1..).zip(&found) {
-            print(rank, found, search.order)?;
+            print(rank, found, order)?;
         }
     }
     Ok(Outcome::Done)
@@ -167,124 +137,29 @@ impl Criteria {
             || self.broken
     }
 
-    fn filter(&self, library: &Library, catalog: &Catalog) -> anyhow::Result<Filter> {
-        if let Some(p) = self.threshold {
-            ensure!(
-                (0.0..=1.0).contains(&p),
-                "--threshold {p}: give a probability from 0 to 1"
-            );
-        }
-        let now = i64::try_from(now()).unwrap_or(i64::MAX);
-        let span = |option: &str, text: &Option<String>| {
-            let span = text.as_ref().map(|text| dates::span(text, now));
-            span.transpose().with_context(|| option.to_string())
-        };
-        let folder = self.folder.as_ref().map(|folder| {
-            let known = photo_ids(&library.photos, folder)
-                .into_iter()
-                .find(|id| catalog.has_folder(id));
-            known.with_context(|| {
-                format!(
-                    "--folder {}: the library knows no photographs in such a folder of {}",
-                    paths::shown(folder),
-                    paths::shown(&library.photos)
-                )
-            })
-        });
-        Ok(Filter {
+    fn get(&self) -> finder::Criteria {
+        finder::Criteria {
             label: self.label.clone(),
             probability: self.threshold,
-            since: span("--since", &self.since)?.map(|span| span.start),
-            until: span("--until", &self.until)?.map(|span| span.end),
-            folder: folder.transpose()?,
+            since: self.since.clone(),
+            until: self.until.clone(),
+            folder: self.folder.clone(),
             unreviewed: self.unreviewed,
             broken: self.broken,
-        })
+        }
     }
 }
 
-impl Search {
-    /// The photographs that match words best.
-    fn matching(&self, words: &str, vectors: &VectorArgs) -> anyhow::Result<Vec<Found<'_>>> {
-        let device = epsilon::device::device("cpu")?;
-        let names = [words.to_string()];
-        let (model, vectors) = vectors.load_words(&self.library, &names)?;
-        ensure!(
-            model.identity() == self.library.identity,
-            "{}: is another model now than the one that tagged this library: tag it again",
-            self.library.model.display()
-        );
-        let index = self.index(Some(&model))?;
-        let vectors = vectors.find(&names).map_err(with_option)?;
-        let query = model.queries(&vectors, &device)?;
-        let order = (self.order, self.top);
-        let found = self
-            .catalog
-            .search(&index, &query, words, &self.filter, order)?;
-        let score = |best| model.card().method().score_of_match(best);
-        Ok(self.found(found, score))
-    }
-
-    /// The photographs most like one.
-    fn like(&self, photo: &Path) -> anyhow::Result<Vec<Found<'_>>> {
-        let index = self.index(None)?;
-        let mut ids = photo_ids(&self.library.photos, photo).into_iter();
-        let Some(id) = ids.find(|id| self.catalog.item(id).is_some()) else {
-            bail!(
-                "--like {}: is no photograph of this library, which is of {}: give its path, or its id as in tags.jsonl",
-                paths::shown(photo),
-                paths::shown(&self.library.photos)
-            );
-        };
-        let order = (self.order, self.top);
-        let found = self.catalog.like(&index, &id, &self.filter, order)?;
-        Ok(self.found(found, |cosine| cosine))
-    }
-
-    /// Photographs that meet the criteria.
-    fn listed(&self) -> Vec<Found<'_>> {
-        let selected = self.catalog.select(&self.filter, self.order);
-        let items = selected.into_iter().take(self.top);
-        items
-            .map(|item| self.photo(&self.catalog.items()[item]))
-            .collect()
-    }
-
-    fn found(&self, matches: Vec<Match>, score: impl Fn(f32) -> f32) -> Vec<Found<'_>> {
-        let found = matches.into_iter().map(|found| Found {
-            score: Some(score(found.score)),
-            group: found.group,
-            ..self.photo(&self.catalog.items()[found.item])
-        });
-        found.collect()
-    }
-
-    fn photo<'a>(&self, item: &'a Item) -> Found<'a> {
-        Found {
-            photo: format!("{}/{}", paths::text(&self.library.photos), item.id),
-            score: None,
-            group: None,
-            date: dates::text(item.date),
-            labels: &item.labels,
-            error: item.error.as_deref(),
-            doubt: item.doubt,
-            reviewed: item.reviewed,
-        }
-    }
-
-    fn index(&self, model: Option<&Model>) -> anyhow::Result<Index> {
-        let place = Library::index(&self.folder);
-        if Index::is_at(&place) {
-            return Ok(Index::open(&place)?);
-        }
-        let method = match model {
-            Some(model) => format!("the method `{}`", model.card().method().name()),
-            None => "its model's method".to_string(),
-        };
-        bail!(
-            "{}: holds no index of photographs: {method} scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag PHOTOS`)",
-            self.folder.display(),
-        );
+/// The error, with the option that it is about.
+fn named(error: FindError) -> anyhow::Error {
+    match error {
+        FindError::Since(error) => anyhow::Error::new(error).context("--since"),
+        FindError::Until(error) => anyhow::Error::new(error).context("--until"),
+        FindError::Probability(_) => anyhow!("--threshold {error}"),
+        FindError::Folder { .. } => anyhow!("--folder {error}"),
+        FindError::Photo { .. } => anyhow!("--like {error}"),
+        FindError::Predict(error) => with_option(error),
+        error => error.into(),
     }
 }
 

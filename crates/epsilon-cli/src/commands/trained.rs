@@ -6,8 +6,9 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use epsilon::backbone::{
     self, BackboneError, DEFAULT_MODEL, Download, HUB_PREFIX, HubError, ModelKind, PublishedModel,
-    is_hub_id,
+    by_name, is_hub_id, published,
 };
+use epsilon::finder::words_of;
 use epsilon::image::Limits;
 use epsilon::labels::VectorFile;
 use epsilon::learning::{LearnError, Network};
@@ -87,18 +88,8 @@ impl VectorArgs {
         library: &Library,
         words: &[String],
     ) -> anyhow::Result<(Model, WordVectors)> {
-        let given = self.file();
-        // What the command line names comes from who runs the program.
-        let mut options = (Predictor::options(&library.model).labels(words.to_vec()))
-            .allow_download(given.is_some())
-            .progress(console::is_terminal());
-        if let Some(file) = given.or_else(|| library.vectors.clone()) {
-            options = options.vectors(file);
-        }
-        if let Some(classes) = &library.classes {
-            options = options.classes(classes);
-        }
-        options.load_words().map_err(with_option)
+        let words = words_of(library, words, self.file(), console::is_terminal());
+        words.map_err(with_option)
     }
 }
 
@@ -291,12 +282,6 @@ impl ModelArgs {
     }
 }
 
-/// The model of the table that a name stands for, unless a file has it.
-fn published(named: &Path) -> Option<&'static PublishedModel> {
-    let model = named.to_str().and_then(backbone::model)?;
-    (!named.exists()).then_some(model)
-}
-
 /// A download, in words.
 fn offer(model: &PublishedModel) -> String {
     format!(
@@ -306,14 +291,6 @@ fn offer(model: &PublishedModel) -> String {
         model.bytes / 1_000_000,
         model.licence
     )
-}
-
-/// What a name of the table of models stands for; anything else as it is.
-pub(super) fn by_name(named: &Path) -> PathBuf {
-    match published(named) {
-        Some(model) => format!("{HUB_PREFIX}{}", model.id).into(),
-        None => named.into(),
-    }
 }
 
 /// The words to rank, or the model's own labels where none are given.

@@ -1,22 +1,195 @@
 """The native part of the package."""
 
 import os
-from collections.abc import Sequence
-from typing import Final, TypeAlias, final
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, final
 
-__all__ = ["Labels", "Predictor", "Ranked", "__version__", "run_program"]
+import numpy as np
+import numpy.typing as npt
+
+from epsilon_zsl._record import Record
 
 __version__: Final[str]
 
-_Photo: TypeAlias = str | os.PathLike[str] | bytes
+class _PillowImage(Protocol):
+    """What is looked at of an image of Pillow's."""
+
+    @property
+    def mode(self) -> str: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    def tobytes(self) -> bytes: ...
+
+_Path: TypeAlias = str | os.PathLike[str]
+_Photo: TypeAlias = _Path | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | _PillowImage
+_Photos: TypeAlias = Iterable[_Photo] | npt.NDArray[np.uint8]
+_Progress: TypeAlias = bool | Callable[[int, int | None, str], object]
+_Rows: TypeAlias = slice | Iterable[int] | npt.NDArray[np.integer[Any]]
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Sort: TypeAlias = Literal["relevance", "date", "doubt"]
 
 def run_program(arguments: Sequence[str]) -> int: ...
+def models() -> list[Record]: ...
+def extract(
+    images: _Path | _Photos,
+    backbone: Backbone | _Path,
+    out: _Path | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+    dtype: Literal["f16", "f32"] = "f16",
+    shard_size: int = 128,
+    max_megapixels: int | None = None,
+    progress: _Progress | None = None,
+) -> Extraction: ...
+def tag(
+    folder: _Path,
+    model: Predictor | _Path | None = None,
+    words: Sequence[str] | None = None,
+    *,
+    threshold: float | None = None,
+    top: int | None = None,
+    library: _Path | None = None,
+    xmp: Literal["full", "stem"] | None = None,
+    csv: _Path | None = None,
+    exclude: Sequence[str] = ...,
+    forget_missing: bool = False,
+    prune: bool = False,
+    progress: _Progress | None = None,
+) -> Record: ...
+def learn(
+    folder: _Path,
+    network: _Path | None = None,
+    *,
+    vectors: _Path | None = None,
+    classes: _Path | None = None,
+    library: _Path | None = None,
+    out: _Path | None = None,
+    at_least: int = ...,
+    folders: bool = False,
+    exclude: Sequence[str] = ...,
+    progress: _Progress | None = None,
+) -> Record: ...
+@final
+class Backbone:
+    @staticmethod
+    def load(
+        weights: _Path,
+        *,
+        tokens: Literal["plain", "projected"] = "plain",
+        global_vector: Literal["features", "classes"] = "features",
+        precision: Literal["f32", "bf16", "int8"] = "f32",
+        weights_key: str | None = None,
+        device: str = "cpu",
+    ) -> Backbone: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def global_width(self) -> int: ...
+    @property
+    def grid(self) -> tuple[int, int]: ...
+    @property
+    def size(self) -> int: ...
+    def features(self, images: _Path | _Photos, progress: _Progress | None = None) -> tuple[_Floats, _Floats]: ...
+
+@final
+class Extraction:
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def failed(self) -> list[tuple[str, str]]: ...
+    @property
+    def flawed(self) -> list[tuple[str, str]]: ...
+    @property
+    def resumed(self) -> int: ...
+    @property
+    def tokens(self) -> _Floats: ...
+    @property
+    def globals(self) -> _Floats: ...
+    @property
+    def store(self) -> TokenStore | None: ...
+    def __len__(self) -> int: ...
+
+@final
+class TokenStore:
+    def __new__(cls, path: _Path) -> TokenStore: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def tokens_per_image(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def global_width(self) -> int: ...
+    @property
+    def manifest(self) -> Record: ...
+    def row_of(self, id: str) -> int: ...
+    def tokens(self, rows: _Rows | None = None) -> _Floats: ...
+    def globals(self, rows: _Rows | None = None) -> _Floats: ...
+    def verify(self) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int | np.integer[Any] | _Rows, /) -> tuple[_Floats, _Floats]: ...
+    def __reduce__(self) -> tuple[type[TokenStore], tuple[str]]: ...
+
 @final
 class Predictor:
     @staticmethod
-    def load(model: str | os.PathLike[str]) -> Predictor: ...
+    def load(
+        model: _Path,
+        *,
+        backbone: _Path | None = None,
+        vectors: _Path | None = None,
+        classes: _Path | None = None,
+        labels: Sequence[str] | None = None,
+        device: str = "cpu",
+        allow_download: bool = False,
+        max_megapixels: int | None = None,
+    ) -> Predictor: ...
+    @property
+    def model(self) -> Model: ...
     def labels(self, words: Sequence[str] | None = None) -> Labels: ...
-    def rank(self, photo: _Photo, labels: Labels, top: int | None = None) -> list[Ranked]: ...
+    def rank(
+        self, photo: _Photo, labels: Labels | Iterable[str] | None = None, top: int | None = None
+    ) -> list[Ranked]: ...
+    def rank_all(
+        self,
+        photos: _Photos,
+        labels: Labels | Iterable[str] | None = None,
+        top: int | None = None,
+        progress: _Progress | None = None,
+    ) -> list[list[Ranked] | Exception]: ...
+    def scores(
+        self,
+        photos: _Photos,
+        labels: Labels | Iterable[str] | None = None,
+        progress: _Progress | None = None,
+    ) -> _Floats: ...
+    def keep(
+        self, ranking: Sequence[Ranked], *, threshold: float | None = None, top: int | None = None
+    ) -> list[Ranked]: ...
+    def features(self, photo: _Photo) -> tuple[_Floats, _Floats]: ...
+    def semantic_vectors(self, photo: _Photo) -> _Floats | None: ...
+    def explain(
+        self, photo: _Photo, label: str, labels: Labels | Iterable[str] | None = None
+    ) -> list[HeatMap]: ...
+    def bundle(
+        self,
+        out: _Path,
+        *,
+        words: int | None = None,
+        labels: Sequence[str] | None = None,
+        exact: bool = False,
+        licence: str | None = None,
+    ) -> Record: ...
+    def write_sidecar(
+        self, photo: _Path, labels: Sequence[Ranked], name: Literal["full", "stem"] = "full"
+    ) -> Path: ...
 
 @final
 class Labels:
@@ -36,3 +209,78 @@ class Ranked:
     def probability(self) -> float | None: ...
     @property
     def kept(self) -> bool | None: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+@final
+class Model:
+    @property
+    def labels(self) -> list[str]: ...
+    @property
+    def seen_labels(self) -> list[str]: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def backbone(self) -> str: ...
+    @property
+    def calibrated(self) -> bool: ...
+    @property
+    def identity(self) -> str: ...
+
+@final
+class HeatMap:
+    @property
+    def what(self) -> str: ...
+    @property
+    def group(self) -> int | None: ...
+    @property
+    def values(self) -> _Floats: ...
+    def picture(self) -> npt.NDArray[np.uint8]: ...
+
+@final
+class Recipe:
+    @staticmethod
+    def read(path: _Path) -> Recipe: ...
+    @staticmethod
+    def parse(text: str) -> Recipe: ...
+    @staticmethod
+    def from_dict(settings: dict[str, Any]) -> Recipe: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def seeds(self) -> list[int]: ...
+    def to_dict(self) -> Record: ...
+    def to_toml(self) -> str: ...
+    def run(
+        self,
+        folder: _Path | None = None,
+        seeds: Sequence[int] | None = None,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+        progress: _Progress | None = None,
+    ) -> dict[int, Record]: ...
+
+@final
+class Library:
+    def __new__(cls, folder: _Path) -> Library: ...
+    @property
+    def photos(self) -> Path: ...
+    def search(
+        self,
+        words: str,
+        top: int = 50,
+        *,
+        sort: _Sort = "relevance",
+        predictor: Predictor | None = None,
+        vectors: _Path | None = None,
+        **criteria: Any,
+    ) -> list[Record]: ...
+    def like(self, photo: _Path, top: int = 50, *, sort: _Sort = "relevance", **criteria: Any) -> list[Record]: ...
+    def items(self, top: int = ..., *, sort: _Sort = "relevance", **criteria: Any) -> list[Record]: ...
+    def corrections(self) -> Record: ...
+    def approve(self, photo: _Path, label: str) -> None: ...
+    def reject(self, photo: _Path, label: str) -> None: ...
+    def withdraw(self, photo: _Path, label: str) -> None: ...
+    def review(self, photo: _Path, reviewed: bool = True) -> None: ...
+    def __len__(self) -> int: ...

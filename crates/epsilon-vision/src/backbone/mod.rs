@@ -28,7 +28,9 @@ use thiserror::Error;
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
 pub use self::info::{BackboneInfo, Difference, DifferenceKind, Global, Options, Tokens};
-pub use self::models::{DEFAULT_MODEL, MODELS, ModelKind, PublishedModel, model};
+pub use self::models::{
+    DEFAULT_MODEL, MODELS, ModelKind, PublishedModel, by_name, model, published,
+};
 pub use self::pack::{Packed, pack};
 pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;

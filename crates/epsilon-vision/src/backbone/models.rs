@@ -1,7 +1,11 @@
 //! Published models that run here and need no training, with what was read of each where it is published: so that nobody has to
 //! know hub ids by heart. Nothing else in the program depends on this table.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
+
+use super::HUB_PREFIX;
 
 /// What a model says of a photograph without training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -208,6 +212,28 @@ pub const MODELS: [PublishedModel; 12] = [
 pub fn model(name: &str) -> Option<&'static PublishedModel> {
     static ALL: [PublishedModel; MODELS.len()] = MODELS;
     ALL.iter().find(|model| model.name == name)
+}
+
+/// The model of the table that a short name stands for, unless a file or folder has that name.
+pub fn published(named: &Path) -> Option<&'static PublishedModel> {
+    let model = named.to_str().and_then(model)?;
+    (!named.exists()).then_some(model)
+}
+
+/// What a short name of the table stands for, `hf:OWNER/NAME`; anything else as it is.
+///
+/// ```
+/// use epsilon_vision::backbone::by_name;
+/// use std::path::Path;
+///
+/// assert_eq!(by_name(Path::new("clip-b32")), Path::new("hf:openai/clip-vit-base-patch32"));
+/// assert_eq!(by_name(Path::new("model.safetensors")), Path::new("model.safetensors"));
+/// ```
+pub fn by_name(named: &Path) -> PathBuf {
+    match published(named) {
+        Some(model) => format!("{HUB_PREFIX}{}", model.id).into(),
+        None => named.into(),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::store::Failure;
 use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
-use crate::image::{self, ImageError, Limits, Preprocess};
+use crate::image::{self, ImageError, Limits, Pixels, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
 const AHEAD: usize = 8;
@@ -92,8 +92,20 @@ pub fn run(
         read: &|_, path| decode(path, &info.preprocess, limits),
         features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
     };
-    let (threads, size) = (rayon::current_num_threads(), usual_batch(info));
-    batches(items, &mut source, threads, size, &mut |batch| {
+    run_source(items, &mut source, take)
+}
+
+/// As [`run`], of features from any source.
+///
+/// # Errors
+/// When the source's features cannot be made.
+pub fn run_source(
+    items: &[(String, PathBuf)],
+    source: &mut Source,
+    take: &mut dyn FnMut(&FeatureBatch) -> ControlFlow<()>,
+) -> Result<(), BackboneError> {
+    let (threads, size) = (rayon::current_num_threads(), usual_batch(source.info));
+    batches(items, source, threads, size, &mut |batch| {
         Ok(match take(batch) {
             ControlFlow::Continue(()) => Some(size),
             ControlFlow::Break(()) => None,
@@ -237,9 +249,17 @@ fn read_ahead<T>(
 }
 
 pub(super) fn decode(path: &Path, preprocess: &Preprocess, limits: &Limits) -> ReadResult {
+    read_photo(path, || image::open_for(path, preprocess, limits))
+}
+
+/// What `read` makes of a photograph, for a [`Source`]; messages call it `path`.
+///
+/// # Errors
+/// Those of `read`, as [`Unread`]; where it panics, too.
+pub fn read_photo(path: &Path, read: impl FnOnce() -> Result<Pixels, ImageError>) -> ReadResult {
     // A panic in a decoder costs its image, not a run of hours.
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let read = image::open_for(path, preprocess, limits).map_err(|error| Unread {
+        let read = read().map_err(|error| Unread {
             reason: error.to_string(),
             content: !matches!(error, ImageError::Missing { .. } | ImageError::Read { .. }),
         })?;

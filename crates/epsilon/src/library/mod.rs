@@ -34,12 +34,13 @@ pub use corrections::{
     Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
     now,
 };
+pub use dates::DateError;
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};
 pub use scan::{Failed, PatternError, Photo, Scan, Walk, photo_ids, scan};
 pub use search::Match;
-pub use upkeep::{Facts, Places, Sidecars, UpkeepError};
+pub use upkeep::{Facts, Places, Sidecars, UpkeepError, add_to_sidecar};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;

@@ -324,6 +324,44 @@ impl Sidecars {
     }
 }
 
+/// Writes labels of a photograph into its sidecar, outside of any library and as a round of tagging does. What stands there stays,
+/// labels of an earlier call among it: without a library nobody knows whose they are. `model` is [`crate::model::Model::identity`] of the
+/// model that gave them. The sidecar's path.
+///
+/// # Errors
+/// [`SidecarError`].
+pub fn add_to_sidecar(
+    photo: &Path,
+    labels: Vec<Label>,
+    name: Name,
+    model: &str,
+) -> Result<PathBuf, SidecarError> {
+    let path = name.of(photo);
+    let form = |reason| SidecarError::Form {
+        path: path.clone(),
+        reason,
+    };
+    let labels = labels.into_iter().map(|label| Labelled {
+        label,
+        state: State::Automatic,
+    });
+    let labels: Vec<Labelled> = labels.collect();
+    let wanted = Wanted {
+        labels: labels.iter().map(|of| of.label.subject()).collect(),
+        told: labels.iter().map(|of| Told::of(of, None, model)).collect(),
+        partly: false,
+    };
+    for _ in 0..TRIES {
+        let found = sidecar::look(&path)?;
+        let act = Act::of(found.text.as_deref(), &Owned::default(), &wanted).map_err(form)?;
+        match act {
+            Act::Write { text, .. } if found.replace(&text)? == Changed::Meanwhile => {}
+            _ => return Ok(path),
+        }
+    }
+    Err(form("is changed by another program time and again".into()))
+}
+
 /// The files of folders by the sidecars that they would have, each folder read once.
 #[derive(Default)]
 struct Beside(HashMap<PathBuf, HashMap<PathBuf, Vec<PathBuf>>>);

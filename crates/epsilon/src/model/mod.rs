@@ -27,7 +27,7 @@ pub use anchor::{AnchorCard, ModelAnchor};
 pub(crate) use file::BUNDLE;
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
-pub use ranker::{Keep, Ranked, Ranker, Ranking};
+pub use ranker::{Keep, KeepError, Ranked, Ranker, Ranking};
 pub(crate) use scorer::Anchoring;
 pub use scorer::{Scorer, SemanticVectors};
 

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ops::Deref;
 
 use burn::tensor::Device;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::scorer::SCORE_BATCH;
-use super::{Model, ModelError, Scorer, SemanticVectors};
+use super::{Card, Model, ModelError, Scorer, SemanticVectors};
 use crate::calibration::LabelCalibration;
 use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
@@ -94,6 +95,28 @@ impl IntoIterator for Ranking {
     }
 }
 
+/// A choice of labels to keep that a model cannot make.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeepError {
+    /// At most no label.
+    #[error("the best 0 labels: keep at least 1")]
+    Nothing,
+    /// No probability.
+    #[error("a threshold of {0}: give a probability from 0 to 1")]
+    Probability(f32),
+    /// A probability, of a model that is not calibrated.
+    #[error(
+        "a threshold needs probabilities, and the model is not calibrated: calibrate it, or keep the best labels by their number"
+    )]
+    NoProbabilities,
+    /// Neither probability nor number is said, and the model has no thresholds.
+    #[error(
+        "which labels to keep? The model has no thresholds: calibrate it, or keep the best labels by their number"
+    )]
+    NoThresholds,
+}
+
 /// Which labels of an image are kept.
 ///
 /// ```
@@ -133,6 +156,29 @@ enum By {
 }
 
 impl Keep {
+    /// What is chosen for a model: the labels of at least a probability, the `top` best, or at most `top` of the former; the model's
+    /// thresholds where neither is said.
+    ///
+    /// # Errors
+    /// [`KeepError`].
+    pub fn chosen(
+        card: &Card,
+        probability: Option<f32>,
+        top: Option<usize>,
+    ) -> Result<Self, KeepError> {
+        let calibrated = card.has_probabilities();
+        Ok(match (probability, top) {
+            (_, Some(0)) => return Err(KeepError::Nothing),
+            (Some(p), _) if !(0.0..=1.0).contains(&p) => return Err(KeepError::Probability(p)),
+            (Some(_), _) if !calibrated => return Err(KeepError::NoProbabilities),
+            (Some(p), Some(top)) => Self::probability(p).at_most(top),
+            (Some(p), None) => Self::probability(p),
+            (None, Some(top)) => Self::best(top),
+            (None, None) if calibrated => Self::thresholds(),
+            (None, None) => return Err(KeepError::NoThresholds),
+        })
+    }
+
     /// The best `count` labels.
     pub fn best(count: usize) -> Self {
         Self {
@@ -259,8 +305,14 @@ impl Ranker {
 
     /// All labels of each image, best first; equal ones keep their order. Tokens `[images, N, D]` and global vectors
     /// `[images, Dims::global_width()]` are row-major. No image has no ranking.
+    ///
+    /// Each is scored by itself: products of several images at once are summed in another order, and what an image scores must not
+    /// depend on how many were at hand.
     pub fn rank(&self, images: usize, tokens: Vec<f32>, global: Vec<f32>) -> Vec<Ranking> {
-        self.rankings(&self.scorer.score(images, tokens, global))
+        let scores = each(images, &tokens, &global, |tokens, global| {
+            self.scorer.score(1, tokens, global)
+        });
+        self.rankings(&scores.concat())
     }
 
     /// As [`Ranker::rank`], and the images' semantic vectors where the method scores by these.
@@ -270,8 +322,13 @@ impl Ranker {
         tokens: Vec<f32>,
         global: Vec<f32>,
     ) -> (Vec<Ranking>, Option<SemanticVectors>) {
-        let (scores, vectors) = self.scorer.score_with_vectors(images, tokens, global);
-        (self.rankings(&scores), vectors)
+        let scored = each(images, &tokens, &global, |tokens, global| {
+            self.scorer.score_with_vectors(1, tokens, global)
+        });
+        let (scores, vectors): (Vec<_>, Vec<_>) = scored.into_iter().unzip();
+        let vectors = vectors.into_iter().collect::<Option<Vec<_>>>();
+        let joined = vectors.and_then(|all| all.into_iter().reduce(SemanticVectors::followed_by));
+        (self.rankings(&scores.concat()), joined)
     }
 
     /// As [`Ranker::rank`], of stored images.
@@ -332,6 +389,22 @@ impl Ranker {
         });
         ranked.collect()
     }
+}
+
+/// What is made of each image's tokens and global vector, on all threads.
+fn each<T: Send>(
+    images: usize,
+    tokens: &[f32],
+    global: &[f32],
+    make: impl Fn(Vec<f32>, Vec<f32>) -> T + Sync,
+) -> Vec<T> {
+    let part = |of: &[f32], image: usize| {
+        let size = of.len() / images;
+        of[image * size..][..size].to_vec()
+    };
+    let images = (0..images).into_par_iter();
+    let made = images.map(|image| make(part(tokens, image), part(global, image)));
+    made.collect()
 }
 
 /// Standardised scores z of labels, row-major `[images, labels]`, for [`calibration`]: raw ones of the labels, then those of the

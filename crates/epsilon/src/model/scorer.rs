@@ -32,6 +32,14 @@ pub struct SemanticVectors {
     pub values: Vec<f32>,
 }
 
+impl SemanticVectors {
+    /// These images, and others of the same method behind them.
+    pub(super) fn followed_by(mut self, others: Self) -> Self {
+        self.values.extend(others.values);
+        self
+    }
+}
+
 /// Scores images against a fixed list of labels, a few images at a time.
 pub struct Scorer {
     method: Kind,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use serde::Serialize;
+
 use super::TagError;
 use crate::library::{Entry, Labelled};
 
@@ -28,7 +30,7 @@ pub enum TagEvent<'a> {
 pub type Observe<'a> = dyn FnMut(TagEvent<'_>) -> ControlFlow<()> + 'a;
 
 /// How a round over the folder went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct TagReport {
     /// Photographs that were tagged.
     pub tagged: usize,

@@ -1,0 +1,146 @@
+"""`extract`, `Backbone` and `TokenStore`."""
+
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from epsilon_zsl import Backbone, TokenStore, extract
+from epsilon_zsl.errors import BackboneError, ExtractionError, ImageError, StoreError
+
+
+@pytest.fixture(scope="module")
+def backbone(drawn):
+    return Backbone.load(drawn / "backbone.safetensors")
+
+
+@pytest.fixture(scope="module")
+def store(drawn):
+    return TokenStore(drawn / "tokens")
+
+
+def test_a_backbone(backbone, drawn):
+    assert backbone.name == "backbone" and backbone.tokens == backbone.grid[0] * backbone.grid[1]
+    assert "backbone" in repr(backbone)
+    photos = sorted((drawn / "photos").glob("*.png"))
+    tokens, globals = backbone.features(photos)
+    assert tokens.shape == (len(photos), backbone.tokens, backbone.width)
+    assert globals.shape == (len(photos), backbone.global_width)
+    with pytest.raises(ImageError, match="1: not a picture"):
+        backbone.features([photos[0], b"words"])
+    with pytest.raises(BackboneError, match="none"):
+        Backbone.load(drawn / "none")
+    with pytest.raises(ValueError, match="precision.*f16"):
+        Backbone.load(drawn / "backbone.safetensors", precision="f16")
+
+
+def test_photographs_of_every_kind(backbone, drawn):
+    photo = drawn / "photo.png"
+    kinds = [photo, str(photo), photo.read_bytes(), Image.open(photo), np.asarray(Image.open(photo).convert("RGB"))]
+    made = extract(kinds, backbone)
+    # Files have their paths as ids, so that the same one twice is one too many in a store.
+    assert made.ids == [str(photo), str(photo), "2", "3", "4"] and len(made) == 5 and made.failed == []
+    for tokens in made.tokens[1:]:
+        np.testing.assert_allclose(tokens, made.tokens[0], atol=1e-4)
+    assert made.store is None and made.tokens.dtype == made.globals.dtype == np.float32
+    named = extract(kinds, backbone, ids=list("abcde"))
+    assert named.ids == list("abcde")
+    np.testing.assert_array_equal(named.tokens, made.tokens)
+    with pytest.raises(ValueError, match="2 ids for 5"):
+        extract(kinds, backbone, ids=["a", "b"])
+    with pytest.raises(TypeError, match="int"):
+        extract([photo, 3], backbone)
+    for one in [photo, photo.read_bytes(), kinds[-1], 3]:
+        with pytest.raises(TypeError, match="not one"):
+            extract(one, backbone)
+    with pytest.raises(ImageError, match="no such folder"):
+        extract(drawn / "none", backbone)
+
+
+def test_what_cannot_be_read_is_named(backbone, drawn, tmp_path):
+    photos = [drawn / "photo.png", b"words", np.zeros((9, 9, 2), np.uint8), drawn / "none.png"]
+    for out in [None, tmp_path / "store"]:
+        made = extract(photos, backbone, out)
+        assert made.ids == [str(drawn / "photo.png")] and made.tokens.shape[0] == 1
+        ids, reasons = zip(*made.failed, strict=True)
+        assert ids == ("1", "2", str(drawn / "none.png"))
+        assert "not a picture" in reasons[0] and "shape" in reasons[1] and "no such file" in reasons[2]
+
+
+def test_a_store_of_a_folder_goes_on_where_it_stopped(backbone, drawn, tmp_path):
+    told = []
+    made = extract(drawn / "photos", backbone, tmp_path / "store", dtype="f32", progress=lambda *far: told.append(far))
+    assert sorted(made.ids)[0] == "10.png" and "2024/0.png" in made.ids and told[-1] == (12, 12, "extract")
+    assert "12 photographs" in repr(made)
+    memory = extract(drawn / "photos", str(drawn / "backbone.safetensors"))
+    assert memory.ids == made.ids
+    np.testing.assert_array_equal(made.tokens, memory.tokens)
+    np.testing.assert_array_equal(made.store.globals(), memory.globals)
+    again = extract(drawn / "photos", backbone, tmp_path / "store", dtype="f32")
+    assert again.resumed == 12
+    with pytest.raises(StoreError, match="another value type"):
+        extract(drawn / "photos", backbone, tmp_path / "store", dtype="f16")
+    with pytest.raises(ExtractionError, match="listed twice"):
+        extract([drawn / "photo.png"] * 2, backbone, tmp_path / "twice")
+
+
+def test_rows_of_a_store(store, drawn):
+    assert len(store) == len(store.ids) == 300 and store.path == drawn / "tokens"
+    shape, width = (store.tokens_per_image, store.width), store.global_width
+    tokens, global_vector = store[3]
+    assert tokens.shape == shape and global_vector.shape == (width,) and tokens.dtype == np.float32
+    for row in [np.int64(3), -297]:
+        np.testing.assert_array_equal(store[row][0], tokens)
+    some, globals = store[2:8:2]
+    assert some.shape == (3, *shape) and globals.shape == (3, width)
+    np.testing.assert_array_equal(store[3:4][1][0], global_vector)
+    np.testing.assert_array_equal(store[::-1][0], store.tokens()[::-1])
+    np.testing.assert_array_equal(store.tokens(np.array([7, 3]))[1], tokens)
+    np.testing.assert_array_equal(store.globals([3])[0], global_vector)
+    assert store.tokens([]).shape == (0, *shape)
+    for row in [300, -301]:
+        with pytest.raises(IndexError, match=f"row {row} of 300"):
+            store[row]
+    with pytest.raises(TypeError):
+        store["a"]
+    assert store.row_of(store.ids[5]) == 5
+    with pytest.raises(KeyError, match="none"):
+        store.row_of("none")
+    assert sum(1 for _ in store) == 300
+    assert store.manifest.backbone.tokens == shape[0] and store.manifest["dtype"] == "f16"
+    assert "300 photographs" in repr(store)
+
+
+def test_a_store_is_checked(store, drawn, tmp_path):
+    store.verify()
+    shutil.copytree(drawn / "tokens", tmp_path / "store")
+    shard = next((tmp_path / "store").glob("*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match="checksum"):
+        TokenStore(tmp_path / "store").verify()
+    with pytest.raises(StoreError, match="no token store there"):
+        TokenStore(tmp_path)
+
+
+def test_a_store_is_a_dataset_for_workers(store, monkeypatch):
+    monkeypatch.chdir("/")
+    other = pickle.loads(pickle.dumps(store))
+    assert other.ids == store.ids
+    # What PyTorch's DataLoader does: indices are drawn, items are fetched by workers, and put together.
+    batches = np.random.default_rng(1).permutation(len(store)).reshape(-1, 60)
+    with ThreadPoolExecutor(4) as pool:
+        for batch in batches:
+            tokens = np.stack([item[0] for item in pool.map(other.__getitem__, batch)])
+            np.testing.assert_array_equal(tokens, store.tokens(batch))
+
+
+def test_a_store_in_pytorchs_loader(store):
+    data = pytest.importorskip("torch.utils.data")
+    loader = data.DataLoader(store, batch_size=64, num_workers=2, multiprocessing_context="spawn")
+    globals = np.concatenate([batch[1].numpy() for batch in loader])
+    np.testing.assert_array_equal(globals, store.globals())
