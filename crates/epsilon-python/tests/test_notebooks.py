@@ -67,6 +67,15 @@ def test_what_is_stored_is_whole_small_and_of_no_machine(path):
     assert stored.metadata.keys() <= {"kernelspec", "language_info"}
 
 
+@pytest.mark.parametrize("path", make.NOTEBOOKS, ids=lambda path: path.stem)
+def test_links_lead_somewhere(path):
+    prose = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose) if "://" not in link]
+    assert links
+    for link in links:
+        assert (path.parent / link).exists(), link
+
+
 def test_there_are_notebooks():
     assert {"photographs"} <= {path.stem for path in make.NOTEBOOKS}
 
