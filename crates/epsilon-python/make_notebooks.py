@@ -19,7 +19,7 @@ def run(path, folder):
     """The notebook with the outputs of a run in a folder; raises CellExecutionError at the first cell that fails."""
     notebook = nbformat.read(path, as_version=4)
     # Without the times of day at which cells ran.
-    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, record_timing=False).execute()
+    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, record_timing=False, coalesce_streams=True).execute()
     notebook.metadata.language_info = {"name": "python"}
     return notebook
 
