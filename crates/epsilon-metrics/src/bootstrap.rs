@@ -168,13 +168,13 @@ pub(crate) fn resampled_maps(
         Pool::Label => None,
         Pool::AnnotatedImages => {
             let pools = Pools::new(table, request, |image| kept[image].is_some())?;
-            Some(pools.map(|entries| {
+            Some(pools.map(table, |entries| {
                 rank(
                     &counted(entries, kept, settings.unknown),
                     settings.ties,
                     draws,
                 )
-            }))
+            })?)
         }
     };
     let place_of = |column: usize| columns.iter().position(|&c| c == column);

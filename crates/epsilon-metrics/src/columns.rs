@@ -65,14 +65,16 @@ impl Gatherer {
         }
         self.gather(table, columns.clone())?;
         let gathered = self.columns.iter_mut().zip(columns);
-        Ok(gathered
+        gathered
             .map(|(entries, column)| {
-                wanted[column].then(|| {
+                let mapped = wanted[column].then(|| {
+                    table.ask()?;
                     sort(entries, &mut self.scratch);
-                    map(column, entries)
-                })
+                    Ok(map(column, entries))
+                });
+                mapped.transpose()
             })
-            .collect())
+            .collect()
     }
 
     fn gather(&mut self, table: &impl Table, columns: Range<usize>) -> Result<(), MetricsError> {

@@ -102,6 +102,9 @@ pub enum MetricsError {
         /// The cause.
         reason: String,
     },
+    /// The caller has broken off, see [`Stoppable`](crate::Stoppable).
+    #[error("the figures were stopped: the same call begins them anew")]
+    Stopped,
     /// The list of columns to evaluate is empty.
     #[error("no column was chosen for evaluation: name at least one label")]
     NoColumns,

@@ -559,7 +559,9 @@ fn pool(
     let settings = request.protocol.settings();
     let kept = |image: usize| settings.images == Images::All || totals.positives[image] > 0;
     let pools = Pools::new(table, request, kept)?;
-    let pooled = pools.map(|entries| Measured::new(entries, settings.ties, |_| true));
+    let pooled = pools.map(table, |entries| {
+        Measured::new(entries, settings.ties, |_| true)
+    })?;
     for (label, pooled) in rankings.iter_mut().zip(pooled) {
         label.average_precision = pooled.average_precision;
     }

@@ -29,6 +29,7 @@
 //! - [`bootstrap`](bootstrap()) gives the standard error and the 95 % interval of the mAP.
 //! - [`resample`] and [`differences`] say which of several rows can be told apart: the paired bootstrap, with Holm's correction.
 //! - [`Normalised`] standardises the scores of each image first.
+//! - [`Stoppable`] lets the caller stop what takes long.
 //! - [`files`] reads tables of scores and labels from `.npy`, `.safetensors` and `.csv` files.
 //!
 //! The results do not depend on the number of threads: counts are integers, and sums of reals are computed in `f64` in a
@@ -71,7 +72,7 @@ pub use reliability::{ReliabilityBin, reliability};
 pub use report::{MethodComparison, Protocols};
 pub use request::Request;
 pub use standardise::{Normalisation, Normalised, Standard, Standardise, standardise};
-pub use table::{InMemory, Table};
+pub use table::{InMemory, Stoppable, Table};
 pub use top_k::TopK;
 
 #[cfg(doctest)]

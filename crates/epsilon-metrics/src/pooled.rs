@@ -59,8 +59,12 @@ impl Pools {
     }
 
     /// `rank` of the pool of each column: best first, equal scores in row-major order. Columns with the same annotated images
-    /// share a pool, which is ranked once.
-    pub(crate) fn map<T: Clone + Send>(&self, rank: impl Fn(&[Entry]) -> T + Sync) -> Vec<T> {
+    /// share a pool, which is ranked once. The `table` is asked whether to go on.
+    pub(crate) fn map<T: Clone + Send>(
+        &self,
+        table: &impl Table,
+        rank: impl Fn(&[Entry]) -> T + Sync,
+    ) -> Result<Vec<T>, MetricsError> {
         let mut places = HashMap::new();
         let mut distinct: Vec<&[u32]> = Vec::new();
         let of_column: Vec<usize> = (self.images.iter().map(Vec::as_slice))
@@ -71,22 +75,22 @@ impl Pools {
                 })
             })
             .collect();
-        let ranked: Vec<T> = distinct
+        let ranked: Result<Vec<T>, MetricsError> = distinct
             .into_par_iter()
             .with_max_len(1)
             .map(|images| {
+                table.ask()?;
                 let of_image = |&image: &u32| {
                     let image = image as usize;
                     &self.entries[self.starts[image]..self.starts[image + 1]]
                 };
                 let mut pool: Vec<Entry> = images.iter().flat_map(of_image).copied().collect();
                 pool.sort_by_key(|entry| entry.order());
-                rank(&pool)
+                Ok(rank(&pool))
             })
             .collect();
-        of_column
-            .into_iter()
-            .map(|place| ranked[place].clone())
-            .collect()
+        let ranked = ranked?;
+        let of_column = of_column.into_iter();
+        Ok(of_column.map(|place| ranked[place].clone()).collect())
     }
 }

@@ -258,6 +258,10 @@ impl<T: Table> Table for Normalised<T> {
         }
         Ok(())
     }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        self.table.ask()
+    }
 }
 
 /// Standardises the scores of every image, in place, to mean 0 and population standard deviation 1 over its labels.

@@ -70,6 +70,14 @@ pub trait Table: Sync {
         scores: &mut [f32],
         labels: &mut [i8],
     ) -> Result<(), MetricsError>;
+
+    /// Whether to go on: an error ends whatever evaluates or resamples the table. Asked on several threads, many times a second.
+    ///
+    /// # Errors
+    /// [`MetricsError::Stopped`].
+    fn ask(&self) -> Result<(), MetricsError> {
+        Ok(())
+    }
 }
 
 impl<T: Table + ?Sized> Table for &T {
@@ -89,6 +97,10 @@ impl<T: Table + ?Sized> Table for &T {
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         (**self).read(rows, columns, scores, labels)
+    }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        (**self).ask()
     }
 }
 
@@ -169,6 +181,65 @@ impl Table for InMemory<'_> {
     }
 }
 
+/// A [`Table`] with which whatever evaluates or resamples it can be stopped, and ends with [`MetricsError::Stopped`] within a second.
+///
+/// ```rust
+/// use epsilon_metrics::{
+///     InMemory, Labels, MetricsError, Protocol, Request, Scores, Stoppable, bootstrap_table,
+/// };
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// let table = InMemory::new(Scores::new(&[0.9, 0.1], 2, 1)?, Labels::new(&[1, -1], 2, 1)?)?;
+/// let request = Request { columns: &[0], protocol: &Protocol::lesa_nus(), ks: &[] };
+/// // Set by another thread, or by a signal.
+/// let stopped = AtomicBool::new(false);
+/// let stop = || stopped.load(Ordering::Relaxed);
+/// assert!(bootstrap_table(&Stoppable::new(&table, &stop), request, 100, 1).is_ok());
+/// stopped.store(true, Ordering::Relaxed);
+/// let ended = bootstrap_table(&Stoppable::new(&table, &stop), request, 100, 1);
+/// assert_eq!(ended, Err(MetricsError::Stopped));
+/// # Ok::<(), MetricsError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Stoppable<'a, T> {
+    table: T,
+    stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl<'a, T: Table> Stoppable<'a, T> {
+    /// Wraps a table. `stop` says whether to stop; it is called on many threads.
+    pub fn new(table: T, stop: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Self { table, stop }
+    }
+}
+
+impl<T: Table> Table for Stoppable<'_, T> {
+    fn images(&self) -> usize {
+        self.table.images()
+    }
+
+    fn labels(&self) -> usize {
+        self.table.labels()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [f32],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        self.table.read(rows, columns, scores, labels)
+    }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        match (self.stop)() {
+            true => Err(MetricsError::Stopped),
+            false => self.table.ask(),
+        }
+    }
+}
+
 /// Checks that the shape of the table can be evaluated.
 pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
     let (what, images, labels) = ("scores", table.images(), table.labels());
@@ -205,6 +276,7 @@ impl Block {
         rows: Range<usize>,
         columns: Range<usize>,
     ) -> Result<(&[f32], &[i8]), MetricsError> {
+        table.ask()?;
         let values = rows.len() * columns.len();
         self.scores.resize(values, 0.0);
         self.labels.resize(values, 0);

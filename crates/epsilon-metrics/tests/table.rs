@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epsilon_metrics::{
-    InMemory, Labels, MetricsError, Protocol, Request, Scores, Settings, Table, Ties, Unknown,
-    bootstrap, bootstrap_table, evaluate, evaluate_protocols, evaluate_splits, evaluate_table,
+    InMemory, Labels, MetricsError, Over, Protocol, Request, Resampling, Scores, Settings,
+    Stoppable, Table, Ties, Unknown, bootstrap, bootstrap_table, evaluate, evaluate_protocols,
+    evaluate_splits, evaluate_table, resample,
 };
 use proptest::prelude::*;
 
@@ -400,6 +401,48 @@ proptest! {
             // Every list holds every label that it may.
             let all = label.positives > 0;
             prop_assert_eq!(label.top_k[0].recall, f64::from(u8::from(all)));
+        }
+    }
+}
+
+/// Stopped when it is asked for the n-th time, whatever is computed then: nothing else comes back, and nothing is read any more.
+#[test]
+fn what_is_evaluated_or_resampled_stops_when_it_is_told_to() {
+    let (images, labels) = (400, 60);
+    let (scores, values) = random(images, labels);
+    let table = Columns::new(images, &scores, &values);
+    let columns: Vec<usize> = (0..labels).collect();
+    let how = |over| Resampling {
+        over,
+        resamples: 10,
+        seed: 1,
+    };
+    for protocol in [Protocol::lesa_nus(), Protocol::biam_oi()] {
+        let protocol = &protocol;
+        let request = Request {
+            columns: &columns,
+            protocol,
+            ks: &[1],
+        };
+        let works: [&dyn Fn(&Stoppable<'_, &Columns>) -> Result<(), MetricsError>; 5] = [
+            &|table| evaluate_table(table, &[request]).map(drop),
+            &|table| evaluate_protocols(table, 30, &[protocol.clone()], &[1], &[1]).map(drop),
+            &|table| bootstrap_table(table, request, 10, 1).map(drop),
+            &|table| resample(table, request, &how(Over::Images)).map(drop),
+            &|table| resample(table, request, &how(Over::Labels)).map(drop),
+        ];
+        for work in works {
+            let asked = AtomicUsize::new(0);
+            let never = || asked.fetch_add(1, Ordering::Relaxed) == usize::MAX;
+            work(&Stoppable::new(&table, &never)).unwrap();
+            let all = asked.load(Ordering::Relaxed);
+            assert!(all > labels, "asked {all} times");
+            for stop_at in [0, 1, all / 2, all - 1] {
+                asked.store(0, Ordering::Relaxed);
+                let stop = || asked.fetch_add(1, Ordering::Relaxed) >= stop_at;
+                let ended = work(&Stoppable::new(&table, &stop));
+                assert_eq!(ended, Err(MetricsError::Stopped), "{stop_at} of {all}");
+            }
         }
     }
 }

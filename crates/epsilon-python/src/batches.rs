@@ -1,7 +1,6 @@
 //! Photographs of any iterable, some at a time: as many as fit into memory, and as few as take no longer than Ctrl-C may.
 
-use std::time::{Duration, Instant};
-
+use epsilon::tokens::Pace;
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -11,8 +10,6 @@ use crate::errors::is_of_photo;
 use crate::photo::Photo;
 use crate::progress::{Far, Progress};
 
-/// A batch is meant to take no longer.
-const LONGEST: Duration = Duration::from_millis(500);
 /// Bytes of decoded photographs that wait at once.
 const HELD: usize = 256 << 20;
 
@@ -22,8 +19,7 @@ pub(crate) struct Batches<'py> {
     total: Option<usize>,
     done: usize,
     most: usize,
-    size: usize,
-    begun: Instant,
+    pace: Pace,
 }
 
 impl<'py> Batches<'py> {
@@ -48,8 +44,7 @@ impl<'py> Batches<'py> {
             total: photos.len().ok(),
             done: 0,
             most,
-            size: most.min(2),
-            begun: Instant::now(),
+            pace: Pace::default(),
         })
     }
 
@@ -61,14 +56,11 @@ impl<'py> Batches<'py> {
     ) -> PyResult<Option<Vec<PyResult<Photo>>>> {
         let py = self.photos.py();
         py.check_signals()?;
-        let took = self.begun.elapsed();
-        if took > LONGEST {
-            self.size = (self.size / 2).max(1);
-        } else if took < LONGEST / 2 && self.done > 0 {
-            self.size = (2 * self.size).min(self.most);
+        if self.done > 0 {
+            self.pace.begin(self.most);
         }
         let (mut batch, mut held) = (Vec::new(), 0);
-        while batch.len() < self.size && held < HELD {
+        while batch.is_empty() || !self.pace.is_due(batch.len(), self.most) && held < HELD {
             let Some(photo) = self.photos.next() else {
                 break;
             };
@@ -90,7 +82,6 @@ impl<'py> Batches<'py> {
             progress.tell(py, &Far { done, total, what })?;
         }
         self.done += batch.len();
-        self.begun = Instant::now();
         Ok((!ended).then_some(batch))
     }
 }

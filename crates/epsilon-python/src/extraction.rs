@@ -278,6 +278,7 @@ pub(crate) fn extract(
                     total: Some(at.total),
                     what: "extract",
                 });
+                stop.flow()
             },
         )
     })?;

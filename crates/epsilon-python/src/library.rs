@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use epsilon::Finder;
 use epsilon::backbone::by_name;
-use epsilon::finder::{Criteria, FindError};
+use epsilon::finder::{Criteria, FindError, Found};
 use epsilon::labels::VectorFile;
 use epsilon::library::ownership::folded;
 use epsilon::library::{
@@ -15,9 +15,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, raise};
 use crate::predictor::Predictor;
-use crate::values::record;
+use crate::values::{record, records};
 use crate::work::work;
 
 /// A tagged library: its photographs with their labels, the search over them, and what their owner says of labels.
@@ -174,21 +174,19 @@ impl Library {
     /// The folder of photographs.
     #[getter]
     fn photos<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let photos = self.with(|finder| finder.library().photos.clone());
+        let photos = self.with(py, |finder| finder.library().photos.clone());
         py.import("pathlib")?.getattr("Path")?.call1((photos,))
     }
 
     /// What its owner has said, by the photographs' ids: of labels `"approved"` or `"rejected"`, and whether all of the photograph was
     /// reviewed.
     fn corrections(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let folder = self.with(|finder| finder.folder().to_path_buf());
+        let folder = self.with(py, |finder| finder.folder().to_path_buf());
         let said = work(py, |_| Corrections::read(&folder))?.or_raise()?;
         let photos = said.photos().map(|(photo, opinion)| {
             let labels = opinion.labels.values();
-            let labels = labels.map(|judged| (judged.name.clone(), judged.verdict.into()));
-            let labels: serde_json::Map<String, serde_json::Value> = labels
-                .map(|(name, verdict): (String, Word)| (name, verdict.0.into()))
-                .collect();
+            let labels = labels.map(|judged| (judged.name.clone(), word(judged.verdict).into()));
+            let labels: serde_json::Map<String, serde_json::Value> = labels.collect();
             let of = serde_json::json!({ "labels": labels, "reviewed": opinion.reviewed });
             (photo.to_string(), of)
         });
@@ -224,12 +222,12 @@ impl Library {
         })
     }
 
-    fn __len__(&self) -> usize {
-        self.with(|finder| finder.catalog().items().len())
+    fn __len__(&self, py: Python<'_>) -> usize {
+        self.with(py, |finder| finder.catalog().items().len())
     }
 
-    fn __repr__(&self) -> String {
-        self.with(|finder| {
+    fn __repr__(&self, py: Python<'_>) -> String {
+        self.with(py, |finder| {
             let photos = &finder.library().photos;
             format!(
                 "Library({photos:?}, {} photographs)",
@@ -240,36 +238,38 @@ impl Library {
 }
 
 /// A verdict as files have it.
-struct Word(&'static str);
-
-impl From<Verdict> for Word {
-    fn from(verdict: Verdict) -> Self {
-        Self(match verdict {
-            Verdict::Approved => "approved",
-            Verdict::Rejected => "rejected",
-            Verdict::Withdrawn => "withdrawn",
-        })
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Approved => "approved",
+        Verdict::Rejected => "rejected",
+        Verdict::Withdrawn => "withdrawn",
     }
 }
 
-fn json(found: &[epsilon::finder::Found<'_>]) -> Result<serde_json::Value, FindError> {
-    Ok(serde_json::to_value(found).unwrap_or_default())
+/// As JSON: what was found borrows from the library, which is locked.
+fn json(found: &[Found<'_>]) -> Result<serde_json::Result<String>, FindError> {
+    Ok(serde_json::to_string(found))
 }
 
 impl Library {
-    fn with<T>(&self, look: impl FnOnce(&Finder) -> T) -> T {
-        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Looks at it, without the global lock: another thread may be searching.
+    fn with<T: Send>(&self, py: Python<'_>, look: impl FnOnce(&Finder) -> T + Send) -> T {
+        py.detach(|| look(&self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn find(
         &self,
         py: Python<'_>,
-        find: impl FnOnce(&mut Finder) -> Result<serde_json::Value, FindError> + Send,
+        find: impl FnOnce(&mut Finder) -> Result<serde_json::Result<String>, FindError> + Send,
     ) -> PyResult<Py<PyAny>> {
         let found = work(py, |_| {
             find(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
         })?;
-        record(py, &found.or_raise()?)
+        let text = found.or_raise()?;
+        records(
+            py,
+            &text.map_err(|error| raise("EpsilonError", error.to_string()))?,
+        )
     }
 
     fn judge(&self, py: Python<'_>, photo: PathBuf, label: &str, verdict: Verdict) -> PyResult<()> {

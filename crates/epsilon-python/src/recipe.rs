@@ -17,7 +17,7 @@ use crate::work::work_telling;
 
 /// An experiment: data set, backbone, method, training and evaluation, as docs/recipes.md describes them.
 ///
-/// >>> recipe = Recipe.read("recipe.toml")
+/// >>> recipe = Recipe.read("ridge.toml")
 /// >>> recipe.method
 /// 'ridge'
 /// >>> figures = recipe.run("runs/doctest", seeds=[1])
@@ -123,11 +123,13 @@ impl Recipe {
         let report = work_telling(py, progress.as_ref(), |stop| {
             experiment.check()?;
             experiment.extract(&mut |at| {
+                let total = Some(at.total);
                 stop.tell(Far {
                     done: at.done + at.failed,
-                    total: Some(at.total),
+                    total,
                     what: "extract",
                 });
+                stop.flow()
             })
         })?;
         for failure in report.or_raise()?.failed {
@@ -137,15 +139,18 @@ impl Recipe {
         for seed in seeds {
             let measured = work_telling(py, progress.as_ref(), |stop| {
                 let mut observe = |event: RunEvent<'_>| {
-                    let (done, total, what) = match event {
+                    let far = match event {
                         RunEvent::Training(Event::Step { done, total, .. }) => {
-                            (done, total, "train")
+                            Some((done, total, "train"))
                         }
-                        RunEvent::Measuring { done, total } => (done, total, "measure"),
-                        _ => return,
+                        RunEvent::Measuring { done, total } => Some((done, total, "measure")),
+                        _ => None,
                     };
-                    let total = Some(total);
-                    stop.tell(Far { done, total, what });
+                    if let Some((done, total, what)) = far {
+                        let total = Some(total);
+                        stop.tell(Far { done, total, what });
+                    }
+                    stop.flow()
                 };
                 Ok::<_, ExperimentError>(match folded {
                     true => {

@@ -209,13 +209,23 @@ pub(crate) fn learn(
     };
     let report = work_telling(py, progress.as_ref(), |stop| {
         let learner = Learner::open(&folder, network, options)?;
-        learner.learn(&mut |event| match event {
-            LearnEvent::Flaw(flaw) => log::warn!("{flaw}"),
-            LearnEvent::Extracting(at) => tell(stop, at.done + at.failed, at.total, "extract"),
-            LearnEvent::Training(Event::Step { done, total, .. }) => {
-                tell(stop, done, total, "train")
+        let (mut read, mut photos) = (0, 0);
+        learner.learn(&mut |event| {
+            match event {
+                LearnEvent::Reading(count) => photos = count,
+                LearnEvent::Read(more) => {
+                    read += more;
+                    tell(stop, read, photos, "read");
+                }
+                LearnEvent::Measuring { done, total } => tell(stop, done, total, "measure"),
+                LearnEvent::Flaw(flaw) => log::warn!("{flaw}"),
+                LearnEvent::Extracting(at) => tell(stop, at.done + at.failed, at.total, "extract"),
+                LearnEvent::Training(Event::Step { done, total, .. }) => {
+                    tell(stop, done, total, "train");
+                }
+                _ => {}
             }
-            _ => {}
+            stop.flow()
         })
     })?;
     record(py, &report.or_raise()?)

@@ -28,7 +28,14 @@ pub(crate) fn block<T: Element>(
 /// A record, `epsilon_zsl.Record`, of what would be written as JSON.
 pub(crate) fn record(py: Python<'_>, of: &impl Serialize) -> PyResult<Py<PyAny>> {
     let text = serde_json::to_string(of);
-    let text = text.map_err(|error| raise("EpsilonError", error.to_string()))?;
+    records(
+        py,
+        &text.map_err(|error| raise("EpsilonError", error.to_string()))?,
+    )
+}
+
+/// Records of JSON.
+pub(crate) fn records(py: Python<'_>, text: &str) -> PyResult<Py<PyAny>> {
     let records = py.import("epsilon_zsl._record")?;
     Ok(records.call_method1("loads", (text,))?.unbind())
 }

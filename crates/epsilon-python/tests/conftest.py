@@ -35,8 +35,8 @@ def pictures(tmp_path_factory):
 def drawn(pictures, tmp_path_factory):
     """A folder with few drawn pictures and all that is made of them.
 
-    data, backbone.safetensors, recipe.toml (ridge), epsilon.toml, tokens (a store), model.safetensors (the method epsilon),
-    calibrated.safetensors, photos (a folder of 12 pictures), photo.png.
+    data, backbone.safetensors, recipe.toml, ridge.toml, tokens (a store), epsilon (the run of recipe.toml), model.safetensors (its
+    model), calibrated.safetensors, ridge.safetensors, photos (a folder of 12 pictures), photo.png.
     """
     folder = tmp_path_factory.mktemp("drawn")
     data = folder / "data"
@@ -53,20 +53,34 @@ def drawn(pictures, tmp_path_factory):
         shutil.copy(pictures / "data" / picture, data / picture)
     (data / "labels.tsv").write_text("\n".join(few) + "\n")
     recipe = (pictures / "recipe.toml").read_text().replace("epochs = 24", "epochs = 4") + "bootstrap = 0\n"
-    (folder / "epsilon.toml").write_text(recipe)
+    (folder / "recipe.toml").write_text(recipe)
     before, rest = recipe.split("[method]")
     ridge = f'{before}[method]\nkind = "ridge"\n[evaluation]{rest.split("[evaluation]")[1]}'
-    (folder / "recipe.toml").write_text(ridge)
-    run_epsilon("train", "epsilon.toml", "--out", "run", cwd=folder)
-    shutil.copytree(folder / "run/tokens", folder / "tokens")
-    shutil.copy(folder / "run/seed-1/model.safetensors", folder / "model.safetensors")
+    (folder / "ridge.toml").write_text(ridge)
+    run_epsilon("train", "recipe.toml", "--out", "epsilon", cwd=folder)
+    shutil.copytree(folder / "epsilon/tokens", folder / "tokens")
+    shutil.copy(folder / "epsilon/seed-1/model.safetensors", folder / "model.safetensors")
     shutil.copy(folder / "model.safetensors", folder / "calibrated.safetensors")
     run_epsilon("calibrate", "calibrated.safetensors", "--store", "tokens", cwd=folder)
+    run_epsilon("train", "ridge.toml", "--out", "ridge", cwd=folder)
+    shutil.copy(folder / "ridge/seed-1/model.safetensors", folder / "ridge.safetensors")
     (folder / "photos/2024").mkdir(parents=True)
     for at in range(12):
         shutil.copy(data / f"test/{at:06}.png", folder / ("photos/2024" if at < 4 else "photos") / f"{at}.png")
     shutil.copy(data / "test/000000.png", folder / "photo.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(drawn):
+    """The trained model."""
+    return drawn / "model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def photos(drawn):
+    """Drawn pictures that no model was trained on."""
+    return sorted((drawn / "data/test").glob("*.png"))
 
 
 @pytest.fixture(scope="session")

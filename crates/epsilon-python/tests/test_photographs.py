@@ -86,7 +86,8 @@ def test_orientation_is_applied_as_for_files(features, tmp_path):
         np.testing.assert_allclose(features(ImageOps.exif_transpose(loaded)), expected, rtol=0, atol=1e-5)
         path = tmp_path / f"{orientation}.png"
         path.write_bytes(file)
-        np.testing.assert_array_equal(features(Image.open(path)), expected)
+        with Image.open(path) as opened:
+            np.testing.assert_array_equal(features(opened), expected)
         if orientation > 1:
             assert not np.allclose(features(upright), expected, atol=1e-3)
 

@@ -1,5 +1,6 @@
 """`Predictor`: what the command says, from Python."""
 
+import io
 import json
 import threading
 import time
@@ -14,6 +15,11 @@ from epsilon_zsl import Predictor
 from epsilon_zsl.errors import EpsilonError, ImageError, LabelError, ModelError, PredictError
 
 WORDS = ["striped circle", "plain star", "dotted heart"]
+
+
+def pixels(photo):
+    with Image.open(photo) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def as_dict(label):
@@ -33,7 +39,7 @@ def test_the_same_ranking_as_the_command_bit_for_bit(epsilon, drawn, model):
     model = drawn / f"{model}.safetensors"
     photos = sorted((drawn / "photos").rglob("*.png"))
     predictor = Predictor.load(model)
-    for options, words in [(["--label", *WORDS], WORDS), ([], None)]:
+    for options, words in [(["--labels", ",".join(WORDS)], WORDS), ([], None)]:
         done = epsilon("predict", *photos, "--model", model, "--json", "--top", 100, *options)
         said = [as_float32(photo["labels"]) for photo in json.loads(done.stdout)]
         all_at_once = predictor.rank_all(photos, words)
@@ -50,7 +56,7 @@ def test_labels_are_ready_for_many_photographs(predictor, drawn):
     assert len(predictor.labels()) == len(predictor.model.labels) == len(predictor.rank(drawn / "photo.png"))
     with pytest.raises(LabelError, match="zebra"):
         predictor.labels(["zebra"])
-    with pytest.raises(LabelError, match="twice"):
+    with pytest.raises(LabelError, match="two labels are named"):
         predictor.labels(["plain star", "plain star"])
     with pytest.raises(TypeError, match="list of words"):
         predictor.rank(drawn / "photo.png", "plain star")
@@ -62,7 +68,8 @@ def test_labels_are_ready_for_many_photographs(predictor, drawn):
 
 def test_a_photograph_that_cannot_be_read_costs_the_others_nothing(predictor, drawn):
     good = drawn / "photo.png"
-    photos = [good, b"words", np.zeros((9, 9, 2), np.uint8), drawn / "none.png", Image.open(good), np.asarray(Image.open(good))]
+    picture = Image.open(io.BytesIO(good.read_bytes()))
+    photos = [good, b"words", np.zeros((9, 9, 2), np.uint8), drawn / "none.png", picture, pixels(good)]
     first, *bad, pillow, array = predictor.rank_all(iter(photos), WORDS)
     assert first == pillow and [label.name for label in array] == [label.name for label in first]
     assert all(type(error) is ImageError for error in bad), bad
@@ -92,7 +99,7 @@ def test_scores_stand_in_the_labels_order(predictor, drawn):
     for row, ranking in zip(scores, predictor.rank_all(photos, WORDS), strict=True):
         assert {label.name: np.float32(label.score) for label in ranking} == dict(zip(WORDS, row, strict=True))
     assert predictor.scores([], WORDS).shape == (0, 3)
-    stack = np.stack([np.asarray(Image.open(photo).convert("RGB")) for photo in photos])
+    stack = np.stack([pixels(photo) for photo in photos])
     np.testing.assert_allclose(predictor.scores(stack, WORDS), scores, atol=1e-4)
 
 
@@ -106,7 +113,7 @@ def test_features_and_semantic_vectors(predictor, drawn):
 def test_heat_maps(predictor, drawn):
     maps = predictor.explain(drawn / "photo.png", "striped circle")
     assert maps and "HeatMap" in repr(maps[0])
-    width, height = Image.open(drawn / "photo.png").size
+    height, width, _ = pixels(drawn / "photo.png").shape
     for map in maps:
         assert map.values.sum() == pytest.approx(1, abs=1e-5)
         picture = map.picture()

@@ -1,5 +1,6 @@
 """`extract`, `Backbone` and `TokenStore`."""
 
+import io
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,8 @@ def test_a_backbone(backbone, drawn):
 
 def test_photographs_of_every_kind(backbone, drawn):
     photo = drawn / "photo.png"
-    kinds = [photo, str(photo), photo.read_bytes(), Image.open(photo), np.asarray(Image.open(photo).convert("RGB"))]
+    picture = Image.open(io.BytesIO(photo.read_bytes()))
+    kinds = [photo, str(photo), photo.read_bytes(), picture, np.asarray(picture.convert("RGB"))]
     made = extract(kinds, backbone)
     # Files have their paths as ids, so that the same one twice is one too many in a store.
     assert made.ids == [str(photo), str(photo), "2", "3", "4"] and len(made) == 5 and made.failed == []

@@ -3,6 +3,7 @@
 //! `cargo run --release -p epsilon-zsl --example extract_tokens -- WEIGHTS FOLDER STORE`
 
 use std::error::Error;
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 use epsilon::backbone::{self, Download};
@@ -20,7 +21,7 @@ pub(crate) fn extract(
     let photos = scan(folder).photos.into_iter();
     let items: Vec<(String, PathBuf)> = photos.map(|photo| (photo.id, photo.path)).collect();
     let options = ExtractOptions::default();
-    let report = tokens::extract(&items, &*backbone, store, &options, &mut |_| {})?;
+    let report = tokens::extract(&items, &*backbone, store, &options, &mut |_| Continue(()))?;
     for failure in &report.failed {
         eprintln!("failed: {}: {}", failure.id, failure.reason);
     }

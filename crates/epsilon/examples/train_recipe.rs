@@ -3,6 +3,7 @@
 //! `cargo run --release -p epsilon-zsl --example train_recipe -- RECIPE FOLDER`
 
 use std::error::Error;
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 
 use epsilon::Experiment;
@@ -12,7 +13,7 @@ use epsilon::recipe::Recipe;
 /// Keeps tokens, model and figures in the folder; what is there of an earlier run is used again.
 pub(crate) fn train(recipe: &Path, folder: &Path) -> Result<Figures, Box<dyn Error>> {
     let mut experiment = Experiment::open(Recipe::read(recipe)?, folder)?;
-    Ok(experiment.run(1, &mut |_| {})?)
+    Ok(experiment.run(1, &mut |_| Continue(()))?)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

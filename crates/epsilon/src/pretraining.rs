@@ -5,6 +5,7 @@
 //! words, by binary cross-entropy. The linear maps to these targets are discarded afterwards. Pictures are generated on the
 //! fly, so none occurs twice.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData, activation};
@@ -50,6 +51,9 @@ pub enum PretrainingError {
     /// The pictures cannot be generated.
     #[error(transparent)]
     Scenes(#[from] DatasetError),
+    /// The observer has broken off.
+    #[error("the pretraining was stopped: nothing is kept, and the same call begins anew")]
+    Stopped,
     /// The weights cannot be written.
     #[error("{path}: {reason}")]
     Write {
@@ -196,24 +200,28 @@ impl Targets {
     }
 }
 
-/// Trains the backbone for `steps` steps of 16 pictures and writes its weights in f16. `progress` is called after every step.
+/// Trains the backbone for `steps` steps of 16 pictures and writes its weights in f16. `progress` is called after every step, and
+/// can break off.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("backbone.safetensors");
 /// let mut steps = Vec::new();
-/// epsilon::pretraining::run(&path, 1, &mut |at| steps.push((at.step, at.loss.is_finite())))?;
+/// epsilon::pretraining::run(&path, 1, &mut |at| {
+///     steps.push((at.step, at.loss.is_finite()));
+///     std::ops::ControlFlow::Continue(())
+/// })?;
 /// assert_eq!(steps, [(1, true)]);
 /// assert_eq!(epsilon::backbone::load(&path)?.info().tokens, 64);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # Errors
-/// [`PretrainingError`] if the pictures cannot be generated or the file cannot be written.
+/// [`PretrainingError`] if the pictures cannot be generated, the file cannot be written, or it was stopped.
 pub fn run(
     path: &Path,
     steps: usize,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(), PretrainingError> {
     let config = config();
     let scenes = |seed| {
@@ -243,12 +251,15 @@ pub fn run(
         let gradients = tracked.gradients(&mut loss.backward());
         adam.step(&mut weights, gradients, rate(step, steps));
         let step = step + 1;
-        progress(Progress {
+        let told = progress(Progress {
             step,
             loss: f64::from(value),
             validation: (step % REPORT_EVERY == 0)
                 .then(|| validate(&weights, &validation, &targets, &config)),
         });
+        if told.is_break() {
+            return Err(PretrainingError::Stopped);
+        }
     }
     write(path, &config, &weights, kept)
 }

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::io::BufWriter;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,12 @@ pub enum ImportError {
     },
     /// The store cannot be written.
     #[error(transparent)]
-    Features(#[from] FeatureError),
+    Features(FeatureError),
+    /// The observer has broken off.
+    #[error(
+        "the import was stopped: what is finished is kept, and the same call goes on from there"
+    )]
+    Stopped,
     /// The table cannot be written.
     #[error("{path}: cannot be written: {reason}")]
     Write {
@@ -59,6 +65,33 @@ pub enum ImportError {
         reason: std::io::Error,
     },
 }
+
+impl From<FeatureError> for ImportError {
+    fn from(error: FeatureError) -> Self {
+        match error {
+            FeatureError::Stopped => Self::Stopped,
+            error => Self::Features(error),
+        }
+    }
+}
+
+/// What the observer of [`import`] is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum ImportEvent {
+    /// Labels are read: those of each image once to count them, and once more for the table.
+    Labels {
+        /// Images whose labels were read.
+        done: usize,
+        /// Images whose labels are to be read.
+        total: usize,
+    },
+    /// Features are written.
+    Features(Progress),
+}
+
+/// Is told how far an import is, and can break off.
+pub type Observe<'a> = dyn FnMut(ImportEvent) -> ControlFlow<()> + 'a;
 
 /// What a label of 0 means in the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +141,16 @@ struct Item {
     file: usize,
 }
 
-/// Imports the files into `dir`: the token store `tokens` and the table `labels.parquet`. An import that was killed goes on
-/// where it stopped.
+/// Imports the files into `dir`: the token store `tokens` and the table `labels.parquet`. An import that was killed or stopped goes
+/// on where it stopped.
 ///
 /// # Errors
-/// Unreadable, damaged or empty files, labels that do not fit the lists, an image that stands in two files, a folder that
+/// [`ImportError::Stopped`] where `observe` breaks off. /// Unreadable, damaged or empty files, labels that do not fit the lists, an image that stands in two files, a folder that
 /// cannot be written. Images whose features cannot be read are no error: they are listed in the store.
 pub fn import(
     options: &ImportOptions,
     dir: &Path,
-    progress: &mut dyn FnMut(Progress),
+    observe: &mut Observe<'_>,
 ) -> Result<ImportReport, ImportError> {
     let paths: Vec<&PathBuf> = options.train.iter().chain(&options.test).collect();
     let files = paths
@@ -129,7 +162,12 @@ pub fn import(
         Some(item) => files[item.file].shape(&item.id)?,
         None => return Err(files[0].error("holds no data set NAME-features")),
     };
-    let values = count(options, &files, &items)?;
+    let (mut read, total) = (0, 2 * items.len());
+    let mut labels = || {
+        read += 1;
+        observe(ImportEvent::Labels { done: read, total })
+    };
+    let values = count(options, &files, &items, &mut labels)?;
     let table = dir.join("labels.parquet");
     let failed = |reason| ImportError::Write {
         path: table.clone(),
@@ -137,10 +175,18 @@ pub fn import(
     };
     std::fs::create_dir_all(dir).map_err(failed)?;
     let negative = options.zeros == Zeros::Unknown && values[1] > 0;
-    files::replace(&table, |file| {
-        write_table(BufWriter::new(file), options, &files, &items, negative)
-    })
-    .map_err(failed)?;
+    let mut told = ControlFlow::Continue(());
+    let written = files::replace(&table, |file| {
+        let file = BufWriter::new(file);
+        write_table(file, options, &files, &items, negative, &mut || {
+            told = labels();
+            told
+        })
+    });
+    if told.is_break() {
+        return Err(ImportError::Stopped);
+    }
+    written.map_err(failed)?;
 
     let store = dir.join("tokens");
     let sources = Sources {
@@ -148,6 +194,7 @@ pub fn import(
         files: &files,
         items: &items,
     };
+    let progress = &mut |at| observe(ImportEvent::Features(at));
     let images = write_store(&sources, shape, options.dtype, &store, progress)?;
     Ok(ImportReport {
         store,
@@ -181,6 +228,7 @@ fn count(
     options: &ImportOptions,
     files: &[Source],
     items: &[Item],
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> Result<[u64; 3], ImportError> {
     let width = Width {
         seen: options.seen.len(),
@@ -191,6 +239,9 @@ fn count(
         let labels = files[item.file].labels(&item.id, width)?;
         for value in labels.into_iter().flatten() {
             values[(value + 1) as usize] += 1;
+        }
+        if ask().is_break() {
+            return Err(ImportError::Stopped);
         }
     }
     Ok(values)
@@ -208,7 +259,7 @@ fn write_store(
     shape: (usize, usize),
     dtype: TokenType,
     store: &Path,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, ImportError> {
     let Sources {
         paths,
@@ -251,6 +302,7 @@ fn write_table(
     files: &[Source],
     items: &[Item],
     negative: bool,
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
 ) -> std::io::Result<()> {
     let other = |error: ParquetError| std::io::Error::other(error);
     let width = Width {
@@ -274,6 +326,9 @@ fn write_table(
         writer
             .push(&item.id, item.split, of(1), negatives)
             .map_err(other)?;
+        if ask().is_break() {
+            return Err(std::io::Error::other("stopped"));
+        }
     }
     writer.finish().map_err(other)
 }
@@ -509,6 +564,8 @@ fn transpose(images: &[f32], (channels, positions): (usize, usize), out: &mut Fe
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow::{Break, Continue};
+
     use super::*;
     use epsilon_data::dataset::table::TableOptions;
     use epsilon_vision::tokens::TokenStore;
@@ -553,7 +610,7 @@ mod tests {
     fn what_h5py_wrote_becomes_tokens_and_labels() {
         let dir = tempfile::tempdir().unwrap();
         let options = options(&[fixture("train.h5")], &[fixture("test.h5")]);
-        let report = import(&options, dir.path(), &mut |_| {}).unwrap();
+        let report = import(&options, dir.path(), &mut |_| Continue(())).unwrap();
         assert_eq!((report.images.images, report.shape), (4, (4, 6)));
         // Columns that the second array of an image gives anew are counted once.
         assert_eq!(report.values, [10, 3, 7]);
@@ -596,10 +653,41 @@ mod tests {
             zeros: Zeros::Negative,
             ..options(&[fixture("train.h5")], &[])
         };
-        import(&options, dir.path(), &mut |_| {}).unwrap();
+        import(&options, dir.path(), &mut |_| Continue(())).unwrap();
         let dataset = table(dir.path());
         assert_eq!(dataset.labels.rest(), -1);
         assert_eq!(dataset.labels.get(0, 2), -1);
+    }
+
+    /// Stopped while it counts, while it writes the table, and while it writes features.
+    #[test]
+    fn a_stopped_import_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(&[fixture("many.h5")], &[]);
+        let whole = folder.path().join("whole");
+        import(&options, &whole, &mut |_| Continue(())).unwrap();
+        for stop_at in [1, 41, 81] {
+            let dir = folder.path().join(stop_at.to_string());
+            let mut told = 0;
+            let stopped = import(&options, &dir, &mut |event| {
+                told += 1;
+                let is_labels = matches!(event, ImportEvent::Labels { total: 80, .. });
+                assert_eq!(is_labels, told <= 80, "{event:?}");
+                match told < stop_at {
+                    true => Continue(()),
+                    false => Break(()),
+                }
+            });
+            assert!(matches!(stopped, Err(ImportError::Stopped)));
+            assert_eq!(told, stop_at);
+            assert_eq!(dir.join("labels.parquet").exists(), stop_at > 80);
+            let report = import(&options, &dir, &mut |_| Continue(())).unwrap();
+            assert_eq!(report.images.images, 40);
+            for name in ["labels.parquet", "tokens/manifest.json"] {
+                let [ours, theirs] = [&dir, &whole].map(|dir| std::fs::read(dir.join(name)));
+                assert_eq!(ours.unwrap(), theirs.unwrap(), "{name}");
+            }
+        }
     }
 
     #[test]
@@ -608,7 +696,7 @@ mod tests {
         let report = import(
             &options(&[fixture("many.h5")], &[]),
             dir.path(),
-            &mut |_| {},
+            &mut |_| Continue(()),
         )
         .unwrap();
         assert_eq!(report.images.images, 40);
@@ -619,7 +707,7 @@ mod tests {
     fn files_that_do_not_fit_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let message = |options: ImportOptions| {
-            import(&options, dir.path(), &mut |_| {})
+            import(&options, dir.path(), &mut |_| Continue(()))
                 .unwrap_err()
                 .to_string()
         };
@@ -659,7 +747,7 @@ mod tests {
             let place = place % bytes.len();
             bytes[place] = byte;
             std::fs::write(&path, bytes).unwrap();
-            let _ = import(&options(&[path], &[]), &dir.path().join("out"), &mut |_| {});
+            let _ = import(&options(&[path], &[]), &dir.path().join("out"), &mut |_| Continue(()));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Choosing settings on drawn scenes: by labels that are left out it is done without a look at what is tested on, and it finds
 //! the better setting for unseen labels where the seen labels find another.
 
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 
 use epsilon::Experiment;
@@ -51,16 +52,24 @@ fn labels_left_out_choose_another_setting_than_seen_ones_and_the_better_one() {
     for value in [1, 15] {
         let at = run.join(format!("rows-{value}"));
         let mut plain = base.variant(recipe(&rows(value), SEEN), &at).unwrap();
-        let model = plain.train(1, &mut |_| {}).unwrap();
-        by_seen.push(plain.validate(&model).unwrap().unwrap());
+        let model = plain.train(1, &mut |_| Continue(())).unwrap();
+        by_seen.push(
+            plain
+                .validate(&model, &mut |_, _| Continue(()))
+                .unwrap()
+                .unwrap(),
+        );
         let mut choosing = base.variant(recipe(&rows(value), LEFT_OUT), &at).unwrap();
-        let choice = choosing.choose(1, &mut |_| {}).unwrap();
+        let choice = choosing.choose(1, &mut |_| Continue(())).unwrap();
         by_left_out.push(choice.value(Choose::Harmonic).unwrap());
         // The model is trained on all seen labels either way.
-        let same = choosing.train(1, &mut |_| {}).unwrap();
+        let same = choosing.train(1, &mut |_| Continue(())).unwrap();
         assert_eq!(same.card().seen_labels(), model.card().seen_labels());
-        let figures = choosing.measure(&same, &mut |_, _| {}).unwrap();
-        assert_eq!(figures, plain.measure(&model, &mut |_, _| {}).unwrap());
+        let figures = choosing.measure(&same, &mut |_, _| Continue(())).unwrap();
+        assert_eq!(
+            figures,
+            plain.measure(&model, &mut |_, _| Continue(())).unwrap()
+        );
         tested.push(figures);
     }
     assert!(by_seen[1] > by_seen[0] + 0.02, "{by_seen:?}");
@@ -77,7 +86,7 @@ fn labels_left_out_choose_another_setting_than_seen_ones_and_the_better_one() {
 fn choice(folder: &Path, method: &str, training: &str) -> Choice {
     let recipe = recipe(folder, method, training);
     let mut experiment = Experiment::open(recipe, folder.join("run")).unwrap();
-    experiment.choose(1, &mut |_| {}).unwrap()
+    experiment.choose(1, &mut |_| Continue(())).unwrap()
 }
 
 /// Other test images, other unseen labels with other vectors: nothing of it reaches the choice, be it of a method that is given
@@ -163,6 +172,7 @@ fn labels_left_out_choose_the_number_of_epochs() {
             if let RunEvent::Training(Event::Choosing { fold, .. }) = event {
                 choosing.push(fold);
             }
+            Continue(())
         })
         .unwrap();
     choosing.dedup();

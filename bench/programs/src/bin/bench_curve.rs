@@ -10,6 +10,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -36,10 +37,13 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
     };
     let (mut losses, mut waiting) = (Vec::new(), Vec::new());
     let start = Instant::now();
-    let model = training.run(&mut |event| match event {
-        Event::Step { loss, .. } => losses.push(loss),
-        Event::Epoch(record) => waiting.push(record.waiting),
-        _ => {}
+    let model = training.run(&mut |event| {
+        match event {
+            Event::Step { loss, .. } => losses.push(loss),
+            Event::Epoch(record) => waiting.push(record.waiting),
+            _ => {}
+        }
+        ControlFlow::Continue(())
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let figures = experiment::measure(
@@ -48,7 +52,7 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
         store,
         &recipe.evaluation,
         &device,
-        &mut |_, _| {},
+        &mut |_, _| ControlFlow::Continue(()),
     )?;
     let figures = figures.split().ok_or("no unseen labels")?;
     let map = [&figures.zsl, &figures.seen, &figures.gzsl].map(|part| 100.0 * part.map);

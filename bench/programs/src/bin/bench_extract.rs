@@ -7,6 +7,7 @@
 //! `tokens` (through a store in single precision). `rate` prints `gflops`, of f32 products of the `gemm` crate.
 
 use std::io::BufRead;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -64,7 +65,9 @@ impl Extraction {
         options: &ExtractOptions,
         folder: &Path,
     ) -> Outcome<()> {
-        let report = extract(items, &*self.backbone, folder, options, &mut |_| {})?;
+        let report = extract(items, &*self.backbone, folder, options, &mut |_| {
+            ControlFlow::Continue(())
+        })?;
         match report.failed.first() {
             Some(failure) => Err(format!("{}: {}", failure.id, failure.reason).into()),
             None => Ok(()),

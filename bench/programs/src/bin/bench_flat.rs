@@ -3,6 +3,7 @@
 //! FOLDER [--threads 2]` extracts the first N of them and prints one line of JSON: `images`, `seconds`, `peak_rss_mb`,
 //! and `rates`, the images a second of each tenth of the run.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -59,6 +60,7 @@ fn main() -> Outcome<()> {
             rates.push((progress.done - last.1) as f64 / (now - last.0));
             last = (now, progress.done);
         }
+        ControlFlow::Continue(())
     })?;
     let seconds = start.elapsed().as_secs_f64();
     let line = serde_json::json!({

@@ -6,6 +6,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -36,7 +37,10 @@ fn main() -> Outcome<()> {
         .collect();
     let labels = dataset.names.len();
 
-    let exact = experiment::score(&model, &prepared, &store, &device, &mut |_, _| {})?.scores;
+    let exact = experiment::score(&model, &prepared, &store, &device, &mut |_, _| {
+        ControlFlow::Continue(())
+    })?
+    .scores;
     build(&folder, &model, &store, &rows, &device)?;
     let index = Index::open(&folder)?;
     let queries = model.queries(&prepared.vectors, &device)?;

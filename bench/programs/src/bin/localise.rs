@@ -9,6 +9,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use epsilon::backbone::{self, Backbone, Features};
@@ -59,7 +60,9 @@ fn main() -> Outcome<()> {
         let prepared = experiment::prepare(&recipe)?;
         if store.is_none() {
             let dir = folder.join("tokens");
-            experiment::extract(&recipe, &prepared, &*backbone, &dir, None, &mut |_| {})?;
+            experiment::extract(&recipe, &prepared, &*backbone, &dir, None, &mut |_| {
+                ControlFlow::Continue(())
+            })?;
             store = Some(TokenStore::open(&dir)?);
         }
         let Some(store) = &store else { continue };
@@ -72,7 +75,7 @@ fn main() -> Outcome<()> {
             folder: None,
             resume: false,
         };
-        let model = training.run(&mut |_| {})?;
+        let model = training.run(&mut |_| ControlFlow::Continue(()))?;
         let shares = measure(&model, &scenes, &*backbone, test)?;
         for (map, means) in &shares {
             if map != AREA {

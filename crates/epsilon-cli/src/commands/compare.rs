@@ -1,6 +1,7 @@
 //! `epsilon compare`: which of several models, or files of scores, can be told apart on the same test images.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -216,7 +217,12 @@ impl<'a> Rows<'a> {
             }
         }
         super::warn_of_known(path, &model, &scored.labels[scored.seen..]);
-        let resamples = scored.resample(&self.protocol, &self.settings, &self.resampling);
+        let resamples = scored.resample(
+            &self.protocol,
+            &self.settings,
+            &self.resampling,
+            &mut || Continue(()),
+        );
         self.resamples[place] = Some(resamples.with_context(|| path.display().to_string())?);
         Ok(())
     }

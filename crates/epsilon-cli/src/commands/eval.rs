@@ -1,5 +1,6 @@
 //! `epsilon eval`: evaluates a trained model, or the scores of any program, under any protocol.
 
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
@@ -205,7 +206,7 @@ fn show(
     if let Some(path) = &args.save_scores {
         write_scores(path, &scored.scores, &scored.images, &scored.labels)?;
     }
-    let figures = ByProtocol(scored.measure(protocols, settings)?);
+    let figures = ByProtocol(scored.measure(protocols, settings, &mut || Continue(()))?);
     figures.write_per_label(args, |column| scored.labels[column].clone())?;
     figures.print(args.json)
 }

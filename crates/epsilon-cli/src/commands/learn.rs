@@ -1,5 +1,6 @@
 //! `epsilon learn`: a model from the keywords and corrections of a folder of photographs.
 
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 use epsilon::learning::{
@@ -71,7 +72,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     };
     let learner = Learner::open(&args.folder, network, options)?;
     let mut told = Told::default();
-    let report = learner.learn(&mut |event| told.tell(event))?;
+    let report = learner.learn(&mut |event| {
+        told.tell(event);
+        Continue(())
+    })?;
     told.end();
     for reason in &report.failed {
         console::name_failure(reason);

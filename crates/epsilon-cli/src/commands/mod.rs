@@ -34,6 +34,7 @@ pub(crate) mod train;
 mod trained;
 mod words;
 
+use std::ops::ControlFlow::{self, Continue};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ pub(crate) fn extract_part(
     Ok((store, name_failures(&report)))
 }
 
-fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
+fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress) -> ControlFlow<()>) -> T) -> T {
     let mut bar = None;
     let mut log = console::Log::start();
     let extracted = extract(&mut |progress| {
@@ -149,6 +150,7 @@ fn with_bar<T>(extract: impl FnOnce(&mut dyn FnMut(Progress)) -> T) -> T {
         if progress.failed > 0 {
             bar.set_message(format!("{} failed", progress.failed));
         }
+        Continue(())
     });
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -184,11 +186,14 @@ fn name_failures(report: &ExtractReport) -> bool {
 }
 
 /// Scores test images with a progress bar.
-pub(crate) fn measuring<T>(score: impl FnOnce(&mut dyn FnMut(usize, usize)) -> T) -> T {
+pub(crate) fn measuring<T>(
+    score: impl FnOnce(&mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> T,
+) -> T {
     let bar = console::bar(0, "measure");
     let scored = score(&mut |done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
+        Continue(())
     });
     bar.finish_and_clear();
     scored

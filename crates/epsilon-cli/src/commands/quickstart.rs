@@ -1,5 +1,6 @@
 //! `epsilon quickstart`: extraction, training and evaluation on a synthetic data set that the program generates.
 
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -151,6 +152,7 @@ fn train_backbone(path: &Path) -> anyhow::Result<Outcome> {
             );
             printed = bar.suspend(|| console::print(line));
         }
+        Continue(())
     })?;
     bar.finish_and_clear();
     printed?;

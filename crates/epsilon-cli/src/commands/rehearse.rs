@@ -1,10 +1,11 @@
 //! `epsilon rehearse`: what reviews are worth, with a simulated owner of a labelled data set.
 
 use std::fmt::Write;
+use std::ops::ControlFlow::Continue;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
-use epsilon::learning::{Choice, Rehearsal, Round};
+use epsilon::learning::{Choice, Rehearsal, RehearsalEvent, Round};
 use epsilon_data::files;
 use serde::Serialize;
 
@@ -75,7 +76,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
                 reviews,
                 seed,
             };
-            rehearsal.run(&mut experiment, &mut |round| tell(name, seed, round))
+            rehearsal.run(&mut experiment, &mut |event| {
+                if let RehearsalEvent::Round(round) = event {
+                    tell(name, seed, round);
+                }
+                Continue(())
+            })
         });
         let runs: Vec<Vec<Round>> = runs.collect::<Result<_, _>>()?;
         anyhow::Ok(means(&runs))

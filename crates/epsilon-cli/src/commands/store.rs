@@ -1,11 +1,12 @@
 //! `epsilon store`: merges token stores, and imports published features.
 
+use std::ops::ControlFlow::Continue;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use epsilon::labels;
-use epsilon::published_features::{ImportOptions, ImportReport, Zeros, import};
+use epsilon::published_features::{ImportEvent, ImportOptions, ImportReport, Zeros, import};
 use epsilon::tokens::{self, TokenType};
 
 use crate::{Outcome, console};
@@ -97,9 +98,12 @@ fn import_h5(args: ImportH5) -> anyhow::Result<Outcome> {
         },
     };
     let bar = console::bar(0, "import");
-    let report = import(&options, &args.out, &mut |progress| {
-        bar.set_length(progress.total as u64);
-        bar.set_position((progress.done + progress.failed) as u64);
+    let report = import(&options, &args.out, &mut |event| {
+        if let ImportEvent::Features(progress) = event {
+            bar.set_length(progress.total as u64);
+            bar.set_position((progress.done + progress.failed) as u64);
+        }
+        Continue(())
     })
     .context("import")?;
     bar.finish_and_clear();

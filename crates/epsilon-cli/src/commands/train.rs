@@ -1,5 +1,6 @@
 //! `epsilon train`: extraction, training and evaluation of a recipe, once per seed.
 
+use std::ops::ControlFlow::Continue;
 use std::path::PathBuf;
 
 use epsilon::Experiment;
@@ -118,6 +119,7 @@ fn all_folds(experiment: &mut Experiment, seed: u64, args: &Args) -> anyhow::Res
             written = events.tell(&event);
         }
         view.show(&event);
+        Continue(())
     })?;
     if let Some((_, view, _)) = current {
         view.finish();
@@ -179,6 +181,7 @@ pub(crate) fn one_seed(
             written = events.tell(&event);
         }
         view.show(&event);
+        Continue(())
     })?;
     view.finish();
     written?;

@@ -6,7 +6,7 @@ The Rust library ``epsilon`` with NumPy arrays in and out; the command ``epsilon
 >>> predictor = epsilon_zsl.Predictor.load("model.safetensors")
 >>> for label in predictor.rank("photo.png", ["striped circle", "plain star"], top=1):
 ...     print(label.name, label.seen)
-plain star True
+striped circle False
 """
 
 from epsilon_zsl import errors

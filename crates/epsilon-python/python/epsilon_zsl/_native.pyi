@@ -3,12 +3,32 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, final
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import Unpack
 
 from epsilon_zsl._record import Record
+
+__all__ = [
+    "Backbone",
+    "Extraction",
+    "HeatMap",
+    "Labels",
+    "Library",
+    "Model",
+    "Predictor",
+    "Ranked",
+    "Recipe",
+    "TokenStore",
+    "__version__",
+    "extract",
+    "learn",
+    "models",
+    "run_program",
+    "tag",
+]
 
 __version__: Final[str]
 
@@ -28,6 +48,17 @@ _Progress: TypeAlias = bool | Callable[[int, int | None, str], object]
 _Rows: TypeAlias = slice | Iterable[int] | npt.NDArray[np.integer[Any]]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Sort: TypeAlias = Literal["relevance", "date", "doubt"]
+
+class _Criteria(TypedDict, total=False):
+    """Which photographs of a library."""
+
+    label: str | None
+    threshold: float | None
+    since: str | None
+    until: str | None
+    folder: _Path | None
+    unreviewed: bool
+    broken: bool
 
 def run_program(arguments: Sequence[str]) -> int: ...
 def models() -> list[Record]: ...
@@ -274,10 +305,10 @@ class Library:
         sort: _Sort = "relevance",
         predictor: Predictor | None = None,
         vectors: _Path | None = None,
-        **criteria: Any,
+        **criteria: Unpack[_Criteria],
     ) -> list[Record]: ...
-    def like(self, photo: _Path, top: int = 50, *, sort: _Sort = "relevance", **criteria: Any) -> list[Record]: ...
-    def items(self, top: int = ..., *, sort: _Sort = "relevance", **criteria: Any) -> list[Record]: ...
+    def like(self, photo: _Path, top: int = 50, *, sort: _Sort = "relevance", **criteria: Unpack[_Criteria]) -> list[Record]: ...
+    def items(self, top: int = ..., *, sort: _Sort = "relevance", **criteria: Unpack[_Criteria]) -> list[Record]: ...
     def corrections(self) -> Record: ...
     def approve(self, photo: _Path, label: str) -> None: ...
     def reject(self, photo: _Path, label: str) -> None: ...

@@ -1,6 +1,9 @@
 """What ``progress=True`` shows."""
 
+import importlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 
 def silent(done: int, total: int | None, what: str) -> None:
@@ -10,10 +13,10 @@ def silent(done: int, total: int | None, what: str) -> None:
 class _Bars:
     """A bar of tqdm's for each step of the work."""
 
-    def __init__(self, tqdm):  # type: ignore[no-untyped-def]
+    def __init__(self, tqdm: Any) -> None:
         self._tqdm = tqdm
         self._what: str | None = None
-        self._bar = None
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int | None, what: str) -> None:
         if self._bar is None or what != self._what:
@@ -24,6 +27,7 @@ class _Bars:
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()
+            self._bar = None
 
 
 def _lines(done: int, total: int | None, what: str) -> None:
@@ -33,10 +37,10 @@ def _lines(done: int, total: int | None, what: str) -> None:
     print(f"\r{what}: {done}{of}", end=end, file=sys.stderr, flush=True)
 
 
-def bar():  # type: ignore[no-untyped-def]
+def bar() -> Callable[[int, int | None, str], None]:
     """A function of (done, total, what) that shows a bar of tqdm's, or a line on stderr where tqdm is not installed."""
     try:
-        from tqdm.auto import tqdm
+        bars = importlib.import_module("tqdm.auto")
     except ModuleNotFoundError:
         return _lines
-    return _Bars(tqdm)
+    return _Bars(bars.tqdm)

@@ -27,6 +27,11 @@ pub enum FeatureError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The observer has broken off.
+    #[error(
+        "the extraction was stopped: what is finished is kept, and the same call goes on from there"
+    )]
+    Stopped,
     /// Another process is extracting into the same folder.
     #[error("{}: another process is extracting into this folder", dir.display())]
     Busy {

@@ -1,5 +1,6 @@
 //! Extraction: images through a backbone into a token store.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -68,7 +69,7 @@ pub struct Progress {
 /// again. When `dir` holds a part of the same store, the shards that are complete are kept; when it holds the whole,
 /// nothing is done. Memory is bounded by one batch, one shard, and a few images a decoding thread.
 ///
-/// `progress` is called once a batch.
+/// `progress` is called once a batch, about twice a second or more, and can break off: [`FeatureError::Stopped`].
 ///
 /// # Errors
 ///
@@ -78,7 +79,7 @@ pub fn extract(
     backbone: &dyn Backbone,
     dir: &Path,
     options: &ExtractOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, FeatureError> {
     extract_beyond(None, items, backbone, dir, options, progress)
 }
@@ -93,7 +94,7 @@ pub fn write_store(
     source: &mut Source,
     dir: &Path,
     options: &ExtractOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, FeatureError> {
     let writer = open(items, source.info, dir, options)?;
     let items = options.part.map_or(items, |part| part.cut(items));
@@ -117,7 +118,8 @@ impl Earlier<'_> {
 
 /// Extracts as [`extract`] does, but for images whose tokens by the same backbone can be taken over: these are copied, and stand
 /// first in the new store, in the order of `items`. So a list that has grown, or has lost some images, costs no more passes through
-/// the backbone than it has new images. The earlier store stays as it is; an interrupted run is resumed.
+/// the backbone than it has new images. The earlier store stays as it is; an interrupted run is resumed. `progress` is also called
+/// while tokens are copied.
 ///
 /// # Errors
 ///
@@ -128,7 +130,7 @@ pub fn extract_beyond(
     backbone: &dyn Backbone,
     dir: &Path,
     options: &ExtractOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, FeatureError> {
     let info = backbone.info();
     let mut source = Source {
@@ -149,6 +151,7 @@ pub fn extract_beyond(
     let items = options.part.map_or(&items[..], |part| part.cut(&items));
     let rows = items.iter().map_while(|(id, _)| earlier.row_of(id));
     let rows: Vec<usize> = rows.skip(writer.consumed()).collect();
+    let start = Instant::now();
     let mut rest = &rows[..];
     while !rest.is_empty() {
         let (part, after) = rest.split_at(writer.room().min(COPIED).min(rest.len()));
@@ -156,6 +159,8 @@ pub fn extract_beyond(
         let ids: Vec<&str> = part.iter().map(|&row| store.ids()[row].as_str()).collect();
         writer.push(&ids, &Features { tokens, global })?;
         rest = after;
+        let copied = rows.len() - rest.len();
+        tell(&writer, items.len(), (copied, start), progress)?;
     }
     finished(writer, items, &mut source, options, progress)
 }
@@ -185,13 +190,13 @@ fn finished(
     items: &[(String, PathBuf)],
     source: &mut Source,
     options: &ExtractOptions,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, FeatureError> {
     let earlier = writer.consumed();
     let rest = items.get(earlier..).unwrap_or_default();
     let start = Instant::now();
     let most = options.batch.unwrap_or_else(|| usual_batch(source.info));
-    // A batch never reaches into the next shard: a resumed run then forms the same batches.
+    // A batch never reaches into the next shard.
     let size = most.min(writer.room());
     let mut flawed = Vec::new();
     batches(rest, source, options.decoders, size, &mut |batch| {
@@ -201,22 +206,37 @@ fn finished(
         }
         writer.push(&batch.ids, &batch.features)?;
         let read = writer.consumed() - earlier;
-        progress(Progress {
-            done: writer.done(),
-            failed: writer.failed(),
-            total: items.len(),
-            rate: read as f64 / start.elapsed().as_secs_f64().max(1e-9),
-        });
+        tell(&writer, items.len(), (read, start), progress)?;
         Ok::<_, FeatureError>(Some(most.min(writer.room())))
     })?;
     let report = writer.finish()?;
     Ok(ExtractReport { flawed, ..report })
 }
 
+/// Tells how far the store of so many images is, and how many of them were done since when.
+fn tell(
+    writer: &StoreWriter,
+    total: usize,
+    (done, since): (usize, Instant),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<(), FeatureError> {
+    let told = progress(Progress {
+        done: writer.done(),
+        failed: writer.failed(),
+        total,
+        rate: done as f64 / since.elapsed().as_secs_f64().max(1e-9),
+    });
+    match told {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(FeatureError::Stopped),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
+    use std::ops::ControlFlow::{Break, Continue};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use std::fs::OpenOptions;
@@ -325,7 +345,7 @@ mod tests {
         backbone: &Means,
         dir: &Path,
     ) -> Result<ExtractReport, FeatureError> {
-        extract(items, backbone, dir, &options(), &mut |_| {})
+        extract(items, backbone, dir, &options(), &mut |_| Continue(()))
     }
 
     fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -346,7 +366,11 @@ mod tests {
         let items = photos(folder.path(), 50);
         let dir = folder.path().join("store");
         let mut seen = Vec::new();
-        let report = extract(&items, &means(), &dir, &options(), &mut |p| seen.push(p)).unwrap();
+        let report = extract(&items, &means(), &dir, &options(), &mut |p| {
+            seen.push(p);
+            Continue(())
+        });
+        let report = report.unwrap();
         assert_eq!(
             (report.images, report.resumed, report.failed.len()),
             (43, 0, 7)
@@ -406,7 +430,7 @@ mod tests {
             dtype: TokenType::F32,
             ..options()
         };
-        extract(&items, &means(), &dir, &options, &mut |_| {}).unwrap();
+        extract(&items, &means(), &dir, &options, &mut |_| Continue(())).unwrap();
         let mut global = [0.0; 3];
         TokenStore::open(&dir).unwrap().read_global(2, &mut global);
         assert_eq!(global, [2.0 / 255.0, 4.0 / 255.0, 0.5]);
@@ -444,6 +468,74 @@ mod tests {
     }
 
     #[test]
+    fn a_stopped_run_goes_on_and_ends_with_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 60);
+        let whole = folder.path().join("whole");
+        run(&items, &means(), &whole).unwrap();
+        for stop_at in [1, 3, 4, 10] {
+            let dir = folder.path().join(format!("stopped at {stop_at}"));
+            let (mut told, mut done) = (0, 0);
+            let stopped = extract(&items, &means(), &dir, &options(), &mut |at| {
+                (told, done) = (told + 1, at.done);
+                match told < stop_at {
+                    true => Continue(()),
+                    false => Break(()),
+                }
+            });
+            assert!(matches!(stopped, Err(FeatureError::Stopped)));
+            assert_eq!(told, stop_at, "told again after it was stopped");
+            let report = run(&items, &means(), &dir).unwrap();
+            assert_eq!(
+                report.resumed,
+                done / 10 * 10,
+                "the shards that were complete"
+            );
+            assert_eq!(contents(&dir), contents(&whole), "stopped at {stop_at}");
+        }
+    }
+
+    #[test]
+    fn tokens_that_are_taken_over_can_be_stopped_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 60);
+        let (earlier, dir) = (folder.path().join("earlier"), folder.path().join("dir"));
+        run(&items, &means(), &earlier).unwrap();
+        let store = TokenStore::open(&earlier).unwrap();
+        let earlier = Earlier {
+            store: &store,
+            unchanged: &|_| true,
+        };
+        let mut told = 0;
+        let stopped = extract_beyond(
+            Some(earlier),
+            &items,
+            &means(),
+            &dir,
+            &options(),
+            &mut |_| {
+                told += 1;
+                match told < 3 {
+                    true => Continue(()),
+                    false => Break(()),
+                }
+            },
+        );
+        assert!(matches!(stopped, Err(FeatureError::Stopped)));
+        assert_eq!(told, 3);
+        let rest = extract_beyond(
+            Some(earlier),
+            &items,
+            &means(),
+            &dir,
+            &options(),
+            &mut |_| Continue(()),
+        );
+        let report = rest.unwrap();
+        assert_eq!((report.images, report.resumed), (51, 30));
+    }
+
+    #[test]
     fn the_number_of_threads_does_not_show() {
         let folder = tempfile::tempdir().unwrap();
         let items = photos(folder.path(), 40);
@@ -455,7 +547,7 @@ mod tests {
                     decoders,
                     ..options()
                 };
-                extract(&items, &means(), &dir, &options, &mut |_| {}).unwrap();
+                extract(&items, &means(), &dir, &options, &mut |_| Continue(())).unwrap();
                 contents(&dir)
             })
             .collect();
@@ -516,7 +608,8 @@ mod tests {
             let message =
                 |backbone: &Means, options: &ExtractOptions, items: &[(String, PathBuf)]| {
                     let before = contents(dir);
-                    let error = extract(items, backbone, dir, options, &mut |_| {}).unwrap_err();
+                    let error =
+                        extract(items, backbone, dir, options, &mut |_| Continue(())).unwrap_err();
                     assert_eq!(contents(dir), before);
                     error.to_string()
                 };
@@ -549,6 +642,7 @@ mod tests {
                 Err(FeatureError::Busy { .. })
             ));
             tried = true;
+            Continue(())
         })
         .unwrap();
         assert!(tried);
@@ -582,7 +676,7 @@ mod tests {
             ..options()
         };
         assert!(matches!(
-            extract(&items, &means(), &dir, &none, &mut |_| {}),
+            extract(&items, &means(), &dir, &none, &mut |_| Continue(())),
             Err(FeatureError::Options)
         ));
         // No image, or none that can be read: an empty store.
@@ -602,7 +696,11 @@ mod tests {
             .collect();
         let dir = folder.path().join("store");
         let mut calls = Vec::new();
-        let report = extract(&broken, &means(), &dir, &options(), &mut |p| calls.push(p)).unwrap();
+        let report = extract(&broken, &means(), &dir, &options(), &mut |p| {
+            calls.push(p);
+            Continue(())
+        });
+        let report = report.unwrap();
         assert_eq!((report.images, report.failed.len()), (0, 40));
         assert_eq!((calls.len(), calls[0].failed), (1, 40));
         assert!(
@@ -645,7 +743,7 @@ mod tests {
             .map(|index| {
                 let dir = folder.path().join(format!("part {index}"));
                 let options = part(&format!("{index}/3"));
-                extract(&items, &means(), &dir, &options, &mut |_| {}).unwrap();
+                extract(&items, &means(), &dir, &options, &mut |_| Continue(())).unwrap();
                 dir
             })
             .collect();
@@ -676,7 +774,7 @@ mod tests {
         let items = photos(folder.path(), 9);
         let make = |name: &str, items: &[(String, PathBuf)], options: &ExtractOptions| {
             let dir = folder.path().join(name);
-            extract(items, &means(), &dir, options, &mut |_| {}).unwrap();
+            extract(items, &means(), &dir, options, &mut |_| Continue(())).unwrap();
             dir
         };
         let first = make("first", &items, &part("1/2"));
@@ -714,7 +812,14 @@ mod tests {
         let error = super::super::merge(&[first.clone(), again], &whole).unwrap_err();
         assert!(error.to_string().contains("are both part 1"), "{error}");
         // Another part than the one that is there.
-        let error = extract(&items, &means(), &first, &part("2/2"), &mut |_| {}).unwrap_err();
+        let error = extract(
+            &items,
+            &means(),
+            &first,
+            &part("2/2"),
+            &mut |_| Continue(()),
+        )
+        .unwrap_err();
         assert!(
             error.to_string().contains("part 1 of 2, not part 2 of 2"),
             "{error}"
@@ -731,7 +836,10 @@ mod tests {
         };
         let at = |name: &str| folder.path().join(name);
         let backbone = means();
-        extract(&items[..4], &backbone, &at("a"), &options, &mut |_| {}).unwrap();
+        extract(&items[..4], &backbone, &at("a"), &options, &mut |_| {
+            Continue(())
+        })
+        .unwrap();
         let earlier = TokenStore::open(&at("a")).unwrap();
         // One is gone, one failed, and three are new, of which one stands in front.
         let grown = [&items[6..], &items[1..6]].concat();
@@ -742,14 +850,18 @@ mod tests {
             store: &earlier,
             unchanged: &|_| true,
         });
-        let (dir, tell) = (at("b"), &mut |p: Progress| told.push((p.done, p.total)));
-        let report = extract_beyond(taken_over, &grown, &backbone, &dir, &options, tell).unwrap();
+        let dir = at("b");
+        let report = extract_beyond(taken_over, &grown, &backbone, &dir, &options, &mut |p| {
+            told.push((p.done, p.total));
+            Continue(())
+        });
+        let report = report.unwrap();
         assert_eq!((report.images, report.failed.len()), (5, 1));
         assert_eq!(told.last(), Some(&(5, 6)));
         let store = TokenStore::open(&at("b")).unwrap();
         let expected: Vec<&str> = [1, 2, 6, 4, 5].map(|i| items[i].0.as_str()).into();
         assert_eq!(store.ids(), expected);
-        extract(&items, &means(), &at("c"), &options, &mut |_| {}).unwrap();
+        extract(&items, &means(), &at("c"), &options, &mut |_| Continue(())).unwrap();
         let whole = TokenStore::open(&at("c")).unwrap();
         for (row, id) in store.ids().iter().enumerate() {
             let there = whole.row_of(id).unwrap();
@@ -758,7 +870,9 @@ mod tests {
         let mut other = means();
         other.info.weights_sha256 = "1".into();
         let dir = at("d");
-        let refused = extract_beyond(taken_over, &grown, &other, &dir, &options, &mut |_| {});
+        let refused = extract_beyond(taken_over, &grown, &other, &dir, &options, &mut |_| {
+            Continue(())
+        });
         assert!(matches!(refused, Err(FeatureError::Store(_))));
     }
 }

@@ -13,8 +13,8 @@ pub use self::extract::{Earlier, ExtractOptions, Progress, extract, extract_beyo
 pub use self::merge::{MergeError, merge};
 pub use self::part::{NoPart, Part};
 pub use self::pipeline::{
-    FeatureBatch, MakeFeatures, Read, ReadResult, Source, Unread, read_photo, run, run_source,
-    usual_batch,
+    FeatureBatch, MakeFeatures, Pace, Read, ReadResult, Source, Unread, read_photo, run,
+    run_source, usual_batch,
 };
 pub use self::store::{
     Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,

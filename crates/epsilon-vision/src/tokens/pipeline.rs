@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use epsilon_data::paths::shown;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -18,6 +19,9 @@ const AHEAD: usize = 8;
 
 /// The most images a batch holds unless told otherwise: more do not make the backbone faster.
 const USUAL_BATCH: usize = 32;
+
+/// A batch is meant to take no longer, so that who watches a run is told of it often enough to stop it.
+const LONGEST: Duration = Duration::from_millis(500);
 
 /// Images a batch holds where nothing is said: as many as fit, pixels and tokens, into an eighth of the memory that is
 /// free, at most 32, at least one a thread. What comes out does not depend on it.
@@ -53,8 +57,8 @@ pub struct FeatureBatch {
     pub flawed: Vec<Failure>,
 }
 
-/// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says, and
-/// hands every batch of features to `take`, until that breaks.
+/// Runs images, pairs of id and file, through a backbone in their order, as many at once as [`usual_batch`] says or half a
+/// second allows, and hands every batch of features to `take`, until that breaks.
 ///
 /// ```
 /// use epsilon_vision::backbone::{BUILT_IN, load};
@@ -156,7 +160,8 @@ pub struct Source<'a> {
 
 /// The loop of every extraction: threads read ahead, and `take` gets batch after batch of features, of at most `size`
 /// items. It answers how large the next batch may be, at least 1, or that it wants no more. A batch none of whose items
-/// can be read has no features.
+/// can be read has no features. Batches are smaller than they may be where one takes long: features of an item do not depend on
+/// the others of its batch.
 pub(super) fn batches<E: From<BackboneError>>(
     items: &[(String, PathBuf)],
     source: &mut Source,
@@ -167,6 +172,7 @@ pub(super) fn batches<E: From<BackboneError>>(
     let Source { read, features, .. } = source;
     read_ahead(items, *read, threads, |results| {
         let (mut batch, mut values) = (FeatureBatch::default(), Vec::new());
+        let mut pace = Pace::default();
         for (index, (id, _)) in items.iter().enumerate() {
             match results.next(index) {
                 Ok(item) => {
@@ -178,7 +184,7 @@ pub(super) fn batches<E: From<BackboneError>>(
                 }
                 Err(unread) => batch.failed.push((id.clone(), unread)),
             }
-            if batch.ids.len() < size && index + 1 < items.len() {
+            if !pace.is_due(batch.ids.len(), size) && index + 1 < items.len() {
                 continue;
             }
             match batch.ids.len() {
@@ -189,6 +195,7 @@ pub(super) fn batches<E: From<BackboneError>>(
                 break;
             };
             size = next;
+            pace.begin(size);
             batch.ids.clear();
             batch.failed.clear();
             batch.flawed.clear();
@@ -196,6 +203,48 @@ pub(super) fn batches<E: From<BackboneError>>(
         }
         Ok(())
     })
+}
+
+/// How large a batch is to be: whole rounds of all threads, more or fewer by how long the one before took.
+///
+/// ```
+/// use epsilon_vision::tokens::Pace;
+///
+/// let mut pace = Pace::default();
+/// assert!(pace.is_due(32, 32) && !pace.is_due(0, 32));
+/// pace.begin(32); // The batch was quick: the next one is larger.
+/// ```
+#[derive(Debug, Clone)]
+pub struct Pace {
+    size: usize,
+    begun: Instant,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            size: rayon::current_num_threads(),
+            begun: Instant::now(),
+        }
+    }
+}
+
+impl Pace {
+    /// Whether a batch of so many items, of at most `most`, is not to wait for more.
+    pub fn is_due(&self, items: usize, most: usize) -> bool {
+        items >= self.size.min(most) || self.begun.elapsed() > LONGEST
+    }
+
+    /// Begins the next batch, of at most `most` items.
+    pub fn begin(&mut self, most: usize) {
+        let took = self.begun.elapsed();
+        if took > LONGEST {
+            self.size = (self.size / 2).max(rayon::current_num_threads());
+        } else if took < LONGEST / 2 && self.size < most {
+            self.size *= 2;
+        }
+        self.begun = Instant::now();
+    }
 }
 
 fn failure(id: &str, reason: String) -> Failure {
@@ -331,6 +380,27 @@ mod tests {
             out.global = vec![count as f32; count * 3];
             Ok(())
         }
+    }
+
+    #[test]
+    fn batches_grow_while_they_are_quick_and_shrink_when_they_take_long() {
+        let threads = rayon::current_num_threads();
+        let after = |size: usize, milliseconds: u64, most: usize| {
+            let begun = Instant::now().checked_sub(Duration::from_millis(milliseconds));
+            let begun = begun.expect("the machine runs for some seconds");
+            let mut pace = Pace { size, begun };
+            let waited = pace.is_due(1, size);
+            pace.begin(most);
+            (pace.size, waited)
+        };
+        assert_eq!(
+            after(threads, 0, 100 * threads),
+            (2 * threads, threads == 1)
+        );
+        assert_eq!(after(2 * threads, 0, 2 * threads), (2 * threads, false));
+        assert_eq!(after(4 * threads, 300, 100 * threads), (4 * threads, false));
+        assert_eq!(after(4 * threads, 700, 100 * threads), (2 * threads, true));
+        assert_eq!(after(threads, 5000, 100 * threads), (threads, true));
     }
 
     /// Of 70 images every seventh is broken: batches of 32 of those that are not, each failure told once.

@@ -204,8 +204,7 @@ impl StoreWriter {
         self.consumed + self.ids.len() + self.failed.len()
     }
 
-    /// Images the current shard still lacks, at least 1. A resumed run forms the same batches as an uninterrupted one if
-    /// none of them is larger.
+    /// Images the current shard still lacks, at least 1.
     pub fn room(&self) -> usize {
         self.manifest.header.shard_size - self.ids.len()
     }

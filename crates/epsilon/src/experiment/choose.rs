@@ -1,6 +1,7 @@
 //! Choosing settings by labels that a training has not seen: some of the seen labels are left out of it and ranked on the
 //! validation images.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -76,12 +77,15 @@ impl Training<'_> {
     /// and ranks the labels left out and the others on the validation images. The folder keeps the result, and a later call with
     /// the same data and settings reads it.
     ///
-    /// Neither test images nor unseen labels are in the data that this works on.
+    /// Neither test images nor unseen labels are in the data that this works on. `observe` can break off, as in [`Training::run`].
     ///
     /// # Errors
     /// As [`Training::run`], and [`ExperimentError::LeftOut`] and [`ExperimentError::Choosing`] for a recipe that leaves no label
     /// or too many out, or that keeps no validation image with one.
-    pub fn choose(&self, observe: &mut dyn FnMut(Event)) -> Result<Choice, ExperimentError> {
+    pub fn choose(
+        &self,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Choice, ExperimentError> {
         let sets = self.prepared.left_out(&self.recipe.training)?;
         let of = self.follows_from(&sets)?;
         if let Some(choice) = self.kept_choice(&of)? {
@@ -104,7 +108,7 @@ impl Training<'_> {
                     fold,
                     folds: count,
                     event: &event,
-                });
+                })
             })?);
             folders.extend(folder);
         }
@@ -123,7 +127,10 @@ impl Training<'_> {
     }
 
     /// Trains on the seen labels of `prepared`, of which the unseen ones are those left out.
-    fn choose_here(&self, observe: &mut dyn FnMut(Event)) -> Result<ChoiceFold, ExperimentError> {
+    fn choose_here(
+        &self,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<ChoiceFold, ExperimentError> {
         let (_, validation) = self.split()?;
         let settings = self.recipe.evaluation.map_alone();
         let measurable = self.prepared.measurable(&validation, &settings);
@@ -131,39 +138,46 @@ impl Training<'_> {
         let fitted = self.fit(Goal::Choice, observe)?;
         Ok(ChoiceFold {
             left_out: self.prepared.dataset.unseen_names().to_vec(),
-            figures: self.choice_figures(&fitted.model, &validation)?,
+            figures: self.choice_figures(&fitted.model, &validation, &mut |done, total| {
+                observe(Event::Validating { done, total })
+            })?,
             epoch: fitted.best_epoch,
         })
     }
 
-    /// The figure that chooses, of a model on validation images; 0 where it cannot be had, which `choose_here` has ruled out.
-    pub(super) fn choice_figure(&self, model: &Model, images: &[Example]) -> f64 {
+    /// The figure that chooses, of a model on validation images; 0 where it cannot be had, which `choose_here` has ruled out. Breaks
+    /// off where `progress` does.
+    pub(super) fn choice_figure(
+        &self,
+        model: &Model,
+        images: &[Example],
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> ControlFlow<(), f64> {
         let figure = self.recipe.training.figure();
-        let figures = self.choice_figures(model, images);
-        let value = figures.map(|figures| value(&figures, figure));
-        value.ok().flatten().unwrap_or_else(|| {
+        let figures = match self.choice_figures(model, images, progress) {
+            Err(ExperimentError::Stopped) => return ControlFlow::Break(()),
+            figures => figures.ok(),
+        };
+        let value = figures.and_then(|figures| value(&figures, figure));
+        ControlFlow::Continue(value.unwrap_or_else(|| {
             log::warn!("no validation figure");
             0.0
-        })
+        }))
     }
 
     fn choice_figures(
         &self,
         model: &Model,
         images: &[Example],
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Figures, ExperimentError> {
         let settings = self.recipe.evaluation.map_alone();
         let (prepared, store) = (self.prepared, self.store);
-        let scored = super::score::score_images(
-            model,
-            prepared,
-            store,
-            images,
-            self.device,
-            &mut |_, _| {},
-        )?;
-        let protocol = [settings.protocol.parse()?];
-        Ok(scored.measure(&protocol, &settings)?.remove(0))
+        let device = self.device;
+        let scored = super::score::score_images(model, prepared, store, images, device, progress)?;
+        let (protocol, all) = ([settings.protocol.parse()?], images.len());
+        let mut figures = scored.measure(&protocol, &settings, &mut || progress(all, all))?;
+        Ok(figures.remove(0))
     }
 
     /// All that a choice follows from; the figure that chooses only where it ends the trainings.

@@ -14,6 +14,7 @@ mod score;
 mod sums;
 mod train;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,21 +58,26 @@ pub enum ExperimentError {
     /// In the backbone.
     Backbone(#[from] BackboneError),
     /// In the extraction.
-    Features(#[from] FeatureError),
+    Features(FeatureError),
     /// In the token store.
     Store(#[from] StoreError),
     /// In the method.
-    Method(#[from] MethodError),
+    Method(MethodError),
     /// In the anchor.
     Anchor(#[from] AnchorError),
     /// In the training.
-    Training(#[from] TrainingError),
+    Training(TrainingError),
     /// In the model file.
     Model(#[from] ModelError),
     /// In a model that is measured without tokens, or a text tower that makes the labels' vectors.
     Predict(#[from] Box<PredictError>),
     /// In the figures.
-    Metrics(#[from] MetricsError),
+    Metrics(MetricsError),
+    /// The observer has broken off, in whatever step.
+    #[error(
+        "stopped: what is finished is kept, and the same call goes on from there, a training where it resumes"
+    )]
+    Stopped,
     /// The data set has no test image.
     #[error("the data set has no test image to measure on: check the table's split column")]
     NoTestImages,
@@ -156,12 +162,36 @@ impl From<PredictError> for ExperimentError {
     }
 }
 
-/// What the observer of [`Experiment::run`] is told.
+/// To be stopped is one error, whatever step it was in.
+macro_rules! stoppable {
+    ($($error:ident => $variant:ident),*) => {
+        $(impl From<$error> for ExperimentError {
+            fn from(error: $error) -> Self {
+                match error {
+                    $error::Stopped => Self::Stopped,
+                    error => Self::$variant(error),
+                }
+            }
+        })*
+    };
+}
+
+stoppable! {
+    FeatureError => Features,
+    MethodError => Method,
+    TrainingError => Training,
+    MetricsError => Metrics
+}
+
+/// What the observer of [`Experiment::run`] is told. It answers whether to go on: where it breaks off, the call ends as
+/// [`ExperimentError::Stopped`].
 #[non_exhaustive]
 pub enum RunEvent<'a> {
+    /// Tokens that were missing are extracted.
+    Extracting(Progress),
     /// The training goes on.
     Training(Event<'a>),
-    /// Test images are scored with the trained model.
+    /// Test images are scored with the trained model, and at last figures computed of all.
     Measuring {
         /// Images scored.
         done: usize,
@@ -176,6 +206,8 @@ pub enum RunEvent<'a> {
 /// extraction goes on where it stopped, and so does a training with [`with_resume`](Self::with_resume).
 ///
 /// ```
+/// use std::ops::ControlFlow::Continue;
+///
 /// use epsilon::Experiment;
 /// use epsilon::dataset::scenes::{SceneOptions, Scenes};
 /// use epsilon::recipe::Recipe;
@@ -203,10 +235,10 @@ pub enum RunEvent<'a> {
 /// let run = folder.path().join("run");
 /// let mut experiment = Experiment::open(Recipe::read(&path)?, &run)?;
 /// assert_eq!(experiment.prepare()?.dataset.seen, 27);
-/// let report = experiment.extract(&mut |_| {})?;
+/// let report = experiment.extract(&mut |_| Continue(()))?;
 /// assert_eq!((report.images, report.failed.len()), (32, 0));
 /// for seed in experiment.recipe().seeds.clone() {
-///     let figures = experiment.run(seed, &mut |_| {})?;
+///     let figures = experiment.run(seed, &mut |_| Continue(()))?;
 ///     assert_eq!(figures.seen().images_total, 8);
 ///     assert!(figures.parts().all(|(_, part)| (0.0..=1.0).contains(&part.map)));
 /// }
@@ -364,6 +396,8 @@ impl Experiment {
     ///
     /// ```
     /// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+    /// use std::ops::ControlFlow::Continue;
+    ///
     /// use epsilon::Experiment;
     /// use epsilon::recipe::Recipe;
     ///
@@ -371,7 +405,7 @@ impl Experiment {
     /// let mut recipe = Recipe::read(&folder.path().join("recipe.toml"))?;
     /// recipe.evaluation.label_folds = Some(4);
     /// let mut experiment = Experiment::open(recipe, folder.path().join("run"))?;
-    /// let folded = experiment.run_folds(1, &mut |_, _| {})?;
+    /// let folded = experiment.run_folds(1, &mut |_, _| Continue(()))?;
     /// let unseen: usize = folded.folds.iter().map(|fold| fold.unseen.len()).sum();
     /// assert_eq!(unseen, 36); // each of the 36 labels once
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -400,10 +434,11 @@ impl Experiment {
     pub fn run_folds(
         &mut self,
         seed: u64,
-        observe: &mut dyn FnMut(usize, RunEvent),
+        observe: &mut dyn FnMut(usize, RunEvent) -> ControlFlow<()>,
     ) -> Result<Folded, ExperimentError> {
         let mut folds = Vec::new();
         for fold in self.recipe.evaluation.folds() {
+            self.tokens_told(&mut |at| observe(fold, RunEvent::Extracting(at)))?;
             let mut experiment = self.fold(fold)?;
             folds.push(FoldFigures {
                 fold,
@@ -429,12 +464,12 @@ impl Experiment {
     pub fn choose(
         &mut self,
         seed: u64,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Choice, ExperimentError> {
-        let folder = self.run_folder(seed)?;
+        let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         self.training(&prepared, &store, seed, Some(&folder))
-            .choose(observe)
+            .choose(&mut |event| observe(RunEvent::Training(event)))
     }
 
     /// A sum over the images, labels, vectors, tokens and the anchor that trainings and figures rest on: with the same sum,
@@ -457,7 +492,7 @@ impl Experiment {
     /// # Errors
     /// As [`tokens`](Self::tokens) and [`Training::chosen`].
     pub fn chosen(&mut self, seed: u64) -> Result<Option<Choice>, ExperimentError> {
-        let folder = self.run_folder(seed)?;
+        let folder = self.run_folder(seed, &mut |_| ControlFlow::Continue(()))?;
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         self.training(&prepared, &store, seed, Some(&folder))
             .chosen()
@@ -491,15 +526,16 @@ impl Experiment {
     }
 
     /// Extracts the tokens of all images that have none yet. With `features.store` in the recipe that store is opened and nothing
-    /// is extracted. Images that cannot be read are no error: the report names them.
+    /// is extracted. Images that cannot be read are no error: the report names them. Where `progress` breaks off, a later call goes
+    /// on from there.
     ///
     /// # Errors
-    /// As [`prepare`](Self::prepare), and [`ExperimentError::NoBackbone`], [`ExperimentError::Backbone`],
+    /// As [`prepare`](Self::prepare), [`ExperimentError::Stopped`], and [`ExperimentError::NoBackbone`], [`ExperimentError::Backbone`],
     /// [`ExperimentError::Method`] for a method that cannot be built for such tokens, [`ExperimentError::Features`],
     /// [`ExperimentError::Store`].
     pub fn extract(
         &mut self,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<ExtractReport, ExperimentError> {
         let (store, report) = match &self.recipe.features.store {
             Some(dir) => {
@@ -527,7 +563,7 @@ impl Experiment {
     pub fn extract_part(
         &mut self,
         part: Part,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
         self.extract_into(&self.layout().part(part), Some(part), progress)
     }
@@ -536,7 +572,7 @@ impl Experiment {
         &mut self,
         dir: &Path,
         part: Option<Part>,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
         let prepared = self.prepare()?;
         let settings = self.recipe.backbone.as_ref();
@@ -547,34 +583,41 @@ impl Experiment {
         Ok((TokenStore::open(dir)?, report))
     }
 
-    /// The token store, after what is missing in it was extracted.
+    /// The token store, after what is missing in it was extracted; [`extract`](Self::extract) does that and can be stopped.
     ///
     /// # Errors
     /// As [`extract`](Self::extract).
     pub fn tokens(&mut self) -> Result<Arc<TokenStore>, ExperimentError> {
+        self.tokens_told(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// [`tokens`](Self::tokens), with an observer of what is still to be extracted.
+    pub(crate) fn tokens_told(
+        &mut self,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Arc<TokenStore>, ExperimentError> {
         if let Some(store) = &self.store {
             return Ok(store.clone());
         }
-        self.extract(&mut |_| {})?;
-        self.tokens()
+        self.extract(progress)?;
+        self.tokens_told(progress)
     }
 
     /// Trains with a seed and measures the model; writes the recipe, metrics, checkpoints, `model.safetensors` and
-    /// `figures.json` into the seed's folder.
+    /// `figures.json` into the seed's folder. `observe` can break off: the same call then goes on from there
+    /// [with resuming](Self::with_resume).
     ///
     /// # Errors
     /// As [`train`](Self::train) and [`measure`](Self::measure).
     pub fn run(
         &mut self,
         seed: u64,
-        observe: &mut dyn FnMut(RunEvent),
+        observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Figures, ExperimentError> {
-        let folder = self.run_folder(seed)?;
-        let model = self.train_in(&folder, seed, &mut |event| {
-            observe(RunEvent::Training(event));
-        })?;
+        let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
+        let model = self.train_in(&folder, seed, observe)?;
         let figures = self.measure(&model, &mut |done, total| {
-            observe(RunEvent::Measuring { done, total });
+            observe(RunEvent::Measuring { done, total })
         })?;
         let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
         folder.write("figures.json", text.as_bytes())?;
@@ -582,11 +625,15 @@ impl Experiment {
     }
 
     /// The folder of a seed, which no other training has, once there are tokens to train on.
-    fn run_folder(&mut self, seed: u64) -> Result<RunFolder, ExperimentError> {
+    fn run_folder(
+        &mut self,
+        seed: u64,
+        progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<RunFolder, ExperimentError> {
         if !self.recipe.evaluation.folds().is_empty() {
             return Err(ExperimentError::Folded);
         }
-        self.tokens()?;
+        self.tokens_told(progress)?;
         Ok(RunFolder::create(&self.layout().seed(seed))?)
     }
 
@@ -597,9 +644,9 @@ impl Experiment {
     pub fn train(
         &mut self,
         seed: u64,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Model, ExperimentError> {
-        let folder = self.run_folder(seed)?;
+        let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
         self.train_in(&folder, seed, observe)
     }
 
@@ -607,12 +654,12 @@ impl Experiment {
         &mut self,
         folder: &RunFolder,
         seed: u64,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Model, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
         let training = self.training(&prepared, &store, seed, Some(folder));
-        let model = training.run(observe)?;
+        let model = training.run(&mut |event| observe(RunEvent::Training(event)))?;
         model.save(&self.layout().model(seed))?;
         Ok(model)
     }
@@ -635,39 +682,48 @@ impl Experiment {
         }
     }
 
-    /// mAP of the seen labels on the validation images, as a fraction; `None` where the recipe keeps none.
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where the recipe keeps none. `progress` is told the
+    /// images scored and to score, and can break off.
     ///
     /// # Errors
-    /// As [`tokens`](Self::tokens); no training image with tokens.
-    pub fn validate(&mut self, model: &Model) -> Result<Option<f64>, ExperimentError> {
-        let (prepared, store) = (self.prepare()?, self.tokens()?);
+    /// As [`tokens`](Self::tokens); no training image with tokens; [`ExperimentError::Stopped`].
+    pub fn validate(
+        &mut self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<f64>, ExperimentError> {
+        let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
+        let prepared = self.prepare()?;
         let training = self.training(&prepared, &store, model.card().seed(), None);
-        training.validate(model)
+        training.validate(model, progress)
     }
 
-    /// The scores of a model on the test images; `progress` is told the images scored and to score.
+    /// The scores of a model on the test images; `progress` is told the images scored and to score, and can break off.
     ///
     /// # Errors
     /// As [`tokens`](Self::tokens) and [`score`].
     pub fn score(
         &mut self,
         model: &Model,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Scored, ExperimentError> {
-        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
+        let prepared = self.prepare()?;
         score(model, &prepared, &store, &self.device, progress)
     }
 
-    /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score.
+    /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score,
+    /// and can break off.
     ///
     /// # Errors
     /// As [`tokens`](Self::tokens) and [`measure`].
     pub fn measure(
         &mut self,
         model: &Model,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Figures, ExperimentError> {
-        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
+        let prepared = self.prepare()?;
         let settings = &self.recipe.evaluation;
         measure(model, &prepared, &store, settings, &self.device, progress)
     }

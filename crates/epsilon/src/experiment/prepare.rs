@@ -1,5 +1,6 @@
 //! The data set of a recipe with the vectors of its labels, and the tokens of its images.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -164,10 +165,10 @@ impl Prepared {
 }
 
 /// Extracts the tokens of a data set's images, or of one part of them, into the store at `dir`; an interrupted extraction is
-/// resumed.
+/// resumed. `progress` can break off.
 ///
 /// # Errors
-/// [`ExperimentError::Features`], and [`ExperimentError::Method`] if the method cannot be built for such tokens, which
+/// [`ExperimentError::Features`], [`ExperimentError::Stopped`], and [`ExperimentError::Method`] if the method cannot be built for such tokens, which
 /// is checked before anything is extracted.
 pub fn extract(
     recipe: &Recipe,
@@ -175,7 +176,7 @@ pub fn extract(
     backbone: &dyn Backbone,
     dir: &Path,
     part: Option<Part>,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<ExtractReport, ExperimentError> {
     recipe.method.specs(&prepared.dims(backbone.info()))?;
     Ok(tokens::extract(

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use burn::tensor::Device;
 use epsilon_data::dataset::{Dataset, Split};
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Resampling, Scores};
+use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Resampling, Scores, Stoppable};
 use epsilon_vision::backbone::Features;
 use epsilon_vision::tokens::{self, TokenStore};
 
@@ -16,13 +19,13 @@ use super::prepare::dense;
 use super::{ExperimentError, Figures, Prepared, folds};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
-use crate::model::{self, Model};
+use crate::model::{self, Model, Scorer};
 use crate::predictor::Predictor;
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::Example;
 
 /// Evaluates a model on the test images with a recipe's protocol, top-K sizes and bootstrap. `progress` is called with the
-/// number of scored images and of all.
+/// number of scored images and of all, at last with all again and again while the figures are computed; it can break off.
 ///
 /// # Errors
 /// As [`score`]; [`ExperimentError::Metrics`].
@@ -32,12 +35,44 @@ pub fn measure(
     store: &TokenStore,
     settings: &EvaluationSettings,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Figures, ExperimentError> {
     let scored = score(model, prepared, store, device, progress)?;
     let protocol = [settings.protocol.parse()?];
-    let mut figures = scored.measure(&protocol, settings)?;
+    let all = scored.images.len();
+    let mut figures = scored.measure(&protocol, settings, &mut || progress(all, all))?;
     Ok(figures.remove(0))
+}
+
+/// A table of scores whose figures can be stopped.
+type OfScores<'a> = Stoppable<'a, InMemory<'a>>;
+
+/// Does work on other threads, and asks on this one, ten times a second, whether to go on; `work` is told when not.
+fn asking<R: Send>(
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> R + Send,
+) -> R {
+    const OFTEN: Duration = Duration::from_millis(100);
+    let stopped = AtomicBool::new(false);
+    let (send, receive) = sync_channel(1);
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            let done = work(&|| stopped.load(Ordering::Relaxed));
+            // Only wakes the other thread, which goes on waiting where it has gone already.
+            let _ = send.send(());
+            done
+        });
+        while receive.recv_timeout(OFTEN) == Err(RecvTimeoutError::Timeout) {
+            if ask().is_break() {
+                stopped.store(true, Ordering::Relaxed);
+                break;
+            }
+        }
+        match worker.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
 }
 
 /// Scores of the test images with their ground truth.
@@ -65,16 +100,16 @@ fn classes(model: &Model, labels: &[String]) -> Option<Vec<bool>> {
     used.then(|| anchor.classes.among(labels))
 }
 
-/// Scores the test images that have tokens.
+/// Scores the test images that have tokens. `progress` can break off.
 ///
 /// # Errors
-/// [`ExperimentError::NoImages`], and [`ExperimentError::Model`] for tokens of another backbone.
+/// [`ExperimentError::NoImages`], [`ExperimentError::Stopped`], and [`ExperimentError::Model`] for tokens of another backbone.
 pub fn score(
     model: &Model,
     prepared: &Prepared,
     store: &TokenStore,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Scored, ExperimentError> {
     let images = test_images(model, prepared, store)?;
     score_images(model, prepared, store, &images, device, progress)
@@ -87,7 +122,7 @@ pub(super) fn score_images(
     store: &TokenStore,
     images: &[Example],
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Scored, ExperimentError> {
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
     let dataset = &prepared.dataset;
@@ -95,13 +130,17 @@ pub(super) fn score_images(
     let vectors = scored_labels(model, prepared);
     let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
-    let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let mut score = |scorer: Scorer<'_>| {
+        let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+        scores.continue_value().ok_or(ExperimentError::Stopped)
+    };
+    let scores = score(scorer)?;
     let unseen_alone = match vocabulary {
         Vocabulary::Open | Vocabulary::Seen => None,
         Vocabulary::Closed => {
             let unseen: Vec<usize> = (dataset.seen..dataset.names.len()).collect();
             let scorer = model.scorer(&prepared.vectors.select(&unseen)?, device)?;
-            Some(scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len())))
+            Some(score(scorer)?)
         }
     };
     let id = |item: &Example| dataset.records[item.label_row].id.clone();
@@ -117,15 +156,15 @@ pub(super) fn score_images(
 }
 
 /// Scores the test photographs of a recipe's data set with a model that has its backbone, as one without training and a bundle have:
-/// no tokens are kept. Photographs that cannot be read are left out, and told.
+/// no tokens are kept. Photographs that cannot be read are left out, and told. `progress` can break off.
 ///
 /// # Errors
-/// [`ExperimentError::Dataset`], [`ExperimentError::Predict`] for labels without a vector and a backbone that fails,
+/// [`ExperimentError::Stopped`], /// [`ExperimentError::Dataset`], [`ExperimentError::Predict`] for labels without a vector and a backbone that fails,
 /// [`ExperimentError::NoTestImages`] where none can be read.
 pub fn score_photographs(
     predictor: &Predictor,
     recipe: &Recipe,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(Scored, Vec<String>), ExperimentError> {
     let (dataset, _) = folds::of_recipe(recipe, recipe.data.source.read()?)?;
     let vocabulary = predictor.model().card().method().vocabulary();
@@ -183,7 +222,7 @@ impl Photographs {
         recipe: &Recipe,
         dataset: &Dataset,
         lists: &[LabelVectors],
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Self, ExperimentError> {
         let scorers = lists.iter();
         let scorers = scorers.map(|labels| predictor.model().scorer(labels, predictor.device()));
@@ -199,6 +238,7 @@ impl Photographs {
             .collect();
         let (mut examples, mut failed) = (Vec::new(), Vec::new());
         let mut scores = vec![Vec::new(); scorers.len()];
+        let mut told = ControlFlow::Continue(());
         let (backbone, limits) = (predictor.backbone(), recipe.limits());
         tokens::run(&items, backbone, &limits, &mut |batch| {
             for (scorer, scores) in scorers.iter().zip(&mut scores) {
@@ -210,9 +250,12 @@ impl Photographs {
                 label_row: rows[id.as_str()],
             }));
             failed.extend(batch.failed.iter().map(|(_, unread)| unread.reason.clone()));
-            progress(examples.len() + failed.len(), items.len());
-            ControlFlow::Continue(())
+            told = progress(examples.len() + failed.len(), items.len());
+            told
         })?;
+        if told.is_break() {
+            return Err(ExperimentError::Stopped);
+        }
         if examples.is_empty() {
             return Err(ExperimentError::NoTestImages);
         }
@@ -280,7 +323,7 @@ impl Standardised {
 }
 
 /// Scores the test images that have tokens, and standardises each image's scores by the mean and standard deviation of its scores
-/// of the model's own labels.
+/// of the model's own labels. `progress` can break off.
 ///
 /// # Errors
 /// As [`score`].
@@ -289,7 +332,7 @@ pub fn standardised(
     prepared: &Prepared,
     store: &TokenStore,
     device: &Device,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Standardised, ExperimentError> {
     let images = test_images(model, prepared, store)?;
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
@@ -297,6 +340,7 @@ pub fn standardised(
     let own = model.own_labels();
     let scorer = model.scorer(&vectors.followed_by(&own)?, device)?;
     let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+    let scores = scores.continue_value().ok_or(ExperimentError::Stopped)?;
     let known = model.card().seen_labels();
     let labels = vectors.names();
     Ok(Standardised {
@@ -314,7 +358,7 @@ pub fn standardised(
 pub fn standardised_photographs(
     predictor: &Predictor,
     recipe: &Recipe,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<(Standardised, Vec<String>), ExperimentError> {
     let (dataset, _) = folds::of_recipe(recipe, recipe.data.source.read()?)?;
     let vectors = photographs_labels(predictor, &dataset)?;
@@ -345,16 +389,17 @@ impl Scored {
     }
 
     /// ZSL, seen and GZSL figures, or those of the seen labels if there are no others, for each of these protocols, with the
-    /// top-K sizes and the bootstrap of `settings`.
+    /// top-K sizes and the bootstrap of `settings`. `ask` is called again and again meanwhile, and can break off.
     ///
     /// # Errors
-    /// [`ExperimentError::Metrics`].
+    /// [`ExperimentError::Metrics`], [`ExperimentError::Stopped`].
     pub fn measure(
         &self,
         protocols: &[Protocol],
         settings: &EvaluationSettings,
+        ask: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<Figures>, ExperimentError> {
-        Ok(self.with_tables(|table, alone| {
+        Ok(self.with_tables(ask, |table, alone| {
             let parts = Parts::new(table, alone, self.seen, settings)?;
             let figures = parts.figures(protocols, settings)?.into_iter();
             Ok(match &self.classes {
@@ -367,9 +412,10 @@ impl Scored {
     }
 
     /// The mAP of each label set that was measured, and the harmonic mean, with their resamples, for [`differences`] between models.
+    /// `ask` is called again and again meanwhile, and can break off.
     ///
     /// # Errors
-    /// [`ExperimentError::Metrics`].
+    /// [`ExperimentError::Metrics`], [`ExperimentError::Stopped`].
     ///
     /// [`differences`]: epsilon_metrics::differences
     pub fn resample(
@@ -377,8 +423,9 @@ impl Scored {
         protocol: &Protocol,
         settings: &EvaluationSettings,
         resampling: &Resampling,
+        ask: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Resamples, ExperimentError> {
-        Ok(self.with_tables(|table, alone| {
+        Ok(self.with_tables(ask, |table, alone| {
             paired::of_parts(
                 &Parts::new(table, alone, self.seen, settings)?,
                 protocol,
@@ -388,20 +435,27 @@ impl Scored {
     }
 
     /// Calls `of` with the table of the scores, and that with the unseen labels scored on their own if they are scored differently
-    /// then.
-    fn with_tables<R>(
+    /// then. Both can be read no more once `ask` breaks off.
+    fn with_tables<R: Send>(
         &self,
-        of: impl FnOnce(&InMemory<'_>, Option<&InMemory<'_>>) -> Result<R, MetricsError>,
+        ask: &mut dyn FnMut() -> ControlFlow<()>,
+        of: impl FnOnce(&OfScores<'_>, Option<&OfScores<'_>>) -> Result<R, MetricsError> + Send,
     ) -> Result<R, MetricsError> {
         let (images, labels) = (self.images.len(), self.labels.len());
         let targets = Labels::new(&self.targets, images, labels)?;
         let table = InMemory::new(Scores::new(&self.scores, images, labels)?, targets)?;
-        let Some(alone) = &self.unseen_alone else {
-            return of(&table, None);
-        };
-        let scores = self.with_unseen(alone);
-        let alone = InMemory::new(Scores::new(&scores, images, labels)?, targets)?;
-        of(&table, Some(&alone))
+        let scores = self.unseen_alone.as_deref();
+        let scores = scores.map(|alone| self.with_unseen(alone));
+        let alone = scores.as_deref();
+        let alone = alone.map(|scores| {
+            let scores = Scores::new(scores, images, labels)?;
+            InMemory::new(scores, targets)
+        });
+        let alone = alone.transpose()?;
+        asking(ask, |stop| {
+            let alone = alone.map(|alone| Stoppable::new(alone, stop));
+            of(&Stoppable::new(table, stop), alone.as_ref())
+        })
     }
 
     /// The scores with those of the unseen labels replaced.
@@ -415,5 +469,33 @@ impl Scored {
             row[self.seen..].copy_from_slice(unseen);
         }
         scores
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_other_threads_is_told_to_stop() {
+        let mut left = 3;
+        let waited = asking(
+            &mut || {
+                left -= 1;
+                match left {
+                    0 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            },
+            |stop| {
+                while !stop() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                "stopped"
+            },
+        );
+        assert_eq!((waited, left), ("stopped", 0));
+        let on = &mut || ControlFlow::Continue(());
+        assert_eq!(asking(on, |stop| (7, stop())), (7, false));
     }
 }

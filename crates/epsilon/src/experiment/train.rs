@@ -2,6 +2,7 @@
 //!
 //! Where the recipe leaves labels out to choose the number of epochs, those trainings come first (`choose.rs`).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -27,6 +28,9 @@ use crate::training::{
 
 /// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
 const VALIDATION_SEED: u64 = 0x5EED;
+
+/// Is told the images scored and to score, and can break off.
+type Scoring<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
 
 /// What a training is for.
 #[derive(Clone, Copy)]
@@ -77,12 +81,16 @@ pub struct Training<'a> {
 
 impl Training<'_> {
     /// Trains on the seen labels of the training images without the validation images. Where the recipe leaves labels out and stops
-    /// early, [`choose`](Self::choose) gives the number of epochs first.
+    /// early, [`choose`](Self::choose) gives the number of epochs first. `observe` can break off; with a folder and `resume` the same
+    /// training then goes on from there.
     ///
     /// # Errors
-    /// [`ExperimentError::Training`] and [`ExperimentError::Method`]; no training image with tokens; those of
+    /// [`ExperimentError::Training`], [`ExperimentError::Stopped`] and [`ExperimentError::Method`]; no training image with tokens; those of
     /// [`choose`](Self::choose).
-    pub fn run(&self, observe: &mut dyn FnMut(Event)) -> Result<Model, ExperimentError> {
+    pub fn run(
+        &self,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Model, ExperimentError> {
         let settings = &self.recipe.training;
         let stops = matches!(self.recipe.method.fitting(), Fitting::Gradient(_))
             && settings.patience.is_some()
@@ -98,7 +106,7 @@ impl Training<'_> {
     pub(super) fn fit(
         &self,
         goal: Goal,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Fitted, ExperimentError> {
         let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
@@ -109,11 +117,12 @@ impl Training<'_> {
         let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?.map(Arc::new);
         let anchor = anchor.as_ref();
         let anchoring = self.anchoring(anchor.map(|anchor| &**anchor))?;
-        let seen_map =
-            |weights: &Weights| self.seen_map(weights, dims, anchoring.as_ref(), &validation);
-        let chosen_by = |weights: &Weights| {
+        let seen_map = |weights: &Weights, progress: &mut Scoring<'_>| {
+            self.seen_map(weights, dims, anchoring.as_ref(), &validation, progress)
+        };
+        let chosen_by = |weights: &Weights, progress: &mut Scoring<'_>| {
             let model = self.model(dims, weights.clone(), anchor);
-            self.choice_figure(&model, &validation)
+            self.choice_figure(&model, &validation, progress)
         };
         let mut trainer = Trainer {
             settings: &settings,
@@ -141,7 +150,7 @@ impl Training<'_> {
                     unseen: &self.unseen_vectors()?,
                     seed: self.seed,
                 };
-                method.solve(&dims, &whole, self.device)?
+                method.solve(&dims, &whole, self.device, &mut || observe(Event::Solving))?
             }
             Fitting::Staged(method) => {
                 let settings = TrainingSettings {
@@ -184,7 +193,7 @@ impl Training<'_> {
         anchor: &ModelAnchor,
         method: &dyn GradientMethod,
         trainer: &Trainer<'_>,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<crate::training::Fitted, ExperimentError> {
         let scores = anchor.on(trainer.examples.vectors(), self.device)?;
         let settings = &anchor.card().settings;
@@ -221,23 +230,26 @@ impl Training<'_> {
         Ok((items, validation))
     }
 
-    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images.
+    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images. `progress` is told the
+    /// images scored and to score, and can break off.
     ///
     /// # Errors
-    /// No image with tokens.
-    pub fn validate(&self, model: &Model) -> Result<Option<f64>, ExperimentError> {
+    /// No image with tokens; [`ExperimentError::Stopped`].
+    pub fn validate(
+        &self,
+        model: &Model,
+        progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
         let (weights, dims) = (model.weights(), model.card().dims());
         if validation.is_empty() {
             return Ok(None);
         }
         let anchoring = self.anchoring(model.anchor())?;
-        Ok(Some(self.seen_map(
-            weights,
-            dims,
-            anchoring.as_ref(),
-            &validation,
-        )))
+        let map = self.seen_map(weights, dims, anchoring.as_ref(), &validation, progress);
+        map.continue_value()
+            .map(Some)
+            .ok_or(ExperimentError::Stopped)
     }
 
     /// An anchor's scores of the seen labels, by which it is validated.
@@ -258,14 +270,15 @@ impl Training<'_> {
         }
     }
 
-    /// Seen-label mAP on the validation images; 0 if they have no positive.
+    /// Seen-label mAP on the validation images; 0 if they have no positive. Breaks off where `progress` does.
     fn seen_map(
         &self,
         weights: &Weights,
         dims: Dims,
         anchoring: Option<&Arc<Anchoring>>,
         images: &[Example],
-    ) -> f64 {
+        progress: &mut Scoring<'_>,
+    ) -> ControlFlow<(), f64> {
         let vectors = self.prepared.seen_vectors();
         let labels = vectors.len();
         let (method, columns) = (&self.recipe.method, (0..labels).collect());
@@ -274,7 +287,8 @@ impl Training<'_> {
             scorer = scorer.anchored(anchoring.clone());
         }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
-        let mut scores = scorer.score_rows(self.store, &rows, &mut |_| {});
+        let mut told = |done| progress(done, rows.len());
+        let mut scores = scorer.score_rows(self.store, &rows, &mut told)?;
         // The seen labels are all that is ranked here, and all of the table.
         if self.recipe.evaluation.standardise != Standardise::None {
             standardise(&mut scores, labels);
@@ -287,10 +301,10 @@ impl Training<'_> {
             let columns: Vec<usize> = (0..labels).collect();
             Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
         };
-        figures().unwrap_or_else(|error| {
+        ControlFlow::Continue(figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");
             0.0
-        })
+        }))
     }
 
     /// The settings that must match for a checkpoint to be resumed.

@@ -93,7 +93,7 @@ pub enum LearnError {
     Network(#[from] BackboneError),
     /// The extraction.
     #[error(transparent)]
-    Features(#[from] FeatureError),
+    Features(FeatureError),
     /// The tokens.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -105,7 +105,30 @@ pub enum LearnError {
     Recipe(#[from] RecipeError),
     /// The training.
     #[error(transparent)]
-    Experiment(#[from] ExperimentError),
+    Experiment(ExperimentError),
+    /// The observer has broken off.
+    #[error(
+        "stopped: tokens that were extracted are kept, and the same call goes on from there; a training begins anew"
+    )]
+    Stopped,
+}
+
+impl From<FeatureError> for LearnError {
+    fn from(error: FeatureError) -> Self {
+        match error {
+            FeatureError::Stopped => Self::Stopped,
+            error => Self::Features(error),
+        }
+    }
+}
+
+impl From<ExperimentError> for LearnError {
+    fn from(error: ExperimentError) -> Self {
+        match error {
+            ExperimentError::Stopped => Self::Stopped,
+            error => Self::Experiment(error),
+        }
+    }
 }
 
 impl From<PredictError> for LearnError {

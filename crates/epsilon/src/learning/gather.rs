@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use epsilon_vision::image::Limits;
 
-use super::{LearnError, Learner};
+use super::{LearnError, LearnEvent, Learner, Observe, tell};
 use crate::library::keywords::{self, Said};
 use crate::library::ownership::{Subject, folded};
 use crate::library::{Corrections, Ledger, Opinion, Photo, Verdict};
+
+/// Photographs whose keywords are read at once.
+const AT_ONCE: usize = 64;
 
 /// What is known of one photograph. Labels go by their [`folded`] names.
 pub(super) struct Known {
@@ -48,9 +51,14 @@ pub(super) fn gather(
     learner: &Learner,
     photos: Vec<Photo>,
     corrections: &Corrections,
+    observe: &mut Observe<'_>,
 ) -> Result<Gathered, LearnError> {
     let ours = Ledger::snapshot(&learner.library)?;
-    let said = keywords::of_all(&photos, &ours, &Limits::default());
+    let mut said = Vec::with_capacity(photos.len());
+    for part in photos.chunks(AT_ONCE) {
+        said.extend(keywords::of_all(part, &ours, &Limits::default()));
+        tell(observe, LearnEvent::Read(part.len()))?;
+    }
     let mut gathered = Gathered {
         looked_at: photos.len(),
         ..Gathered::default()

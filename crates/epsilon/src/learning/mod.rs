@@ -12,6 +12,7 @@ mod store;
 mod table;
 mod vocabulary;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
@@ -22,13 +23,13 @@ use epsilon_vision::tokens::Progress;
 pub use self::error::LearnError;
 use self::error::io;
 use self::gather::{Gathered, gather};
-pub use self::rehearsal::{Choice, Rehearsal, Round};
+pub use self::rehearsal::{Choice, Rehearsal, RehearsalEvent, Round, Watch};
 pub use self::report::{Anchored, KeptLabels, LearnReport, LearntLabel};
 pub use self::scenes::Held;
 use self::table::Table;
 use self::vocabulary::Vocabulary;
 use crate::calibration::{Calibration, Rule, held_out_by_label};
-use crate::experiment::{self, Experiment, ExperimentError, Layout};
+use crate::experiment::{self, Experiment, ExperimentError, Layout, RunEvent};
 use crate::library::{Corrections, Library, Walk};
 use crate::model::Model;
 use crate::recipe::Recipe;
@@ -135,22 +136,40 @@ impl Default for LearnOptions {
 /// What happens while a library is learnt from.
 #[non_exhaustive]
 pub enum LearnEvent<'a> {
-    /// The keywords of so many photographs are read.
+    /// The keywords of so many photographs are to be read.
     Reading(usize),
+    /// So many more of them are read.
+    Read(usize),
     /// Something of a file could not be read.
     Flaw(&'a str),
     /// Tokens are extracted.
     Extracting(Progress),
     /// The training goes on.
     Training(Event<'a>),
+    /// Photographs that were held out are scored, and figures computed of them.
+    Measuring {
+        /// Photographs scored.
+        done: usize,
+        /// Photographs to score.
+        total: usize,
+    },
 }
 
-/// Who is told [`LearnEvent`]s.
-pub type Observe<'a> = dyn FnMut(LearnEvent<'_>) + 'a;
+/// Is told [`LearnEvent`]s, and can break off: [`LearnError::Stopped`].
+pub type Observe<'a> = dyn FnMut(LearnEvent<'_>) -> ControlFlow<()> + 'a;
+
+/// Tells an observer; an error where it breaks off.
+fn tell(observe: &mut Observe<'_>, event: LearnEvent<'_>) -> Result<(), LearnError> {
+    match observe(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(LearnError::Stopped),
+    }
+}
 
 /// Learns a model from a folder of photographs.
 ///
 /// ```no_run
+/// use std::ops::ControlFlow::Continue;
 /// use std::path::Path;
 ///
 /// use epsilon::Learner;
@@ -161,7 +180,7 @@ pub type Observe<'a> = dyn FnMut(LearnEvent<'_>) + 'a;
 ///     ..Network::of("deit_tiny.safetensors".into())
 /// };
 /// let learner = Learner::open(Path::new("photos"), network, LearnOptions::default())?;
-/// let report = learner.learn(&mut |_| {})?;
+/// let report = learner.learn(&mut |_| Continue(()))?;
 /// println!("{} labels, mAP {:?}: {}", report.labels.len(), report.map, report.model.display());
 /// # Ok::<(), epsilon::learning::LearnError>(())
 /// ```
@@ -243,13 +262,14 @@ impl Learner {
         table.write(&self.folder)?;
         let recipe = recipe::of(self, &table)?;
         let (mut experiment, mut model, anchored) = self.train(recipe, observe)?;
-        let map = match experiment.measure(&model, &mut |_, _| {}) {
+        let mut scoring = |done, total| observe(LearnEvent::Measuring { done, total });
+        let map = match experiment.measure(&model, &mut scoring) {
             Ok(figures) => Some(figures.seen().map),
             // Among few photographs none may have a label that was learnt.
             Err(ExperimentError::Metrics(_)) => None,
             Err(error) => return Err(error.into()),
         };
-        let judged = calibrate(&mut experiment, &mut model)?;
+        let judged = calibrate(&mut experiment, &mut model, &mut scoring)?;
         let place = self.model();
         model.save(&place).map_err(ExperimentError::from)?;
         Ok(LearnReport {
@@ -263,13 +283,13 @@ impl Learner {
     fn gather(&self, observe: &mut Observe<'_>) -> Result<Gathered, LearnError> {
         let scan = self.walk.scan();
         for failed in &scan.failed {
-            observe(LearnEvent::Flaw(&failed.reason));
+            tell(observe, LearnEvent::Flaw(&failed.reason))?;
         }
-        observe(LearnEvent::Reading(scan.photos.len()));
+        tell(observe, LearnEvent::Reading(scan.photos.len()))?;
         let corrections = Corrections::read(&self.library)?;
-        let gathered = gather(self, scan.photos, &corrections)?;
+        let gathered = gather(self, scan.photos, &corrections, observe)?;
         for flaw in &gathered.flaws {
-            observe(LearnEvent::Flaw(flaw));
+            tell(observe, LearnEvent::Flaw(flaw))?;
         }
         match gathered.photos.is_empty() {
             true => Err(LearnError::NoKeywords {
@@ -288,8 +308,11 @@ impl Learner {
     ) -> Result<(Experiment, Model, Anchored), LearnError> {
         let mut train = |recipe: Recipe| -> Result<(Experiment, Model), ExperimentError> {
             let mut experiment = Experiment::open(recipe, &self.folder)?;
-            let model =
-                experiment.train(SEED, &mut |event| observe(LearnEvent::Training(event)))?;
+            let model = experiment.train(SEED, &mut |event| match event {
+                RunEvent::Training(event) => observe(LearnEvent::Training(event)),
+                // The tokens are there already, and it is measured later.
+                _ => ControlFlow::Continue(()),
+            })?;
             Ok((experiment, model))
         };
         let weight = recipe.anchor.as_ref().map_or(0.0, |anchor| anchor.weight);
@@ -310,10 +333,14 @@ impl Learner {
 
 /// Fits probabilities and thresholds to the photographs that were held out; what the thresholds keep of each label, where there
 /// are enough of them.
-fn calibrate(experiment: &mut Experiment, model: &mut Model) -> Result<report::Judged, LearnError> {
+fn calibrate(
+    experiment: &mut Experiment,
+    model: &mut Model,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<report::Judged, LearnError> {
     let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
     let device = experiment.device();
-    let standardised = experiment::standardised(model, &prepared, &store, device, &mut |_, _| {})?;
+    let standardised = experiment::standardised(model, &prepared, &store, device, progress)?;
     let judged = standardised.judged();
     let on = format!("{} photographs held out", standardised.images());
     match Calibration::fit(&judged, Rule::BestF1, on) {

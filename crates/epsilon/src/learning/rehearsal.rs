@@ -6,6 +6,7 @@
 //! [`super::Learner`] does, of all reviews so far, and measured on the data set's test images, by all labels.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use epsilon_data::dataset::Split;
 use epsilon_vision::tokens::TokenStore;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::{AT_LEAST, LearnError, recipe};
 use crate::calibration::{Calibration, Rule};
 use crate::coverage::{self, Looks, most_telling};
-use crate::experiment::{self, Experiment, Prepared, Training};
+use crate::experiment::{self, Experiment, Prepared, RunEvent, Training};
 use crate::methods::{Kind, Random};
 use crate::model::{Model, Ranker};
 use crate::recipe::Recipe;
@@ -26,6 +27,8 @@ use crate::recipe::Recipe;
 const ONE_HELD_OUT_IN: usize = 6;
 /// Labels of a photograph that are shown where a model has no thresholds.
 const SHOWN: usize = 5;
+/// Images that are ranked at once.
+const AT_ONCE: usize = 64;
 /// What makes the backbone's own classes outweigh the random scores that they are added to at first.
 const ALONE: f64 = 50.0;
 
@@ -63,6 +66,18 @@ pub struct Round {
     pub map: f64,
 }
 
+/// What the observer of a [`Rehearsal`] is told.
+#[non_exhaustive]
+pub enum RehearsalEvent<'a> {
+    /// A model is trained or images are scored within a round.
+    Run(RunEvent<'a>),
+    /// A round is done.
+    Round(&'a Round),
+}
+
+/// Is told what happens, and can break off: [`LearnError::Stopped`].
+pub type Watch<'a> = dyn FnMut(RehearsalEvent<'_>) -> ControlFlow<()> + 'a;
+
 /// What there is to rehearse with.
 struct Stage<'a> {
     recipe: Recipe,
@@ -83,34 +98,36 @@ struct Shown {
 }
 
 impl Rehearsal {
-    /// The state before the first round and after each. `observe` is told each one.
+    /// The state before the first round and after each. `observe` is told each one, and can break off; nothing is kept then.
     ///
     /// # Errors
-    /// Those of [`Experiment::tokens`] and of the trainings. The backbone needs a classifier whose classes have names and vectors.
+    /// [`LearnError::Stopped`], and those of [`Experiment::tokens`] and of the trainings. The backbone needs a classifier whose classes have names and vectors.
     pub fn run(
         &self,
         experiment: &mut Experiment,
-        observe: &mut dyn FnMut(&Round),
+        observe: &mut Watch<'_>,
     ) -> Result<Vec<Round>, LearnError> {
-        let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
-        let stage = Stage::new(experiment, &prepared, &store)?;
+        let extracting = |at| RehearsalEvent::Run(RunEvent::Extracting(at));
+        let store = experiment.tokens_told(&mut |at| observe(extracting(at)))?;
+        let prepared = experiment.prepare()?;
+        let stage = Stage::new(experiment, &prepared, &store, observe)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let (mut reviewed, mut clicks) = (Vec::new(), 0);
         let mut rounds = Vec::new();
         for round in 0..=self.rounds {
-            let model = stage.learn(&reviewed, self.seed)?;
-            let map = stage.measure(&model)?;
+            let model = stage.learn(&reviewed, self.seed, observe)?;
+            let map = stage.measure(&model, observe)?;
             let state = Round {
                 reviewed: reviewed.len(),
                 clicks,
                 map,
             };
-            observe(&state);
+            go_on(observe(RehearsalEvent::Round(&state)))?;
             rounds.push(state);
             if round == self.rounds || reviewed.len() == stage.pool.len() {
                 break;
             }
-            let shown = stage.shown(&model)?;
+            let shown = stage.shown(&model, observe)?;
             let next = self.choose(&stage, &reviewed, &shown, &mut rng);
             clicks += next
                 .iter()
@@ -155,11 +172,25 @@ impl Rehearsal {
     }
 }
 
+/// Tells that images are scored.
+fn scored(observe: &mut Watch<'_>, done: usize, total: usize) -> ControlFlow<()> {
+    observe(RehearsalEvent::Run(RunEvent::Measuring { done, total }))
+}
+
+/// An error where an observer has broken off.
+fn go_on(told: ControlFlow<()>) -> Result<(), LearnError> {
+    match told {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(LearnError::Stopped),
+    }
+}
+
 impl<'a> Stage<'a> {
     fn new(
         experiment: &'a Experiment,
         prepared: &'a Prepared,
         store: &'a TokenStore,
+        observe: &mut Watch<'_>,
     ) -> Result<Self, LearnError> {
         let given = experiment.recipe();
         let mut recipe = recipe::defaults()?.apply(given.clone());
@@ -187,6 +218,7 @@ impl<'a> Stage<'a> {
         for part in rows.chunks(128) {
             let (tokens, global) = store.read_rows(part);
             looks.extend(coverage::look(&tokens, &global, part.len(), store.dim()));
+            go_on(scored(observe, looks.len(), looks.len()))?;
         }
         let width = looks.len() / pool.len().max(1);
         Ok(Self {
@@ -263,7 +295,12 @@ impl<'a> Stage<'a> {
     }
 
     /// The model of the reviews so far.
-    fn learn(&self, reviewed: &[usize], seed: u64) -> Result<Model, LearnError> {
+    fn learn(
+        &self,
+        reviewed: &[usize],
+        seed: u64,
+        observe: &mut Watch<'_>,
+    ) -> Result<Model, LearnError> {
         let mut recipe = self.recipe.clone();
         let is_held = |at: &usize| at % ONE_HELD_OUT_IN == ONE_HELD_OUT_IN - 1;
         let (held, fit): (Vec<usize>, Vec<usize>) = (0..reviewed.len()).partition(is_held);
@@ -275,14 +312,17 @@ impl<'a> Stage<'a> {
             recipe.anchor.get_or_insert_default().weight = ALONE;
             // Of a method that is not trained any image will do.
             let any = self.with(&[0], None, &self.all_labels())?;
-            return Ok(self.training(&recipe, &any, seed).run(&mut |_| {})?);
+            let training = self.training(&recipe, &any, seed);
+            return Ok(training.run(&mut |_| ControlFlow::Continue(()))?);
         }
         recipe::fit_to(&mut recipe, fit.len());
         let prepared = self.with(&fit, Some(&held), &seen)?;
-        let mut model = self.training(&recipe, &prepared, seed).run(&mut |_| {})?;
+        let training = self.training(&recipe, &prepared, seed);
+        let mut model =
+            training.run(&mut |event| observe(RehearsalEvent::Run(RunEvent::Training(event))))?;
         let device = self.experiment.device();
-        let judged =
-            experiment::standardised(&model, &prepared, self.store, device, &mut |_, _| {})?;
+        let scoring = &mut |done, total| scored(observe, done, total);
+        let judged = experiment::standardised(&model, &prepared, self.store, device, scoring)?;
         // With too few reviews there are no probabilities yet, as in a library.
         if let Ok(calibration) = Calibration::fit(&judged.judged(), Rule::BestF1, String::new()) {
             model.calibrate(calibration);
@@ -291,7 +331,7 @@ impl<'a> Stage<'a> {
     }
 
     /// mAP of all labels on the test images.
-    fn measure(&self, model: &Model) -> Result<f64, LearnError> {
+    fn measure(&self, model: &Model, observe: &mut Watch<'_>) -> Result<f64, LearnError> {
         let prepared = self.with(&[], None, &self.all_labels())?;
         let (settings, device) = (&self.recipe.evaluation, self.experiment.device());
         let figures = experiment::measure(
@@ -300,13 +340,13 @@ impl<'a> Stage<'a> {
             self.store,
             settings,
             device,
-            &mut |_, _| {},
+            &mut |done, total| scored(observe, done, total),
         )?;
         Ok(figures.seen().map)
     }
 
     /// What a model shows of each photograph of the pool.
-    fn shown(&self, model: &Model) -> Result<Vec<Shown>, LearnError> {
+    fn shown(&self, model: &Model, observe: &mut Watch<'_>) -> Result<Vec<Shown>, LearnError> {
         let device = self.experiment.device();
         let ranker = Ranker::new(model, self.prepared.vectors.clone(), device);
         let ranker = ranker.map_err(experiment::ExperimentError::from)?;
@@ -315,7 +355,7 @@ impl<'a> Stage<'a> {
             .pool
             .iter()
             .filter_map(|&row| self.store.row_of(&records[row].id));
-        let rankings = ranker.rank_rows(self.store, &rows.collect::<Vec<_>>());
+        let rows: Vec<usize> = rows.collect();
         let of = |ranking: crate::model::Ranking| {
             let doubt = ranking.doubt();
             let labels = ranking.into_iter().enumerate();
@@ -325,7 +365,12 @@ impl<'a> Stage<'a> {
                 doubt,
             }
         };
-        Ok(rankings.into_iter().map(of).collect())
+        let mut shown = Vec::with_capacity(rows.len());
+        for part in rows.chunks(AT_ONCE) {
+            shown.extend(ranker.rank_rows(self.store, part).into_iter().map(of));
+            go_on(scored(observe, shown.len(), rows.len()))?;
+        }
+        Ok(shown)
     }
 
     /// Clicks that the review of a photograph takes: one for each label shown, one for each added, and one that it is reviewed.

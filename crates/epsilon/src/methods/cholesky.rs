@@ -1,14 +1,24 @@
 //! Systems of linear equations with a symmetric positive definite matrix, in double precision.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 
 /// Rows that are multiplied at once, so that they stay in a core's cache.
 const BLOCK: usize = 64;
 
-/// `X' Y [m, n]` of `X [rows, m]` and `Y [rows, n]`, all row-major.
-pub(super) fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
+/// `X' Y [m, n]` of `X [rows, m]` and `Y [rows, n]`, all row-major. Breaks off where `ask` does, which is called for every block of
+/// rows.
+pub(super) fn products(
+    x: &[f64],
+    m: usize,
+    y: &[f64],
+    n: usize,
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
+) -> ControlFlow<(), Vec<f64>> {
     let mut out = vec![0.0; m * n];
     for (x, y) in x.chunks(BLOCK * m).zip(y.chunks(BLOCK * n)) {
+        ask()?;
         let rows = out.par_chunks_exact_mut(n).enumerate();
         rows.for_each(|(channel, out)| {
             for (x, y) in x.chunks_exact(m).zip(y.chunks_exact(n)) {
@@ -16,18 +26,25 @@ pub(super) fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
             }
         });
     }
-    out
+    ControlFlow::Continue(out)
 }
 
 /// `W [n, k]` with `A W = B`, all row-major, by Cholesky's factors `A = L L'`; of `a [n, n]` only the lower triangle counts. `None`
-/// where A is not positive definite.
-pub(super) fn solve(mut a: Vec<f64>, n: usize, mut b: Vec<f64>, k: usize) -> Option<Vec<f64>> {
+/// where A is not positive definite. Breaks off where `ask` does, which is called for every row and column.
+pub(super) fn solve(
+    mut a: Vec<f64>,
+    n: usize,
+    mut b: Vec<f64>,
+    k: usize,
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
+) -> ControlFlow<(), Option<Vec<f64>>> {
     for column in 0..n {
+        ask()?;
         let (above, below) = a.split_at_mut((column + 1) * n);
         let row = &mut above[column * n..];
         let pivot = row[column] - dot(&row[..column], &row[..column]);
         if !(pivot > 0.0 && pivot.is_finite()) {
-            return None;
+            return ControlFlow::Continue(None);
         }
         row[column] = pivot.sqrt();
         let row = &*row;
@@ -37,6 +54,7 @@ pub(super) fn solve(mut a: Vec<f64>, n: usize, mut b: Vec<f64>, k: usize) -> Opt
     }
     // L Z = B from the top, then L' W = Z from the bottom, each in the place of B.
     for row in 0..n {
+        ask()?;
         let (above, below) = b.split_at_mut(row * k);
         for (factor, known) in a[row * n..].iter().zip(above.chunks_exact(k)) {
             subtract(&mut below[..k], *factor, known);
@@ -44,13 +62,14 @@ pub(super) fn solve(mut a: Vec<f64>, n: usize, mut b: Vec<f64>, k: usize) -> Opt
         below[..k].iter_mut().for_each(|v| *v /= a[row * n + row]);
     }
     for row in (0..n).rev() {
+        ask()?;
         let (above, below) = b.split_at_mut(row * k);
         below[..k].iter_mut().for_each(|v| *v /= a[row * n + row]);
         for (factor, open) in a[row * n..].iter().zip(above.chunks_exact_mut(k)) {
             subtract(open, *factor, &below[..k]);
         }
     }
-    Some(b)
+    ControlFlow::Continue(Some(b))
 }
 
 /// `from <- from - factor * row`.
@@ -73,6 +92,16 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn products(x: &[f64], m: usize, y: &[f64], n: usize) -> Vec<f64> {
+        let products = super::products(x, m, y, n, &mut || ControlFlow::Continue(()));
+        products.continue_value().unwrap()
+    }
+
+    fn solve(a: Vec<f64>, n: usize, b: Vec<f64>, k: usize) -> Option<Vec<f64>> {
+        let solved = super::solve(a, n, b, k, &mut || ControlFlow::Continue(()));
+        solved.continue_value().unwrap()
+    }
 
     /// `[[4, 2], [2, 5]]` has the determinant 16 and the inverse `[[5, -2], [-2, 4]] / 16`.
     #[test]

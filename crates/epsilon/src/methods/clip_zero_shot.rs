@@ -1,6 +1,7 @@
 //! Zero-shot CLIP: its image vector against its text vectors, untrained. It needs the tokens and label vectors of [`super::clip`].
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -37,7 +38,13 @@ impl Method for ClipZeroShot {
 }
 
 impl SolvedMethod for ClipZeroShot {
-    fn solve(&self, dims: &Dims, _: &Whole<'_>, device: &Device) -> Result<Weights, MethodError> {
+    fn solve(
+        &self,
+        dims: &Dims,
+        _: &Whole<'_>,
+        device: &Device,
+        _: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Weights, MethodError> {
         Ok(Weights::from_values(
             self.specs(dims)?,
             BTreeMap::new(),

@@ -33,7 +33,7 @@ mod warp;
 mod wsabie;
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{ControlFlow, Deref};
 
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,9 @@ pub enum MethodError {
     /// A closed-form solution that does not exist for these features.
     #[error("ridge: {0}")]
     Ridge(String),
+    /// The caller has broken off.
+    #[error("the closed-form solution was stopped: the same call begins it anew")]
+    Stopped,
 }
 
 /// Which labels a method can score.
@@ -273,15 +276,16 @@ pub struct Whole<'a> {
 
 /// A method whose weights are solved for in one go from all global vectors.
 pub trait SolvedMethod: Method {
-    /// Solves for the weights.
+    /// Solves for the weights. `ask` is called again and again meanwhile, and can break off.
     ///
     /// # Errors
-    /// A [`MethodError`] when no solution exists.
+    /// A [`MethodError`] when no solution exists; [`MethodError::Stopped`].
     fn solve(
         &self,
         dims: &Dims,
         whole: &Whole<'_>,
         device: &Device,
+        ask: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Weights, MethodError>;
 }
 

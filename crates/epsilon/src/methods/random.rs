@@ -1,5 +1,7 @@
 //! Random scores: what a table's figures must be compared with.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -41,7 +43,13 @@ impl Method for Random {
 }
 
 impl SolvedMethod for Random {
-    fn solve(&self, _: &Dims, _: &Whole<'_>, device: &Device) -> Result<Weights, MethodError> {
+    fn solve(
+        &self,
+        _: &Dims,
+        _: &Whole<'_>,
+        device: &Device,
+        _: &mut dyn FnMut() -> ControlFlow<()>,
+    ) -> Result<Weights, MethodError> {
         Ok(Weights::from_values(
             Vec::new(),
             Default::default(),

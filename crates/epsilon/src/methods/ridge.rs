@@ -1,5 +1,7 @@
 //! Ridge regression, the linear control: from an image's global vector to the mean vector of its positive labels.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,7 @@ impl SolvedMethod for Ridge {
         dims: &Dims,
         whole: &Whole<'_>,
         device: &Device,
+        ask: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Weights, MethodError> {
         let (inputs, outputs) = (dims.global_width(), dims.label_width);
         let mut x: Vec<f64> = whole.global.iter().map(|&v| f64::from(v)).collect();
@@ -59,13 +62,10 @@ impl SolvedMethod for Ridge {
         let y_mean = centre(&mut y, outputs);
         let deviation = standardise(&mut x, inputs);
 
-        let mut gram = products(&x, inputs, &x, inputs);
         let penalty = self.penalty * images as f64;
-        gram.iter_mut()
-            .step_by(inputs + 1)
-            .for_each(|v| *v += penalty);
-        let moments = products(&x, inputs, &y, outputs);
-        let mut weight = solve(gram, inputs, moments, outputs).ok_or_else(|| {
+        let solved = regress(&x, inputs, &y, outputs, penalty, ask);
+        let solved = solved.continue_value().ok_or(MethodError::Stopped)?;
+        let mut weight = solved.ok_or_else(|| {
             MethodError::Ridge(format!(
                 "the features are degenerate at penalty {}: raise it",
                 self.penalty
@@ -90,6 +90,22 @@ impl SolvedMethod for Ridge {
             device,
         )?)
     }
+}
+
+/// `W [m, n]` with `(X' X + penalty I) W = X' Y`, of `X [rows, m]` and `Y [rows, n]`; `None` where it is not determined. Breaks off
+/// where `ask` does.
+fn regress(
+    x: &[f64],
+    m: usize,
+    y: &[f64],
+    n: usize,
+    penalty: f64,
+    ask: &mut dyn FnMut() -> ControlFlow<()>,
+) -> ControlFlow<(), Option<Vec<f64>>> {
+    let mut gram = products(x, m, x, m, ask)?;
+    gram.iter_mut().step_by(m + 1).for_each(|v| *v += penalty);
+    let moments = products(x, m, y, n, ask)?;
+    solve(gram, m, moments, n, ask)
 }
 
 /// What the map makes of the images, `[B, d_w]`.
@@ -147,6 +163,8 @@ fn mean_positives(targets: &Targets, labels: &LabelVectors) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow::{Break, Continue};
+
     use super::*;
 
     /// Two images, one channel, hand-computed: x = -1, 1 (standardised), y = -1, 1, penalty per image p:
@@ -174,15 +192,17 @@ mod tests {
             unseen: &labels,
             seed: 0,
         };
-        let weights = ridge.solve(&dims, &whole, &device).unwrap();
+        let weights = ridge.solve(&dims, &whole, &device, &mut || Continue(()));
+        let weights = weights.unwrap();
         let weight = crate::device::host(&weights.get::<2>("ridge.weight"));
         let bias = crate::device::host(&weights.get::<1>("ridge.bias"));
         assert!((weight[0] - 0.25).abs() < 1e-6, "{weight:?}");
         assert!((bias[0] + 1.0).abs() < 1e-6, "{bias:?}");
     }
+
     /// The second channel is constant, so that without a penalty its weight is not determined.
     #[test]
-    fn degenerate_features_are_an_error() {
+    fn degenerate_features_are_an_error_and_others_can_be_stopped() {
         let dims = Dims {
             tokens: 1,
             width: 2,
@@ -200,8 +220,25 @@ mod tests {
             unseen: &labels,
             seed: 0,
         };
-        let solve = |penalty| Ridge { penalty }.solve(&dims, &whole, &Device::flex());
+        let solve = |penalty| {
+            let (ridge, device) = (Ridge { penalty }, Device::flex());
+            ridge.solve(&dims, &whole, &device, &mut || Continue(()))
+        };
         assert!(solve(0.0).unwrap_err().to_string().contains("penalty 0"));
         assert!(solve(0.1).is_ok());
+        let (ridge, device) = (Ridge { penalty: 0.1 }, Device::flex());
+        // Two products, two columns, two rows downwards and two upwards.
+        for asked in 1..=8 {
+            let mut left = asked;
+            let stopped = ridge.solve(&dims, &whole, &device, &mut || {
+                left -= 1;
+                match left {
+                    0 => Break(()),
+                    _ => Continue(()),
+                }
+            });
+            assert!(matches!(stopped, Err(MethodError::Stopped)));
+            assert_eq!(left, 0);
+        }
     }
 }

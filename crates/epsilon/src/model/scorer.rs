@@ -1,6 +1,6 @@
 //! Scores of labels for images: a method's weights against a fixed list of label vectors.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use burn::tensor::Device;
@@ -107,20 +107,21 @@ impl Scorer {
         self
     }
 
-    /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done.
+    /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done, and where it breaks off there are
+    /// none.
     pub fn score_rows(
         &self,
         store: &TokenStore,
         rows: &[usize],
-        progress: &mut dyn FnMut(usize),
-    ) -> Vec<f32> {
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> ControlFlow<(), Vec<f32>> {
         let mut scores = Vec::with_capacity(rows.len() * self.count);
         for part in rows.chunks(SCORE_BATCH) {
             let (tokens, global) = store.read_rows(part);
             scores.extend(self.score(part.len(), tokens, global));
-            progress(scores.len() / self.count.max(1));
+            progress(scores.len() / self.count.max(1))?;
         }
-        scores
+        ControlFlow::Continue(scores)
     }
 
     /// Heat maps of one of the labels for one image, from its tokens `[N, D]` and global vector: the shares of the places of the

@@ -38,7 +38,7 @@ impl Sums {
 pub(super) struct Position {
     /// Epochs finished.
     pub epoch: usize,
-    /// Steps finished in the next epoch.
+    /// Steps finished in the next epoch; all of them where it was stopped before its end was told.
     pub step: usize,
     /// The steps of the first learner's optimiser.
     pub optimiser_steps: u64,
@@ -47,6 +47,9 @@ pub(super) struct Position {
     pub more_optimiser_steps: Vec<u64>,
     /// Sums over the steps of the unfinished epoch.
     pub sums: Sums,
+    /// The learning rate of its last step.
+    #[serde(default)]
+    pub learning_rate: f64,
     /// How often the loss stood still.
     pub plateaus: Plateaus,
     /// The epoch, from 1, with the best figure on the validation images, and that figure; only for early stopping.

@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -178,8 +179,17 @@ pub enum Event<'a> {
         /// Its learning rate.
         learning_rate: f64,
     },
+    /// Validation images are scored at an epoch's end.
+    Validating {
+        /// Images scored.
+        done: usize,
+        /// Images to score.
+        total: usize,
+    },
     /// An epoch is done.
     Epoch(&'a EpochRecord),
+    /// Weights are solved for in closed form.
+    Solving,
     /// Training goes on from a checkpoint.
     Resumed {
         /// Steps done before.
@@ -209,6 +219,11 @@ pub(crate) struct Fitted {
     pub best_epoch: Option<usize>,
 }
 
+/// The figure of weights on the validation images. It tells the observer the images scored and to score, and breaks off where that
+/// does.
+pub type Validate<'a> =
+    dyn Fn(&Weights, &mut dyn FnMut(usize, usize) -> ControlFlow<()>) -> ControlFlow<(), f64> + 'a;
+
 /// Everything a training is given but the method.
 pub struct Trainer<'a> {
     /// How to train.
@@ -226,7 +241,7 @@ pub struct Trainer<'a> {
     /// What the checkpoint must have been started with, such as the resolved recipe; an object's keys are compared.
     pub identity: serde_json::Value,
     /// The figure on the validation images, taken after every epoch.
-    pub validate: Option<&'a dyn Fn(&Weights) -> f64>,
+    pub validate: Option<&'a Validate<'a>>,
     /// The last epoch, from 1, if it is an earlier one than that of the settings, whose schedule stays.
     pub last_epoch: Option<usize>,
 }
@@ -249,12 +264,15 @@ impl Trainer<'_> {
     /// Trains a method by gradient descent to the last epoch and returns its weights. The same inputs, machine and number of
     /// threads give the same weights bit for bit, stopped and resumed or not.
     ///
+    /// `observe` is told of every step. Where it breaks off, the checkpoint is written, if there is a folder, and the training ends
+    /// as [`TrainingError::Stopped`].
+    ///
     /// # Errors
     /// Any [`TrainingError`].
     pub fn run(
         &self,
         method: &dyn GradientMethod,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Weights, TrainingError> {
         Ok(self.fit(method, observe)?.weights)
     }
@@ -263,7 +281,7 @@ impl Trainer<'_> {
     pub(crate) fn fit(
         &self,
         method: &dyn GradientMethod,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Fitted, TrainingError> {
         self.settings.check()?;
         if self.examples.items().is_empty() {
@@ -280,7 +298,7 @@ impl Trainer<'_> {
     fn run_plain(
         &self,
         method: &dyn GradientMethod,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Fitted, TrainingError> {
         let dims = self.examples.dims();
         self.settings.check_device(self.device)?;
@@ -323,7 +341,7 @@ impl Trainer<'_> {
         &self,
         method: &dyn StagedMethod,
         unseen: &LabelVectors,
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Weights, TrainingError> {
         self.settings.check()?;
         if self.examples.items().is_empty() {
@@ -350,7 +368,7 @@ impl Trainer<'_> {
         learners: Vec<Learner>,
         average: Option<Weights>,
         epochs: &[usize],
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<TrainingState, TrainingError> {
         let mut state = TrainingState {
             learners,
@@ -367,7 +385,7 @@ impl Trainer<'_> {
             if let Some(before) = state.resume(&path, &self.settings.schedule, self.device)? {
                 let position = &state.position;
                 let count = epochs.get(position.epoch);
-                let is_beyond = count.is_some_and(|&count| position.step >= count);
+                let is_beyond = count.is_some_and(|&count| position.step > count);
                 if position.epoch > epochs.len() || is_beyond {
                     return Err(failed(
                         &path,
@@ -375,11 +393,14 @@ impl Trainer<'_> {
                     ));
                 }
                 let done = position.done(epochs);
-                observe(Event::Resumed {
-                    done,
-                    total,
-                    before: before.other,
-                });
+                tell(
+                    observe,
+                    Event::Resumed {
+                        done,
+                        total,
+                        before: before.other,
+                    },
+                )?;
             }
         }
         if let Some(folder) = self.folder {
@@ -436,16 +457,16 @@ impl Trainer<'_> {
         steps: &mut S,
         state: &mut TrainingState,
         epochs: &[usize],
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<(), TrainingError> {
         let (start, before) = (Instant::now(), state.position.sums.images);
-        let (mut waiting, mut rate) = (0.0, 0.0);
+        let mut waiting = 0.0;
         while state.position.step < epochs[state.position.epoch] {
             let step = self.step(steps, state, epochs, observe)?;
             waiting += step.waiting;
-            rate = step.learning_rate;
         }
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = start.elapsed().as_secs_f64().max(1e-9);
+        let validation_map = self.figure(state, observe)?;
         let sums = std::mem::take(&mut state.position.sums);
         let images = sums.images as f64;
         state.position.epoch += 1;
@@ -455,8 +476,8 @@ impl Trainer<'_> {
             loss: sums.mean(),
             ranking: sums.ranking / images,
             regularisation: sums.regularisation / images,
-            learning_rate: rate,
-            validation_map: self.validate.map(|validate| validate(state.current())),
+            learning_rate: state.position.learning_rate,
+            validation_map,
             images_per_second: (sums.images - before) as f64 / seconds,
             waiting: waiting / seconds,
         };
@@ -472,8 +493,26 @@ impl Trainer<'_> {
             folder.add_metrics(&record)?;
         }
         self.save(state)?;
-        observe(Event::Epoch(&record));
-        Ok(())
+        tell(observe, Event::Epoch(&record))
+    }
+
+    /// The figure on the validation images, where it is taken. Stopped there, a training goes on at its epoch's end.
+    fn figure(
+        &self,
+        state: &mut TrainingState,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Option<f64>, TrainingError> {
+        let Some(validate) = self.validate else {
+            return Ok(None);
+        };
+        let mut told = |done, total| observe(Event::Validating { done, total });
+        match validate(state.current(), &mut told) {
+            ControlFlow::Continue(figure) => Ok(Some(figure)),
+            ControlFlow::Break(()) => {
+                self.save(state)?;
+                Err(TrainingError::Stopped)
+            }
+        }
     }
 
     fn step<S: Steps + ?Sized>(
@@ -481,7 +520,7 @@ impl Trainer<'_> {
         steps: &mut S,
         state: &mut TrainingState,
         epochs: &[usize],
-        observe: &mut dyn FnMut(Event),
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Step, TrainingError> {
         let number = state.position.done(epochs);
         let step = steps.step(&mut state.learners, &state.position);
@@ -504,17 +543,33 @@ impl Trainer<'_> {
         position.sums.images += step.sums.images;
         position.sums.ranking += step.sums.ranking;
         position.sums.regularisation += step.sums.regularisation;
-        observe(Event::Step {
-            done: number + 1,
-            total: epochs.iter().sum(),
-            loss,
-            learning_rate: step.learning_rate,
-        });
+        position.learning_rate = step.learning_rate;
+        let told = tell(
+            observe,
+            Event::Step {
+                done: number + 1,
+                total: epochs.iter().sum(),
+                loss,
+                learning_rate: step.learning_rate,
+            },
+        );
         let last = position.step == epochs[position.epoch];
-        if position.step.is_multiple_of(self.settings.checkpoint_steps) && !last {
+        let is_due = position.step.is_multiple_of(self.settings.checkpoint_steps) && !last;
+        if is_due || told.is_err() {
             self.save(state)?;
         }
-        Ok(step)
+        told.map(|()| step)
+    }
+}
+
+/// Tells an observer of an event; an error where it breaks off.
+fn tell(
+    observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    event: Event<'_>,
+) -> Result<(), TrainingError> {
+    match observe(event) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(TrainingError::Stopped),
     }
 }
 

@@ -15,7 +15,7 @@ pub use batches::{Example, Examples};
 pub use checkpoint::Sums;
 pub use choose::Choose;
 pub(crate) use fit::Fitted;
-pub use fit::{EpochRecord, Event, RunFolder, Trainer, part, step};
+pub use fit::{EpochRecord, Event, RunFolder, Trainer, Validate, part, step};
 pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
@@ -51,6 +51,11 @@ pub enum TrainingError {
         /// Step within the epoch, from 1.
         step: usize,
     },
+    /// The observer has broken off.
+    #[error(
+        "the training was stopped; in a run folder its checkpoint is kept, and the same call with resuming goes on from there"
+    )]
+    Stopped,
     /// A file of the run folder cannot be written or read.
     #[error("{path}: {reason}")]
     File {

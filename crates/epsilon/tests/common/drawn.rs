@@ -5,13 +5,14 @@
 #[allow(dead_code, reason = "not every test needs both")]
 pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error::Error>> {
     use epsilon::experiment::{Training, extract, prepare};
+    use std::ops::ControlFlow::Continue;
     let folder = drawn_recipe(method)?;
     let recipe = epsilon::recipe::Recipe::read(&folder.path().join("recipe.toml"))?;
     let prepared = prepare(&recipe)?;
     let weights = folder.path().join("backbone.safetensors");
     let backbone = epsilon::backbone::load_with(&weights, &epsilon::backbone::Options::default())?;
     let tokens = folder.path().join("tokens");
-    extract(&recipe, &prepared, &*backbone, &tokens, None, &mut |_| {})?;
+    extract(&recipe, &prepared, &*backbone, &tokens, None, &mut |_| Continue(()))?;
     let training = Training {
         recipe: &recipe,
         prepared: &prepared,
@@ -21,7 +22,7 @@ pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error
         folder: None,
         resume: false,
     };
-    let model = training.run(&mut |_| {})?;
+    let model = training.run(&mut |_| Continue(()))?;
     model.save(&folder.path().join("model.safetensors"))?;
     Ok(folder)
 }

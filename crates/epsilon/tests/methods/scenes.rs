@@ -1,5 +1,6 @@
 //! Every method fits 64 drawn scenes, and its model file scores as it did.
 
+use std::ops::ControlFlow::{self, Continue};
 use std::path::Path;
 
 use epsilon::backbone;
@@ -146,7 +147,7 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
             folder: None,
             resume: false,
         };
-        let model = training.run(&mut |_| {}).unwrap();
+        let model = training.run(&mut |_| Continue(())).unwrap();
         let scores = scores(&model, &prepared, store);
         let wrong = 100.0 * wrong_pairs(&scores, &prepared);
         let name = recipe.method.name();
@@ -193,7 +194,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         folder: None,
         resume: false,
     };
-    let model = training.run(&mut |_| {}).unwrap();
+    let model = training.run(&mut |_| Continue(())).unwrap();
     let settings = EvaluationSettings {
         protocol: "lesa-nus".into(),
         k_zsl: vec![1],
@@ -207,7 +208,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         store,
         &settings,
         &device(),
-        &mut |_, _| {},
+        &mut |_, _| Continue(()),
     )
     .unwrap();
 
@@ -225,7 +226,9 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         let scorer = model.scorer(&vectors, &device()).unwrap();
         let stored = rows.iter();
         let stored = stored.map(|&row| store.row_of(&dataset.records[row].id).unwrap());
-        let scores = scorer.score_rows(store, &stored.collect::<Vec<_>>(), &mut |_| {});
+        let stored: Vec<usize> = stored.collect();
+        let scores = scorer.score_rows(store, &stored, &mut |_| Continue(()));
+        let scores = scores.continue_value().unwrap();
         let targets: Vec<i8> = targets
             .chunks_exact(all)
             .flat_map(|row| row[asked..].to_vec())
@@ -253,7 +256,7 @@ fn a_training_in_stages_resumes_bit_for_bit(folder: &Path, store: &TokenStore) {
     let recipe = recipe(folder, &fits);
     let prepared = experiment::prepare(&recipe).unwrap();
     let run = RunFolder::create(&folder.join("run")).unwrap();
-    let train = |resume: bool, observe: &mut dyn FnMut(Event)| {
+    let train = |resume: bool, observe: &mut dyn FnMut(Event) -> ControlFlow<()>| {
         let training = Training {
             recipe: &recipe,
             prepared: &prepared,
@@ -266,11 +269,16 @@ fn a_training_in_stages_resumes_bit_for_bit(folder: &Path, store: &TokenStore) {
         scores(&training.run(observe).unwrap(), &prepared, store)
     };
     let (mut cuts, mut epochs) = (Vec::new(), 0);
-    let unbroken = train(false, &mut |event| match event {
-        // The checkpoint of the step before.
-        Event::Step { done, .. } if done > 1 => cuts.push(std::fs::read(run.checkpoint()).unwrap()),
-        Event::Epoch(_) => epochs += 1,
-        _ => {}
+    let unbroken = train(false, &mut |event| {
+        match event {
+            // The checkpoint of the step before.
+            Event::Step { done, .. } if done > 1 => {
+                cuts.push(std::fs::read(run.checkpoint()).unwrap());
+            }
+            Event::Epoch(_) => epochs += 1,
+            _ => {}
+        }
+        Continue(())
     });
     assert_eq!(epochs, 6, "two of the generator, two of each head");
     for cut in [1, cuts.len() / 2, cuts.len() - 1] {
@@ -280,6 +288,7 @@ fn a_training_in_stages_resumes_bit_for_bit(folder: &Path, store: &TokenStore) {
             if let Event::Resumed { done, .. } = event {
                 from = Some(done);
             }
+            Continue(())
         });
         assert_eq!(from, Some(cut + 1));
         assert_eq!(resumed, unbroken, "cut after {cut} steps");
@@ -318,7 +327,10 @@ fn recipe(folder: &Path, fits: &Fits) -> Recipe {
 fn extract(folder: &Path, recipe: &Recipe, prepared: &Prepared) -> TokenStore {
     let backbone = backbone::load(&folder.join("backbone.safetensors")).unwrap();
     let dir = folder.join("tokens");
-    experiment::extract(recipe, prepared, &*backbone, &dir, None, &mut |_| {}).unwrap();
+    experiment::extract(recipe, prepared, &*backbone, &dir, None, &mut |_| {
+        Continue(())
+    })
+    .unwrap();
     TokenStore::open(&dir).unwrap()
 }
 
@@ -330,7 +342,9 @@ fn scores(model: &Model, prepared: &Prepared, store: &TokenStore) -> Vec<f32> {
         .unwrap();
     let rows = prepared.dataset.rows(Split::Train).into_iter();
     let rows = rows.map(|row| store.row_of(&prepared.dataset.records[row].id).unwrap());
-    scorer.score_rows(store, &rows.collect::<Vec<_>>(), &mut |_| {})
+    let rows: Vec<usize> = rows.collect();
+    let scores = scorer.score_rows(store, &rows, &mut |_| Continue(()));
+    scores.continue_value().unwrap()
 }
 
 fn wrong_pairs(scores: &[f32], prepared: &Prepared) -> f64 {

@@ -2,6 +2,7 @@
 //! made of them.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow::Continue;
 use std::path::Path;
 
 use anyhow::Context;
@@ -29,7 +30,10 @@ pub(super) fn write(
 ) -> anyhow::Result<Resamples> {
     let resamples = match settings.bootstrap {
         0 => Resamples::new(),
-        _ => scored.resample(protocol, settings, &resampling(Over::Images, RESAMPLES))?,
+        _ => {
+            let how = resampling(Over::Images, RESAMPLES);
+            scored.resample(protocol, settings, &how, &mut || Continue(()))?
+        }
     };
     let path = result.with_file_name("resamples.json");
     files::write(&path, &serde_json::to_vec(&resamples)?)

@@ -1,12 +1,13 @@
 //! A training of a table's row: made, or read from its folder, with its result beside it; and the trainings that choose settings.
 
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use epsilon::Experiment;
 use epsilon::comparison::Point;
-use epsilon::experiment::{Choice, Layout, RunEvent};
+use epsilon::experiment::{Choice, Layout};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon_data::files;
@@ -62,7 +63,8 @@ impl Trial<'_> {
                 console::tell(format_args!("{name} {label} seed {seed}: choosing"));
                 View::new(&named, seed)
             });
-            view.show(&RunEvent::Training(event));
+            view.show(&event);
+            Continue(())
         })?;
         if let Some(view) = view {
             view.finish();
@@ -114,7 +116,10 @@ impl Trial<'_> {
         let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
         let mut view = View::new(&experiment, seed);
-        let model = experiment.train(seed, &mut |event| view.show(&RunEvent::Training(event)))?;
+        let model = experiment.train(seed, &mut |event| {
+            view.show(&event);
+            Continue(())
+        })?;
         view.finish();
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
@@ -135,12 +140,14 @@ fn result(
     let protocol = settings.protocol.parse()?;
     let resamples = marks::write(&scored, &protocol, settings, path)?;
     let trained = Trained {
-        figures: scored.measure(&[protocol], settings)?.remove(0),
+        figures: scored
+            .measure(&[protocol], settings, &mut || Continue(()))?
+            .remove(0),
         resamples,
         seed: model.card().seed(),
         data,
         recipe: serde_json::to_value(experiment.recipe())?,
-        validation_map: experiment.validate(model)?,
+        validation_map: experiment.validate(model, &mut |_, _| Continue(()))?,
         parameters: model.weights().count(),
         seconds,
         peak_mb,

@@ -7,6 +7,7 @@ mod labels;
 mod page;
 mod runs;
 
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -99,7 +100,8 @@ pub(super) fn write(args: &Args) -> anyhow::Result<(PathBuf, usize)> {
     })?;
     labels::precision_recall_curves(&mut page, &scored)?;
     if let Some(calibration) = model.card().calibration() {
-        let shown = experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| {})?;
+        let shown =
+            experiment::standardised(&model, &prepared, &store, &device, &mut |_, _| Continue(()))?;
         labels::reliability_curves(&mut page, calibration, &shown)?;
     }
     let mut failed = 0;
