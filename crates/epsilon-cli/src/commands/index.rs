@@ -8,9 +8,9 @@ use epsilon::Finder;
 use epsilon::library::Export;
 use epsilon_data::files;
 
-use super::trained::VectorArgs;
 use super::output;
 use super::search::named;
+use super::trained::VectorArgs;
 use crate::{Outcome, console};
 
 /// Export a tagged library's vectors, and the vectors of words, to search with another program.
@@ -153,7 +153,9 @@ fn print(args: &ExportArgs, export: &Export<'_>, collection: Option<&Path>) -> a
 fn query(args: &QueryArgs) -> anyhow::Result<Outcome> {
     let finder = Finder::open(&args.library)?;
     let (model, vectors) = args.vectors.load_words(finder.library(), &args.words)?;
-    let queries = finder.queries(&args.words, (&model, &vectors)).map_err(named)?;
+    let queries = finder
+        .queries(&args.words, (&model, &vectors))
+        .map_err(named)?;
     let index = finder.index(Some(&model))?;
     let width = queries.len() / args.words.len();
     for (words, query) in args.words.iter().zip(queries.chunks(width)) {
