@@ -453,6 +453,9 @@ proptest! {
     }
 }
 
+/// What reads a table that can be stopped.
+type Work<'a> = dyn Fn(&Stoppable<'_, &Columns>) -> Result<(), MetricsError> + 'a;
+
 /// Stopped when it is asked for the n-th time, whatever is computed then: nothing else comes back, and nothing is read any more.
 #[test]
 fn what_is_evaluated_or_resampled_stops_when_it_is_told_to() {
@@ -472,9 +475,11 @@ fn what_is_evaluated_or_resampled_stops_when_it_is_told_to() {
             protocol,
             ks: &[1],
         };
-        let works: [&dyn Fn(&Stoppable<'_, &Columns>) -> Result<(), MetricsError>; 5] = [
+        let works: [&Work; 5] = [
             &|table| evaluate_table(table, &[request]).map(drop),
-            &|table| evaluate_protocols(table, 30, &[protocol.clone()], &[1], &[1]).map(drop),
+            &|table| {
+                evaluate_protocols(table, 30, std::slice::from_ref(protocol), &[1], &[1]).map(drop)
+            },
             &|table| bootstrap_table(table, request, 10, 1).map(drop),
             &|table| resample(table, request, &how(Over::Images)).map(drop),
             &|table| resample(table, request, &how(Over::Labels)).map(drop),
