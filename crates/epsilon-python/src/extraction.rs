@@ -194,10 +194,23 @@ fn pair(failure: &Failure) -> (String, String) {
 }
 
 /// Which backbone: one that is loaded, or weights.
-#[derive(FromPyObject)]
 pub(crate) enum Which {
     Loaded(Py<Backbone>),
     Weights(PathBuf),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Which {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(loaded) = given.cast::<Backbone>() {
+            return Ok(Self::Loaded(loaded.to_owned().unbind()));
+        }
+        given.extract().map(Self::Weights).map_err(|_| {
+            let kind = given.get_type();
+            PyTypeError::new_err(format!("a Backbone, or the weights of one, not {kind}"))
+        })
+    }
 }
 
 /// Turns photographs into tokens.

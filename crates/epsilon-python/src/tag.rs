@@ -10,7 +10,7 @@ use epsilon::library::Library;
 use epsilon::model::{Keep, Model};
 use epsilon::tagger::{SidecarName, TagEvent, TagOptions, Tagger, subjects};
 use epsilon::training::Event;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use serde::Serialize;
 
@@ -21,10 +21,23 @@ use crate::values::record;
 use crate::work::{Stop, work, work_telling};
 
 /// Which model: one that is loaded, or a file.
-#[derive(FromPyObject)]
 pub(crate) enum Which {
     Loaded(Py<Predictor>),
     File(PathBuf),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Which {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        if let Ok(loaded) = given.cast::<Predictor>() {
+            return Ok(Self::Loaded(loaded.to_owned().unbind()));
+        }
+        given.extract().map(Self::File).map_err(|_| {
+            let kind = given.get_type();
+            PyTypeError::new_err(format!("a Predictor, or the file of a model, not {kind}"))
+        })
+    }
 }
 
 impl Which {

@@ -58,6 +58,8 @@ def test_photographs_of_every_kind(backbone, drawn):
     for one in [photo, photo.read_bytes(), kinds[-1], 3]:
         with pytest.raises(TypeError, match="not one"):
             extract(one, backbone)
+    with pytest.raises(TypeError, match="a Backbone, or the weights"):
+        extract([photo], 3)
     with pytest.raises(ImageError, match="no such folder"):
         extract(drawn / "none", backbone)
 
