@@ -280,8 +280,8 @@ impl TrainedEstimator {
         let (images, labels) = (features.source(pooling)?, labels_of(&labels)?);
         let protocol = protocol_of(protocol)?;
         let figure = work(py, |stop| {
-            let (fitted, told) = (&self.fitted, &mut |_| stop.flow());
-            fitted.mean_average_precision(images.get(), &labels, &protocol, &cpu(), told)
+            let (fitted, images) = (&self.fitted, images.get());
+            fitted.mean_average_precision(images, &labels, &protocol, &cpu(), &mut |_| stop.flow())
         });
         figure?.map_err(|error| raised(&error))
     }

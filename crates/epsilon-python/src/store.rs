@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use epsilon::tokens;
+use epsilon::tokens::{self, TokenSource};
 use numpy::{PyArray1, PyArray2, PyArray3};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
