@@ -168,7 +168,8 @@ def arguments():
 def tag(todo, tagger, args):
     """Tags photographs on the cluster; yields what came of each."""
     blocks = -(-len(todo) // args.batch)
-    actors = args.actors or int(ray.cluster_resources().get("CPU", 1)) // args.threads
+    cpus = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    actors = args.actors or sum(count // args.threads for count in cpus)
     # All actors share the work from its beginning; a cluster that cannot hold them says so.
     ray.data.DataContext.get_current().wait_for_min_actors_s = 600
     photos = ray.data.from_items([{"photo": name} for name in todo], override_num_blocks=blocks)
