@@ -33,6 +33,13 @@ pub(crate) struct TokenStore {
     path: PathBuf,
 }
 
+impl TokenStore {
+    /// The library's own.
+    pub(crate) fn get(&self) -> &tokens::TokenStore {
+        &self.store
+    }
+}
+
 #[pymethods]
 impl TokenStore {
     /// Opens the store in a folder. Shapes and types are checked; `verify` checks the contents.

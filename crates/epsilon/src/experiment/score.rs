@@ -130,7 +130,7 @@ pub(super) fn score_images(
     let vectors = scored_labels(model, prepared);
     let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
-    let mut score = |scorer: Scorer<'_>| {
+    let mut score = |scorer: Scorer| {
         let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
         scores.continue_value().ok_or(ExperimentError::Stopped)
     };

@@ -328,6 +328,25 @@ impl Sidecars {
 /// labels of an earlier call among it: without a library nobody knows whose they are. `model` is [`crate::model::Model::identity`] of the
 /// model that gave them. The sidecar's path.
 ///
+/// ```
+/// use epsilon::library::sidecar::Name;
+/// use epsilon::library::{Label, add_to_sidecar, xmp};
+///
+/// let folder = tempfile::tempdir()?;
+/// let photo = folder.path().join("sea.jpg");
+/// let label = |name: &str| Label {
+///     name: name.into(),
+///     parents: Vec::new(),
+///     score: Some(1.5),
+///     probability: None,
+///     seen: true,
+/// };
+/// let path = add_to_sidecar(&photo, vec![label("sea"), label("sky")], Name::Full, "a model")?;
+/// add_to_sidecar(&photo, vec![label("sky"), label("boat")], Name::Full, "a model")?;
+/// assert_eq!(xmp::read(&std::fs::read_to_string(path)?)?.subject, ["sea", "sky", "boat"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// [`SidecarError`].
 pub fn add_to_sidecar(

@@ -14,7 +14,7 @@ use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::Standard;
 use epsilon_vision::image::Flaw;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::tokens::{TokenSource, TokenStore};
 
 /// A label with its score for an image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -158,6 +158,21 @@ enum By {
 impl Keep {
     /// What is chosen for a model: the labels of at least a probability, the `top` best, or at most `top` of the former; the model's
     /// thresholds where neither is said.
+    ///
+    /// ```
+    /// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+    /// use epsilon::model::{Keep, KeepError, Model};
+    ///
+    /// let folder = drawn::drawn_model("ridge")?;
+    /// let path = folder.path().join("model.safetensors");
+    /// let model = Model::load(&path, &epsilon::device::device("cpu")?)?;
+    /// assert_eq!(Keep::chosen(model.card(), None, Some(3)), Ok(Keep::best(3)));
+    /// // It is not calibrated.
+    /// assert_eq!(Keep::chosen(model.card(), None, None), Err(KeepError::NoThresholds));
+    /// assert_eq!(Keep::chosen(model.card(), Some(0.5), Some(3)), Err(KeepError::NoProbabilities));
+    /// assert_eq!(Keep::chosen(model.card(), Some(1.5), None), Err(KeepError::Probability(1.5)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// [`KeepError`].

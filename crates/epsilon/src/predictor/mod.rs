@@ -521,7 +521,20 @@ impl Predictor {
 
     /// As [`Predictor::rank`], of many photographs, which are decoded on all threads and go through the backbone and the model
     /// several at a time. A photograph that cannot be read costs the others nothing; [`Ranking::flaw`] says what was wrong with
-    /// one that could.
+    /// one that could. A ranking does not depend on the other photographs.
+    ///
+    /// ```
+    /// # mod drawn { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/drawn.rs")); }
+    /// # let folder = drawn::drawn_model("epsilon")?;
+    /// # let model = folder.path().join("model.safetensors");
+    /// # let photos: Vec<_> = (0..8).map(|at| folder.path().join(format!("data/test/00000{at}.png"))).collect();
+    /// let predictor = epsilon::Predictor::load(model)?;
+    /// let labels = predictor.own_labels()?;
+    /// for (photo, ranking) in photos.iter().zip(predictor.rank_all(&photos, &labels)?) {
+    ///     assert_eq!(ranking?, predictor.rank(photo, &labels)?); // to the last bit
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// What is wrong with all of them: the backbone fails, or features of another size were given.
