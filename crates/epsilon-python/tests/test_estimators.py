@@ -5,7 +5,6 @@ import csv
 import importlib.util
 import inspect
 import pickle
-import re
 import signal
 import subprocess
 import sys
@@ -415,13 +414,6 @@ Ridge(label_vectors=np.eye(2)).fit(np.eye(2), np.eye(2)).predict
 
 
 # The source of the classes.
-
-
-def test_the_pages_programs_run():
-    page = Path(__file__).parents[3] / "docs/python-estimators.md"
-    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 2
-    exec("\n".join(blocks), {})
 
 
 def test_the_module_is_that_of_the_library():
