@@ -91,7 +91,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let asked = (order, args.top);
     let found = match (&args.words, &args.like) {
         (Some(words), _) => {
-            let names = [words.to_string()];
+            let names = [words.clone()];
             let (model, vectors) = args.vectors.load_words(finder.library(), &names)?;
             let found = finder.matching(words, (&model, &vectors), &filter, asked);
             found.map_err(named)?

@@ -294,8 +294,8 @@ fn offer(model: &PublishedModel) -> String {
 }
 
 /// The words to rank, or the model's own labels where none are given.
-pub(super) fn ranker<'a>(
-    predictor: &'a Predictor,
+pub(super) fn ranker(
+    predictor: &Predictor,
     words: Option<&[String]>,
 ) -> anyhow::Result<Ranker> {
     match words {
