@@ -174,10 +174,6 @@ impl TokenStore {
 }
 
 impl TokenStore {
-    pub(crate) fn get(&self) -> &tokens::TokenStore {
-        &self.store
-    }
-
     pub(crate) fn all_tokens<'py>(&self, py: Python<'py>) -> PyResult<Tokens<'py>> {
         self.tokens(py, None)
     }
