@@ -34,7 +34,7 @@ from epsilon_zsl._record import Record
 from epsilon_zsl.errors import EpsilonError
 
 if TYPE_CHECKING:
-    from epsilon_zsl import metrics
+    from epsilon_zsl import estimators, metrics
 
 __all__ = [
     "Backbone",
@@ -51,6 +51,7 @@ __all__ = [
     "TokenStore",
     "__version__",
     "errors",
+    "estimators",
     "extract",
     "learn",
     "metrics",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 
-_LATER = ("metrics",)
+_LATER = ("estimators", "metrics")
 """Modules that import NumPy, which takes longer than all of this package: imported where they are asked for."""
 
 
