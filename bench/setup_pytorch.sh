@@ -9,6 +9,7 @@ python3 -m venv "$folder"
 "$folder/bin/python" -m pip install --quiet \
     'torch==2.*' 'numpy==2.*' 'pillow==13.*' 'safetensors==0.*' 'timm==1.*' 'matplotlib==3.*' \
     'torchvision==0.*' 'transformers==5.*' 'sentencepiece==0.*' 'protobuf==*' 'pandas==3.*' 'pyarrow==*' 'h5py==3.*' 'scikit-learn==1.*' \
+    'torchmetrics==1.*' 'maturin==1.*' \
     'onnx==1.*' 'onnxruntime==1.*' 'onnxscript==0.*'
-"$folder/bin/python" -c 'import h5py, matplotlib, numpy, onnxruntime, onnxscript, pandas, pyarrow, PIL, safetensors, sentencepiece, sklearn, timm, torch, torchvision, transformers; print("torch", torch.__version__)' >&2
+"$folder/bin/python" -c 'import h5py, matplotlib, numpy, onnxruntime, onnxscript, pandas, pyarrow, PIL, safetensors, sentencepiece, sklearn, timm, torch, torchmetrics, torchvision, transformers; print("torch", torch.__version__)' >&2
 echo "$folder/bin/python"

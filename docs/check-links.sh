@@ -32,7 +32,7 @@ links=$(awk '
     function link(target) {
         if (target !~ /^[a-z]+:/) {
             count++
-            from[count] = page; line[count] = FNR; to[count] = target
+            from[count] = page; line[count] = FNR; to[count] = target; folders[count] = folder
         }
     }
     FNR == 1 { page = normal(FILENAME); known[page] = 1; folder = page; if (!sub(/\/[^\/]*$/, "", folder)) folder = "."; fenced = 0 }
@@ -53,7 +53,6 @@ links=$(awk '
             sub(/^\]\(<?|^ *\[[^]]+\]: *<?|^(href|src)="/, "", target)
             sub(/>$/, "", target)
             link(target)
-            folders[count] = folder
         }
     }
     END {

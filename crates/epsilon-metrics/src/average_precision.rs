@@ -6,6 +6,7 @@ use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::input::{Labels, Scores};
 use crate::protocol::Ties;
+use crate::score::{Packed, Score};
 
 /// Average precision (AP) of one label over its annotated images:
 /// AP = 1/|P| * sum over positives p of (positives ranked up to p) / (images ranked up to p).
@@ -29,15 +30,15 @@ use crate::protocol::Ties;
 /// assert_eq!(average_precision(&[0.9, 0.8], &[-1, 0], Ties::Grouped)?, None);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
-pub fn average_precision(
-    scores: &[f32],
+pub fn average_precision<S: Score>(
+    scores: &[S],
     labels: &[i8],
     ties: Ties,
 ) -> Result<Option<f64>, MetricsError> {
     Scores::new(scores, scores.len(), 1)?;
     Labels::new(labels, scores.len(), 1)?;
     let cells = scores.iter().zip(labels).enumerate();
-    let mut entries: Vec<Entry> = cells
+    let mut entries: Vec<Entry<S::Packed>> = cells
         .map(|(image, (&score, &label))| Entry::new(image, score, label))
         .collect();
     sort(&mut entries, &mut Vec::new());
@@ -57,7 +58,11 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// Uses the entries for which `counts` is true. `entries` are sorted: best first, equal scores in image order.
-    pub(crate) fn new(entries: &[Entry], ties: Ties, counts: impl Fn(Entry) -> bool) -> Self {
+    pub(crate) fn new<P: Packed>(
+        entries: &[Entry<P>],
+        ties: Ties,
+        counts: impl Fn(Entry<P>) -> bool,
+    ) -> Self {
         let (mut found, mut ranked, mut sum) = (0_usize, 0_usize, 0.0);
         // Positives of the run of images that share a rank: equal scores together, or one by one.
         let mut run = 0_usize;
@@ -136,7 +141,7 @@ mod tests {
     fn bad_input_is_an_error() {
         let lengths = average_precision(&[0.1, 0.2], &[1], Ties::Grouped);
         assert!(matches!(lengths, Err(MetricsError::Length { .. })));
-        let nothing = average_precision(&[], &[], Ties::Grouped);
+        let nothing = average_precision::<f32>(&[], &[], Ties::Grouped);
         assert!(matches!(nothing, Err(MetricsError::Empty { .. })));
         let nan = average_precision(&[f32::NAN], &[1], Ties::Grouped);
         assert!(matches!(nan, Err(MetricsError::NotFinite { .. })));

@@ -12,6 +12,7 @@ use crate::input::{Labels, Scores};
 use crate::pooled::Pools;
 use crate::protocol::{Counts, EmptyLabel, Images, Pool, Protocol, Ties, TopKTies, Unknown};
 use crate::request::{Request, check_request};
+use crate::score::{Packed, Score};
 use crate::table::{InMemory, Table, check_table};
 
 /// Bootstrap standard error and 95 % interval of the mAP over images. All values are fractions, as the mAP is.
@@ -74,8 +75,8 @@ pub struct Bootstrap {
 /// assert!(evaluation.to_string().contains("100.0 \u{b1} 0.0"));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
-pub fn bootstrap(
-    scores: Scores<'_>,
+pub fn bootstrap<S: Score>(
+    scores: Scores<'_, S>,
     labels: Labels<'_>,
     columns: &[usize],
     protocol: &Protocol,
@@ -215,7 +216,7 @@ pub(crate) fn resampled_maps(
 }
 
 /// Whether a ranking has no positive, and its figures in each resample.
-fn rank(entries: &[Entry], ties: Ties, draws: &Draws) -> (bool, Vec<Figure>) {
+fn rank<P: Packed>(entries: &[Entry<P>], ties: Ties, draws: &Draws) -> (bool, Vec<Figure>) {
     let empty = !entries.iter().any(|entry| entry.is_positive());
     (empty, resampled(entries, ties, draws))
 }
@@ -253,9 +254,13 @@ pub(crate) fn kept(
 }
 
 /// The entries that count for AP, with the indices that [`kept`] gives.
-fn counted(entries: &[Entry], kept: &[Option<usize>], unknown: Unknown) -> Vec<Entry> {
-    let counts = |entry: &&Entry| unknown == Unknown::Negative || !entry.is_unknown();
-    let kept = |entry: &Entry| kept[entry.image()].map(|image| entry.with_image(image));
+fn counted<P: Packed>(
+    entries: &[Entry<P>],
+    kept: &[Option<usize>],
+    unknown: Unknown,
+) -> Vec<Entry<P>> {
+    let counts = |entry: &&Entry<P>| unknown == Unknown::Negative || !entry.is_unknown();
+    let kept = |entry: &Entry<P>| kept[entry.image()].map(|image| entry.with_image(image));
     entries.iter().filter(counts).filter_map(kept).collect()
 }
 
@@ -299,7 +304,7 @@ impl Draws {
 
 /// AP (`None` where no positive was drawn) and counts of one ranking in each resample: the running counts of
 /// `Measured::new`, one of each per resample.
-fn resampled(entries: &[Entry], ties: Ties, draws: &Draws) -> Vec<Figure> {
+fn resampled<P: Packed>(entries: &[Entry<P>], ties: Ties, draws: &Draws) -> Vec<Figure> {
     let mut found = vec![0_u32; draws.resamples];
     let mut ranked = vec![0_u32; draws.resamples];
     let mut sums = vec![0.0_f64; draws.resamples];
@@ -381,7 +386,7 @@ mod tests {
         let (scores, labels) = tables(40, 1);
         let draws = Draws::new(40, 25, 3, 0).unwrap();
         let known = (0..40).filter(|&i| labels[i] != 0);
-        let mut entries: Vec<Entry> = known
+        let mut entries: Vec<Entry<u64>> = known
             .map(|image| Entry::new(image, scores[image], labels[image]))
             .collect();
         entries.sort_unstable();

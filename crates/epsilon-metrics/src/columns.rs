@@ -5,61 +5,83 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, PackedOf};
 use crate::error::MetricsError;
+use crate::score::{DIGIT, Key};
 use crate::table::{Block, Table};
 
 /// Most columns read in one pass over the rows: two cache lines of scores.
 const WIDEST: usize = 32;
 /// Rows of a block.
-const ROWS: usize = 2048;
+pub(crate) const ROWS: usize = 2048;
 /// Below this number of entries a comparison sort is faster than the radix sort.
 const FEW: usize = 2048;
-const DIGIT: u32 = 11;
-const DIGITS: usize = 3;
 const BUCKETS: usize = 1 << DIGIT;
+/// Of a score in f64.
+const MOST_DIGITS: usize = 6;
 
 /// Calls `map` with the index and the ranking of every column for which `wanted` is true; the ranking is best first,
 /// equal scores in image order. The result has one item per column, `None` where `wanted` is false.
 ///
-/// Memory: the columns in memory at one time take at most an eighth of the scores as f32, plus a few columns per thread.
-pub(crate) fn map_rankings<T: Send>(
-    table: &impl Table,
+/// Memory: the columns in memory at one time take at most an eighth of the scores, plus a few columns per thread.
+pub(crate) fn map_rankings<T: Table, R: Send>(
+    table: &T,
     wanted: &[bool],
-    map: impl Fn(usize, &[Entry]) -> T + Sync,
-) -> Result<Vec<Option<T>>, MetricsError> {
+    map: impl Fn(usize, &[Entry<PackedOf<T>>]) -> R + Sync,
+) -> Result<Vec<Option<R>>, MetricsError> {
+    map_blocks(
+        table,
+        Gatherer::default,
+        |gatherer: &mut Gatherer<T>, columns| gatherer.map(table, columns, wanted, &map),
+    )
+}
+
+/// Calls `map` with a few adjacent columns at a time, on all threads; what it returns for each column, in their order. `start`
+/// makes the buffers of a thread.
+pub(crate) fn map_blocks<B, R: Send>(
+    table: &impl Table,
+    start: impl Fn() -> B + Sync + Send,
+    map: impl Fn(&mut B, Range<usize>) -> Result<Vec<R>, MetricsError> + Sync + Send,
+) -> Result<Vec<R>, MetricsError> {
     let columns = table.labels();
     let width = (columns / (16 * rayon::current_num_threads())).clamp(1, WIDEST);
     let blocks: Vec<Range<usize>> = (0..columns)
         .step_by(width)
         .map(|first| first..columns.min(first + width))
         .collect();
-    let mapped: Result<Vec<Vec<Option<T>>>, MetricsError> = blocks
+    let mapped: Result<Vec<Vec<R>>, MetricsError> = blocks
         .into_par_iter()
         .with_max_len(1)
-        .map_init(Gatherer::default, |gatherer, block| {
-            gatherer.map(table, block, wanted, &map)
-        })
+        .map_init(start, map)
         .collect();
     Ok(mapped?.into_iter().flatten().collect())
 }
 
 /// Buffers of one thread, reused from block to block.
-#[derive(Default)]
-struct Gatherer {
-    columns: Vec<Vec<Entry>>,
-    scratch: Vec<Entry>,
-    block: Block,
+struct Gatherer<T: Table> {
+    columns: Vec<Vec<Entry<PackedOf<T>>>>,
+    scratch: Vec<Entry<PackedOf<T>>>,
+    block: Block<T::Score>,
 }
 
-impl Gatherer {
-    fn map<T>(
+impl<T: Table> Default for Gatherer<T> {
+    fn default() -> Self {
+        Self {
+            columns: Vec::new(),
+            scratch: Vec::new(),
+            block: Block::default(),
+        }
+    }
+}
+
+impl<T: Table> Gatherer<T> {
+    fn map<R>(
         &mut self,
-        table: &impl Table,
+        table: &T,
         columns: Range<usize>,
         wanted: &[bool],
-        map: &impl Fn(usize, &[Entry]) -> T,
-    ) -> Result<Vec<Option<T>>, MetricsError> {
+        map: &impl Fn(usize, &[Entry<PackedOf<T>>]) -> R,
+    ) -> Result<Vec<Option<R>>, MetricsError> {
         if !wanted[columns.clone()].contains(&true) {
             return Ok(columns.map(|_| None).collect());
         }
@@ -77,7 +99,7 @@ impl Gatherer {
             .collect()
     }
 
-    fn gather(&mut self, table: &impl Table, columns: Range<usize>) -> Result<(), MetricsError> {
+    fn gather(&mut self, table: &T, columns: Range<usize>) -> Result<(), MetricsError> {
         let images = table.images();
         self.columns.resize_with(columns.len(), Vec::new);
         for column in &mut self.columns {
@@ -100,25 +122,26 @@ impl Gatherer {
 
 /// Sorts entries that are in image order: best first, equal scores in image order.
 ///
-/// A radix sort of the 32 score bits, least significant digit first. It is stable, so images with equal scores stay in
-/// order and the other 32 bits need no pass.
+/// A radix sort of the score bits, least significant digit first. It is stable, so images with equal scores stay in
+/// order and the other bits need no pass.
 ///
 /// Its counts go up to the number of entries, which an [`Entry`] holds in 32 bits; so they need none of the overflow checks that
 /// the rest of the crate is compiled with, and that cost a fifth of an evaluation here.
-pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
+pub(crate) fn sort<K: Key>(entries: &mut Vec<K>, scratch: &mut Vec<K>) {
     if entries.len() < FEW {
         entries.sort_unstable();
         return;
     }
-    let mut counts = [[0_u32; BUCKETS]; DIGITS];
+    let mut counts = [[0_u32; BUCKETS]; MOST_DIGITS];
+    let counts = &mut counts[..K::DIGITS];
     for &entry in entries.iter() {
-        for (digit, counts) in (0..).zip(&mut counts) {
-            let count = &mut counts[bucket(entry, digit)];
+        for (digit, counts) in (0..).zip(&mut *counts) {
+            let count = &mut counts[entry.digit(digit)];
             *count = count.wrapping_add(1);
         }
     }
-    scratch.resize(entries.len(), Entry::default());
-    for (digit, starts) in (0..).zip(&mut counts) {
+    scratch.resize(entries.len(), K::default());
+    for (digit, starts) in (0..).zip(&mut *counts) {
         if starts.iter().any(|&count| count as usize == entries.len()) {
             continue; // All share this digit.
         }
@@ -127,16 +150,12 @@ pub(crate) fn sort(entries: &mut Vec<Entry>, scratch: &mut Vec<Entry>) {
             next += std::mem::replace(start, next);
         }
         for &entry in entries.iter() {
-            let place = &mut starts[bucket(entry, digit)];
+            let place = &mut starts[entry.digit(digit)];
             scratch[*place as usize] = entry;
             *place = place.wrapping_add(1);
         }
         std::mem::swap(entries, scratch);
     }
-}
-
-fn bucket(entry: Entry, digit: u32) -> usize {
-    entry.order().wrapping_shr(DIGIT.wrapping_mul(digit)) as usize & (BUCKETS - 1)
 }
 
 #[cfg(test)]
@@ -156,7 +175,7 @@ mod tests {
             let entry = |(image, &score): (usize, &f32)| {
                 Entry::new(image, if coarse { score.round() } else { score }, -1)
             };
-            let mut entries: Vec<Entry> = scores.iter().enumerate().map(entry).collect();
+            let mut entries: Vec<Entry<u64>> = scores.iter().enumerate().map(entry).collect();
             let mut expected = entries.clone();
             expected.sort_unstable();
             sort(&mut entries, &mut Vec::new());

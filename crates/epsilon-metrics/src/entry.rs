@@ -1,69 +1,51 @@
 //! One image in the ranking of one label, packed into an integer whose ascending order is the ranking.
 
-/// An image in a label's ranking as one integer, so that ranking is sorting integers. From the highest bit: 32 bits of
-/// the score, mapped by [`descending`]; 30 bits of the image index; 2 bits of the label + 1.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry(u64);
+use crate::score::{DIGIT, Key, Packed, Rankable};
+use crate::table::Table;
 
-impl Entry {
+/// What an [`Entry`] of a table is made of.
+pub(crate) type PackedOf<T> = <<T as Table>::Score as Rankable>::Packed;
+
+/// An image in a label's ranking as one integer, so that ranking is sorting integers. From the highest bit: the order of the
+/// score; 30 bits of the image index; 2 bits of the label + 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry<P>(P);
+
+impl<P: Packed> Entry<P> {
     /// `image` is below 2^30 and `label` in -1..=1; the checks of the tables ensure both.
-    pub(crate) fn new(image: usize, score: f32, label: i8) -> Self {
-        let low = (image as u64) << 2 | label.wrapping_add(1) as u64;
-        Self(u64::from(descending(score)) << 32 | low)
+    pub(crate) fn new<S: Rankable<Packed = P>>(image: usize, score: S, label: i8) -> Self {
+        Self(score.pack((image as u32) << 2 | u32::from(label.wrapping_add(1).cast_unsigned())))
     }
 
     /// Index of the image.
     pub(crate) fn image(self) -> usize {
-        (self.0 as u32 >> 2) as usize
+        (self.0.low() >> 2) as usize
     }
 
     /// A copy of the entry with another image index, below 2^30.
     pub(crate) fn with_image(self, image: usize) -> Self {
-        Self(self.0 & !0xffff_fffc | (image as u64) << 2)
+        Self(self.0.with_low(self.0.low() & 3 | (image as u32) << 2))
     }
 
     pub(crate) fn is_positive(self) -> bool {
-        self.0 & 3 == 2
+        self.0.low() & 3 == 2
     }
 
     pub(crate) fn is_unknown(self) -> bool {
-        self.0 & 3 == 1
+        self.0.low() & 3 == 1
     }
 
-    /// The score mapped by [`descending`]: a higher score gives a smaller number.
-    pub(crate) fn order(self) -> u32 {
-        (self.0 >> 32) as u32
+    /// The order of the score: a higher score gives a smaller number.
+    pub(crate) fn order(self) -> u64 {
+        self.0.order()
     }
 }
 
-/// Maps a finite score to an integer that decreases as the score increases; -0 and 0 map to the same integer.
-pub(crate) fn descending(score: f32) -> u32 {
-    let bits = (score + 0.0).to_bits();
-    // The bits of positive floats are ordered as the floats are; those of negative floats are inverted.
-    let ascending = if bits >> 31 == 0 {
-        bits | 1 << 31
-    } else {
-        !bits
-    };
-    !ascending
-}
+impl<P: Packed> Key for Entry<P> {
+    const DIGITS: usize = P::DIGITS;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extremes_keep_their_order() {
-        let ordered = [
-            f32::MAX,
-            1.0,
-            f32::MIN_POSITIVE,
-            1e-45,
-            0.0,
-            -1e-45,
-            -1.0,
-            f32::MIN,
-        ];
-        assert!(ordered.is_sorted_by(|a, b| descending(*a) < descending(*b)));
+    fn digit(self, digit: usize) -> usize {
+        // Below 64, so no shift needs a check.
+        self.order().wrapping_shr(digit.wrapping_mul(DIGIT) as u32) as usize & ((1 << DIGIT) - 1)
     }
 }

@@ -166,6 +166,21 @@ pub enum MetricsError {
         /// Name of the protocol.
         protocol: String,
     },
+    /// No [`Average`](crate::Average) has this name.
+    #[error("there is no average {name:?}: choose one of micro, macro, weighted, none")]
+    UnknownAverage {
+        /// The name.
+        name: String,
+    },
+    /// A threshold is no probability.
+    #[error("the threshold is {value}: give a probability, between 0 and 1")]
+    Threshold {
+        /// The threshold.
+        value: f64,
+    },
+    /// The list of thresholds is empty.
+    #[error("no threshold was given: give at least one, between 0 and 1")]
+    NoThresholds,
     /// No published protocol has this name.
     #[error("there is no protocol {name:?}: choose one of {}", known.join(", "))]
     UnknownProtocol {

@@ -12,6 +12,7 @@ use crate::input::{Labels, Scores};
 use crate::pooled::Pools;
 use crate::protocol::{Counts, EmptyLabel, Images, Pool, Protocol, Settings, Ties, Unknown};
 use crate::request::{Request, check_request};
+use crate::score::{Packed, Score};
 use crate::standardise::Normalisation;
 use crate::table::{InMemory, Table, check_table};
 use crate::top_k::{TopK, harmonic_mean};
@@ -188,8 +189,8 @@ pub struct SplitEvaluation {
 /// assert_eq!(all.top_k[0].precision, 0.25);
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
-pub fn evaluate(
-    scores: Scores<'_>,
+pub fn evaluate<S: Score>(
+    scores: Scores<'_, S>,
     labels: Labels<'_>,
     columns: &[usize],
     protocol: &Protocol,
@@ -262,8 +263,8 @@ pub fn evaluate_table(
 /// assert_eq!(result.harmonic_map, 2.0 * seen * unseen / (seen + unseen));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
-pub fn evaluate_splits(
-    scores: Scores<'_>,
+pub fn evaluate_splits<S: Score>(
+    scores: Scores<'_, S>,
     labels: Labels<'_>,
     seen_count: usize,
     protocol: &Protocol,
@@ -491,8 +492,8 @@ struct Variant {
 }
 
 impl Variant {
-    fn measure(self, entries: &[Entry], totals: &[Totals]) -> Measured {
-        let known = |entry: Entry| self.unknown_counts | !entry.is_unknown();
+    fn measure<P: Packed>(self, entries: &[Entry<P>], totals: &[Totals]) -> Measured {
+        let known = |entry: Entry<P>| self.unknown_counts | !entry.is_unknown();
         match self.images_of.map(|set| &totals[set].positives) {
             None => Measured::new(entries, self.ties, known),
             Some(positives) => Measured::new(entries, self.ties, |entry| {

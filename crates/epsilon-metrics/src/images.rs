@@ -1,17 +1,13 @@
 //! Metrics of the ranked labels of each image: positives, top K, coverage error, ranking loss. One pass over the rows
 //! serves any number of protocols.
 
-use std::ops::Range;
+use std::cmp::Reverse;
 
-use rayon::prelude::*;
-
-use crate::entry::descending;
 use crate::error::MetricsError;
 use crate::protocol::TopKTies;
-use crate::table::{Block, Table, check_rows};
+use crate::score::{Packed, Score};
+use crate::table::{Table, fold_rows};
 
-/// Values of a block of rows.
-const BLOCK_VALUES: usize = 1 << 17;
 /// Above this number of positives the scores of an image are sorted; up to it they are scanned for each positive.
 const MANY_POSITIVES: usize = 64;
 
@@ -50,6 +46,9 @@ pub(crate) struct Totals {
     /// Sum over the images of the share of (positive, negative) pairs that are in the wrong order or tied; 0 without
     /// a pair.
     pub(crate) ranking_loss: f64,
+    /// Sum over the images of the mean over their positives of (positives ranked up to it) / (labels ranked up to it); 1 without
+    /// positives.
+    pub(crate) average_precision: f64,
 }
 
 /// Counts of a label set over some rows.
@@ -58,6 +57,7 @@ struct Part {
     positives: Vec<u32>,
     coverage: u64,
     losses: Vec<f64>,
+    average_precisions: Vec<f64>,
 }
 
 impl Part {
@@ -67,6 +67,7 @@ impl Part {
             positives: Vec::new(),
             coverage: 0,
             losses: Vec::new(),
+            average_precisions: Vec::new(),
         }
     }
 
@@ -79,6 +80,7 @@ impl Part {
         self.positives.extend(other.positives);
         self.coverage += other.coverage;
         self.losses.extend(other.losses);
+        self.average_precisions.extend(other.average_precisions);
     }
 }
 
@@ -87,21 +89,23 @@ pub(crate) fn count_images(
     table: &impl Table,
     sets: &[LabelSet<'_>],
 ) -> Result<Vec<Totals>, MetricsError> {
-    let images = table.images();
-    // A few pieces per thread: enough to balance the work, few enough that their counts stay small.
-    let rows = images.div_ceil(4 * rayon::current_num_threads());
-    let pieces: Vec<Range<usize>> = (0..images)
-        .step_by(rows)
-        .map(|first| first..images.min(first + rows))
-        .collect();
-    let parts: Result<Vec<Vec<Part>>, MetricsError> = pieces
-        .into_par_iter()
-        .with_max_len(1)
-        .map(|rows| count_rows(table, sets, rows))
-        .collect();
-    let mut whole: Vec<Part> = sets.iter().map(Part::new).collect();
-    for part in parts? {
-        for (whole, part) in whole.iter_mut().zip(part) {
+    let columns = table.labels();
+    let parts: fn(&[LabelSet<'_>]) -> Vec<Part> = |sets| sets.iter().map(Part::new).collect();
+    let start = || (parts(sets), List::default());
+    let pieces = fold_rows(table, start, |(parts, list), _, scores, labels| {
+        let rows = scores
+            .chunks_exact(columns)
+            .zip(labels.chunks_exact(columns));
+        for (scores, labels) in rows {
+            for (set, part) in sets.iter().zip(&mut *parts) {
+                list.fill(set, scores, labels);
+                list.count(set, part);
+            }
+        }
+    })?;
+    let mut whole = parts(sets);
+    for (parts, _) in pieces {
+        for (whole, part) in whole.iter_mut().zip(parts) {
             whole.append(part);
         }
     }
@@ -109,55 +113,34 @@ pub(crate) fn count_images(
 }
 
 impl From<Part> for Totals {
-    fn from(mut part: Part) -> Self {
-        // Sorted, so that the sum depends neither on the threads nor on the order of the images.
-        part.losses.sort_unstable_by(f64::total_cmp);
+    fn from(part: Part) -> Self {
         Self {
             places: part.places,
             positives: part.positives,
             coverage: part.coverage,
-            ranking_loss: part.losses.iter().sum(),
+            ranking_loss: sum(part.losses),
+            average_precision: sum(part.average_precisions),
         }
     }
 }
 
-fn count_rows(
-    table: &impl Table,
-    sets: &[LabelSet<'_>],
-    rows: Range<usize>,
-) -> Result<Vec<Part>, MetricsError> {
-    let columns = table.labels();
-    let step = (BLOCK_VALUES / columns).max(1);
-    let mut parts: Vec<Part> = sets.iter().map(Part::new).collect();
-    let (mut block, mut list) = (Block::default(), List::default());
-    for first in rows.clone().step_by(step) {
-        let rows = first..rows.end.min(first + step);
-        let (scores, labels) = block.read(table, rows, 0..columns)?;
-        check_rows(first, columns, scores, labels)?;
-        let rows = scores
-            .chunks_exact(columns)
-            .zip(labels.chunks_exact(columns));
-        for (scores, labels) in rows {
-            for (set, part) in sets.iter().zip(&mut parts) {
-                list.fill(set, scores, labels);
-                list.count(set, part);
-            }
-        }
-    }
-    Ok(parts)
+/// The sum of values, which depends neither on the threads nor on the order of the images.
+fn sum(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.iter().sum()
 }
 
 /// The labels of one image in one label set.
 #[derive(Default)]
-struct List {
+struct List<S: Score> {
     /// Scores of the ranked labels, in no particular order.
-    scores: Vec<f32>,
+    scores: Vec<S>,
     /// Scores of the positives.
-    positives: Vec<f32>,
-    /// The top K, best first, equal scores in the order of [`TopKTies`]. Each is one integer: 32 bits of the score, mapped
-    /// by [`descending`]; 31 bits of the index among the set's columns, inverted where the last label comes first; 1 bit that
+    positives: Vec<S>,
+    /// The top K, best first, equal scores in the order of [`TopKTies`]. Each is one integer: the order of the
+    /// score; 31 bits of the index among the set's columns, inverted where the last label comes first; 1 bit that
     /// is set for a positive.
-    best: Vec<u64>,
+    best: Vec<S::Packed>,
 }
 
 impl TopKTies {
@@ -170,14 +153,14 @@ impl TopKTies {
     }
 }
 
-impl List {
-    fn fill(&mut self, set: &LabelSet<'_>, scores: &[f32], labels: &[i8]) {
+impl<S: Score> List<S> {
+    fn fill(&mut self, set: &LabelSet<'_>, scores: &[S], labels: &[i8]) {
         self.scores.clear();
         self.positives.clear();
         self.best.clear();
         let most = set.ks.last().copied().unwrap_or(0);
         let flip = set.top_k_ties.flip();
-        let mut worst = if most > 0 { u64::MAX } else { 0 };
+        let mut worst = None;
         for (place, &column) in set.columns.iter().enumerate() {
             let (score, label) = (scores[column], labels[column]);
             if label == 0 && set.without_unknown {
@@ -187,13 +170,12 @@ impl List {
             if label > 0 {
                 self.positives.push(score);
             }
-            let low = u64::from(place as u32 ^ flip) << 1 | u64::from(label > 0);
-            let entry = u64::from(descending(score)) << 32 | low;
-            if entry < worst {
+            let entry = score.pack((place as u32 ^ flip) << 1 | u32::from(label > 0));
+            if most > 0 && worst.is_none_or(|worst| entry < worst) {
                 self.best.push(entry);
                 // Truncated from time to time, so that few entries pass once the best are in.
                 if self.best.len() == 2 * most + 16 {
-                    worst = *self.best.select_nth_unstable(most - 1).1;
+                    worst = Some(*self.best.select_nth_unstable(most - 1).1);
                     self.best.truncate(most);
                 }
             }
@@ -208,49 +190,69 @@ impl List {
         let flip = set.top_k_ties.flip();
         for (&k, places) in set.ks.iter().zip(part.places.chunks_exact_mut(columns)) {
             for &entry in &self.best[..k.min(self.best.len())] {
-                let place = &mut places[(entry as u32 >> 1 ^ flip) as usize];
-                place.hits += (entry & 1) as u32;
+                let place = &mut places[(entry.low() >> 1 ^ flip) as usize];
+                place.hits += entry.low() & 1;
                 place.of_images_with_positive += with_positive;
                 place.of_all_images += 1;
             }
         }
         part.positives.push(self.positives.len() as u32);
-        let (coverage, loss) = self.coverage_and_loss();
-        part.coverage += coverage as u64;
-        part.losses.push(loss);
+        let ranks = self.ranks();
+        part.coverage += ranks.coverage as u64;
+        part.losses.push(ranks.loss);
+        part.average_precisions.push(ranks.average_precision);
     }
 
-    fn coverage_and_loss(&mut self) -> (usize, f64) {
+    /// What the ranks of the image's positives say.
+    fn ranks(&mut self) -> Ranks {
         let (listed, positives) = (self.scores.len(), &mut self.positives);
-        positives.sort_unstable_by(f32::total_cmp);
+        positives.sort_unstable_by_key(|score| Reverse(score.order()));
         let many = positives.len() > MANY_POSITIVES;
         if many {
-            self.scores.sort_unstable_by(f32::total_cmp);
+            self.scores
+                .sort_unstable_by_key(|score| Reverse(score.order()));
         }
-        let at_least = |score: f32| match many {
+        let at_least = |score: S| match many {
             true => listed - self.scores.partition_point(|&s| s < score),
             false => at_least_of(&self.scores, score),
         };
-        let Some(&last) = positives.first() else {
-            return (0, 0.0);
+        let mut ranks = Ranks {
+            coverage: 0,
+            loss: 0.0,
+            average_precision: 1.0,
         };
-        let wrong: usize = positives
-            .iter()
-            .map(|&score| {
-                let positives_at_least =
-                    positives.len() - positives.partition_point(|&p| p < score);
-                at_least(score) - positives_at_least
-            })
-            .sum();
+        if positives.is_empty() {
+            return ranks;
+        }
+        let (mut wrong, mut precisions) = (0, 0.0);
+        for &score in positives.iter() {
+            let found = positives.len() - positives.partition_point(|&p| p < score);
+            let ranked = at_least(score);
+            // That of the lowest positive is the first and the highest.
+            ranks.coverage = ranks.coverage.max(ranked);
+            wrong += ranked - found;
+            precisions += found as f64 / ranked as f64;
+        }
         let pairs = positives.len() * (listed - positives.len());
         // Without a pair `wrong` is 0.
-        (at_least(last), wrong as f64 / pairs.max(1) as f64)
+        ranks.loss = wrong as f64 / pairs.max(1) as f64;
+        ranks.average_precision = precisions / positives.len() as f64;
+        ranks
     }
+}
+
+/// Of one image.
+struct Ranks {
+    /// Labels down to the lowest positive.
+    coverage: usize,
+    /// Share of the pairs of a positive and another label that are in the wrong order or tied.
+    loss: f64,
+    average_precision: f64,
 }
 
 /// How many of the scores, at most 2^30 of them, are at least this one. Without the overflow check of a `count`, which would
 /// keep the loop from being vectorised.
-fn at_least_of(scores: &[f32], score: f32) -> usize {
-    let reached = |count: u32, &s: &f32| count.wrapping_add(u32::from(s >= score));
+fn at_least_of<S: Score>(scores: &[S], score: S) -> usize {
+    let reached = |count: u32, &s: &S| count.wrapping_add(u32::from(s >= score));
     scores.iter().fold(0, reached) as usize
 }

@@ -2,6 +2,7 @@
 //! once on construction.
 
 use crate::error::MetricsError;
+use crate::score::Score;
 
 /// Most images or labels that can be ranked: an index in a ranking has 30 bits.
 pub(crate) const LIMIT: usize = 1 << 30;
@@ -16,13 +17,13 @@ pub(crate) const LIMIT: usize = 1 << 30;
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Scores<'a> {
-    values: &'a [f32],
+pub struct Scores<'a, S = f32> {
+    values: &'a [S],
     images: usize,
     labels: usize,
 }
 
-impl<'a> Scores<'a> {
+impl<'a, S: Score> Scores<'a, S> {
     /// Borrows `values`, row-major [images, labels].
     ///
     /// # Errors
@@ -39,13 +40,13 @@ impl<'a> Scores<'a> {
     /// let error = Scores::new(&[0.9, 0.5, f32::NAN, 0.2], 2, 2).unwrap_err();
     /// assert!(matches!(error, MetricsError::NotFinite { image: 1, label: 0, .. }));
     /// ```
-    pub fn new(values: &'a [f32], images: usize, labels: usize) -> Result<Self, MetricsError> {
+    pub fn new(values: &'a [S], images: usize, labels: usize) -> Result<Self, MetricsError> {
         check_shape("scores", values.len(), images, labels)?;
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        if let Some(at) = values.iter().position(|v| !v.finite()) {
             return Err(MetricsError::NotFinite {
                 image: at / labels,
                 label: at % labels,
-                value: values[at],
+                value: values[at].into() as f32,
             });
         }
         Ok(Self {
@@ -65,7 +66,7 @@ impl<'a> Scores<'a> {
         self.labels
     }
 
-    pub(crate) fn row(&self, image: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, image: usize) -> &'a [S] {
         &self.values[image * self.labels..(image + 1) * self.labels]
     }
 }
@@ -170,7 +171,7 @@ mod tests {
     #[test]
     fn shapes_are_checked() {
         assert!(matches!(
-            Scores::new(&[], 0, 3),
+            Scores::<f32>::new(&[], 0, 3),
             Err(MetricsError::Empty { .. })
         ));
         assert!(matches!(

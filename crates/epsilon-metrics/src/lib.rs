@@ -30,6 +30,8 @@
 //! - [`resample`] and [`differences`] say which of several rows can be told apart: the paired bootstrap, with Holm's correction.
 //! - [`Normalised`] standardises the scores of each image first.
 //! - [`Stoppable`] lets the caller stop what takes long.
+//! - [`multilabel_average_precision`], [`multilabel_auroc`], [`multilabel_precision_recall_curve`], [`Decisions`], [`Binned`] and
+//!   [`LabelRanking`] are the figures of scikit-learn and torchmetrics without a protocol.
 //! - [`files`] reads tables of scores and labels from `.npy`, `.safetensors` and `.csv` files.
 //!
 //! The results do not depend on the number of threads: counts are integers, and sums of reals are computed in `f64` in a
@@ -37,42 +39,58 @@
 
 #![warn(unreachable_pub)]
 
+mod average;
 mod average_precision;
+mod binned;
 mod bootstrap;
 mod columns;
 mod compare;
 mod curve;
+mod decisions;
 mod entry;
 mod error;
 mod evaluation;
 pub mod files;
 mod images;
 mod input;
+mod label_ranking;
 mod pooled;
+mod probabilities;
 mod protocol;
+mod ranking;
 mod reliability;
 mod report;
 mod request;
+mod score;
 mod standardise;
 mod table;
 mod top_k;
 
+pub use average::{Average, Figure};
 pub use average_precision::average_precision;
+pub use binned::{Binned, even_thresholds};
 pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
 pub use compare::{Difference, Over, Resampled, Resampling, differences, resample};
 pub use curve::precision_recall;
+pub use decisions::{Confusion, Decisions};
 pub use error::MetricsError;
 pub use evaluation::{
     Evaluation, LabelFigures, SplitEvaluation, evaluate, evaluate_protocols, evaluate_splits,
     evaluate_table,
 };
 pub use input::{Labels, Scores};
+pub use label_ranking::LabelRanking;
+pub use probabilities::Probabilities;
 pub use protocol::{EmptyLabel, Images, Mean, Pool, Protocol, Settings, Ties, TopKTies, Unknown};
+pub use ranking::{
+    Curve, multilabel_auroc, multilabel_average_precision, multilabel_precision_recall_curve,
+};
 pub use reliability::{ReliabilityBin, reliability};
 pub use report::{MethodComparison, Protocols};
 pub use request::Request;
+pub use score::Score;
 pub use standardise::{Normalisation, Normalised, Standard, Standardise, standardise};
-pub use table::{InMemory, Stoppable, Table};
+pub use table::{Chosen, InMemory, Stoppable, Table};
 pub use top_k::TopK;
 
 #[cfg(doctest)]

@@ -9,27 +9,28 @@ use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::protocol::Unknown;
 use crate::request::Request;
-use crate::table::{Block, Table, check_rows};
-
-/// Values of a block of rows.
-const BLOCK_VALUES: usize = 1 << 17;
+use crate::score::{Packed, Rankable};
+use crate::table::{BLOCK_VALUES, Block, Table, check_block};
 
 /// The annotated scores of a request's columns in the images kept, in row-major order.
-pub(crate) struct Pools {
-    entries: Vec<Entry>,
+pub(crate) struct Pools<P> {
+    entries: Vec<Entry<P>>,
     /// Where the entries of each image of the table begin; one more at the end.
     starts: Vec<usize>,
     /// The annotated images of each column of the request.
     images: Vec<Vec<u32>>,
 }
 
-impl Pools {
+impl<P: Packed> Pools<P> {
     /// `kept` says for each image of the table whether the protocol keeps it.
-    pub(crate) fn new(
-        table: &impl Table,
+    pub(crate) fn new<T: Table>(
+        table: &T,
         request: &Request<'_>,
         kept: impl Fn(usize) -> bool,
-    ) -> Result<Self, MetricsError> {
+    ) -> Result<Self, MetricsError>
+    where
+        T::Score: Rankable<Packed = P>,
+    {
         let (width, all) = (table.labels(), table.images());
         let unknown_counts = request.protocol.settings().unknown == Unknown::Negative;
         let mut pools = Self {
@@ -42,7 +43,7 @@ impl Pools {
         for first in (0..all).step_by(step) {
             let rows = first..all.min(first + step);
             let (scores, labels) = block.read(table, rows.clone(), 0..width)?;
-            check_rows(first, width, scores, labels)?;
+            check_block(first, &(0..width), scores, labels)?;
             let cells = scores.chunks_exact(width).zip(labels.chunks_exact(width));
             for (image, (scores, labels)) in rows.zip(cells) {
                 for (&column, images) in request.columns.iter().zip(&mut pools.images) {
@@ -63,7 +64,7 @@ impl Pools {
     pub(crate) fn map<T: Clone + Send>(
         &self,
         table: &impl Table,
-        rank: impl Fn(&[Entry]) -> T + Sync,
+        rank: impl Fn(&[Entry<P>]) -> T + Sync,
     ) -> Result<Vec<T>, MetricsError> {
         let mut places = HashMap::new();
         let mut distinct: Vec<&[u32]> = Vec::new();
@@ -84,7 +85,7 @@ impl Pools {
                     let image = image as usize;
                     &self.entries[self.starts[image]..self.starts[image + 1]]
                 };
-                let mut pool: Vec<Entry> = images.iter().flat_map(of_image).copied().collect();
+                let mut pool: Vec<Entry<P>> = images.iter().flat_map(of_image).copied().collect();
                 pool.sort_by_key(|entry| entry.order());
                 Ok(rank(&pool))
             })

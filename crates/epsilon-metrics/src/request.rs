@@ -29,17 +29,7 @@ pub struct Request<'a> {
 /// Checks a request against the number of labels of the table.
 pub(crate) fn check_request(request: &Request<'_>, labels: usize) -> Result<(), MetricsError> {
     let Request { columns, ks, .. } = request;
-    if columns.is_empty() {
-        return Err(MetricsError::NoColumns);
-    }
-    let mut chosen = vec![false; labels];
-    for &column in *columns {
-        match chosen.get_mut(column) {
-            None => return Err(MetricsError::ColumnOutOfRange { column, labels }),
-            Some(true) => return Err(MetricsError::ColumnTwice { column }),
-            Some(seen) => *seen = true,
-        }
-    }
+    check_columns(columns, labels)?;
     check_ks(ks)?;
     match ks.last() {
         Some(&k) if k > columns.len() => Err(MetricsError::KTooLarge {
@@ -48,4 +38,20 @@ pub(crate) fn check_request(request: &Request<'_>, labels: usize) -> Result<(), 
         }),
         _ => Ok(()),
     }
+}
+
+/// Checks that there are columns, and each once.
+pub(crate) fn check_columns(columns: &[usize], labels: usize) -> Result<(), MetricsError> {
+    if columns.is_empty() {
+        return Err(MetricsError::NoColumns);
+    }
+    let mut chosen = vec![false; labels];
+    for &column in columns {
+        match chosen.get_mut(column) {
+            None => return Err(MetricsError::ColumnOutOfRange { column, labels }),
+            Some(true) => return Err(MetricsError::ColumnTwice { column }),
+            Some(seen) => *seen = true,
+        }
+    }
+    Ok(())
 }

@@ -8,10 +8,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::MetricsError;
-use crate::table::{Block, Table, check_rows, check_table};
-
-/// Values of a block of rows.
-const BLOCK_VALUES: usize = 1 << 17;
+use crate::score::{Rankable, Score};
+use crate::table::{BLOCK_VALUES, Block, Table, check_block, check_table};
 
 /// Over which labels the scores of an image are standardised to mean 0 and standard deviation 1 before they are ranked.
 ///
@@ -176,7 +174,7 @@ impl<T: Table> Normalised<T> {
                 sums.resize(row.len(), 0.0);
                 sums.iter_mut()
                     .zip(row)
-                    .for_each(|(sum, &s)| *sum += f64::from(s));
+                    .for_each(|(sum, &s)| *sum += s.into());
             })?;
             let total = |label| sums.iter().map(|sums| sums[label]).sum::<f64>();
             let images = normalised.table.images() as f64;
@@ -199,15 +197,15 @@ impl<T: Table> Normalised<T> {
     /// threads.
     fn rows<A: Default + Send>(
         &self,
-        fold: impl Fn(&mut A, &[f32]) + Sync,
+        fold: impl Fn(&mut A, &[T::Score]) + Sync,
     ) -> Result<Vec<A>, MetricsError> {
         let (images, labels) = (self.table.images(), self.table.labels());
         let step = (BLOCK_VALUES / labels).max(1);
         let firsts: Vec<usize> = (0..images).step_by(step).collect();
-        let of_block = |block: &mut Block, first: usize| {
+        let of_block = |block: &mut Block<T::Score>, first: usize| {
             let rows = first..images.min(first + step);
             let (scores, values) = block.read(self, rows, 0..labels)?;
-            check_rows(first, labels, scores, values)?;
+            check_block(first, &(0..labels), scores, values)?;
             let mut folded = A::default();
             scores
                 .chunks_exact(labels)
@@ -222,6 +220,8 @@ impl<T: Table> Normalised<T> {
 }
 
 impl<T: Table> Table for Normalised<T> {
+    type Score = T::Score;
+
     fn images(&self) -> usize {
         self.table.images()
     }
@@ -234,7 +234,7 @@ impl<T: Table> Table for Normalised<T> {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [T::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         self.table
@@ -244,7 +244,7 @@ impl<T: Table> Table for Normalised<T> {
                 let means = &self.means[columns.clone()];
                 row.iter_mut()
                     .zip(means)
-                    .for_each(|(s, mean)| *s = (f64::from(*s) - mean) as f32);
+                    .for_each(|(s, mean)| *s = T::Score::nearest((*s).into() - mean));
             }
         }
         if !self.standards.is_empty() {
@@ -252,7 +252,7 @@ impl<T: Table> Table for Normalised<T> {
             for (image, row) in rows.zip(scores.chunks_exact_mut(columns.len())) {
                 let of_parts = &self.standards[2 * image..][..2];
                 for (score, &part) in row.iter_mut().zip(part_of) {
-                    *score = of_parts[part].score(*score) as f32;
+                    *score = T::Score::nearest(of_parts[part].score(*score));
                 }
             }
         }
@@ -307,10 +307,10 @@ pub struct Standard {
 
 impl Standard {
     /// The mean and population standard deviation of these scores.
-    pub fn of(scores: &[f32]) -> Self {
+    pub fn of<S: Score>(scores: &[S]) -> Self {
         let count = scores.len() as f64;
-        let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / count;
-        let squares = scores.iter().map(|&s| (f64::from(s) - mean).powi(2));
+        let mean = scores.iter().map(|&s| s.into()).sum::<f64>() / count;
+        let squares = scores.iter().map(|&s| (s.into() - mean).powi(2));
         let deviation = (squares.sum::<f64>() / count).sqrt();
         let scale = if deviation > 0.0 {
             1.0 / deviation
@@ -321,8 +321,8 @@ impl Standard {
     }
 
     /// The standardised score, (score - mean) / standard deviation; 0 if all scores were equal.
-    pub fn score(self, score: f32) -> f64 {
-        (f64::from(score) - self.mean) * self.scale
+    pub fn score<S: Score>(self, score: S) -> f64 {
+        (score.into() - self.mean) * self.scale
     }
 
     /// Slope and intercept of the standardised score as a line over the score.

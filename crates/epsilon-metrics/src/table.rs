@@ -3,8 +3,12 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::error::MetricsError;
 use crate::input::{LIMIT, Labels, Scores};
+use crate::request::check_columns;
+use crate::score::Score;
 
 /// A table of scores and three-valued labels, [images, labels], read in blocks.
 ///
@@ -21,6 +25,8 @@ use crate::input::{LIMIT, Labels, Scores};
 /// struct Computed;
 ///
 /// impl Table for Computed {
+///     type Score = f32;
+///
 ///     fn images(&self) -> usize {
 ///         1000
 ///     }
@@ -53,6 +59,9 @@ use crate::input::{LIMIT, Labels, Scores};
 /// # Ok::<(), MetricsError>(())
 /// ```
 pub trait Table: Sync {
+    /// The type of the scores, f32 or f64: they are ranked in it.
+    type Score: Score;
+
     /// Number of images (rows).
     fn images(&self) -> usize;
 
@@ -67,7 +76,7 @@ pub trait Table: Sync {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError>;
 
@@ -81,6 +90,8 @@ pub trait Table: Sync {
 }
 
 impl<T: Table + ?Sized> Table for &T {
+    type Score = T::Score;
+
     fn images(&self) -> usize {
         (**self).images()
     }
@@ -93,7 +104,7 @@ impl<T: Table + ?Sized> Table for &T {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         (**self).read(rows, columns, scores, labels)
@@ -120,12 +131,12 @@ impl<T: Table + ?Sized> Table for &T {
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct InMemory<'a> {
-    scores: Scores<'a>,
+pub struct InMemory<'a, S = f32> {
+    scores: Scores<'a, S>,
     labels: Labels<'a>,
 }
 
-impl<'a> InMemory<'a> {
+impl<'a, S: Score> InMemory<'a, S> {
     /// A table of these scores and labels.
     ///
     /// # Errors
@@ -140,7 +151,7 @@ impl<'a> InMemory<'a> {
     /// assert!(matches!(error, MetricsError::ShapesDiffer { scores_images: 1, labels_images: 2, .. }));
     /// # Ok::<(), epsilon_metrics::MetricsError>(())
     /// ```
-    pub fn new(scores: Scores<'a>, labels: Labels<'a>) -> Result<Self, MetricsError> {
+    pub fn new(scores: Scores<'a, S>, labels: Labels<'a>) -> Result<Self, MetricsError> {
         if (scores.images(), scores.labels()) != (labels.images(), labels.labels()) {
             return Err(MetricsError::ShapesDiffer {
                 scores_images: scores.images(),
@@ -153,7 +164,9 @@ impl<'a> InMemory<'a> {
     }
 }
 
-impl Table for InMemory<'_> {
+impl<S: Score> Table for InMemory<'_, S> {
+    type Score = S;
+
     fn images(&self) -> usize {
         self.scores.images()
     }
@@ -166,7 +179,7 @@ impl Table for InMemory<'_> {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         let width = columns.len();
@@ -214,6 +227,8 @@ impl<'a, T: Table> Stoppable<'a, T> {
 }
 
 impl<T: Table> Table for Stoppable<'_, T> {
+    type Score = T::Score;
+
     fn images(&self) -> usize {
         self.table.images()
     }
@@ -226,7 +241,7 @@ impl<T: Table> Table for Stoppable<'_, T> {
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
-        scores: &mut [f32],
+        scores: &mut [Self::Score],
         labels: &mut [i8],
     ) -> Result<(), MetricsError> {
         self.table.read(rows, columns, scores, labels)
@@ -237,6 +252,85 @@ impl<T: Table> Table for Stoppable<'_, T> {
             true => Err(MetricsError::Stopped),
             false => self.table.ask(),
         }
+    }
+}
+
+/// Some columns of another table, in an order of their own: the seen labels first, for instance.
+///
+/// ```rust
+/// use epsilon_metrics::{Chosen, InMemory, Labels, Scores, Table};
+///
+/// let table = InMemory::new(
+///     Scores::new(&[0.9, 0.5, 0.1, 0.2, 0.8, 0.4], 2, 3)?,
+///     Labels::new(&[1, -1, 0, -1, 1, 1], 2, 3)?,
+/// )?;
+/// let chosen = Chosen::new(table, vec![2, 0])?;
+/// let (mut scores, mut labels) = ([0.0; 2], [0; 2]);
+/// chosen.read(1..2, 0..2, &mut scores, &mut labels)?;
+/// assert_eq!((scores, labels), ([0.4, 0.2], [1, -1]));
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Chosen<T> {
+    table: T,
+    columns: Vec<usize>,
+}
+
+impl<T: Table> Chosen<T> {
+    /// These columns of a table.
+    ///
+    /// # Errors
+    /// [`MetricsError::NoColumns`], [`MetricsError::ColumnOutOfRange`] and [`MetricsError::ColumnTwice`].
+    pub fn new(table: T, columns: Vec<usize>) -> Result<Self, MetricsError> {
+        check_columns(&columns, table.labels())?;
+        Ok(Self { table, columns })
+    }
+}
+
+impl<T: Table> Table for Chosen<T> {
+    type Score = T::Score;
+
+    fn images(&self) -> usize {
+        self.table.images()
+    }
+
+    fn labels(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [T::Score],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        let (width, mut place) = (columns.len(), 0);
+        let mut block = Block::default();
+        // Adjacent columns are read in one piece.
+        for run in self.columns[columns].chunk_by(|a, b| *b == a + 1) {
+            let of_run = run[0]..run[0] + run.len();
+            if run.len() == width {
+                return self.table.read(rows, of_run, scores, labels);
+            }
+            let (some, values) = block.read(&self.table, rows.clone(), of_run)?;
+            let to = scores
+                .chunks_exact_mut(width)
+                .zip(labels.chunks_exact_mut(width));
+            let from = some
+                .chunks_exact(run.len())
+                .zip(values.chunks_exact(run.len()));
+            for ((scores, labels), (some, values)) in to.zip(from) {
+                scores[place..place + run.len()].copy_from_slice(some);
+                labels[place..place + run.len()].copy_from_slice(values);
+            }
+            place += run.len();
+        }
+        Ok(())
+    }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        self.table.ask()
     }
 }
 
@@ -263,42 +357,78 @@ pub(crate) fn check_table(table: &impl Table) -> Result<(), MetricsError> {
 
 /// The buffer of one thread for the blocks it reads.
 #[derive(Default)]
-pub(crate) struct Block {
-    scores: Vec<f32>,
+pub(crate) struct Block<S> {
+    scores: Vec<S>,
     labels: Vec<i8>,
 }
 
-impl Block {
+impl<S: Score> Block<S> {
     /// Reads a block and returns its scores and labels, row-major [rows, columns].
     pub(crate) fn read(
         &mut self,
-        table: &impl Table,
+        table: &impl Table<Score = S>,
         rows: Range<usize>,
         columns: Range<usize>,
-    ) -> Result<(&[f32], &[i8]), MetricsError> {
+    ) -> Result<(&[S], &[i8]), MetricsError> {
         table.ask()?;
         let values = rows.len() * columns.len();
-        self.scores.resize(values, 0.0);
+        self.scores.resize(values, S::default());
         self.labels.resize(values, 0);
         table.read(rows, columns, &mut self.scores, &mut self.labels)?;
         Ok((&self.scores, &self.labels))
     }
 }
 
-/// Checks that whole rows from `first` on hold only finite scores and labels of -1, 0 and 1.
-pub(crate) fn check_rows(
+/// Values of a block of whole rows.
+pub(crate) const BLOCK_VALUES: usize = 1 << 17;
+
+/// Folds all rows of a table, a block of them at a time, on all threads: one value for each piece of the table, in the order of the
+/// rows. `fold` gets the first row of the block, its scores and its labels, which have been checked.
+pub(crate) fn fold_rows<T: Table, A: Send>(
+    table: &T,
+    start: impl Fn() -> A + Sync,
+    fold: impl Fn(&mut A, usize, &[T::Score], &[i8]) + Sync,
+) -> Result<Vec<A>, MetricsError> {
+    let (images, columns) = (table.images(), table.labels());
+    // A few pieces per thread: enough to balance the work, few enough that what is folded stays small.
+    let piece = images.div_ceil(4 * rayon::current_num_threads());
+    let step = (BLOCK_VALUES / columns).max(1);
+    let of_piece = |start_row: usize| {
+        let (mut folded, mut block) = (start(), Block::default());
+        let end = images.min(start_row + piece);
+        for first in (start_row..end).step_by(step) {
+            let rows = first..end.min(first + step);
+            let (scores, labels) = block.read(table, rows, 0..columns)?;
+            check_block(first, &(0..columns), scores, labels)?;
+            fold(&mut folded, first, scores, labels);
+        }
+        Ok(folded)
+    };
+    let pieces: Vec<usize> = (0..images).step_by(piece).collect();
+    pieces
+        .into_par_iter()
+        .with_max_len(1)
+        .map(of_piece)
+        .collect()
+}
+
+/// Checks that a block of some columns of the rows from `first` on holds only finite scores and labels of -1, 0 and 1.
+pub(crate) fn check_block<S: Score>(
     first: usize,
-    columns: usize,
-    scores: &[f32],
+    columns: &Range<usize>,
+    scores: &[S],
     labels: &[i8],
 ) -> Result<(), MetricsError> {
     // No branch per value: the compiler vectorises the loops.
-    let finite = scores.iter().fold(true, |ok, v| ok & v.is_finite());
+    let finite = scores.iter().fold(true, |ok, v| ok & v.finite());
     let known = labels.iter().fold(true, |ok, v| ok & (-1..=1).contains(v));
-    let place = |at: usize| (first + at / columns, at % columns);
-    if !finite && let Some(at) = scores.iter().position(|v| !v.is_finite()) {
+    let place = |at: usize| {
+        let width = columns.len();
+        (first + at / width, columns.start + at % width)
+    };
+    if !finite && let Some(at) = scores.iter().position(|v| !v.finite()) {
         let (image, label) = place(at);
-        let value = scores[at];
+        let value = scores[at].into() as f32;
         return Err(MetricsError::NotFinite {
             image,
             label,

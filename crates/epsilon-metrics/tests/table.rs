@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use epsilon_metrics::{
-    InMemory, Labels, MetricsError, Over, Protocol, Request, Resampling, Scores, Settings,
-    Stoppable, Table, Ties, Unknown, bootstrap, bootstrap_table, evaluate, evaluate_protocols,
-    evaluate_splits, evaluate_table, resample,
+    Average, InMemory, Labels, MetricsError, Over, Protocol, Request, Resampling, Scores, Settings,
+    SplitEvaluation, Stoppable, Table, Ties, Unknown, bootstrap, bootstrap_table, evaluate,
+    evaluate_protocols, evaluate_splits, evaluate_table, multilabel_average_precision, resample,
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,8 @@ impl Columns {
 }
 
 impl Table for Columns {
+    type Score = f32;
+
     fn images(&self) -> usize {
         self.images
     }
@@ -99,6 +101,50 @@ fn own() -> Vec<Protocol> {
 
 fn protocols() -> Vec<Protocol> {
     Protocol::all().into_iter().chain(own()).collect()
+}
+
+/// Scores that differ in f64 alone give what their ranks in f32 give.
+#[test]
+fn scores_in_f64_are_not_rounded() {
+    let (images, labels) = (2500, 30);
+    let (scores, values) = random(images, labels);
+    let fine: Vec<f64> = (0..)
+        .zip(&scores)
+        .map(|(i, &s)| f64::from(s) + f64::from(i % 3) * 1e-12)
+        .collect();
+    let mut distinct = fine.clone();
+    distinct.sort_unstable_by(f64::total_cmp);
+    distinct.dedup();
+    let rank = |s: &f64| distinct.partition_point(|d| d < s) as f32;
+    let ranks: Vec<f32> = fine.iter().map(rank).collect();
+    let values = Labels::new(&values, images, labels).unwrap();
+    let protocols: Vec<Protocol> = protocols()
+        .into_iter()
+        .chain([Protocol::biam_oi_bug()])
+        .collect();
+    let fine = InMemory::new(Scores::new(&fine, images, labels).unwrap(), values).unwrap();
+    let ranks = InMemory::new(Scores::new(&ranks, images, labels).unwrap(), values).unwrap();
+    let rounded = InMemory::new(Scores::new(&scores, images, labels).unwrap(), values).unwrap();
+    fn figures(table: &impl Table, protocols: &[Protocol]) -> Vec<SplitEvaluation> {
+        evaluate_protocols(table, 20, protocols, &[3], &[3, 5]).unwrap()
+    }
+    let expected = figures(&ranks, &protocols);
+    assert_eq!(figures(&fine, &protocols), expected);
+    assert_ne!(figures(&rounded, &protocols), expected);
+    let columns: Vec<usize> = (0..labels).collect();
+    let request = Request {
+        columns: &columns,
+        protocol: &protocols[0],
+        ks: &[],
+    };
+    assert_eq!(
+        bootstrap_table(&fine, request, 5, 1),
+        bootstrap_table(&ranks, request, 5, 1)
+    );
+    for average in [Average::Micro, Average::Macro] {
+        let of = multilabel_average_precision(&fine, average);
+        assert_eq!(of, multilabel_average_precision(&ranks, average));
+    }
 }
 
 /// Above the sizes at which columns are sorted by digits and read in several blocks.
@@ -285,6 +331,8 @@ fn what_a_table_holds_is_checked_as_it_is_read() {
 struct Truncated;
 
 impl Table for Truncated {
+    type Score = f32;
+
     fn images(&self) -> usize {
         10_000
     }

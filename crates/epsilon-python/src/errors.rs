@@ -3,6 +3,7 @@
 use epsilon::PredictError;
 use epsilon::backbone::BackboneError;
 use epsilon::device::DeviceError;
+use epsilon::estimator::EstimatorError;
 use epsilon::experiment::ExperimentError;
 use epsilon::finder::FindError;
 use epsilon::image::ImageError;
@@ -10,11 +11,13 @@ use epsilon::labels::LabelError;
 use epsilon::learning::LearnError;
 use epsilon::library::LibraryError;
 use epsilon::library::sidecar::SidecarError;
+use epsilon::methods::MethodError;
 use epsilon::model::{KeepError, ModelError};
 use epsilon::recipe::RecipeError;
 use epsilon::semantic_index::IndexError;
 use epsilon::tagger::TagError;
 use epsilon::tokens::{FeatureError, StoreError};
+use epsilon::training::TrainingError;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -97,6 +100,20 @@ raised! {
     RecipeError => "RecipeError",
     SidecarError => "LibraryError",
     StoreError => "StoreError",
+}
+
+impl Raised for EstimatorError {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Metrics(_) => "MetricsError",
+            Self::Training(TrainingError::Setting(_)) | Self::Method(MethodError::Setting(_)) => {
+                "EstimatorError"
+            }
+            Self::Method(_) => "MethodError",
+            Self::Training(_) | Self::Stopped => "TrainingError",
+            _ => "EstimatorError",
+        }
+    }
 }
 
 impl Raised for ExperimentError {

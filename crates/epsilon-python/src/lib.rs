@@ -6,14 +6,18 @@ mod backbone;
 mod batches;
 mod command;
 mod errors;
+mod estimators;
 mod extraction;
+mod figures;
 mod library;
 mod logging;
+mod metrics;
 mod photo;
 mod predictor;
 mod progress;
 mod recipe;
 mod store;
+mod tables;
 mod tag;
 mod values;
 mod work;
@@ -32,9 +36,20 @@ mod _native {
     #[pymodule_export]
     use crate::command::run_program;
     #[pymodule_export]
+    use crate::estimators::{TrainedEstimator, estimator_names, estimator_settings, fit_estimator};
+    #[pymodule_export]
     use crate::extraction::{Extraction, extract};
     #[pymodule_export]
+    use crate::figures::{
+        Bootstrap, Difference, Evaluation, Protocol, SplitEvaluation, TopK, bootstrap, evaluate,
+        evaluate_columns, paired_bootstrap,
+    };
+    #[pymodule_export]
     use crate::library::Library;
+    #[pymodule_export]
+    use crate::metrics::{
+        auroc, average_precision, decision, label_ranking, precision_recall_curve,
+    };
     #[pymodule_export]
     use crate::predictor::{HeatMap, Labels, Model, Predictor, Ranked, models};
     #[pymodule_export]

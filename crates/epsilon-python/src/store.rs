@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use epsilon::tokens;
+use epsilon::tokens::{self, TokenSource};
 use numpy::{PyArray1, PyArray2, PyArray3};
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -31,6 +31,13 @@ type Globals<'py> = Bound<'py, PyArray2<f32>>;
 pub(crate) struct TokenStore {
     store: Arc<tokens::TokenStore>,
     path: PathBuf,
+}
+
+impl TokenStore {
+    /// The library's own.
+    pub(crate) fn get(&self) -> &tokens::TokenStore {
+        &self.store
+    }
 }
 
 #[pymethods]
@@ -167,10 +174,6 @@ impl TokenStore {
 }
 
 impl TokenStore {
-    pub(crate) fn get(&self) -> &tokens::TokenStore {
-        &self.store
-    }
-
     pub(crate) fn all_tokens<'py>(&self, py: Python<'py>) -> PyResult<Tokens<'py>> {
         self.tokens(py, None)
     }

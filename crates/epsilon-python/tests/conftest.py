@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -26,18 +25,9 @@ def epsilon():
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
-    """A folder with thousands of drawn pictures in data and backbone.safetensors, of `epsilon quickstart`."""
+    """A folder with thousands of drawn pictures in data, backbone.safetensors and trained models, of `epsilon quickstart`."""
     folder = tmp_path_factory.mktemp("pictures")
-    command = [str(EPSILON), "quickstart", "--out", str(folder)]
-    drawing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        # It is written when all are drawn; the trainings that come then are not needed.
-        while not (folder / "recipe.toml").exists():
-            assert drawing.poll() is None, "the quickstart has ended without a recipe"
-            time.sleep(0.05)
-    finally:
-        drawing.kill()
-        drawing.wait()
+    run_epsilon("quickstart", "--out", folder)
     return folder
 
 

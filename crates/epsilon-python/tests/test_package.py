@@ -3,11 +3,9 @@
 import doctest
 import importlib
 import pkgutil
-import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -87,16 +85,6 @@ def test_the_examples_run(examples):
             assert failed == 0, test.name
             tried += attempted
     assert tried > 20
-
-
-def test_the_guides_programs_run(examples):
-    """The blocks that are marked `python` are one program, for the folder of the examples; those marked `py` need more."""
-    guide = Path(__file__).parents[3] / "docs/python.md"
-    blocks = re.findall(r"^```python\n(.*?)^```$", guide.read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) > 5
-    (examples / "guide.py").write_text("\n".join(blocks))
-    done = run("guide.py", cwd=examples)
-    assert "12 photographs, []" in done.stdout and "not a picture" in done.stdout
 
 
 def test_everything_public_is_documented():

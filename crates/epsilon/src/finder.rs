@@ -286,17 +286,28 @@ impl Finder {
         filter: &Filter,
         order: (Order, usize),
     ) -> Result<Vec<Found<'_>>, FindError> {
+        let query = self.queries(&[words.to_string()], (model, vectors))?;
+        let index = self.index(Some(model))?;
+        let found = self.catalog.search(&index, &query, words, filter, order)?;
+        let score = |best| model.card().method().score_of_match(best);
+        Ok(self.found(found, score))
+    }
+
+    /// The [queries](Model::queries) of words, one after the other, with the model and vectors of [`Finder::matching`].
+    ///
+    /// # Errors
+    /// [`FindError::Changed`], and those of the words.
+    pub fn queries(
+        &self,
+        words: &[String],
+        (model, vectors): (&Model, &WordVectors),
+    ) -> Result<Vec<f32>, FindError> {
         if model.identity() != self.library.identity {
             return Err(FindError::Changed {
                 model: self.library.model.clone(),
             });
         }
-        let index = self.index(Some(model))?;
-        let vectors = vectors.find(&[words.to_string()])?;
-        let query = model.queries(&vectors, &device("cpu")?)?;
-        let found = self.catalog.search(&index, &query, words, filter, order)?;
-        let score = |best| model.card().method().score_of_match(best);
-        Ok(self.found(found, score))
+        Ok(model.queries(&vectors.find(words)?, &device("cpu")?)?)
     }
 
     /// The `top` photographs most like one, which is given by its path or its id.
@@ -344,7 +355,11 @@ impl Finder {
         }
     }
 
-    fn index(&self, model: Option<&Model>) -> Result<Index, FindError> {
+    /// The library's index; a `model` that is known is named where there is none.
+    ///
+    /// # Errors
+    /// [`FindError::NoIndex`], [`FindError::Index`].
+    pub fn index(&self, model: Option<&Model>) -> Result<Index, FindError> {
         let place = Library::index(&self.folder);
         if Index::is_at(&place) {
             return Ok(Index::open(&place)?);

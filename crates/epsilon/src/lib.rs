@@ -24,12 +24,14 @@
 //! - **Features.** [`image`] decodes, [`backbone`] makes tokens, and [`tokens`] keeps them on disk.
 //! - **Methods.** [`methods`] score labels from tokens, trained by [`training`] on a [`loss`]; [`model`] is the file that comes
 //!   of it.
+//! - **Arrays.** [`estimator`] trains a method on features in memory, without a recipe.
 //! - **Data.** [`dataset`] reads lists of photographs with their labels, [`labels`] finds the vectors of label names.
 
 pub use burn;
 pub use epsilon_data::{dataset, labels, paths};
 pub use epsilon_vision::{backbone, image, tokens};
 
+mod fields;
 mod fused;
 
 pub mod batch;
@@ -38,6 +40,7 @@ pub mod classes;
 pub mod comparison;
 pub mod coverage;
 pub mod device;
+pub mod estimator;
 pub mod experiment;
 pub mod explain;
 pub mod finder;

@@ -51,6 +51,20 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vision::tokens",
         ],
     ),
+    (
+        "estimator",
+        &[
+            "batch",
+            "methods",
+            "model",
+            "training",
+            "data::dataset",
+            "data::formats",
+            "data::labels",
+            "metrics",
+            "vision::tokens",
+        ],
+    ),
     ("explain", &["methods", "vision::image"]),
     ("semantic_index", &["data::files", "kernels"]),
     (
@@ -193,7 +207,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that every room may know: they know none.
-const TOOLS: &[&str] = &["device", "profile", "parameters"];
+const TOOLS: &[&str] = &["device", "fields", "profile", "parameters"];
 
 /// The crates of the house, and those of them that each depends on.
 const CRATES: &[(&str, &[&str])] = &[

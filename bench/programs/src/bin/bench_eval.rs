@@ -29,6 +29,8 @@ struct Mapped {
 }
 
 impl Table for Mapped {
+    type Score = f32;
+
     fn images(&self) -> usize {
         self.labels.len() / self.columns
     }
@@ -70,6 +72,8 @@ struct Made {
 }
 
 impl Table for Made {
+    type Score = f32;
+
     fn images(&self) -> usize {
         self.images
     }

@@ -11,6 +11,7 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod extract;
 pub(crate) mod formats;
+pub(crate) mod index;
 mod keep;
 pub(crate) mod learn;
 mod limits;

@@ -151,7 +151,7 @@ impl Criteria {
 }
 
 /// The error, with the option that it is about.
-fn named(error: FindError) -> anyhow::Error {
+pub(super) fn named(error: FindError) -> anyhow::Error {
     match error {
         FindError::Since(error) => anyhow::Error::new(error).context("--since"),
         FindError::Until(error) => anyhow::Error::new(error).context("--until"),

@@ -6,6 +6,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::backbones::put;
+use crate::export::export_agrees;
 use crate::world::World;
 
 /// The classes of the network, in its order.
@@ -143,6 +144,11 @@ fn a_library_of_an_anchored_model_is_searched() {
         }
         assert!(exact.is_sorted_by(|a, b| a >= &(b - 0.06)), "{exact:?}");
     }
+    // Another program finds the same by dot products.
+    world.run("index export photos --to out.jsonl").done();
+    let points = export_agrees(&world, "red cyan brown", |best| best);
+    let width = points[0]["vector"][0].as_array().unwrap().len();
+    assert_eq!(width, 4 + 6 + 1, "label vectors, classes, a constant");
     // Other words need the anchor's vectors.
     fs::remove_file(world.path("words.txt")).unwrap();
     world.run("search photos orange").done();

@@ -8,6 +8,7 @@ mod bundle;
 mod cases;
 mod comparison;
 mod explain;
+mod export;
 mod full_disk;
 mod gallery;
 mod hub;

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::backbones::put;
+use crate::export::export_agrees;
 use crate::world::{Ended, Random, World};
 
 /// The words of the built-in list.
@@ -128,6 +129,9 @@ fn a_folder_is_tagged_searched_and_explained_without_a_model() {
     let hit = hit.next().unwrap()["score"].as_f64().unwrap();
     let expected = score("castle", &ranked);
     assert!((hit - expected).abs() < 0.02, "{hit} {expected}");
+    // Another program's dot products are its power of e.
+    run(&world, "index export photos --to out.jsonl").done();
+    export_agrees(&world, "castle tent", f64::ln);
     let explained = run(
         &world,
         &format!("explain test-0008.png {NET} --label castle --out maps --json"),

@@ -81,6 +81,38 @@ impl SparseLabels {
         })
     }
 
+    /// Builds the matrix from all its values, each +1, -1 or 0, row-major `[images, columns]`.
+    ///
+    /// ```
+    /// use epsilon_data::dataset::SparseLabels;
+    ///
+    /// let labels = SparseLabels::from_dense(3, &[1, 0, -1, 0, 0, 1])?;
+    /// assert_eq!((labels.rows(), labels.get(0, 2), labels.get(1, 1)), (2, -1, 0));
+    /// assert!(SparseLabels::from_dense(3, &[2, 0, 0]).is_err());
+    /// # Ok::<(), epsilon_data::dataset::DatasetError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Another value; values that are no whole number of rows.
+    pub fn from_dense(columns: usize, values: &[i8]) -> Result<Self, DatasetError> {
+        let error = |row, problem| Err(DatasetError::SparseLabels { row, problem });
+        if columns == 0 || !values.len().is_multiple_of(columns) {
+            return error(0, "the values are no whole number of rows of all labels");
+        }
+        if let Some(at) = values.iter().position(|value| !(-1..=1).contains(value)) {
+            return error(at / columns, "a value is none of +1, -1 and 0");
+        }
+        // What is not listed is unknown where anything is: only +1 and -1 can be listed.
+        let rest = if values.contains(&0) { 0 } else { -1 };
+        let (mut starts, mut entries) = (vec![0], Vec::new());
+        for row in values.chunks_exact(columns) {
+            let listed = (0..).zip(row).filter(|&(_, &value)| value != rest);
+            entries.extend(listed.map(|(label, &value)| (label, value)));
+            starts.push(entries.len());
+        }
+        Self::from_parts(columns, rest, starts, entries)
+    }
+
     /// Number of images.
     pub fn rows(&self) -> usize {
         self.starts.len() - 1
@@ -160,12 +192,49 @@ impl SparseLabels {
             out[label as usize] = value;
         }
     }
+
+    /// The first `count` labels of some images, row-major `[rows, count]`.
+    ///
+    /// # Panics
+    /// If a row or a label lies outside the matrix.
+    pub fn dense(&self, rows: impl IntoIterator<Item = usize>, count: usize) -> Vec<i8> {
+        let mut whole = vec![0; self.columns];
+        let mut values = Vec::new();
+        for row in rows {
+            self.dense_row(row, &mut whole);
+            values.extend_from_slice(&whole[..count]);
+        }
+        values
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn dense_values_come_back(columns in 1_usize..5, values in prop::collection::vec(-1_i8..=1, 0..30)) {
+            let values = &values[..values.len() / columns * columns];
+            let labels = SparseLabels::from_dense(columns, values).unwrap();
+            let rows = values.len() / columns;
+            prop_assert_eq!(labels.rows(), rows);
+            prop_assert_eq!(labels.dense(0..rows, columns), values);
+        }
+    }
+
+    #[test]
+    fn dense_values_that_are_no_labels_are_named() {
+        let said = |columns, values: &[i8]| {
+            SparseLabels::from_dense(columns, values)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(said(2, &[0, 1, 0, 3]).contains("image 1"));
+        assert!(said(2, &[0, 1, 0]).contains("whole number of rows"));
+        assert!(said(0, &[]).contains("whole number of rows"));
+    }
 
     #[test]
     fn rows_and_columns_in_another_order() {

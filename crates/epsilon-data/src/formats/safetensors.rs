@@ -19,6 +19,11 @@ pub fn write_tensors(
     tensors: &[Named],
     metadata: HashMap<String, String>,
 ) -> io::Result<()> {
+    write(path, &to_bytes(tensors, metadata)?)
+}
+
+/// The bytes of a safetensors file with f32 tensors and metadata.
+pub fn to_bytes(tensors: &[Named], metadata: HashMap<String, String>) -> io::Result<Vec<u8>> {
     let views = tensors
         .iter()
         .map(|(name, shape, values)| {
@@ -27,8 +32,7 @@ pub fn write_tensors(
         })
         .collect::<Result<Vec<_>, _>>()
         .map_err(io::Error::other)?;
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-    write(path, &bytes)
+    safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)
 }
 
 /// [`write_tensors`] with values rounded to f16.

@@ -404,6 +404,27 @@ impl LabelVectors {
         Ok(Self { names, dim, values })
     }
 
+    /// Vectors of labels without names, row-major `[labels, dim]`: they are named by their numbers from 0.
+    ///
+    /// ```
+    /// use epsilon_data::labels::LabelVectors;
+    ///
+    /// let vectors = LabelVectors::numbered(2, vec![3.0, 4.0, 0.0, 1.0])?;
+    /// assert_eq!(vectors.names(), ["0", "1"]);
+    /// # Ok::<(), epsilon_data::labels::LabelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// No label or width 0, a wrong number of values, a value that is not finite, a row of zeros.
+    pub fn numbered(dim: usize, values: Vec<f32>) -> Result<Self, LabelError> {
+        let count = values.len().checked_div(dim).unwrap_or(0);
+        Self::new(
+            (0..count).map(|label| label.to_string()).collect(),
+            dim,
+            values,
+        )
+    }
+
     /// The names, in row order.
     pub fn names(&self) -> &[String] {
         &self.names

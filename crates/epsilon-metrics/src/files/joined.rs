@@ -392,6 +392,8 @@ fn pack(
 }
 
 impl Table for Joined {
+    type Score = f32;
+
     fn images(&self) -> usize {
         self.scores.frame.images
     }

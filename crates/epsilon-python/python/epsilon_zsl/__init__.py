@@ -9,6 +9,9 @@ The Rust library ``epsilon`` with NumPy arrays in and out; the command ``epsilon
 striped circle False
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from epsilon_zsl import errors
 from epsilon_zsl._native import (
     Backbone,
@@ -30,6 +33,9 @@ from epsilon_zsl._native import (
 from epsilon_zsl._record import Record
 from epsilon_zsl.errors import EpsilonError
 
+if TYPE_CHECKING:
+    from epsilon_zsl import estimators, metrics
+
 __all__ = [
     "Backbone",
     "EpsilonError",
@@ -45,8 +51,20 @@ __all__ = [
     "TokenStore",
     "__version__",
     "errors",
+    "estimators",
     "extract",
     "learn",
+    "metrics",
     "models",
     "tag",
 ]
+
+
+_LATER = ("estimators", "metrics")
+"""Modules that import NumPy, which takes longer than all of this package: imported where they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"epsilon_zsl.{name}")
+    raise AttributeError(f"module 'epsilon_zsl' has no attribute {name!r}")

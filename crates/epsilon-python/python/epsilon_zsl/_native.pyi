@@ -1,9 +1,10 @@
 """The native part of the package."""
 
 import os
+import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, Protocol, TypeAlias, TypedDict, final
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypedDict, final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,37 @@ from epsilon_zsl._record import Record
 
 __all__ = [
     "Backbone",
+    "Bootstrap",
+    "Difference",
+    "Evaluation",
     "Extraction",
     "HeatMap",
     "Labels",
     "Library",
     "Model",
     "Predictor",
+    "Protocol",
     "Ranked",
     "Recipe",
+    "SplitEvaluation",
     "TokenStore",
+    "TopK",
+    "TrainedEstimator",
     "__version__",
+    "estimator_names",
+    "estimator_settings",
     "extract",
+    "fit_estimator",
     "learn",
+    "metrics_auroc",
+    "metrics_average_precision",
+    "metrics_bootstrap",
+    "metrics_decision",
+    "metrics_evaluate",
+    "metrics_evaluate_columns",
+    "metrics_label_ranking",
+    "metrics_paired_bootstrap",
+    "metrics_precision_recall_curve",
     "models",
     "run_program",
     "tag",
@@ -32,7 +52,7 @@ __all__ = [
 
 __version__: Final[str]
 
-class _PillowImage(Protocol):
+class _PillowImage(typing.Protocol):
     """What is looked at of an image of Pillow's."""
 
     @property
@@ -47,6 +67,9 @@ _Photos: TypeAlias = Iterable[_Photo] | npt.NDArray[np.uint8]
 _Progress: TypeAlias = bool | Callable[[int, int | None, str], object]
 _Rows: TypeAlias = slice | Iterable[int] | npt.NDArray[np.integer[Any]]
 _Floats: TypeAlias = npt.NDArray[np.float32]
+_Array: TypeAlias = npt.NDArray[Any]
+_Doubles: TypeAlias = npt.NDArray[np.float64]
+_Integers: TypeAlias = npt.NDArray[np.int64]
 _Sort: TypeAlias = Literal["relevance", "date", "doubt"]
 
 class _Criteria(TypedDict, total=False):
@@ -59,6 +82,45 @@ class _Criteria(TypedDict, total=False):
     folder: _Path | None
     unreviewed: bool
     broken: bool
+
+_Features: TypeAlias = npt.NDArray[np.float32] | tuple[TokenStore, list[int]]
+
+def estimator_names() -> list[str]: ...
+def estimator_settings(method: str) -> list[tuple[str, bool, str | None]]: ...
+def fit_estimator(
+    method: str,
+    given: str,
+    *,
+    seed: int,
+    protocol: str,
+    features: _Features,
+    pooling: str,
+    labels: npt.NDArray[np.int8],
+    vectors: npt.NDArray[np.float32] | None,
+    unseen: npt.NDArray[np.float32] | None,
+) -> TrainedEstimator: ...
+@final
+class TrainedEstimator:
+    @property
+    def known(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def best_epoch(self) -> int | None: ...
+    @property
+    def history(self) -> str: ...
+    def score_vectors(
+        self, features: _Features, pooling: str, vectors: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]: ...
+    def score_known(
+        self, features: _Features, pooling: str, labels: list[int]
+    ) -> npt.NDArray[np.float32]: ...
+    def mean_average_precision(
+        self, features: _Features, pooling: str, labels: npt.NDArray[np.int8], protocol: str
+    ) -> float: ...
+    def state(self) -> tuple[bytes, str]: ...
+    @staticmethod
+    def from_state(state: bytes, history: str) -> TrainedEstimator: ...
 
 def run_program(arguments: Sequence[str]) -> int: ...
 def models() -> list[Record]: ...
@@ -315,3 +377,195 @@ class Library:
     def withdraw(self, photo: _Path, label: str) -> None: ...
     def review(self, photo: _Path, reviewed: bool = True) -> None: ...
     def __len__(self) -> int: ...
+
+@final
+class Protocol:
+    """The rules of an evaluation under a name."""
+
+    def __new__(
+        cls, name: str, *, base: str | None = None, k: Sequence[int] | None = None, **rules: str
+    ) -> Protocol: ...
+    @staticmethod
+    def names() -> tuple[str, ...]: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rules(self) -> str: ...
+    @property
+    def k(self) -> list[int]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class TopK:
+    """Precision, recall and F1 of the top K, as fractions."""
+
+    @property
+    def k(self) -> int: ...
+    @property
+    def precision(self) -> float: ...
+    @property
+    def recall(self) -> float: ...
+    @property
+    def f1(self) -> float: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Bootstrap:
+    """Standard error and 95 % interval of an mAP, as fractions."""
+
+    @property
+    def resamples(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def standard_error(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Difference:
+    """An mAP, and how far it is from that of the reference; fractions."""
+
+    @property
+    def map(self) -> float: ...
+    @property
+    def difference(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def p(self) -> float: ...
+    @property
+    def p_holm(self) -> float: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Evaluation:
+    """Figures of one set of labels under a protocol; `str` is a table. Shares are fractions."""
+
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def rules(self) -> str: ...
+    @property
+    def images_total(self) -> int: ...
+    @property
+    def images_kept(self) -> int: ...
+    @property
+    def positives_per_image(self) -> float: ...
+    @property
+    def labels_averaged(self) -> int: ...
+    @property
+    def map(self) -> float: ...
+    @property
+    def bootstrap(self) -> Bootstrap | None: ...
+    @property
+    def top_k(self) -> list[TopK]: ...
+    @property
+    def top_k_by_label(self) -> list[TopK]: ...
+    @property
+    def coverage_error(self) -> float: ...
+    @property
+    def ranking_loss(self) -> float: ...
+    @property
+    def columns(self) -> _Integers: ...
+    @property
+    def positives(self) -> _Integers: ...
+    @property
+    def annotated(self) -> _Integers: ...
+    @property
+    def average_precision(self) -> _Doubles: ...
+    @property
+    def top_k_of_labels(self) -> list[list[TopK]]: ...
+    def to_json(self) -> str: ...
+
+@final
+class SplitEvaluation:
+    """Figures of the unseen labels (ZSL), the seen and all (GZSL) under a protocol; `str` is a table."""
+
+    @property
+    def zsl(self) -> Evaluation: ...
+    @property
+    def seen(self) -> Evaluation: ...
+    @property
+    def gzsl(self) -> Evaluation: ...
+    @property
+    def harmonic_map(self) -> float: ...
+    def to_json(self) -> str: ...
+
+def metrics_average_precision(
+    preds: _Array,
+    target: _Array,
+    average: str | None,
+    thresholds: int | Sequence[float] | None,
+    ignore_index: int | None,
+) -> float | _Doubles: ...
+def metrics_auroc(
+    preds: _Array,
+    target: _Array,
+    average: str | None,
+    thresholds: int | Sequence[float] | None,
+    ignore_index: int | None,
+) -> float | _Doubles: ...
+def metrics_precision_recall_curve(
+    preds: _Array, target: _Array, thresholds: int | Sequence[float] | None, ignore_index: int | None
+) -> list[tuple[_Doubles, _Doubles, _Doubles]]: ...
+def metrics_label_ranking(preds: _Array, target: _Array, ignore_index: int | None) -> tuple[float, float, float]: ...
+def metrics_decision(
+    which: str,
+    preds: _Array,
+    target: _Array,
+    threshold: float,
+    average: str | None,
+    ignore_index: int | None,
+    beta: float,
+    zero_division: float,
+) -> float | _Doubles: ...
+def metrics_evaluate(
+    preds: _Array,
+    target: _Array,
+    protocol: str | Protocol,
+    seen: Sequence[int],
+    unseen: Sequence[int],
+    k: Sequence[int] | None,
+    bootstrap: int,
+    standardise: str,
+    centre_labels: bool,
+    ignore_index: int | None,
+) -> Evaluation | SplitEvaluation: ...
+def metrics_evaluate_columns(
+    preds: _Array,
+    target: _Array,
+    protocol: str | Protocol,
+    columns: Sequence[int],
+    k: Sequence[int],
+    ignore_index: int | None,
+) -> Evaluation: ...
+def metrics_bootstrap(
+    preds: _Array,
+    target: _Array,
+    protocol: str | Protocol,
+    columns: Sequence[int],
+    resamples: int,
+    seed: int,
+    ignore_index: int | None,
+) -> Bootstrap: ...
+def metrics_paired_bootstrap(
+    preds: Sequence[_Array],
+    target: _Array,
+    reference: int,
+    protocol: str | Protocol,
+    columns: Sequence[int],
+    labels: bool,
+    resamples: int,
+    seed: int,
+    ignore_index: int | None,
+) -> list[Difference]: ...

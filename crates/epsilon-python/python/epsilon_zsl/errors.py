@@ -21,6 +21,10 @@ class DeviceError(EpsilonError):
     """A device that this build does not know."""
 
 
+class EstimatorError(EpsilonError, ValueError):
+    """Arguments of an estimator that are out of their range or do not fit each other."""
+
+
 class ExperimentError(EpsilonError):
     """An experiment that cannot be run: what its recipe asks for and its data set do not fit each other."""
 

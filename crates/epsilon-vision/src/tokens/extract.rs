@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::error::FeatureError;
 use super::part::Part;
 use super::pipeline::{Source, batches, decode, usual_batch};
+use super::source::TokenSource;
 use super::store::TokenStore;
 use super::store::TokenType;
 use super::writer::{ExtractReport, StoreSettings, StoreWriter};

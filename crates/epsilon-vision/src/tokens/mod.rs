@@ -5,6 +5,7 @@ mod extract;
 mod merge;
 mod part;
 mod pipeline;
+mod source;
 mod store;
 mod writer;
 
@@ -16,6 +17,7 @@ pub use self::pipeline::{
     FeatureBatch, MakeFeatures, Pace, Read, ReadResult, Source, Unread, read_photo, run,
     run_source, usual_batch,
 };
+pub use self::source::{ArrayError, Pooling, TokenArrays, TokenRows, TokenSource};
 pub use self::store::{
     Failure, Header, Manifest, PartOf, Shard, StoreError, TokenStore, TokenType,
 };

@@ -338,25 +338,6 @@ impl TokenStore {
         self.read(row, |shard| shard.global, out);
     }
 
-    /// Tokens `[rows, N, D]` and global vectors `[rows, global_dim]` of some images.
-    ///
-    /// # Panics
-    ///
-    /// When there is no such row.
-    pub fn read_rows(&self, rows: &[usize]) -> (Vec<f32>, Vec<f32>) {
-        let (size, width) = (self.tokens_per_image() * self.dim(), self.global_dim());
-        let mut tokens = vec![0.0; rows.len() * size];
-        let mut global = vec![0.0; rows.len() * width];
-        let out = tokens
-            .chunks_exact_mut(size)
-            .zip(global.chunks_exact_mut(width));
-        for (&row, (tokens, global)) in rows.iter().zip(out) {
-            self.read_tokens(row, tokens);
-            self.read_global(row, global);
-        }
-        (tokens, global)
-    }
-
     fn read(&self, row: usize, tensor: impl Fn(&MappedShard) -> usize, out: &mut [f32]) {
         assert!(row < self.len(), "row {row} of {}", self.len());
         let dtype = self.manifest.header.dtype;

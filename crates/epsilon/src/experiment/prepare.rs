@@ -193,11 +193,6 @@ pub fn extract(
 
 /// The ground truth of the first `labels` labels, row-major `[images, labels]`.
 pub(super) fn dense(dataset: &Dataset, images: &[Example], labels: usize) -> Vec<i8> {
-    let mut row = vec![0; dataset.names.len()];
-    let mut values = Vec::with_capacity(images.len() * labels);
-    for image in images {
-        dataset.labels.dense_row(image.label_row, &mut row);
-        values.extend_from_slice(&row[..labels]);
-    }
-    values
+    let rows = images.iter().map(|image| image.label_row);
+    dataset.labels.dense(rows, labels)
 }

@@ -8,26 +8,20 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::{Labels, MetricsError, Scores, Standardise, evaluate, standardise};
+use epsilon_metrics::{MetricsError, Standardise};
 use epsilon_vision::tokens::TokenStore;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 use super::prepare::dense;
 use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
-use crate::methods::{Fitting, GradientMethod, MethodError, Whole};
-use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer};
+use crate::methods::{Fitting, GradientMethod};
+use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer, map_of};
 use crate::parameters::Weights;
 use crate::recipe::Recipe;
 use crate::training::{
-    Event, Example, Examples, RunFolder, Trainer, TrainingError, TrainingSettings,
+    self, Event, Example, Examples, RunFolder, Trainer, TrainingSettings, split,
 };
-
-/// Seed of the validation split: the same for every seed of a recipe, so that their figures are comparable.
-const VALIDATION_SEED: u64 = 0x5EED;
 
 /// Is told the images scored and to score, and can break off.
 type Scoring<'a> = dyn FnMut(usize, usize) -> ControlFlow<()> + 'a;
@@ -111,7 +105,8 @@ impl Training<'_> {
         let (items, validation) = self.split()?;
         let labels = &self.prepared.dataset.labels;
         let vectors = self.prepared.seen_vectors();
-        let examples = Examples::new(self.store, labels, items, vectors);
+        let unseen = labels.columns() - vectors.len();
+        let examples = Examples::new(self.store, labels, items, vectors, unseen);
         let dims = examples.dims();
         let settings = goal.settings(&self.recipe.training);
         let anchor = anchor::anchor(self.recipe, self.prepared, Some(self.store))?.map(Arc::new);
@@ -135,55 +130,27 @@ impl Training<'_> {
             validate: None,
             last_epoch: None,
         };
-        let mut best_epoch = None;
-        let weights = match self.recipe.method.fitting() {
-            Fitting::Given => return Err(MethodError::NotTrained.into()),
-            Fitting::Solved(method) => {
-                let (targets, global) = examples.whole();
-                if examples.items().is_empty() {
-                    return Err(TrainingError::NoImages.into());
-                }
-                let whole = Whole {
-                    global: &global,
-                    targets: &targets,
-                    labels: examples.vectors(),
-                    unseen: &self.unseen_vectors()?,
-                    seed: self.seed,
-                };
-                method.solve(&dims, &whole, self.device, &mut || observe(Event::Solving))?
+        match goal {
+            // Without early stopping the figures after the last epoch are enough.
+            Goal::Choice if settings.patience.is_some() => trainer.validate = Some(&chosen_by),
+            Goal::Choice => {}
+            Goal::Model | Goal::Epochs(_) if validation.is_empty() => {}
+            Goal::Model | Goal::Epochs(_) => trainer.validate = Some(&seen_map),
+        }
+        if let Goal::Epochs(last) = goal {
+            trainer.last_epoch = last;
+        }
+        let along = anchor.filter(|anchor| anchor.card().settings.trained);
+        let method = &self.recipe.method;
+        let fitted = match (method.fitting(), along) {
+            (Fitting::Gradient(method), Some(anchor)) => {
+                self.fit_along(anchor, method, &trainer, observe)?
             }
-            Fitting::Staged(method) => {
-                let settings = TrainingSettings {
-                    checkpoint_steps: self.recipe.training.checkpoint_steps,
-                    ..TrainingSettings::default()
-                };
-                trainer.settings = &settings;
-                trainer.run_stages(method, &self.unseen_vectors()?, observe)?
-            }
-            Fitting::Gradient(method) => {
-                match goal {
-                    // Without early stopping the figures after the last epoch are enough.
-                    Goal::Choice if settings.patience.is_some() => {
-                        trainer.validate = Some(&chosen_by);
-                    }
-                    Goal::Choice => {}
-                    Goal::Model | Goal::Epochs(_) if validation.is_empty() => {}
-                    Goal::Model | Goal::Epochs(_) => trainer.validate = Some(&seen_map),
-                }
-                if let Goal::Epochs(last) = goal {
-                    trainer.last_epoch = last;
-                }
-                let fitted = match anchor.filter(|anchor| anchor.card().settings.trained) {
-                    None => trainer.fit(method, observe)?,
-                    Some(anchor) => self.fit_along(anchor, method, &trainer, observe)?,
-                };
-                best_epoch = fitted.best_epoch;
-                fitted.weights
-            }
+            _ => trainer.fit_kind(method, &self.unseen_vectors()?, observe)?,
         };
         Ok(Fitted {
-            model: self.model(dims, weights, anchor),
-            best_epoch,
+            model: self.model(dims, fitted.weights, anchor),
+            best_epoch: fitted.best_epoch,
         })
     }
 
@@ -194,7 +161,7 @@ impl Training<'_> {
         method: &dyn GradientMethod,
         trainer: &Trainer<'_>,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
-    ) -> Result<crate::training::Fitted, ExperimentError> {
+    ) -> Result<training::Fitted, ExperimentError> {
         let scores = anchor.on(trainer.examples.vectors(), self.device)?;
         let settings = &anchor.card().settings;
         Ok(trainer.fit(&Anchored::new(method, settings, scores), observe)?)
@@ -209,13 +176,11 @@ impl Training<'_> {
 
     /// The training and the validation images, the same for every seed.
     pub(super) fn split(&self) -> Result<(Vec<Example>, Vec<Example>), ExperimentError> {
-        let mut items = self.prepared.examples(self.store, Split::Train);
+        let items = self.prepared.examples(self.store, Split::Train);
         if items.is_empty() {
             return Err(self.no_images());
         }
-        let kept = (items.len() as f64 * self.recipe.training.validation).round() as usize;
-        items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
-        let validation = items.split_off(items.len() - kept);
+        let (items, validation) = split(items, self.recipe.training.validation);
         let seen = self.prepared.dataset.seen;
         let labels = &self.prepared.dataset.labels;
         let has_seen = |item: &&Example| labels.positives(item.label_row).any(|label| label < seen);
@@ -226,7 +191,6 @@ impl Training<'_> {
                 images: held_out,
             });
         }
-        items.sort_by_key(|item| item.store_row);
         Ok((items, validation))
     }
 
@@ -288,18 +252,13 @@ impl Training<'_> {
         }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
         let mut told = |done| progress(done, rows.len());
-        let mut scores = scorer.score_rows(self.store, &rows, &mut told)?;
+        let scores = scorer.score_rows(self.store, &rows, &mut told)?;
         // The seen labels are all that is ranked here, and all of the table.
-        if self.recipe.evaluation.standardise != Standardise::None {
-            standardise(&mut scores, labels);
-        }
+        let standardised = self.recipe.evaluation.standardise != Standardise::None;
         let targets = dense(&self.prepared.dataset, images, labels);
-        let figures = || -> Result<f64, MetricsError> {
+        let figures = move || -> Result<f64, MetricsError> {
             let protocol = self.recipe.evaluation.protocol.parse()?;
-            let scores = Scores::new(&scores, rows.len(), labels)?;
-            let targets = Labels::new(&targets, rows.len(), labels)?;
-            let columns: Vec<usize> = (0..labels).collect();
-            Ok(evaluate(scores, targets, &columns, &protocol, &[])?.map)
+            map_of(scores, &targets, labels, &protocol, standardised)
         };
         ControlFlow::Continue(figures().unwrap_or_else(|error| {
             log::warn!("no validation figure: {error}");

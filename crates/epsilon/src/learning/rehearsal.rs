@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use epsilon_data::dataset::Split;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::tokens::{TokenSource, TokenStore};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;

@@ -7,6 +7,7 @@
 mod catalog;
 mod corrections;
 pub mod dates;
+mod export;
 mod forget;
 mod journal;
 pub mod keywords;
@@ -35,6 +36,7 @@ pub use corrections::{
     now,
 };
 pub use dates::DateError;
+pub use export::{Export, ExportError, Vectors};
 pub use forget::{Unseen, unseen};
 pub use journal::{Entry, Journal, Known, Label, Outcome};
 pub use ledger::{Ledger, Owned};

@@ -237,6 +237,10 @@ impl Method for Anchored<'_> {
         self.method.vocabulary()
     }
 
+    fn reads_label_vectors(&self) -> bool {
+        self.method.reads_label_vectors()
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         self.settings.specs(self.method, dims)
     }

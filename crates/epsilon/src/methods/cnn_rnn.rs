@@ -204,6 +204,10 @@ impl Method for CnnRnn {
         Vocabulary::Seen
     }
 
+    fn reads_label_vectors(&self) -> bool {
+        false
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         let counts = [
             (self.embedding, "embedding"),

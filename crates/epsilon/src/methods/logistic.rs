@@ -18,6 +18,10 @@ impl Method for Logistic {
         Vocabulary::Seen
     }
 
+    fn reads_label_vectors(&self) -> bool {
+        false
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         Ok(self.0.specs(dims))
     }

@@ -43,6 +43,7 @@ pub use gen_mlzsl::Fusion;
 pub use input::Input;
 
 use crate::batch::{Batch, Dims, Targets};
+use crate::fields::fields;
 use crate::fused::scores::best_match;
 use crate::loss::{self, Negatives, ScoreLoss};
 use crate::optimiser::Learner;
@@ -179,6 +180,11 @@ pub trait Method: Send + Sync {
     /// Which labels it can score.
     fn vocabulary(&self) -> Vocabulary {
         Vocabulary::Open
+    }
+
+    /// Whether anything depends on the vectors of the labels, and not on their number alone.
+    fn reads_label_vectors(&self) -> bool {
+        true
     }
 
     /// Names, shapes and starts of its weights.
@@ -378,6 +384,14 @@ macro_rules! methods {
         impl Kind {
             /// The name of every method.
             pub const NAMES: [&'static str; [$($name),*].len()] = [$($name),*];
+
+            /// The names of a method's settings in recipes; `None` where there is no method of this name.
+            pub fn fields(name: &str) -> Option<&'static [&'static str]> {
+                match name {
+                    $($name => Some(fields::<$method>()),)*
+                    _ => None,
+                }
+            }
 
             /// The name in recipes and tables.
             pub fn name(&self) -> &'static str {

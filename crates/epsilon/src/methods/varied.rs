@@ -122,6 +122,10 @@ impl Method for Varied<'_> {
         self.method.vocabulary()
     }
 
+    fn reads_label_vectors(&self) -> bool {
+        self.method.reads_label_vectors()
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         self.method.specs(dims)
     }

@@ -41,6 +41,10 @@ impl Method for Wsabie {
         Vocabulary::Seen
     }
 
+    fn reads_label_vectors(&self) -> bool {
+        false
+    }
+
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
         if self.rank == 0 {
             return Err(MethodError::Setting("rank = 0: give at least 1".into()));

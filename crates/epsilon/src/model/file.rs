@@ -22,7 +22,7 @@ use epsilon_vision::backbone::BackboneInfo;
 
 pub(super) const KEY: &str = "epsilon.model";
 const VERSION: u32 = 1;
-pub(super) const VECTORS: &str = "label_vectors";
+pub(crate) const VECTORS: &str = "label_vectors";
 /// Key of the metadata that makes a model file a bundle: the file is sealed then, and holds the backbone and words as well.
 pub(crate) const BUNDLE: &str = "epsilon.bundle";
 /// The largest size and the largest whole number among a method's settings that a card may hold.
@@ -203,20 +203,14 @@ impl Card {
         if all == 0 || none_seen || seen > all {
             return Err(format!("{seen} seen labels of {all}"));
         }
+        check_sizes(&self.method, &self.dims)?;
         let Dims {
             tokens,
             width,
-            label_width,
             labels,
             unseen,
-            global: _,
+            ..
         } = self.dims;
-        let sizes = [tokens, width, label_width, self.dims.global_width()];
-        if sizes.iter().any(|size| !(1..=LARGEST).contains(size))
-            || tokens.checked_mul(width).is_none_or(|n| n > 16 * LARGEST)
-        {
-            return Err(format!("sizes that no model has: {:?}", self.dims));
-        }
         // Older files do not count their labels; only methods that score a closed list need the counts.
         let vocabulary = self.method.vocabulary();
         let counted =
@@ -240,15 +234,67 @@ impl Card {
                 backbone.tokens, backbone.dim
             ));
         }
-        let settings = serde_json::to_value(&self.method).map_err(|error| error.to_string())?;
-        match settings.as_object().and_then(|settings| {
-            let mut settings = settings.iter();
-            settings.find(|(name, value)| *name != "seed" && is_too_large(value))
-        }) {
-            Some((name, value)) => Err(format!("{name} = {value} is more than any model has")),
-            None => Ok(()),
-        }
+        Ok(())
     }
+}
+
+/// Whether a file's sizes and settings are such as some model has, so that its weights can be asked for; what is not is told.
+pub(crate) fn check_sizes(method: &Kind, dims: &Dims) -> Result<(), String> {
+    let sizes = [
+        dims.tokens,
+        dims.width,
+        dims.label_width,
+        dims.global_width(),
+    ];
+    let values = dims.tokens.checked_mul(dims.width);
+    if sizes.iter().any(|size| !(1..=LARGEST).contains(size))
+        || values.is_none_or(|n| n > 16 * LARGEST)
+    {
+        return Err(format!("sizes that no model has: {dims:?}"));
+    }
+    let settings = serde_json::to_value(method).map_err(|error| error.to_string())?;
+    match settings.as_object().and_then(|settings| {
+        let mut settings = settings.iter();
+        settings.find(|(name, value)| *name != "seed" && is_too_large(value))
+    }) {
+        Some((name, value)) => Err(format!("{name} = {value} is more than any model has")),
+        None => Ok(()),
+    }
+}
+
+/// The tensors of a file: weights under their own names, and label vectors.
+pub(crate) fn tensors_of(weights: &Weights, vectors: &LabelVectors) -> Vec<format::Named> {
+    let weights = weights.to_host().into_iter();
+    let weights =
+        weights.map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values));
+    let mut tensors: Vec<_> = weights.collect();
+    let shape = vec![vectors.len(), vectors.dim()];
+    tensors.push((VECTORS.into(), shape, vectors.values().to_vec()));
+    tensors
+}
+
+/// The weights of a file, onto a device; what does not fit their specification is told.
+pub(crate) fn read_weights(
+    specs: Vec<Spec>,
+    tensors: &SafeTensors,
+    device: &Device,
+) -> Result<Weights, String> {
+    let mut values = BTreeMap::new();
+    for Spec { name, shape, .. } in &specs {
+        let found = format::f32_values(tensors, &format!("weight.{name}"))?;
+        let wanted = shape
+            .iter()
+            .try_fold(1_usize, |n, &side| n.checked_mul(side));
+        if wanted != Some(found.len()) {
+            let length = found.len();
+            return Err(format!("weight.{name}: {length} values, not {shape:?}"));
+        }
+        if !found.iter().all(|value| value.is_finite()) {
+            return Err(format!("weight.{name}: a value that is not finite"));
+        }
+        values.insert(name.clone(), found);
+    }
+    Weights::from_values(specs, values, device).map_err(|error| error.to_string())
 }
 
 fn is_too_large(value: &serde_json::Value) -> bool {
@@ -275,12 +321,7 @@ impl Model {
 
     /// The tensors of its file.
     pub(crate) fn tensors(&self) -> Vec<format::Named> {
-        let weights = self.weights.to_host().into_iter();
-        let weights =
-            weights.map(|(spec, values)| (format!("weight.{}", spec.name), spec.shape, values));
-        let mut tensors: Vec<_> = weights.collect();
-        let shape = vec![self.vectors.len(), self.vectors.dim()];
-        tensors.push((VECTORS.into(), shape, self.vectors.values().to_vec()));
+        let mut tensors = tensors_of(&self.weights, &self.vectors);
         tensors.extend(self.anchor().into_iter().flat_map(ModelAnchor::tensors));
         tensors
     }
@@ -379,24 +420,7 @@ impl Model {
             None => card.method.specs(&card.dims),
         };
         let specs = specs.map_err(method)?;
-        let mut values = BTreeMap::new();
-        for Spec { name, shape, .. } in &specs {
-            let found = format::f32_values(&tensors, &format!("weight.{name}")).map_err(file)?;
-            let wanted = shape
-                .iter()
-                .try_fold(1_usize, |n, &side| n.checked_mul(side));
-            if wanted != Some(found.len()) {
-                let length = found.len();
-                return Err(file(format!(
-                    "weight.{name}: {length} values, not {shape:?}"
-                )));
-            }
-            if !found.iter().all(|value| value.is_finite()) {
-                return Err(file(format!("weight.{name}: a value that is not finite")));
-            }
-            values.insert(name.clone(), found);
-        }
-        let weights = Weights::from_values(specs, values, device).map_err(|e| method(e.into()))?;
+        let weights = read_weights(specs, &tensors, device).map_err(file)?;
         let anchor = card.anchor.clone();
         let anchor = anchor.map(|anchor| {
             let anchor = ModelAnchor::read(anchor, &tensors, &card.dims, &card.labels);

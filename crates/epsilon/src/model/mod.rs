@@ -24,11 +24,11 @@ use epsilon_data::labels::{LabelError, LabelVectors, composed};
 use epsilon_vision::backbone::{BackboneInfo, DifferenceKind};
 
 pub use anchor::{AnchorCard, ModelAnchor};
-pub(crate) use file::BUNDLE;
+pub(crate) use file::{BUNDLE, VECTORS, check_sizes, read_weights, tensors_of};
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
 pub use ranker::{Keep, KeepError, Ranked, Ranker, Ranking};
-pub(crate) use scorer::Anchoring;
+pub(crate) use scorer::{Anchoring, map_of};
 pub use scorer::{Scorer, SemanticVectors};
 
 /// What can go wrong with a model file.

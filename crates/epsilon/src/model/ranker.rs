@@ -14,7 +14,7 @@ use crate::methods::LabelMap;
 use epsilon_data::labels::LabelVectors;
 use epsilon_metrics::Standard;
 use epsilon_vision::image::Flaw;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::tokens::{TokenSource, TokenStore};
 
 /// A label with its score for an image.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -11,8 +11,8 @@ use crate::methods::anchor::{AnchorScores, BETA};
 use crate::methods::{Kind, LabelMap};
 use crate::parameters::Weights;
 use epsilon_data::labels::LabelVectors;
-use epsilon_metrics::Standard;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_metrics::{Labels, MetricsError, Protocol, Scores, Standard, evaluate, standardise};
+use epsilon_vision::tokens::TokenSource;
 
 /// Images scored at once.
 pub(super) const SCORE_BATCH: usize = 16;
@@ -107,17 +107,17 @@ impl Scorer {
         self
     }
 
-    /// Scores of stored images, row-major `[rows, C]`; `progress` is told how many rows are done, and where it breaks off there are
+    /// Scores of some images, row-major `[rows, C]`; `progress` is told how many rows are done, and where it breaks off there are
     /// none.
     pub fn score_rows(
         &self,
-        store: &TokenStore,
+        source: &dyn TokenSource,
         rows: &[usize],
         progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> ControlFlow<(), Vec<f32>> {
         let mut scores = Vec::with_capacity(rows.len() * self.count);
         for part in rows.chunks(SCORE_BATCH) {
-            let (tokens, global) = store.read_rows(part);
+            let (tokens, global) = source.read_rows(part);
             scores.extend(self.score(part.len(), tokens, global));
             progress(scores.len() / self.count.max(1))?;
         }
@@ -242,6 +242,28 @@ impl Scorer {
         let none = Targets::default();
         self.labels.batch(&self.dims, images, tokens, global, none)
     }
+}
+
+/// mAP, as a fraction, of scores and targets, both row-major `[images, labels]`. The scores of each image are standardised first
+/// where `standardised`.
+///
+/// # Errors
+/// [`MetricsError`] when these labels cannot be measured so.
+pub(crate) fn map_of(
+    mut scores: Vec<f32>,
+    targets: &[i8],
+    labels: usize,
+    protocol: &Protocol,
+    standardised: bool,
+) -> Result<f64, MetricsError> {
+    if standardised {
+        standardise(&mut scores, labels);
+    }
+    let images = scores.len() / labels;
+    let scores = Scores::new(&scores, images, labels)?;
+    let targets = Labels::new(targets, images, labels)?;
+    let columns: Vec<usize> = (0..labels).collect();
+    Ok(evaluate(scores, targets, &columns, protocol, &[])?.map)
 }
 
 impl SemanticVectors {

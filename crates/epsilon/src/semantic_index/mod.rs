@@ -7,6 +7,7 @@
 //! the moment that `index.json` says so, so that a reader and a killed writer never see half of something. G is a generation:
 //! where half of the records are dead, the rest is written into new files.
 
+mod dots;
 mod ids;
 mod manifest;
 mod record;
@@ -419,8 +420,20 @@ mod tests {
                 let exact = hit.id.parse().map_or(0.0, score);
                 prop_assert!((hit.score - exact).abs() <= error, "{} {exact}", hit.score);
             }
-            // Among some it finds those of all, without the others.
+            // Other programs compute the same scores by dot products.
             let index = Index::open(folder.path()).unwrap();
+            let dots = index.dot_query(&query).unwrap();
+            prop_assert_eq!(dots.len(), info.dot_width());
+            let places = index.places().unwrap();
+            for hit in &hits {
+                let (place, _) = places.iter().find(|(_, id)| *id == hit.id).unwrap();
+                let rows = index.dot_vectors(*place);
+                prop_assert_eq!(rows.len(), groups * dots.len());
+                let products = rows.chunks(dots.len()).map(|row| row.iter().zip(&dots).map(|(a, b)| a * b).sum::<f32>());
+                let best = products.fold(f32::NEG_INFINITY, f32::max);
+                prop_assert!((best - hit.score).abs() <= 1e-5 * (1.0 + query.len() as f32), "{} {best}", hit.score);
+            }
+            // Among some it finds those of all, without the others.
             let passes = |id: &str| id.parse().is_ok_and(|place: u64| !(place ^ seed).is_multiple_of(3));
             let some = index.search_in(&index.select(passes).unwrap(), &query, top).unwrap();
             let mut of_all = index.search(&query, usize::MAX).unwrap();

@@ -20,7 +20,28 @@ pub(super) struct Query {
     classes: Option<Scaled<i16>>,
 }
 
+impl Query {
+    /// What a scan takes the query for, as [`super::Index::dot_query`] has it: rounded values.
+    pub(super) fn dots(&self, info: &IndexInfo) -> Vec<f32> {
+        let rounded = |(scale, values): &Scaled<i16>, width: usize| -> Vec<f32> {
+            let values = values[..width].iter();
+            values.map(|&value| scale * f32::from(value)).collect()
+        };
+        let mut dots = rounded(&self.vector, info.width);
+        if let (Some(row), Some(classes)) = (&self.classes, info.classes) {
+            dots.extend(rounded(row, classes));
+            dots.push(1.0);
+        }
+        dots
+    }
+}
+
 impl IndexInfo {
+    /// E, the width of the vectors and queries of an index's [form as dot products](super::Index::dot_vectors).
+    pub fn dot_width(&self) -> usize {
+        self.width + self.classes.map_or(0, |classes| classes + 1)
+    }
+
     /// Whether its sizes are such that a record can be that large.
     pub(super) fn fits(&self) -> bool {
         let classes = self.classes.is_none_or(is_width);
@@ -65,18 +86,24 @@ impl IndexInfo {
 
     /// The vectors of a record, row-major `[groups, width]`.
     pub(super) fn vectors_of(&self, record: &[u8]) -> Vec<f32> {
-        let (scales, rows) = record[..self.vectors()].split_at(4 * self.groups);
-        let (scales, _) = scales.as_chunks();
-        let rows = rows.chunks_exact(self.width.next_multiple_of(LANES));
-        let both = scales
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .zip(rows);
-        let values = both.flat_map(|(scale, row)| {
-            let row = row[..self.width].iter();
-            row.map(move |&byte| scale * f32::from(byte as i8))
-        });
-        values.collect()
+        values(&record[..self.vectors()], self.groups, self.width)
+    }
+
+    /// What an anchor adds to each vector of a record in [its form as dot products](super::Index::dot_vectors): the anchor's row
+    /// and the constant; nothing without an anchor.
+    pub(super) fn anchor_of(&self, record: &[u8]) -> Vec<f32> {
+        let parts = record[self.vectors()..].split_last_chunk();
+        let (Some(classes), Some((parts, constant))) = (self.classes, parts) else {
+            return Vec::new();
+        };
+        let mut row = vec![0.0; classes];
+        for part in parts.chunks_exact(rows(1, classes)) {
+            for (sum, value) in row.iter_mut().zip(values(part, 1, classes)) {
+                *sum += value;
+            }
+        }
+        row.push(f32::from_le_bytes(*constant));
+        row
     }
 
     /// A query of [`IndexInfo::query_width`] values.
@@ -138,6 +165,22 @@ fn is_width(width: usize) -> bool {
 /// Bytes of rows with their scales.
 fn rows(count: usize, width: usize) -> usize {
     count * (4 + width.next_multiple_of(LANES))
+}
+
+/// The values of rows with their scales, row-major `[count, width]`.
+fn values(rows: &[u8], count: usize, width: usize) -> Vec<f32> {
+    let (scales, rows) = rows.split_at(4 * count);
+    let (scales, _) = scales.as_chunks();
+    let rows = rows.chunks_exact(width.next_multiple_of(LANES));
+    let both = scales
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .zip(rows);
+    let values = both.flat_map(|(scale, row)| {
+        let row = row[..width].iter();
+        row.map(move |&byte| scale * f32::from(byte as i8))
+    });
+    values.collect()
 }
 
 /// A row's bytes, filled up.

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::ids::Ids;
 use super::manifest::{MANIFEST, Manifest};
+use super::record::Query;
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files::Mapped;
 
@@ -39,7 +40,7 @@ pub struct Index {
     manifest: Manifest,
     /// A writer only appends to this file and never cuts below what the manifest counts.
     rows: Mapped,
-    ids: Ids,
+    pub(super) ids: Ids,
 }
 
 /// A candidate: the better one is greater.
@@ -172,17 +173,7 @@ impl Index {
         top: usize,
     ) -> Result<Vec<Hit>, IndexError> {
         let info = &self.manifest.info;
-        if query.len() != info.query_width() {
-            return Err(IndexError::Vectors(format!(
-                "a query of width {}; the index's queries are {} wide",
-                query.len(),
-                info.query_width()
-            )));
-        }
-        if query.iter().any(|value| !value.is_finite()) {
-            return Err(IndexError::Vectors("the query is not finite".into()));
-        }
-        let query = info.query(query);
+        let query = self.query(query)?;
         let best = self.best(selection, top, |records, scores| {
             info.scores(records, &query, scores);
         });
@@ -194,6 +185,22 @@ impl Index {
             })
         });
         hits.collect()
+    }
+
+    /// A query as a scan takes it.
+    pub(super) fn query(&self, query: &[f32]) -> Result<Query, IndexError> {
+        let info = &self.manifest.info;
+        if query.len() != info.query_width() {
+            return Err(IndexError::Vectors(format!(
+                "a query of width {}; the index's queries are {} wide",
+                query.len(),
+                info.query_width()
+            )));
+        }
+        if query.iter().any(|value| !value.is_finite()) {
+            return Err(IndexError::Vectors("the query is not finite".into()));
+        }
+        Ok(info.query(query))
     }
 
     /// The `top` photographs most like one of the index, most alike first, that one left out. Their score is the cosine of the

@@ -1,4 +1,4 @@
-//! Mini-batches: which images, in which order, read ahead of the step that wants them.
+//! Mini-batches: which images, in which order, read ahead of the step that wants them, from a store or from memory.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -10,33 +10,48 @@ use rand_chacha::ChaCha8Rng;
 use crate::batch::{Batch, Dims, LabelsOn, Targets};
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::labels::LabelVectors;
-use epsilon_vision::tokens::TokenStore;
+use epsilon_vision::tokens::TokenSource;
+
+/// Seed of the validation split: the same for every seed of a training, so that their figures are comparable.
+const VALIDATION_SEED: u64 = 0x5EED;
 
 /// One training image: where its tokens and its labels are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Example {
-    /// Row of the token store.
+    /// Row of the source of tokens.
     pub store_row: usize,
     /// Row of the labels.
     pub label_row: usize,
 }
 
+/// Divides images into those to train on and a share that is kept for validation: the same ones for every seed. Those to train on
+/// are in the order of the source.
+pub fn split(mut items: Vec<Example>, share: f64) -> (Vec<Example>, Vec<Example>) {
+    let kept = (items.len() as f64 * share).round() as usize;
+    items.shuffle(&mut ChaCha8Rng::seed_from_u64(VALIDATION_SEED));
+    let validation = items.split_off(items.len() - kept);
+    items.sort_by_key(|item| item.store_row);
+    (items, validation)
+}
+
 /// Training images, every one with a positive among the labels it is trained on.
 pub struct Examples<'a> {
-    store: &'a TokenStore,
+    source: &'a dyn TokenSource,
     labels: &'a SparseLabels,
     items: Vec<Example>,
     vectors: Arc<LabelVectors>,
+    unseen: usize,
 }
 
 impl<'a> Examples<'a> {
     /// Keeps those of `items` that have a positive among the first `vectors.len()` labels (the seen ones); `vectors`
-    /// are those labels' vectors, unit length.
+    /// are those labels' vectors, unit length. Of the `unseen` labels that are known but their number matters.
     pub fn new(
-        store: &'a TokenStore,
+        source: &'a dyn TokenSource,
         labels: &'a SparseLabels,
         items: impl IntoIterator<Item = Example>,
         vectors: Arc<LabelVectors>,
+        unseen: usize,
     ) -> Self {
         let seen = vectors.len();
         let items = items
@@ -44,10 +59,11 @@ impl<'a> Examples<'a> {
             .filter(|item| labels.positives(item.label_row).any(|label| label < seen))
             .collect();
         Self {
-            store,
+            source,
             labels,
             items,
             vectors,
+            unseen,
         }
     }
 
@@ -76,40 +92,36 @@ impl<'a> Examples<'a> {
 
     /// Sizes of the tokens and label vectors.
     pub fn dims(&self) -> Dims {
+        let (width, global) = (self.source.dim(), self.source.global_dim());
         Dims {
-            tokens: self.store.tokens_per_image(),
-            width: self.store.dim(),
+            tokens: self.source.tokens_per_image(),
+            width,
             label_width: self.vectors.dim(),
             labels: self.vectors.len(),
-            unseen: self.labels.columns() - self.vectors.len(),
-            global: self.store.manifest().header.backbone.global,
+            unseen: self.unseen,
+            global: (global != width).then_some(global),
         }
     }
 
     /// All labels of all images, and their global vectors row-major, for methods that are solved in one go.
     pub fn whole(&self) -> (Targets, Vec<f32>) {
-        let width = self.store.global_dim();
+        let width = self.source.global_dim();
         let mut global = vec![0.0; self.items.len() * width];
         for (item, out) in self.items.iter().zip(global.chunks_exact_mut(width)) {
-            self.store.read_global(item.store_row, out);
+            self.source.read_global(item.store_row, out);
         }
         (self.targets(&self.items), global)
     }
 
     fn targets(&self, items: &[Example]) -> Targets {
         let seen = self.vectors.len();
-        let mut row = vec![0; self.labels.columns()];
-        let mut values = Vec::with_capacity(items.len() * seen);
-        for item in items {
-            self.labels.dense_row(item.label_row, &mut row);
-            values.extend_from_slice(&row[..seen]);
-        }
-        Targets::new(values, seen)
+        let rows = items.iter().map(|item| item.label_row);
+        Targets::new(self.labels.dense(rows, seen), seen)
     }
 
     fn load(&self, items: &[Example]) -> HostBatch {
         let rows: Vec<usize> = items.iter().map(|item| item.store_row).collect();
-        let (tokens, global) = self.store.read_rows(&rows);
+        let (tokens, global) = self.source.read_rows(&rows);
         HostBatch {
             images: items.len(),
             tokens,

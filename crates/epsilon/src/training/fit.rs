@@ -15,10 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::batches::{Epoch, HostBatch};
 use super::checkpoint::{Position, Sums, TrainingState};
 use super::{Examples, StepPosition, TrainingError, TrainingSettings};
-use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
+use crate::batch::{Batch, Dims, Draws, LabelsOn, Targets, TrainingPrecision};
 use crate::device;
 use crate::methods::varied::Varied;
-use crate::methods::{GradientMethod, StagedMethod, Stages, TrainedLabels, Whole};
+use crate::methods::{
+    Fitting, GradientMethod, Kind, MethodError, SolvedMethod, StagedMethod, Stages, TrainedLabels,
+    Whole,
+};
 use crate::optimiser::{self, Learner, Optimiser};
 use crate::parameters::Weights;
 use epsilon_data::files;
@@ -261,6 +264,66 @@ struct Step {
 }
 
 impl Trainer<'_> {
+    /// Trains a method in the way that is its own; `unseen` are unit vectors of labels that are known and not trained on. Settings
+    /// that its way has no use for are ignored.
+    ///
+    /// # Errors
+    /// Any [`TrainingError`].
+    pub fn train(
+        &self,
+        method: &Kind,
+        unseen: &LabelVectors,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Weights, TrainingError> {
+        Ok(self.fit_kind(method, unseen, observe)?.weights)
+    }
+
+    /// [`Trainer::train`], and which epoch early stopping took.
+    pub(crate) fn fit_kind(
+        &self,
+        method: &Kind,
+        unseen: &LabelVectors,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Fitted, TrainingError> {
+        let weights = match method.fitting() {
+            Fitting::Given => return Err(MethodError::NotTrained.into()),
+            Fitting::Gradient(method) => return self.fit(method, observe),
+            Fitting::Staged(method) => self.run_stages(method, unseen, observe)?,
+            Fitting::Solved(method) => self.solve(method, unseen, observe)?,
+        };
+        Ok(Fitted {
+            weights,
+            best_epoch: None,
+        })
+    }
+
+    /// Solves for the weights of a method.
+    fn solve(
+        &self,
+        method: &dyn SolvedMethod,
+        unseen: &LabelVectors,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<Weights, TrainingError> {
+        let (targets, global) = self.whole()?;
+        let whole = Whole {
+            global: &global,
+            targets: &targets,
+            labels: self.examples.vectors(),
+            unseen,
+            seed: self.seed,
+        };
+        let mut ask = || observe(Event::Solving);
+        Ok(method.solve(&self.examples.dims(), &whole, self.device, &mut ask)?)
+    }
+
+    /// All labels and global vectors at once.
+    fn whole(&self) -> Result<(Targets, Vec<f32>), TrainingError> {
+        match self.examples.items().is_empty() {
+            true => Err(TrainingError::NoImages),
+            false => Ok(self.examples.whole()),
+        }
+    }
+
     /// Trains a method by gradient descent to the last epoch and returns its weights. The same inputs, machine and number of
     /// threads give the same weights bit for bit, stopped and resumed or not.
     ///
@@ -343,11 +406,18 @@ impl Trainer<'_> {
         unseen: &LabelVectors,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Weights, TrainingError> {
-        self.settings.check()?;
-        if self.examples.items().is_empty() {
-            return Err(TrainingError::NoImages);
-        }
-        let (targets, global) = self.examples.whole();
+        let settings = TrainingSettings {
+            checkpoint_steps: self.settings.checkpoint_steps,
+            ..TrainingSettings::default()
+        };
+        settings.check()?;
+        let trainer = Trainer {
+            settings: &settings,
+            validate: None,
+            identity: self.identity.clone(),
+            ..*self
+        };
+        let (targets, global) = self.whole()?;
         let whole = Whole {
             global: &global,
             targets: &targets,
@@ -357,7 +427,7 @@ impl Trainer<'_> {
         };
         let mut stages = method.stages(&self.examples.dims(), &whole, self.device)?;
         let (learners, epochs) = (stages.learners(), stages.steps());
-        let state = self.drive(&mut *stages, learners, None, &epochs, observe)?;
+        let state = trainer.drive(&mut *stages, learners, None, &epochs, observe)?;
         Ok(stages.weights(&state.learners)?)
     }
 

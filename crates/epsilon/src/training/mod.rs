@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-pub use batches::{Example, Examples};
+pub use batches::{Example, Examples, split};
 pub use checkpoint::Sums;
 pub use choose::Choose;
 pub(crate) use fit::Fitted;
@@ -19,6 +19,7 @@ pub use fit::{EpochRecord, Event, RunFolder, Trainer, Validate, part, step};
 pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
+use crate::fields::fields;
 use crate::methods::MethodError;
 use crate::methods::varied::Variation;
 use crate::optimiser::OptimiserSettings;
@@ -33,7 +34,7 @@ pub enum TrainingError {
     Setting(String),
     /// The method refuses its settings.
     #[error(transparent)]
-    Method(#[from] MethodError),
+    Method(MethodError),
     /// No image to train on.
     #[error(
         "no training image has a seen positive label: check the split column and the seen list"
@@ -96,6 +97,15 @@ pub enum TrainingError {
         /// What differs.
         difference: String,
     },
+}
+
+impl From<MethodError> for TrainingError {
+    fn from(error: MethodError) -> Self {
+        match error {
+            MethodError::Stopped => Self::Stopped,
+            error => Self::Method(error),
+        }
+    }
 }
 
 /// How to train; the defaults are the paper's.
@@ -196,6 +206,11 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// The names of the settings in recipes.
+    pub fn fields() -> &'static [&'static str] {
+        fields::<Self>()
+    }
+
     /// Whether settings are chosen by trainings of their own that leave seen labels out.
     ///
     /// ```
