@@ -18,7 +18,7 @@ use epsilon::semantic_index::IndexError;
 use epsilon::tagger::TagError;
 use epsilon::tokens::{FeatureError, StoreError};
 use epsilon::training::TrainingError;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -56,6 +56,14 @@ pub(crate) fn raise(name: &str, message: String) -> PyErr {
 /// Whether an exception is about one photograph.
 pub(crate) fn is_of_photo(py: Python<'_>, error: &PyErr) -> bool {
     class(py, "ImageError").is_ok_and(|class| error.is_instance(py, &class))
+}
+
+/// A wrong type's exception with another message. Whatever else was raised meanwhile, such as by the handler of a signal, stays as it is.
+pub(crate) fn wrong_type(py: Python<'_>, error: PyErr, say: impl FnOnce() -> String) -> PyErr {
+    match error.is_instance_of::<PyTypeError>(py) {
+        true => PyTypeError::new_err(say()),
+        false => error,
+    }
 }
 
 /// The exception of an error, with the messages of its causes.

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::backbone::{Backbone, arrays, named};
-use crate::errors::{OrRaise, raise};
+use crate::errors::{OrRaise, raise, wrong_type};
 use crate::photo::{Photo, is_held};
 use crate::predictor::limits;
 use crate::progress::{self, Progress};
@@ -38,6 +38,7 @@ impl Images {
         }
         let mut found = match images.extract::<PathBuf>() {
             Ok(folder) => Self::of_folder(&folder)?,
+            Err(error) if !error.is_instance_of::<PyTypeError>(images.py()) => return Err(error),
             Err(_) => Self::of_iterable(images)?,
         };
         if let Some(ids) = ids {
@@ -206,9 +207,11 @@ impl<'py> FromPyObject<'_, 'py> for Which {
         if let Ok(loaded) = given.cast::<Backbone>() {
             return Ok(Self::Loaded(loaded.to_owned().unbind()));
         }
-        given.extract().map(Self::Weights).map_err(|_| {
-            let kind = given.get_type();
-            PyTypeError::new_err(format!("a Backbone, or the weights of one, not {kind}"))
+        given.extract().map(Self::Weights).map_err(|error| {
+            wrong_type(given.py(), error, || {
+                let kind = given.get_type();
+                format!("a Backbone, or the weights of one, not {kind}")
+            })
         })
     }
 }

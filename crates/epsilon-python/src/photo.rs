@@ -8,12 +8,12 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, Luma, Rgba};
 use numpy::ndarray::{ArrayViewD, Axis};
 use numpy::{PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyException, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
-use crate::errors::raise;
+use crate::errors::{raise, wrong_type};
 
 /// The tag of an orientation in EXIF.
 const ORIENTATION: u16 = 0x0112;
@@ -62,11 +62,13 @@ impl<'py> FromPyObject<'_, 'py> for Photo {
         if is_pillow(&photo)? {
             return of_pillow(&photo);
         }
-        photo.extract().map(Self::File).map_err(|_| {
-            let kind = photo.get_type();
-            PyTypeError::new_err(format!(
-                "a photograph is a path, the bytes of a file, an image of Pillow's or an array of uint8, not {kind}"
-            ))
+        photo.extract().map(Self::File).map_err(|error| {
+            wrong_type(photo.py(), error, || {
+                let kind = photo.get_type();
+                format!(
+                    "a photograph is a path, the bytes of a file, an image of Pillow's or an array of uint8, not {kind}"
+                )
+            })
         })
     }
 }
@@ -144,10 +146,10 @@ fn of_pillow(image: &Bound<'_, PyAny>) -> PyResult<Photo> {
         return Ok(Photo::Bytes(bytes));
     }
     if let Err(error) = image.call_method0("load") {
-        return Err(unfit(&error.value(image.py()).str()?.to_string_lossy()));
+        return Err(failing(image, error, unfit));
     }
     let mut picture = pixels(image)?;
-    picture.apply_orientation(orientation(image));
+    picture.apply_orientation(orientation(image)?);
     let picture = picture.into_rgb8();
     match picture.as_raw().is_empty() {
         true => Err(unfit("an image without pixels")),
@@ -178,7 +180,25 @@ fn unread(image: &Bound<'_, PyAny>) -> PyResult<Option<PyBackedBytes>> {
         bytes
     };
     let known = |bytes: &PyBackedBytes| kind(bytes).is_some_and(epsilon::image::Kind::is_read);
-    Ok(read().ok().filter(known))
+    match read() {
+        Ok(bytes) => Ok(Some(bytes).filter(known)),
+        // Its pixels are asked for then.
+        Err(error) if is_of_file(image.py(), &error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file says that it cannot be read.
+fn is_of_file(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyOSError>(py) || error.is_instance_of::<PyValueError>(py)
+}
+
+/// The exception for what Pillow says of an image; Ctrl-C is none of it.
+fn failing(image: &Bound<'_, PyAny>, error: PyErr, of: impl FnOnce(&str) -> PyErr) -> PyErr {
+    match error.is_instance_of::<PyException>(image.py()) {
+        true => of(&error.value(image.py()).to_string()),
+        false => error,
+    }
 }
 
 /// The pixels of an image as they lie in memory, with the values of our own decoder: 16 bits are scaled, not cut off.
@@ -195,10 +215,9 @@ fn pixels(image: &Bound<'_, PyAny>) -> PyResult<DynamicImage> {
             ));
         }
         _ => image.call_method1("convert", ("RGB",)).map_err(|error| {
-            unfit(&format!(
-                "an image of mode {mode}: {}",
-                error.value(image.py())
-            ))
+            failing(image, error, |said| {
+                unfit(&format!("an image of mode {mode}: {said}"))
+            })
         })?,
     };
     let (width, height) = image.getattr("size")?.extract()?;
@@ -236,11 +255,17 @@ fn words<const N: usize, T: TryInto<u16>>(
 }
 
 /// How EXIF says the image is to be turned.
-fn orientation(image: &Bound<'_, PyAny>) -> Orientation {
+fn orientation(image: &Bound<'_, PyAny>) -> PyResult<Orientation> {
     let said = image.call_method0("getexif").and_then(|exif| {
         let said = exif.call_method1("get", (ORIENTATION,))?;
         said.extract::<u8>()
     });
-    let said = said.ok().and_then(Orientation::from_exif);
-    said.unwrap_or(Orientation::NoTransforms)
+    match said {
+        Ok(said) => Ok(Orientation::from_exif(said).unwrap_or(Orientation::NoTransforms)),
+        // There is none, or none that can be read.
+        Err(error) if error.is_instance_of::<PyException>(image.py()) => {
+            Ok(Orientation::NoTransforms)
+        }
+        Err(error) => Err(error),
+    }
 }

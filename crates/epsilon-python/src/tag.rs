@@ -10,11 +10,11 @@ use epsilon::library::Library;
 use epsilon::model::{Keep, Model};
 use epsilon::tagger::{SidecarName, TagEvent, TagOptions, Tagger, subjects};
 use epsilon::training::Event;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Serialize;
 
-use crate::errors::{OrRaise, raise};
+use crate::errors::{OrRaise, raise, wrong_type};
 use crate::predictor::Predictor;
 use crate::progress::{Far, Progress};
 use crate::values::record;
@@ -33,9 +33,11 @@ impl<'py> FromPyObject<'_, 'py> for Which {
         if let Ok(loaded) = given.cast::<Predictor>() {
             return Ok(Self::Loaded(loaded.to_owned().unbind()));
         }
-        given.extract().map(Self::File).map_err(|_| {
-            let kind = given.get_type();
-            PyTypeError::new_err(format!("a Predictor, or the file of a model, not {kind}"))
+        given.extract().map(Self::File).map_err(|error| {
+            wrong_type(given.py(), error, || {
+                let kind = given.get_type();
+                format!("a Predictor, or the file of a model, not {kind}")
+            })
         })
     }
 }
