@@ -133,7 +133,9 @@ def machine(peer):
         lines = cpuinfo.read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
         flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        model += " (" + ", ".join(name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+        model += " (" + ", ".join(name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+    if cap := os.environ.get("EPSILON_CPU"):
+        model += f", ours capped by EPSILON_CPU={cap}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = [
         f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",

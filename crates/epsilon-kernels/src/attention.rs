@@ -1,12 +1,12 @@
 //! Attention of one sequence, head by head and in blocks of rows, so that the scores stay in cache.
 
-use crate::avx512::{Words, multiply};
 use crate::bf16;
-use crate::cpu::Instructions;
+use crate::cpu::Bf16Instructions;
 use crate::finish::{Finish, Writer};
 use crate::linear::{Arithmetic, Encoded, stride};
 use crate::packed::{Packed, Rows, product};
 use crate::rows::softmax_rows;
+use crate::words::multiply_bf16;
 
 /// Rows of attention scores held at once, times their columns: 256 KiB.
 const SCORES: usize = 1 << 16;
@@ -59,6 +59,10 @@ pub fn attend(
     if qkv.count == 0 {
         return;
     }
+    let arithmetic = match arithmetic {
+        Arithmetic::Int8(_) => Arithmetic::floats(),
+        floats => floats,
+    };
     for index in 0..heads {
         let [query, key, value] = [0, 1, 2].map(|part| Rows {
             data: &qkv.data[(part * heads + index) * width..],
@@ -73,8 +77,8 @@ pub fn attend(
         };
         let out = &mut out[index * width..];
         match arithmetic {
-            Arithmetic::F32 => head.f32(room, out, out_stride),
-            Arithmetic::Bf16(cpu) | Arithmetic::Int8(cpu) => head.bf16(cpu, room, out, out_stride),
+            Arithmetic::Bf16(cpu) => head.bf16(cpu, room, out, out_stride),
+            _ => head.f32(room, out, out_stride),
         }
     }
 }
@@ -113,7 +117,13 @@ impl Head<'_> {
         }
     }
 
-    fn bf16(&self, cpu: Instructions, room: &mut Attention, out: &mut [f32], out_stride: usize) {
+    fn bf16(
+        &self,
+        cpu: Bf16Instructions,
+        room: &mut Attention,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
         let (count, width) = (self.query.count, self.width);
         let (pairs, keys) = (width.div_ceil(2), stride(width.div_ceil(2)));
         room.encoded.bf16(cpu, self.key, width);
@@ -132,7 +142,7 @@ impl Head<'_> {
                 stride: step,
             };
             let keys = &room.key_panels.0;
-            multiply(cpu, Words::Bf16, left, queries.count, keys, &mut scores);
+            multiply_bf16(cpu, left, queries.count, keys, &mut scores);
             for (row, scores) in (first..count).zip(room.scores.chunks_exact_mut(step)) {
                 self.weigh(row, &mut scores[..count]);
             }
@@ -148,7 +158,7 @@ impl Head<'_> {
                 stride: out_stride,
             };
             let values = &room.value_panels.0;
-            multiply(cpu, Words::Bf16, left, weights.count, values, &mut mixed);
+            multiply_bf16(cpu, left, weights.count, values, &mut mixed);
         }
     }
 

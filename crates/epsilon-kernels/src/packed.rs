@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::cpu;
 use crate::finish::{Finish, Writer};
-use crate::panels::{PANEL, Panels, Step};
+use crate::panels::{PANEL, Panels, Step, parts};
 
 /// A matrix `[depth, columns]` laid out as the right side of [`product`].
 #[derive(Clone, Debug, Default)]
@@ -112,11 +112,12 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Accumulators fill the registers, but for one row of the panel and one value of `a`.
+        // Sums fill the registers, but for a step's part of the panel and one value of `a`: one sum too many waits for memory at
+        // every step. Where rows of a whole panel leave too few rows, a tile is a part of the panel.
         match (S::F32_LANES, S::REGISTER_COUNT) {
             (16, _) => self.tiles::<S, 2, 12>(simd),
-            (8, _) => self.tiles::<S, 4, 3>(simd),
-            (4, 32..) => self.tiles::<S, 8, 3>(simd),
+            (8, _) => self.tiles::<S, 2, 6>(simd),
+            (4, 32..) => self.tiles::<S, 4, 6>(simd),
             (4, _) => self.tiles::<S, 8, 1>(simd),
             _ => self.tiles::<S, PANEL, 1>(simd),
         }
@@ -124,33 +125,38 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
+    /// Tiles of `ROWS` rows and `VECTORS` registers of a panel's columns.
     #[inline(always)]
     fn tiles<S: Simd, const VECTORS: usize, const ROWS: usize>(mut self, simd: S) {
         for (columns, panel) in self.b.iter() {
-            let mut row = 0;
-            while row + ROWS <= self.a.count {
-                self.tile::<S, VECTORS, ROWS>(simd, panel, &columns, row);
-                row += ROWS;
+            for (first, columns) in parts(columns, VECTORS * S::F32_LANES) {
+                let first = first / S::F32_LANES;
+                let mut row = 0;
+                while row + ROWS <= self.a.count {
+                    self.tile::<S, VECTORS, ROWS>(simd, panel, first, &columns, row);
+                    row += ROWS;
+                }
+                let rest = self.a.count - row;
+                macro_rules! rest {
+                    ($($rows:literal)*) => {
+                        match rest {
+                            $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, panel, first, &columns, row),)*
+                            _ => {}
+                        }
+                    };
+                }
+                rest!(1 2 3 4 5 6 7 8 9 10 11);
             }
-            let rest = self.a.count - row;
-            macro_rules! rest {
-                ($($rows:literal)*) => {
-                    match rest {
-                        $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, panel, &columns, row),)*
-                        _ => {}
-                    }
-                };
-            }
-            rest!(1 2 3 4 5 6 7 8 9 10 11);
         }
     }
 
-    /// `ROWS` rows of one panel.
+    /// `ROWS` rows of the columns in a panel's registers from `first` on.
     #[inline(always)]
     fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         &mut self,
         simd: S,
         panel: &[Step<f32>],
+        first: usize,
         columns: &Range<usize>,
         row: usize,
     ) {
@@ -161,6 +167,7 @@ impl Product<'_> {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         for (k, step) in panel.iter().enumerate() {
             let (b, _) = S::as_simd_f32s(&step.0);
+            let b = &b[first..first + VECTORS];
             for (sums, a) in sums.iter_mut().zip(&a) {
                 let a = simd.splat_f32s(a[k]);
                 for (sum, b) in sums.iter_mut().zip(b) {
