@@ -186,6 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cpu::cap::at_every_level;
     use crate::finish::After;
 
     #[test]
@@ -225,14 +226,17 @@ mod tests {
             let a: Vec<f32> = (0..rows * depth).map(|_| next()).collect();
             let b: Vec<f32> = (0..columns * depth).map(|_| next()).collect();
             let packed = Packed::transposed(&b, depth, depth);
-            let mut out = vec![f32::NAN; rows * columns];
-            product(Rows { data: &a, stride: depth, count: rows }, &packed, Finish::PLAIN, &mut out, columns);
-            for i in 0..rows {
-                for j in 0..columns {
-                    // Whole numbers: every order of summation gives the same.
-                    let expected: f32 = (0..depth).map(|k| a[i * depth + k] * b[j * depth + k]).sum();
-                    prop_assert_eq!(out[i * columns + j], expected);
-                }
+            let products = at_every_level(|| {
+                let mut out = vec![f32::NAN; rows * columns];
+                product(Rows { data: &a, stride: depth, count: rows }, &packed, Finish::PLAIN, &mut out, columns);
+                out
+            });
+            // Whole numbers: every order of summation gives the same.
+            let expected: Vec<f32> = (0..rows * columns)
+                .map(|at| (0..depth).map(|k| a[at / columns * depth + k] * b[at % columns * depth + k]).sum())
+                .collect();
+            for (level, out) in products {
+                prop_assert_eq!(&out, &expected, "{}", level);
             }
         }
     }

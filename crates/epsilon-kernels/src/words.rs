@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use pulp::Simd;
+use pulp::bytemuck::cast_slice_mut;
 
 use crate::cpu::{Bf16Instructions, Int8, Int8Instructions, vectorised};
 use crate::finish::Writer;
@@ -187,57 +188,36 @@ impl Int8 {
 }
 
 /// Writes `x` as words of bytes `q` with `x = low + step q` to the nearest, and gives `[step, low]`: the range from the
-/// smallest to the largest value in 255 steps. The bytes are the same for all instructions, however they are laid out. Those past
-/// the end count for nothing. Values that are not finite make `low` not a number.
+/// smallest to the largest value in 255 steps. The bytes are the same for all instructions, however they are laid out. What the
+/// last word has to spare is left as it is, and counts for nothing. Values that are not finite make `low` not a number.
 ///
 /// # Panics
 /// When there are not as many words as `x` fills.
 pub(crate) fn encode_bytes(cpu: Int8Instructions, x: &[f32], words: &mut [u32]) -> [f32; 2] {
     assert_eq!(words.len(), x.len().div_ceil(cpu.0.values()));
-    match (cpu.0.values(), cpu.0.takes_signs()) {
-        (2, _) => encode_pairs(x, words),
-        (_, true) => encode_fours(x, words, 0x8080_8080),
-        (_, false) => encode_fours(x, words, 0),
+    let flip = if cpu.0.takes_signs() { 0x80 } else { 0 };
+    match cpu.0.values() {
+        2 => encode_pairs(x, cast_slice_mut(words)),
+        _ => encode_fours(x, cast_slice_mut(words), flip),
     }
 }
 
 vectorised! {
-    /// Two bytes a word.
-    fn encode_pairs(x: &[f32], words: &mut [u32]) -> [f32; 2] {
+    fn encode_pairs(x: &[f32], out: &mut [u16]) -> [f32; 2] {
         let scale = ByteScale::of(x);
-        let (whole, rest) = x.as_chunks::<16>();
-        let (words, rest_words) = words.split_at_mut(8 * whole.len());
-        let (words, _) = words.as_chunks_mut::<8>();
-        for (x, words) in whole.iter().zip(words) {
-            let bytes = scale.bytes(x);
-            for (place, word) in words.iter_mut().enumerate() {
-                *word = u32::from(bytes[2 * place]) | (u32::from(bytes[2 * place + 1]) << 16);
-            }
-        }
-        let bytes = scale.rest(rest);
-        for (word, bytes) in rest_words.iter_mut().zip(bytes.as_chunks::<2>().0) {
-            *word = u32::from(bytes[0]) | (u32::from(bytes[1]) << 16);
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = u16::from(scale.byte(x));
         }
         [scale.step, scale.low]
     }
 }
 
 vectorised! {
-    /// Four bytes a word, some of whose bits are flipped.
-    fn encode_fours(x: &[f32], words: &mut [u32], flip: u32) -> [f32; 2] {
+    /// The bytes with some of their bits flipped.
+    fn encode_fours(x: &[f32], out: &mut [u8], flip: u8) -> [f32; 2] {
         let scale = ByteScale::of(x);
-        let (whole, rest) = x.as_chunks::<16>();
-        let (words, rest_words) = words.split_at_mut(4 * whole.len());
-        let (words, _) = words.as_chunks_mut::<4>();
-        for (x, words) in whole.iter().zip(words) {
-            let bytes = scale.bytes(x);
-            for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *word = u32::from_le_bytes(*bytes) ^ flip;
-            }
-        }
-        let bytes = scale.rest(rest);
-        for (word, bytes) in rest_words.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *word = u32::from_le_bytes(*bytes) ^ flip;
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = scale.byte(x) ^ flip;
         }
         [scale.step, scale.low]
     }
@@ -264,23 +244,11 @@ impl ByteScale {
     }
 
     #[inline(always)]
-    fn bytes(&self, x: &[f32; 16]) -> [u8; 16] {
+    fn byte(&self, x: f32) -> u8 {
         const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
-        let mut bytes = [0; 16];
-        for (byte, x) in bytes.iter_mut().zip(x) {
-            let shifted = (x - self.low) * self.inverse + ROUND;
-            let whole = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
-            *byte = whole.clamp(0, 255) as u8;
-        }
-        bytes
-    }
-
-    /// The bytes of fewer values, and zeros.
-    #[inline(always)]
-    fn rest(&self, x: &[f32]) -> [u8; 16] {
-        let mut values = [self.low; 16];
-        values[..x.len()].copy_from_slice(x);
-        self.bytes(&values)
+        let shifted = (x - self.low) * self.inverse + ROUND;
+        let whole = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
+        whole.clamp(0, 255) as u8
     }
 }
 
@@ -291,26 +259,41 @@ fn range(x: &[f32]) -> [f32; 2] {
     const LANES: usize = 32;
     let (mut lows, mut highs) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
     let mut finite = [0.0f32; LANES];
-    let mut take = |x: &[f32; LANES]| {
-        for (place, &x) in x.iter().enumerate() {
-            lows[place] = if x < lows[place] { x } else { lows[place] };
-            highs[place] = if x > highs[place] { x } else { highs[place] };
-            finite[place] += x * 0.0;
-        }
+    let mut take = |place: usize, x: f32| {
+        lows[place] = lesser(lows[place], x);
+        highs[place] = greater(highs[place], x);
+        finite[place] += x * 0.0;
     };
     let (whole, rest) = x.as_chunks::<LANES>();
     for x in whole {
-        take(x);
+        for (place, &x) in x.iter().enumerate() {
+            take(place, x);
+        }
     }
-    if let Some(&first) = rest.first() {
-        let mut values = [first; LANES];
-        values[..rest.len()].copy_from_slice(rest);
-        take(&values);
+    for (place, &x) in rest.iter().enumerate() {
+        take(place, x);
     }
-    let finite: f32 = finite.iter().sum();
-    let low = lows.iter().fold(f32::INFINITY, |low, &x| low.min(x));
-    let high = highs.iter().fold(f32::NEG_INFINITY, |high, &x| high.max(x));
-    [low + finite, high + finite]
+    let mut half = LANES / 2;
+    while half > 0 {
+        for place in 0..half {
+            lows[place] = lesser(lows[place], lows[place + half]);
+            highs[place] = greater(highs[place], highs[place + half]);
+            finite[place] += finite[place + half];
+        }
+        half /= 2;
+    }
+    [lows[0] + finite[0], highs[0] + finite[0]]
+}
+
+/// One instruction, which `f32::min` is not, for what it does where a value is not a number.
+#[inline(always)]
+fn lesser(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
+}
+
+#[inline(always)]
+fn greater(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
 
 /// Writes `x` as words of bf16 values, rounded to the nearest; an odd last value is paired with zero. Subnormal values
@@ -374,19 +357,7 @@ impl Product<'_> {
             for (first, columns) in parts(columns, VECTORS * lanes) {
                 let starts = std::array::from_fn(
                     #[inline(always)]
-                    |v| match self.starts.get(columns.start..) {
-                        None | Some([]) => dot.splat(0),
-                        Some(starts) => {
-                            let mut step = Step([0; PANEL]);
-                            let starts = starts.iter().skip(v * lanes);
-                            step.0
-                                .iter_mut()
-                                .zip(starts)
-                                .take(lanes)
-                                .for_each(|(to, start)| *to = *start as u32);
-                            dot.load(&step, 0)
-                        }
-                    },
+                    |v| self.start(dot, columns.start + v * lanes),
                 );
                 let mut row = 0;
                 while row < self.rows {
@@ -424,6 +395,21 @@ impl Product<'_> {
                     write!(1 2 3 4 5 6 7 8 9 10 11 12);
                     row += count;
                 }
+            }
+        }
+    }
+
+    /// The sums of a register's columns, from one on, before anything is added.
+    #[inline(always)]
+    fn start<D: Dot>(&self, dot: D, column: usize) -> D::Register {
+        match self.starts.get(column..) {
+            None | Some([]) => dot.splat(0),
+            Some(starts) => {
+                let mut step = Step([0; PANEL]);
+                for (to, start) in step.0.iter_mut().zip(starts) {
+                    *to = *start as u32;
+                }
+                dot.load(&step, 0)
             }
         }
     }
@@ -806,7 +792,7 @@ mod tests {
     fn equal_and_infinite_values_as_bytes() {
         at_every_level(|| {
             let cpu = Int8Instructions(Int8::current());
-            let mut words = vec![7; 5usize.div_ceil(cpu.0.values())];
+            let mut words = vec![0; 5usize.div_ceil(cpu.0.values())];
             assert_eq!(encode_bytes(cpu, &[-3.0; 5], &mut words), [0.0, -3.0]);
             if !cpu.0.takes_signs() {
                 assert!(words.iter().all(|word| *word == 0));
