@@ -29,10 +29,11 @@ def interpreter():
     return str(path)
 
 
-def build(name):
-    """Builds a bench program (`bench/programs`) and returns its path. `--workspace` chooses the features of dependencies
-    that the tests have too, so that nothing is compiled twice."""
-    command = ["cargo", "build", "--release", "--workspace", "--bin", name, "--message-format", "json-render-diagnostics"]
+def build(name, *where):
+    """Builds a bench program (`bench/programs`, or where cargo's options say) and returns its path. `--workspace` chooses the
+    features of dependencies that the tests have too, so that nothing is compiled twice."""
+    where = where or ("--workspace", "--bin", name)
+    command = ["cargo", "build", "--release", *where, "--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == name]
     return next(line["executable"] for line in artifacts if line.get("executable"))
