@@ -1,5 +1,5 @@
 //! The one place that chooses instructions. [`Level`] is what the CPU has and the environment variable `EPSILON_CPU` lets
-//! through; everything else in this crate runs on what follows from it: [`arch`], [`Bf16Instructions`], [`Int8Instructions`].
+//! through; everything else in this crate runs on what follows from it: `arch`, [`Bf16Instructions`], [`Int8Instructions`].
 
 use std::str::FromStr;
 use std::sync::OnceLock;

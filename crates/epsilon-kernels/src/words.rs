@@ -118,6 +118,10 @@ impl ByteMatrix {
     ///
     /// # Panics
     /// When the left side has fewer words than the product reads.
+    #[allow(
+        unused_unsafe,
+        reason = "an architecture may have no way but the portable one"
+    )]
     pub(crate) fn multiply<O: Output>(
         &self,
         words: &[u32],
@@ -133,10 +137,6 @@ impl ByteMatrix {
             starts: &self.starts,
         };
         // SAFETY: a variant of `Int8` exists only where its instructions do.
-        #[allow(
-            unused_unsafe,
-            reason = "an architecture may have no variant but the portable one"
-        )]
         unsafe {
             match self.cpu {
                 Int8::Portable => product.run::<Portable, PANEL, 1, O>(Portable, output),
