@@ -29,10 +29,11 @@ def interpreter():
     return str(path)
 
 
-def build(name):
-    """Builds a bench program (`bench/programs`) and returns its path. `--workspace` chooses the features of dependencies
-    that the tests have too, so that nothing is compiled twice."""
-    command = ["cargo", "build", "--release", "--workspace", "--bin", name, "--message-format", "json-render-diagnostics"]
+def build(name, *where):
+    """Builds a bench program (`bench/programs`, or where cargo's options say) and returns its path. `--workspace` chooses the
+    features of dependencies that the tests have too, so that nothing is compiled twice."""
+    where = where or ("--workspace", "--bin", name)
+    command = ["cargo", "build", "--release", *where, "--message-format", "json-render-diagnostics"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     artifacts = [line for line in map(json.loads, lines) if line.get("target", {}).get("name") == name]
     return next(line["executable"] for line in artifacts if line.get("executable"))
@@ -133,7 +134,9 @@ def machine(peer):
         lines = cpuinfo.read_text().splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
         flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        model += " (" + ", ".join(name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+        model += " (" + ", ".join(name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+    if cap := os.environ.get("EPSILON_CPU"):
+        model += f", ours capped by EPSILON_CPU={cap}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = [
         f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",

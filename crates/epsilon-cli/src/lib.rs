@@ -89,6 +89,7 @@ pub fn run_program(arguments: Vec<OsString>) -> u8 {
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
+    epsilon::cpu::level()?;
     if let Some(threads) = cli.threads {
         anyhow::ensure!(threads > 0, "--threads 0: give at least 1");
         rayon::ThreadPoolBuilder::new()

@@ -1,12 +1,12 @@
 //! Attention of one sequence, head by head and in blocks of rows, so that the scores stay in cache.
 
-use crate::avx512::{Words, multiply};
 use crate::bf16;
-use crate::cpu::Instructions;
+use crate::cpu::Bf16Instructions;
 use crate::finish::{Finish, Writer};
 use crate::linear::{Arithmetic, Encoded, stride};
 use crate::packed::{Packed, Rows, product};
 use crate::rows::softmax_rows;
+use crate::words::multiply_bf16;
 
 /// Rows of attention scores held at once, times their columns: 256 KiB.
 const SCORES: usize = 1 << 16;
@@ -59,6 +59,10 @@ pub fn attend(
     if qkv.count == 0 {
         return;
     }
+    let arithmetic = match arithmetic {
+        Arithmetic::Int8(_) => Arithmetic::floats(),
+        floats => floats,
+    };
     for index in 0..heads {
         let [query, key, value] = [0, 1, 2].map(|part| Rows {
             data: &qkv.data[(part * heads + index) * width..],
@@ -73,8 +77,8 @@ pub fn attend(
         };
         let out = &mut out[index * width..];
         match arithmetic {
-            Arithmetic::F32 => head.f32(room, out, out_stride),
-            Arithmetic::Bf16(cpu) | Arithmetic::Int8(cpu) => head.bf16(cpu, room, out, out_stride),
+            Arithmetic::Bf16(cpu) => head.bf16(cpu, room, out, out_stride),
+            _ => head.f32(room, out, out_stride),
         }
     }
 }
@@ -113,7 +117,13 @@ impl Head<'_> {
         }
     }
 
-    fn bf16(&self, cpu: Instructions, room: &mut Attention, out: &mut [f32], out_stride: usize) {
+    fn bf16(
+        &self,
+        cpu: Bf16Instructions,
+        room: &mut Attention,
+        out: &mut [f32],
+        out_stride: usize,
+    ) {
         let (count, width) = (self.query.count, self.width);
         let (pairs, keys) = (width.div_ceil(2), stride(width.div_ceil(2)));
         room.encoded.bf16(cpu, self.key, width);
@@ -132,7 +142,7 @@ impl Head<'_> {
                 stride: step,
             };
             let keys = &room.key_panels.0;
-            multiply(cpu, Words::Bf16, left, queries.count, keys, &mut scores);
+            multiply_bf16(cpu, left, queries.count, keys, &mut scores);
             for (row, scores) in (first..count).zip(room.scores.chunks_exact_mut(step)) {
                 self.weigh(row, &mut scores[..count]);
             }
@@ -148,7 +158,7 @@ impl Head<'_> {
                 stride: out_stride,
             };
             let values = &room.value_panels.0;
-            multiply(cpu, Words::Bf16, left, weights.count, values, &mut mixed);
+            multiply_bf16(cpu, left, weights.count, values, &mut mixed);
         }
     }
 
@@ -165,15 +175,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cpu::cap::at_every_level;
 
     fn wave(count: usize, step: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * step).sin()).collect()
     }
 
-    /// Everything this CPU has, with the largest error of a product of two values up to 1: two roundings.
-    fn all() -> Vec<(Arithmetic, f64)> {
-        let tolerances = [1e-6, 4e-3, 8e-3];
-        Arithmetic::all().into_iter().zip(tolerances).collect()
+    /// The largest error of a product of two values up to 1: two roundings.
+    fn tolerance(arithmetic: Arithmetic) -> f64 {
+        match arithmetic {
+            Arithmetic::F32 => 1e-6,
+            Arithmetic::Bf16(_) => 4e-3,
+            Arithmetic::Int8(_) => 8e-3,
+        }
     }
 
     proptest! {
@@ -183,20 +197,26 @@ mod tests {
             let step = 3 * heads * width + 5;
             let x = wave(count * step, 0.7);
             let qkv = Rows { data: &x, stride: step, count };
-            for (arithmetic, tolerance) in all() {
-                let mut out = vec![f32::NAN; count * heads * width];
-                attend(arithmetic, qkv, [heads, width], causal, &mut Attention::default(), &mut out, heads * width);
-                for (at, ours) in out.iter().enumerate() {
-                    let (token, head, channel) = (at / (heads * width), at / width % heads, at % width);
-                    let of = |part: usize, token: usize, k: usize| f64::from(x[token * step + (part * heads + head) * width + k]);
-                    let seen = if causal { token + 1 } else { count };
-                    let weights: Vec<f64> = (0..seen)
-                        .map(|other| (0..width).map(|k| of(0, token, k) * of(1, other, k)).sum::<f64>().exp())
-                        .collect();
-                    let sum: f64 = weights.iter().sum();
-                    let exact = (0..seen).map(|other| weights[other] * of(2, other, channel)).sum::<f64>() / sum;
-                    prop_assert!((f64::from(*ours) - exact).abs() < 10.0 * tolerance, "{arithmetic:?} {ours} for {exact}");
+            let check = || {
+                for arithmetic in Arithmetic::all() {
+                    let mut out = vec![f32::NAN; count * heads * width];
+                    attend(arithmetic, qkv, [heads, width], causal, &mut Attention::default(), &mut out, heads * width);
+                    for (at, ours) in out.iter().enumerate() {
+                        let (token, head, channel) = (at / (heads * width), at / width % heads, at % width);
+                        let of = |part: usize, token: usize, k: usize| f64::from(x[token * step + (part * heads + head) * width + k]);
+                        let seen = if causal { token + 1 } else { count };
+                        let weights: Vec<f64> = (0..seen)
+                            .map(|other| (0..width).map(|k| of(0, token, k) * of(1, other, k)).sum::<f64>().exp())
+                            .collect();
+                        let sum: f64 = weights.iter().sum();
+                        let exact = (0..seen).map(|other| weights[other] * of(2, other, channel)).sum::<f64>() / sum;
+                        prop_assert!((f64::from(*ours) - exact).abs() < 10.0 * tolerance(arithmetic), "{arithmetic:?} {ours} for {exact}");
+                    }
                 }
+                Ok(())
+            };
+            for (_, result) in at_every_level(check) {
+                result?;
             }
         }
     }

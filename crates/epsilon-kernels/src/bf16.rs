@@ -1,15 +1,15 @@
 //! Matrices of bf16 values and their products with f32 sums, twice as fast as f32's where the CPU has the instructions.
 //! Matrices are words of two bf16 values that follow each other along the summed dimension.
 
-use crate::avx512::{self, Words, multiply};
-use crate::cpu::{Instructions, vectorised};
+use crate::cpu::{Bf16Instructions, vectorised};
 use crate::finish::{After, Finish, Writer};
 use crate::matrix::Into;
 use crate::panels::{PANEL, Panels as Layout};
+use crate::words::{self, multiply_bf16};
 
 /// Whether this CPU has the instructions.
 pub fn available() -> bool {
-    Instructions::find().is_some()
+    Bf16Instructions::find().is_some()
 }
 
 /// The nearest bf16, ties to even; not a number stays one.
@@ -125,17 +125,17 @@ pub enum Left<'a> {
 /// # Panics
 /// When the sizes do not fit, or the CPU has no [`available`] instructions.
 pub fn product(out: &mut [f32], into: Into, left: Left, right: &Panels) {
-    let cpu = Instructions::find().expect("the caller checks for the instructions");
+    let cpu = Bf16Instructions::find().expect("the caller checks for the instructions");
     let (stride, columns) = (right.0.steps(), right.0.columns());
     let (left, rows) = match left {
         Left::Rows(words) => {
             let rows = words.len() / stride;
             assert_eq!(words.len(), rows * stride);
-            (avx512::Left::Rows { words, stride }, rows)
+            (words::Left::Rows { words, stride }, rows)
         }
         Left::Transposed(Panels(panels)) => {
             assert_eq!(panels.steps(), stride);
-            (avx512::Left::Panels(panels), panels.columns())
+            (words::Left::Panels(panels), panels.columns())
         }
     };
     assert_eq!(Some(out.len()), rows.checked_mul(columns));
@@ -148,7 +148,7 @@ pub fn product(out: &mut [f32], into: Into, left: Left, right: &Panels) {
         out,
         stride: columns,
     };
-    multiply(cpu, Words::Bf16, left, rows, &right.0, &mut writer);
+    multiply_bf16(cpu, left, rows, &right.0, &mut writer);
 }
 
 #[cfg(test)]

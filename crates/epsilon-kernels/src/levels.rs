@@ -2,8 +2,9 @@
 
 use crate::attention::{Attention, attend};
 use crate::cpu::cap::at_every_level;
+use crate::cpu::{Int8, Int8Instructions};
 use crate::finish::{After, Finish};
-use crate::linear::Arithmetic;
+use crate::linear::{Arithmetic, Encoded, LinearMap};
 use crate::packed::{Packed, Rows, product};
 use crate::rows::{self, Norm, layer_norm};
 use crate::{bf16, vector};
@@ -56,6 +57,25 @@ fn products_with_what_follows() {
         };
         let room = &mut Attention::default();
         attend(Arithmetic::F32, qkv, [2, 3], true, room, &mut out, 6);
+        out
+    });
+}
+
+/// The whole sums are the same; what is made of them differs by rounding.
+#[test]
+fn maps_in_bytes() {
+    let (x, weight, bias) = (wave(27 * 53, 0.7), wave(45 * 53, 0.3), wave(45, 0.9));
+    let rows = Rows {
+        data: &x,
+        stride: 53,
+        count: 27,
+    };
+    compare("a map in bytes", 2e-6, || {
+        let arithmetic = Arithmetic::Int8(Int8Instructions(Int8::current()));
+        let map = LinearMap::new(&weight, &bias, arithmetic);
+        let (mut encoded, mut out) = (Encoded::default(), vec![0.0; 27 * 45]);
+        let x = encoded.encode(arithmetic, rows, 53);
+        map.apply(x, After::Store, &mut out, 45);
         out
     });
 }

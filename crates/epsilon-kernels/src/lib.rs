@@ -6,9 +6,8 @@
 )]
 
 pub mod attention;
-mod avx512;
 pub mod bf16;
-mod cpu;
+pub mod cpu;
 pub mod finish;
 #[cfg(test)]
 mod levels;
@@ -19,5 +18,6 @@ mod panels;
 pub mod rows;
 pub mod scan;
 pub mod vector;
+mod words;
 
-pub use crate::cpu::Instructions;
+pub use crate::cpu::{Bf16Instructions, Int8Instructions, Level};

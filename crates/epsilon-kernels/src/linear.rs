@@ -1,16 +1,15 @@
-//! Linear maps over packed weights: in f32 on every CPU, in bf16 and int8 where it has the instructions. What goes in and
-//! comes out is f32.
+//! Linear maps over packed weights: in f32 on every CPU, in bf16 and int8 where it has instructions that make them faster. What
+//! goes in and comes out is f32.
 
 use std::ops::Range;
 
 use pulp::Simd;
 
-use crate::avx512::{self, Left, Output, Words, multiply};
 use crate::bf16;
-use crate::cpu::Instructions;
+use crate::cpu::{Bf16Instructions, Int8Instructions};
 use crate::finish::{After, Finish, Writer, load};
 use crate::packed::{Packed, Rows, product};
-use crate::panels::Panels;
+use crate::words::{self, ByteMatrix, Left, Output, multiply_bf16};
 
 /// What products are computed in; only what this CPU has can be made.
 #[derive(Clone, Copy, Debug)]
@@ -18,20 +17,26 @@ pub enum Arithmetic {
     /// Single precision, on every CPU.
     F32,
     /// bf16 values with f32 sums.
-    Bf16(Instructions),
-    /// Bytes with whole sums: weights scaled by output, inputs by row. Attention is in bf16.
-    Int8(Instructions),
+    Bf16(Bf16Instructions),
+    /// Bytes with whole sums, the same on every CPU: weights scaled by output, inputs by row. Attention is in
+    /// [`Arithmetic::floats`].
+    Int8(Int8Instructions),
 }
 
 impl Arithmetic {
     /// All that this CPU has.
     pub fn all() -> Vec<Self> {
-        let short = Instructions::find();
-        let short = short.map(|cpu| [Self::Bf16(cpu), Self::Int8(cpu)]);
-        [Self::F32]
+        let bf16 = Bf16Instructions::find().map(Self::Bf16);
+        let int8 = Int8Instructions::find().map(Self::Int8);
+        [Some(Self::F32), bf16, int8]
             .into_iter()
-            .chain(short.into_iter().flatten())
+            .flatten()
             .collect()
+    }
+
+    /// The fastest products of floating-point values: bf16, or else f32.
+    pub fn floats() -> Self {
+        Bf16Instructions::find().map_or(Self::F32, Self::Bf16)
     }
 }
 
@@ -62,8 +67,8 @@ pub struct LinearMap {
 #[derive(Debug)]
 enum Weight {
     F32(Packed),
-    Bf16(Instructions, bf16::Panels),
-    Int8(Instructions, Int8),
+    Bf16(Bf16Instructions, bf16::Panels),
+    Int8(Int8),
 }
 
 /// Room for a map's input in another precision; one serves all maps of a thread.
@@ -109,7 +114,7 @@ impl LinearMap {
                     panels.fill_transposed(weight, depth, stride);
                     Weight::Bf16(cpu, panels)
                 }
-                Arithmetic::Int8(cpu) => Weight::Int8(cpu, Int8::new(weight, depth, stride)),
+                Arithmetic::Int8(cpu) => Weight::Int8(Int8::new(cpu, weight, depth, stride)),
             },
             bias: match inputs.start {
                 0 => bias[outputs].to_vec(),
@@ -140,9 +145,16 @@ impl LinearMap {
                     out,
                     stride,
                 };
-                multiply(*cpu, Words::Bf16, words, rows, &panels.0, &mut writer);
+                multiply_bf16(*cpu, words, rows, &panels.0, &mut writer);
             }
-            (Weight::Int8(cpu, weight), Form::Int8 { words, ranges }) => {
+            (
+                Weight::Int8(weight),
+                Form::Int8 {
+                    words,
+                    stride: apart,
+                    ranges,
+                },
+            ) => {
                 let writer = Writer {
                     finish,
                     out,
@@ -153,8 +165,9 @@ impl LinearMap {
                     ranges,
                     writer,
                 };
-                let rows = ranges.len();
-                multiply(*cpu, Words::Int8, words, rows, &weight.panels, &mut scale);
+                weight
+                    .bytes
+                    .multiply(words, apart, ranges.len(), &mut scale);
             }
             _ => panic!("a map needs an input encoded for its arithmetic"),
         }
@@ -173,7 +186,8 @@ enum Form<'a> {
         rows: usize,
     },
     Int8 {
-        words: Left<'a>,
+        words: &'a [u32],
+        stride: usize,
         ranges: &'a [[f32; 2]],
     },
 }
@@ -199,29 +213,28 @@ impl Encoded {
                 rows: x.count,
             },
             Arithmetic::Int8(cpu) => {
-                let (words, stride) = (depth.div_ceil(4), stride(depth.div_ceil(4)));
+                let words = depth.div_ceil(cpu.0.values());
+                let stride = stride(words);
                 self.words.resize(x.count * stride, 0);
                 self.ranges.clear();
                 for (row, out) in x.iter(depth).zip(self.words.chunks_exact_mut(stride)) {
                     self.ranges
-                        .push(avx512::encode_bytes(cpu, row, &mut out[..words]));
+                        .push(words::encode_bytes(cpu, row, &mut out[..words]));
                 }
                 Form::Int8 {
-                    words: Left::Rows {
-                        words: &self.words,
-                        stride,
-                    },
+                    words: &self.words,
+                    stride,
                     ranges: &self.ranges,
                 }
             }
         })
     }
 
-    pub(crate) fn bf16(&mut self, cpu: Instructions, x: Rows, depth: usize) -> Left<'_> {
+    pub(crate) fn bf16(&mut self, cpu: Bf16Instructions, x: Rows, depth: usize) -> Left<'_> {
         let (words, stride) = (depth.div_ceil(2), stride(depth.div_ceil(2)));
         self.words.resize(x.count * stride, 0);
         for (row, out) in x.iter(depth).zip(self.words.chunks_exact_mut(stride)) {
-            avx512::encode_bf16(cpu, row, &mut out[..words]);
+            words::encode_bf16(cpu, row, &mut out[..words]);
         }
         Left::Rows {
             words: &self.words,
@@ -243,7 +256,7 @@ pub fn stride(width: usize) -> usize {
 /// A weight matrix in bytes: `W[j, k] = scales[j] q[j, k]`, each output scaled so that its largest weight is 127.
 #[derive(Debug)]
 struct Int8 {
-    panels: Panels<u32>,
+    bytes: ByteMatrix,
     scales: Vec<f32>,
     /// `sum_k W[j, k]`, of the rounded weights.
     sums: Vec<f32>,
@@ -251,7 +264,7 @@ struct Int8 {
 
 impl Int8 {
     /// Of `[columns, depth]`, rows `stride` values apart.
-    fn new(weight: &[f32], depth: usize, stride: usize) -> Self {
+    fn new(cpu: Int8Instructions, weight: &[f32], depth: usize, stride: usize) -> Self {
         let rows = || weight.chunks(stride).map(|row| &row[..depth]);
         let largest = |row: &[f32]| row.iter().fold(0f32, |most, x| most.max(x.abs()));
         let largest: Vec<f32> = rows().map(largest).collect();
@@ -259,24 +272,14 @@ impl Int8 {
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
             (x * inverse).round() as i8
         };
-        let mut panels = Panels::default();
-        panels.fill_columns(depth.div_ceil(4), largest.len(), |column, steps| {
-            let row = &weight[column * stride..][4 * steps.start..depth.min(4 * steps.end)];
-            let largest = largest[column];
-            row.chunks(4).map(move |four| {
-                let mut bytes = [0; 4];
-                for (to, x) in bytes.iter_mut().zip(four) {
-                    *to = byte(*x, largest) as u8;
-                }
-                u32::from_le_bytes(bytes)
-            })
-        });
         let sum = |(row, &largest): (&[f32], &f32)| {
             let sum: i32 = row.iter().map(|&x| i32::from(byte(x, largest))).sum();
             largest / 127.0 * sum as f32
         };
         Self {
-            panels,
+            bytes: ByteMatrix::new(cpu, depth, largest.len(), |column, place| {
+                byte(weight[column * stride + place], largest[column])
+            }),
             sums: rows().zip(&largest).map(sum).collect(),
             scales: largest.iter().map(|largest| largest / 127.0).collect(),
         }
@@ -311,15 +314,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cpu::cap::at_every_level;
 
     fn wave(count: usize, step: f32) -> Vec<f32> {
         (0..count).map(|i| (i as f32 * step).sin()).collect()
     }
 
-    /// Everything this CPU has, with the largest error of a product of two values up to 1: two roundings.
-    fn all() -> Vec<(Arithmetic, f64)> {
-        let tolerances = [1e-6, 4e-3, 8e-3];
-        Arithmetic::all().into_iter().zip(tolerances).collect()
+    /// The largest error of a product of two values up to 1: two roundings.
+    fn tolerance(arithmetic: Arithmetic) -> f64 {
+        match arithmetic {
+            Arithmetic::F32 => 1e-6,
+            Arithmetic::Bf16(_) => 4e-3,
+            Arithmetic::Int8(_) => 8e-3,
+        }
     }
 
     proptest! {
@@ -338,31 +345,37 @@ mod tests {
                     .sum();
                 sum + f64::from(bias[j])
             };
-            for (arithmetic, tolerance) in all() {
-                let tolerance = tolerance * depth as f64;
-                let mut encoded = Encoded::default();
-                let mut out = vec![f32::NAN; rows * columns];
-                let input = encoded.encode(arithmetic, rows_of(0), depth);
-                LinearMap::new(&weight, &bias, arithmetic).apply(input, After::Store, &mut out, columns);
-                for (at, ours) in out.iter().enumerate() {
-                    prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
-                }
-                // The sum of two parts of the inputs, the outputs in two parts.
-                let (left, half) = (1 + cut % depth, columns.div_ceil(2));
-                let mut sum = vec![f32::NAN; rows * columns];
-                for outputs in [0..half, half..columns] {
-                    for (inputs, after) in [(0..left, After::Store), (left..depth, After::Add)] {
-                        if outputs.is_empty() || inputs.is_empty() {
-                            continue;
+            let check = || {
+                for arithmetic in Arithmetic::all() {
+                    let tolerance = tolerance(arithmetic) * depth as f64;
+                    let mut encoded = Encoded::default();
+                    let mut out = vec![f32::NAN; rows * columns];
+                    let input = encoded.encode(arithmetic, rows_of(0), depth);
+                    LinearMap::new(&weight, &bias, arithmetic).apply(input, After::Store, &mut out, columns);
+                    for (at, ours) in out.iter().enumerate() {
+                        prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
+                    }
+                    // The sum of two parts of the inputs, the outputs in two parts.
+                    let (left, half) = (1 + cut % depth, columns.div_ceil(2));
+                    let mut sum = vec![f32::NAN; rows * columns];
+                    for outputs in [0..half, half..columns] {
+                        for (inputs, after) in [(0..left, After::Store), (left..depth, After::Add)] {
+                            if outputs.is_empty() || inputs.is_empty() {
+                                continue;
+                            }
+                            let input = encoded.encode(arithmetic, rows_of(inputs.start), inputs.len());
+                            let map = LinearMap::part(&weight, &bias, outputs.clone(), inputs, arithmetic);
+                            map.apply(input, after, &mut sum[outputs.start..], columns);
                         }
-                        let input = encoded.encode(arithmetic, rows_of(inputs.start), inputs.len());
-                        let map = LinearMap::part(&weight, &bias, outputs.clone(), inputs, arithmetic);
-                        map.apply(input, after, &mut sum[outputs.start..], columns);
+                    }
+                    for (at, ours) in sum.iter().enumerate() {
+                        prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
                     }
                 }
-                for (at, ours) in sum.iter().enumerate() {
-                    prop_assert!((f64::from(*ours) - exact(at)).abs() < tolerance, "{arithmetic:?} {ours} for {}", exact(at));
-                }
+                Ok(())
+            };
+            for (_, result) in at_every_level(check) {
+                result?;
             }
         }
     }
@@ -376,20 +389,22 @@ mod tests {
             stride: 2,
             count: 1,
         };
-        for (arithmetic, _) in all() {
-            let map = LinearMap::new(&weight, &bias, arithmetic);
-            let mut out = [10.0, 20.0];
-            let mut encoded = Encoded::default();
-            let x = encoded.encode(arithmetic, x, 2);
-            map.apply(x, After::Add, &mut out, 2);
-            for (ours, exact) in out.iter().zip([11.0, 19.75]) {
-                assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
+        at_every_level(|| {
+            for arithmetic in Arithmetic::all() {
+                let map = LinearMap::new(&weight, &bias, arithmetic);
+                let mut out = [10.0, 20.0];
+                let mut encoded = Encoded::default();
+                let x = encoded.encode(arithmetic, x, 2);
+                map.apply(x, After::Add, &mut out, 2);
+                for (ours, exact) in out.iter().zip([11.0, 19.75]) {
+                    assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
+                }
+                // x Phi(x) at 1 and -0.25.
+                map.apply(x, After::Gelu, &mut out, 2);
+                for (ours, exact) in out.iter().zip([0.841_345, -0.100_323]) {
+                    assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
+                }
             }
-            // x Phi(x) at 1 and -0.25.
-            map.apply(x, After::Gelu, &mut out, 2);
-            for (ours, exact) in out.iter().zip([0.841_345, -0.100_323]) {
-                assert!((ours - exact).abs() < 1e-2, "{arithmetic:?} {ours}");
-            }
-        }
+        });
     }
 }

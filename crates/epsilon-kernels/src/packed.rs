@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::cpu;
 use crate::finish::{Finish, Writer};
-use crate::panels::{PANEL, Panels, Step};
+use crate::panels::{PANEL, Panels, Step, parts};
 
 /// A matrix `[depth, columns]` laid out as the right side of [`product`].
 #[derive(Clone, Debug, Default)]
@@ -112,11 +112,12 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Accumulators fill the registers, but for one row of the panel and one value of `a`.
+        // Sums fill the registers, but for a step's part of the panel and one value of `a`: one sum too many waits for memory at
+        // every step. Where rows of a whole panel leave too few rows, a tile is a part of the panel.
         match (S::F32_LANES, S::REGISTER_COUNT) {
             (16, _) => self.tiles::<S, 2, 12>(simd),
-            (8, _) => self.tiles::<S, 4, 3>(simd),
-            (4, 32..) => self.tiles::<S, 8, 3>(simd),
+            (8, _) => self.tiles::<S, 2, 6>(simd),
+            (4, 32..) => self.tiles::<S, 4, 6>(simd),
             (4, _) => self.tiles::<S, 8, 1>(simd),
             _ => self.tiles::<S, PANEL, 1>(simd),
         }
@@ -124,33 +125,38 @@ impl WithSimd for Product<'_> {
 }
 
 impl Product<'_> {
+    /// Tiles of `ROWS` rows and `VECTORS` registers of a panel's columns.
     #[inline(always)]
     fn tiles<S: Simd, const VECTORS: usize, const ROWS: usize>(mut self, simd: S) {
         for (columns, panel) in self.b.iter() {
-            let mut row = 0;
-            while row + ROWS <= self.a.count {
-                self.tile::<S, VECTORS, ROWS>(simd, panel, &columns, row);
-                row += ROWS;
+            for (first, columns) in parts(columns, VECTORS * S::F32_LANES) {
+                let first = first / S::F32_LANES;
+                let mut row = 0;
+                while row + ROWS <= self.a.count {
+                    self.tile::<S, VECTORS, ROWS>(simd, panel, first, &columns, row);
+                    row += ROWS;
+                }
+                let rest = self.a.count - row;
+                macro_rules! rest {
+                    ($($rows:literal)*) => {
+                        match rest {
+                            $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, panel, first, &columns, row),)*
+                            _ => {}
+                        }
+                    };
+                }
+                rest!(1 2 3 4 5 6 7 8 9 10 11);
             }
-            let rest = self.a.count - row;
-            macro_rules! rest {
-                ($($rows:literal)*) => {
-                    match rest {
-                        $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, panel, &columns, row),)*
-                        _ => {}
-                    }
-                };
-            }
-            rest!(1 2 3 4 5 6 7 8 9 10 11);
         }
     }
 
-    /// `ROWS` rows of one panel.
+    /// `ROWS` rows of the columns in a panel's registers from `first` on.
     #[inline(always)]
     fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         &mut self,
         simd: S,
         panel: &[Step<f32>],
+        first: usize,
         columns: &Range<usize>,
         row: usize,
     ) {
@@ -161,6 +167,7 @@ impl Product<'_> {
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         for (k, step) in panel.iter().enumerate() {
             let (b, _) = S::as_simd_f32s(&step.0);
+            let b = &b[first..first + VECTORS];
             for (sums, a) in sums.iter_mut().zip(&a) {
                 let a = simd.splat_f32s(a[k]);
                 for (sum, b) in sums.iter_mut().zip(b) {
@@ -179,6 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cpu::cap::at_every_level;
     use crate::finish::After;
 
     #[test]
@@ -218,14 +226,17 @@ mod tests {
             let a: Vec<f32> = (0..rows * depth).map(|_| next()).collect();
             let b: Vec<f32> = (0..columns * depth).map(|_| next()).collect();
             let packed = Packed::transposed(&b, depth, depth);
-            let mut out = vec![f32::NAN; rows * columns];
-            product(Rows { data: &a, stride: depth, count: rows }, &packed, Finish::PLAIN, &mut out, columns);
-            for i in 0..rows {
-                for j in 0..columns {
-                    // Whole numbers: every order of summation gives the same.
-                    let expected: f32 = (0..depth).map(|k| a[i * depth + k] * b[j * depth + k]).sum();
-                    prop_assert_eq!(out[i * columns + j], expected);
-                }
+            let products = at_every_level(|| {
+                let mut out = vec![f32::NAN; rows * columns];
+                product(Rows { data: &a, stride: depth, count: rows }, &packed, Finish::PLAIN, &mut out, columns);
+                out
+            });
+            // Whole numbers: every order of summation gives the same.
+            let expected: Vec<f32> = (0..rows * columns)
+                .map(|at| (0..depth).map(|k| a[at / columns * depth + k] * b[at % columns * depth + k]).sum())
+                .collect();
+            for (level, out) in products {
+                prop_assert_eq!(&out, &expected, "{}", level);
             }
         }
     }

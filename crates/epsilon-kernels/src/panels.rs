@@ -22,6 +22,18 @@ pub(crate) struct Panels<W> {
     rows: Vec<Step<W>>,
 }
 
+/// The columns of a panel, at most `width` at a time, each with its first one's place in the panel.
+#[inline(always)]
+pub(crate) fn parts(
+    columns: Range<usize>,
+    width: usize,
+) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (0..columns.len()).step_by(width).map(move |first| {
+        let start = columns.start + first;
+        (first, start..columns.end.min(start + width))
+    })
+}
+
 impl<W: Copy + Default> Panels<W> {
     /// Words along the summed dimension.
     pub(crate) fn steps(&self) -> usize {

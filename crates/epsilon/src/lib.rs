@@ -29,6 +29,7 @@
 
 pub use burn;
 pub use epsilon_data::{dataset, labels, paths};
+pub use epsilon_kernels::cpu;
 pub use epsilon_vision::{backbone, image, tokens};
 
 mod fields;

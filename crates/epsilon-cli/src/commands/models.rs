@@ -1,6 +1,7 @@
 //! `epsilon models`: published networks that rank words without training, by short names.
 
 use epsilon::backbone::{DEFAULT_MODEL, MODELS, ModelKind};
+use epsilon::cpu::Level;
 
 use crate::{Outcome, console};
 
@@ -48,10 +49,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Outcome> {
             &format!("{}{mark}", model.about),
         ])?;
     }
-    console::print(
+    console::print(format_args!(
         "\nphotos/s: small ones, with random weights of the same shape, on 2 cores of an AMD EPYC with AVX-512, in f32.\n\
          ImageNet: published zero-shot accuracy, or (*) that of a trained classifier, which ranks other words by word vectors\n\
-         (--vectors); `--json` has the sources. Each is downloaded once from the Hugging Face hub when it is first named.",
-    )?;
+         (--vectors); `--json` has the sources. Each is downloaded once from the Hugging Face hub when it is first named.\n\
+         This CPU's instructions: {}.",
+        Level::current(),
+    ))?;
     Ok(Outcome::Done)
 }

@@ -1,7 +1,7 @@
 //! Help, version, exit codes, and outputs that nobody reads or that are full.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::world::{World, network, shapes};
 
@@ -62,6 +62,39 @@ fn wrong_usage_is_refused() {
         .unwrap();
     assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&none.stderr).contains("--threads 0"));
+}
+
+/// The instructions asked for are checked before anything is begun; no processor has those of two architectures.
+#[test]
+fn instructions_that_cannot_be_had_are_refused() {
+    let listed = |level: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_epsilon"));
+        command.arg("models").env("EPSILON_CPU", level).output()
+    };
+    for (level, says) in [
+        ("AVX9", "EPSILON_CPU=\"AVX9\" is no instruction set"),
+        ("avx2 neon", "this CPU has "),
+    ] {
+        let ended = listed(level).unwrap();
+        assert_eq!(ended.status.code(), Some(2));
+        assert!(ended.stdout.is_empty());
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(stderr.contains(says), "{stderr}");
+    }
+    let missing = ["avx2", "neon"].map(|level| listed(level).unwrap());
+    let refused = |ended: &Output| String::from_utf8_lossy(&ended.stderr).contains("lacks these");
+    assert!(missing.iter().any(refused), "{missing:?}");
+    let lowest = if cfg!(target_arch = "aarch64") {
+        "neon"
+    } else {
+        "baseline"
+    };
+    let stdout = listed(lowest).unwrap().stdout;
+    let stdout = String::from_utf8_lossy(&stdout);
+    assert!(
+        stdout.contains(&format!("instructions: {lowest}.")),
+        "{stdout}"
+    );
 }
 
 #[test]

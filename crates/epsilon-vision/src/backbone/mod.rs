@@ -176,15 +176,21 @@ pub enum BackboneError {
         /// What it is.
         family: &'static str,
     },
-    /// The CPU lacks the instructions of a precision.
+    /// The CPU, or the cap that `EPSILON_CPU` sets, lacks the instructions of a precision.
     #[error(
-        "precision = \"{precision}\" needs a CPU with AVX-512, its bf16 and its VNNI instructions, which this one lacks: \
-         give \"f32\""
+        "precision = \"{precision}\" needs {needs}; this CPU's instructions are `{level}`: give \"f32\""
     )]
     Precision {
         /// The precision asked for.
         precision: Precision,
+        /// The instructions that it needs.
+        needs: &'static str,
+        /// Those that are used.
+        level: epsilon_kernels::Level,
     },
+    /// `EPSILON_CPU` asks for instructions that cannot be had.
+    #[error(transparent)]
+    Cpu(#[from] epsilon_kernels::cpu::CpuError),
     /// A tokenizer cannot be read or used.
     #[error("{}: {reason}", path.display())]
     Tokenizer {
@@ -371,7 +377,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// [`BackboneError::Precision`] where the CPU lacks the instructions.
+    /// [`BackboneError::Cpu`] and [`BackboneError::Precision`] where the instructions cannot be had.
     pub fn on_cpu(self, precision: Precision) -> Result<Box<dyn Backbone>, BackboneError> {
         Ok(match self {
             Network::Vit(weights) => Box::new(Vit::new(*weights, precision)?),

@@ -1,7 +1,7 @@
 //! The precision of a network's large products, as users and files name it.
 
-use epsilon_kernels::Instructions;
 use epsilon_kernels::linear::Arithmetic;
+use epsilon_kernels::{Bf16Instructions, Int8Instructions, cpu};
 use serde::{Deserialize, Serialize};
 
 use super::BackboneError;
@@ -16,7 +16,7 @@ pub enum Precision {
     /// bf16 values. It needs AVX-512 with bf16.
     Bf16,
     /// Linear maps in bytes: weights scaled by output, activations by token; attention, and the first blocks of a
-    /// transformer, in bf16. It needs AVX-512 with VNNI and bf16.
+    /// transformer, in bf16, or in f32 where the CPU has no bf16. It needs AVX2, or Arm's dot product of bytes.
     Int8,
 }
 
@@ -29,14 +29,23 @@ impl Precision {
     /// The arithmetic of this precision.
     ///
     /// # Errors
-    /// [`BackboneError::Precision`] when the CPU lacks the instructions.
+    /// [`BackboneError::Cpu`] when `EPSILON_CPU` is wrong, [`BackboneError::Precision`] when the CPU lacks the instructions.
     pub(super) fn arithmetic(self) -> Result<Arithmetic, BackboneError> {
-        let short = || Instructions::find().ok_or(BackboneError::Precision { precision: self });
-        Ok(match self {
-            Self::F32 => Arithmetic::F32,
-            Self::Bf16 => Arithmetic::Bf16(short()?),
-            Self::Int8 => Arithmetic::Int8(short()?),
-        })
+        let level = cpu::level()?;
+        let lacks = |needs| BackboneError::Precision {
+            precision: self,
+            needs,
+            level,
+        };
+        match self {
+            Self::F32 => Ok(Arithmetic::F32),
+            Self::Bf16 => Bf16Instructions::find()
+                .map(Arithmetic::Bf16)
+                .ok_or_else(|| lacks("AVX-512 with bf16")),
+            Self::Int8 => Int8Instructions::find()
+                .map(Arithmetic::Int8)
+                .ok_or_else(|| lacks("AVX2, or Arm's dot product of bytes")),
+        }
     }
 }
 

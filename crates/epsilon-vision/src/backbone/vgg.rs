@@ -470,7 +470,7 @@ impl Vgg {
     ///
     /// # Errors
     ///
-    /// [`BackboneError::Precision`] when the CPU lacks the instructions.
+    /// [`BackboneError::Cpu`] and [`BackboneError::Precision`] where the instructions cannot be had.
     pub fn new(weights: VggWeights, precision: Precision) -> Result<Self, BackboneError> {
         let arithmetic = precision.arithmetic()?;
         let mut info = weights.info();
