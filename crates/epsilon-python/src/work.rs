@@ -2,15 +2,16 @@
 
 use std::ops::ControlFlow;
 use std::panic::resume_unwind;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
+use crate::errors::raise;
 use crate::logging;
 use crate::progress::{Far, Progress};
 
@@ -75,6 +76,24 @@ where
     T: Send,
     F: FnOnce(&Stop) -> T + Send,
 {
+    check_process()?;
+    attended(py, progress, task)
+}
+
+/// As [`work`], for what computes nothing, such as reading from a store: processes that were forked may do it.
+pub(crate) fn read<T, F>(py: Python<'_>, task: F) -> PyResult<T>
+where
+    T: Send,
+    F: FnOnce(&Stop) -> T + Send,
+{
+    attended(py, None, task)
+}
+
+fn attended<T, F>(py: Python<'_>, progress: Option<&Progress>, task: F) -> PyResult<T>
+where
+    T: Send,
+    F: FnOnce(&Stop) -> T + Send,
+{
     logging::install();
     let stop = Stop::default();
     let (result, raised) = py.detach(|| {
@@ -108,6 +127,21 @@ where
             }
             Ok(value)
         }
+    }
+}
+
+/// Refuses to compute in a process that was forked from one which had: the threads that compute stayed there, and work would wait
+/// for them without end.
+fn check_process() -> PyResult<()> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    match *FIRST.get_or_init(process::id) == process::id() {
+        true => Ok(()),
+        false => Err(raise(
+            "EpsilonError",
+            "this process was forked from one in which epsilon_zsl had computed, whose threads are not here: start processes by \
+             'spawn' or 'forkserver' (multiprocessing.get_context), or use threads"
+                .into(),
+        )),
     }
 }
 

@@ -26,6 +26,43 @@ pub enum WeightError {
         /// Number of values found.
         found: usize,
     },
+    /// More values than any machine of today trains.
+    #[error(
+        "weight `{name}` of shape {shape:?}: all weights together may hold {MOST} values: choose a smaller network"
+    )]
+    TooMany {
+        /// The weight with which they are too many.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+}
+
+/// Values of all weights of a method together: 8 GiB, and training holds several times that.
+const MOST: usize = 1 << 31;
+
+/// Checks, before memory is asked for, that weights are few enough to be held.
+///
+/// # Errors
+/// [`WeightError::TooMany`].
+pub(crate) fn check_count(specs: &[Spec]) -> Result<(), WeightError> {
+    let mut count = 0_usize;
+    for spec in specs {
+        let values = spec
+            .shape
+            .iter()
+            .try_fold(1, |values: usize, &side| values.checked_mul(side));
+        match values.and_then(|values| count.checked_add(values)) {
+            Some(sum) if sum <= MOST => count = sum,
+            _ => {
+                return Err(WeightError::TooMany {
+                    name: spec.name.clone(),
+                    shape: spec.shape.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// How a weight starts.

@@ -23,7 +23,7 @@ use crate::methods::{
     Whole,
 };
 use crate::optimiser::{self, Learner, Optimiser};
-use crate::parameters::Weights;
+use crate::parameters::{Weights, check_count};
 use epsilon_data::files;
 use epsilon_data::labels::LabelVectors;
 use epsilon_kernels::vector;
@@ -425,7 +425,9 @@ impl Trainer<'_> {
             unseen,
             seed: self.seed,
         };
-        let mut stages = method.stages(&self.examples.dims(), &whole, self.device)?;
+        let dims = self.examples.dims();
+        check_count(&method.specs(&dims)?).map_err(MethodError::from)?;
+        let mut stages = method.stages(&dims, &whole, self.device)?;
         let (learners, epochs) = (stages.learners(), stages.steps());
         let state = trainer.drive(&mut *stages, learners, None, &epochs, observe)?;
         Ok(stages.weights(&state.learners)?)
@@ -492,6 +494,7 @@ impl Trainer<'_> {
         dims: &Dims,
     ) -> Result<Weights, TrainingError> {
         let specs = method.specs(dims)?;
+        check_count(&specs).map_err(MethodError::from)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut weights = Weights::draw(specs, &mut rng, self.device);
         let labels = TrainedLabels {
