@@ -1,5 +1,6 @@
 //! Photographs of any iterable, some at a time: as many as fit into memory, and as few as take no longer than Ctrl-C may.
 
+use epsilon::image::Limits;
 use epsilon::tokens::Pace;
 use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -19,12 +20,13 @@ pub(crate) struct Batches<'py> {
     total: Option<usize>,
     done: usize,
     most: usize,
+    limits: Limits,
     pace: Pace,
 }
 
 impl<'py> Batches<'py> {
     /// Of an iterable, at most `most` at once.
-    pub(crate) fn of(photos: &Bound<'py, PyAny>, most: usize) -> PyResult<Self> {
+    pub(crate) fn of(photos: &Bound<'py, PyAny>, most: usize, limits: Limits) -> PyResult<Self> {
         let one = photos.cast::<PyString>().is_ok()
             || photos.cast::<PyBytes>().is_ok()
             || photos.hasattr("__fspath__")?
@@ -44,6 +46,7 @@ impl<'py> Batches<'py> {
             total: photos.len().ok(),
             done: 0,
             most,
+            limits,
             pace: Pace::default(),
         })
     }
@@ -64,7 +67,7 @@ impl<'py> Batches<'py> {
             let Some(photo) = self.photos.next() else {
                 break;
             };
-            let photo = photo?.extract::<Photo>();
+            let photo = Photo::of(&photo?, &self.limits);
             match &photo {
                 Ok(photo) => held += photo.size(),
                 Err(error) if is_of_photo(py, error) => {}

@@ -26,6 +26,11 @@ use pyo3::types::PyType;
 pub(crate) trait Raised: std::error::Error {
     /// A class of `epsilon_zsl.errors`.
     fn class(&self) -> &'static str;
+
+    /// What to do in Python, where the message tells of the command alone.
+    fn advice(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Results of the library's, whose errors are raised.
@@ -68,7 +73,12 @@ pub(crate) fn wrong_type(py: Python<'_>, error: PyErr, say: impl FnOnce() -> Str
 
 /// The exception of an error, with the messages of its causes.
 pub(crate) fn exception(error: &impl Raised) -> PyErr {
-    raise(error.class(), explain(error))
+    let said = explain(error);
+    let message = match error.advice() {
+        Some(advice) => format!("{said} (in Python: {advice})"),
+        None => said,
+    };
+    raise(error.class(), message)
 }
 
 /// The message of an error and of its causes, without repetition: most messages of the library include their cause.
@@ -102,12 +112,33 @@ raised! {
     ImageError => "ImageError",
     IndexError => "SearchIndexError",
     KeepError => "ModelError",
-    LabelError => "LabelError",
-    LibraryError => "LibraryError",
     ModelError => "ModelError",
     RecipeError => "RecipeError",
     SidecarError => "LibraryError",
     StoreError => "StoreError",
+}
+
+/// How word vectors with a list of their words are given.
+const PAIR: &str = "vectors=(file, names)";
+
+impl Raised for LabelError {
+    fn class(&self) -> &'static str {
+        "LabelError"
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        matches!(self, Self::Lists { wanted: 1, .. }).then_some(PAIR)
+    }
+}
+
+impl Raised for LibraryError {
+    fn class(&self) -> &'static str {
+        "LibraryError"
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        matches!(self, Self::None { .. }).then_some("epsilon_zsl.tag(PHOTOS, MODEL)")
+    }
 }
 
 impl Raised for EstimatorError {
@@ -141,6 +172,14 @@ impl Raised for ExperimentError {
             _ => "ExperimentError",
         }
     }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Labels(error) => error.advice(),
+            Self::Predict(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 impl Raised for FeatureError {
@@ -163,6 +202,14 @@ impl Raised for FindError {
             _ => "LibraryError",
         }
     }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Library(error) => error.advice(),
+            Self::Predict(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 impl Raised for LearnError {
@@ -171,6 +218,13 @@ impl Raised for LearnError {
             Self::Experiment(error) => error.class(),
             Self::Library(_) => "LibraryError",
             _ => "LearnError",
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Experiment(error) => error.advice(),
+            _ => None,
         }
     }
 }
@@ -188,6 +242,15 @@ impl Raised for PredictError {
             _ => "PredictError",
         }
     }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Labels(error) => error.advice(),
+            Self::NeedsVectors { .. } => Some("vectors="),
+            Self::NeedsClasses { .. } => Some("classes="),
+            _ => None,
+        }
+    }
 }
 
 impl Raised for TagError {
@@ -198,6 +261,14 @@ impl Raised for TagError {
             Self::Predict(error) => error.class(),
             Self::Words(_) => "LabelError",
             _ => "TagError",
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Library(error) => error.advice(),
+            Self::Predict(error) => error.advice(),
+            _ => None,
         }
     }
 }

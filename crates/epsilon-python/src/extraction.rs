@@ -22,6 +22,7 @@ use crate::photo::{Photo, is_held};
 use crate::predictor::limits;
 use crate::progress::{self, Progress};
 use crate::store::TokenStore;
+use crate::values::{megapixels, shard_size as size, warn_of};
 use crate::work::{work, work_telling};
 
 /// Photographs with their ids. What is no file stays Python's until it is its turn.
@@ -37,7 +38,7 @@ impl Images {
             return Err(one());
         }
         let mut found = match images.extract::<PathBuf>() {
-            Ok(folder) => Self::of_folder(&folder)?,
+            Ok(folder) => Self::of_folder(images.py(), &folder)?,
             Err(error) if !error.is_instance_of::<PyTypeError>(images.py()) => return Err(error),
             Err(_) => Self::of_iterable(images)?,
         };
@@ -58,7 +59,7 @@ impl Images {
         Ok(found)
     }
 
-    fn of_folder(folder: &Path) -> PyResult<Self> {
+    fn of_folder(py: Python<'_>, folder: &Path) -> PyResult<Self> {
         if !folder.is_dir() {
             return Err(match folder.exists() {
                 true => one(),
@@ -71,6 +72,9 @@ impl Images {
         let found = scan(folder);
         for failed in &found.failed {
             log::warn!("{}", failed.reason);
+        }
+        if found.photos.is_empty() && found.failed.is_empty() {
+            warn_of(py, &format!("{}: holds no photographs", folder.display()))?;
         }
         let photos = found.photos.into_iter();
         Ok(Self {
@@ -97,7 +101,8 @@ impl Images {
                 found.held.insert(id, image.unbind());
                 continue;
             }
-            let Photo::File(path) = image.extract::<Photo>()? else {
+            // Not held, so a path or of a wrong type.
+            let Photo::File(path) = Photo::of(&image, &Limits::default())? else {
                 continue;
             };
             found.items.push((paths::text(&path), path));
@@ -118,7 +123,7 @@ impl Images {
             return read_photo(path, || image::open_for(path, preprocess, limits));
         };
         let photo = Python::attach(|py| {
-            let photo = object.bind(py).extract::<Photo>();
+            let photo = Photo::of(object.bind(py), limits);
             photo.map_err(|error| error.value(py).to_string())
         });
         let photo = photo.map_err(|reason| Unread {
@@ -243,8 +248,8 @@ pub(crate) fn extract(
     out: Option<PathBuf>,
     ids: Option<Vec<String>>,
     dtype: &str,
-    shard_size: usize,
-    max_megapixels: Option<u32>,
+    #[pyo3(from_py_with = size)] shard_size: usize,
+    #[pyo3(from_py_with = megapixels)] max_megapixels: Option<u32>,
     progress: Option<Progress>,
 ) -> PyResult<Extraction> {
     let dtype = named("dtype", dtype)?;

@@ -4,20 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use epsilon::Finder;
-use epsilon::backbone::by_name;
 use epsilon::finder::{Criteria, FindError, Found};
-use epsilon::labels::VectorFile;
 use epsilon::library::ownership::folded;
 use epsilon::library::{
     Correction, Corrections, Filter, Item, Line, Order, Proposal, Reviewed, Verdict, now,
 };
+use epsilon::paths;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{OrRaise, raise};
 use crate::predictor::Predictor;
-use crate::values::{record, records};
+use crate::values::{Vectors, at_most, record, records};
 use crate::work::work;
 
 /// A tagged library: its photographs with their labels, the search over them, and what their owner says of labels.
@@ -101,10 +100,10 @@ impl Library {
     }
 
     /// The photographs that match words best, best first: records of photo, score, date, labels and so on, as `epsilon search --json`
-    /// prints them.
+    /// prints them, but for `photo`, a path as `os.fsdecode` gives it.
     ///
     /// `words` is a word or several as one, such as "red flower", also one that the library was not tagged with. `predictor` is the
-    /// loaded model that tagged it; otherwise the model and the words' `vectors` are read anew each time. Criteria choose among the
+    /// loaded model that tagged it; otherwise the model and the words' `vectors`, a file or a pair `(file, names)`, are read anew each time. Criteria choose among the
     /// photographs: `label`, `threshold` (a probability), `since` and `until` (dates such as "2024-05", or "30d" ago), `folder`,
     /// `unreviewed`, `broken`. `sort` puts the best `top` in an order: "relevance", "date" or "doubt".
     ///
@@ -115,15 +114,15 @@ impl Library {
         &self,
         py: Python<'_>,
         words: String,
-        top: usize,
+        #[pyo3(from_py_with = at_most)] top: usize,
         sort: &str,
         predictor: Option<Py<Predictor>>,
-        vectors: Option<PathBuf>,
+        vectors: Option<Vectors>,
         criteria: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let asked = Asked::of(top, sort, criteria)?;
         let predictor = predictor.map(|predictor| predictor.get().loaded.clone());
-        let vectors = vectors.map(|file| VectorFile::from(by_name(&file).as_path()));
+        let vectors = vectors.map(|file| file.0);
         self.find(py, |finder| {
             let (filter, order) = asked.filter(finder)?;
             let found = match &predictor {
@@ -144,7 +143,7 @@ impl Library {
         &self,
         py: Python<'_>,
         photo: PathBuf,
-        top: usize,
+        #[pyo3(from_py_with = at_most)] top: usize,
         sort: &str,
         criteria: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
@@ -160,7 +159,7 @@ impl Library {
     fn items(
         &self,
         py: Python<'_>,
-        top: usize,
+        #[pyo3(from_py_with = at_most)] top: usize,
         sort: &str,
         criteria: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
@@ -266,10 +265,17 @@ impl Library {
             find(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
         })?;
         let text = found.or_raise()?;
-        records(
+        let found = records(
             py,
             &text.map_err(|error| raise("EpsilonError", error.to_string()))?,
-        )
+        )?;
+        for of in found.bind(py).try_iter()? {
+            // As os.fsdecode has it, so that files whose names are not UTF-8 can be opened.
+            let of = of?;
+            let photo = paths::path(&of.get_item("photo")?.extract::<String>()?);
+            of.set_item("photo", photo.into_os_string())?;
+        }
+        Ok(found)
     }
 
     fn judge(&self, py: Python<'_>, photo: PathBuf, label: &str, verdict: Verdict) -> PyResult<()> {

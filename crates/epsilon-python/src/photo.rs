@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use epsilon::image::{RgbImage, kind};
+use epsilon::image::{Limits, RgbImage, kind};
 use epsilon::predictor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, Luma, Rgba};
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
-use crate::errors::{raise, wrong_type};
+use crate::errors::{OrRaise, raise, wrong_type};
 
 /// The tag of an orientation in EXIF.
 const ORIENTATION: u16 = 0x0112;
@@ -27,6 +27,32 @@ pub(crate) enum Photo {
 }
 
 impl Photo {
+    /// What Python handed in. The size of what is decoded already is checked before any of it is copied.
+    ///
+    /// Raises ImageError and TypeError.
+    pub(crate) fn of(photo: &Bound<'_, PyAny>, limits: &Limits) -> PyResult<Self> {
+        if let Ok(bytes) = photo.extract() {
+            return Ok(Self::Bytes(bytes));
+        }
+        if photo.cast::<PyMemoryView>().is_ok() {
+            return Ok(Self::Bytes(photo.call_method0("tobytes")?.extract()?));
+        }
+        if let Ok(array) = photo.cast::<PyUntypedArray>() {
+            return of_array(array, limits).map(Self::Image);
+        }
+        if is_pillow(photo)? {
+            return of_pillow(photo, limits);
+        }
+        photo.extract().map(Self::File).map_err(|error| {
+            wrong_type(photo.py(), error, || {
+                let kind = photo.get_type();
+                format!(
+                    "a photograph is a path, the bytes of a file, an image of Pillow's or an array of uint8, not {kind}"
+                )
+            })
+        })
+    }
+
     /// What the library takes.
     pub(crate) fn get(&self) -> predictor::Photo<'_> {
         match self {
@@ -43,33 +69,6 @@ impl Photo {
             Self::Bytes(bytes) => bytes.len(),
             Self::Image(picture) => picture.as_raw().len(),
         }
-    }
-}
-
-impl<'py> FromPyObject<'_, 'py> for Photo {
-    type Error = PyErr;
-
-    fn extract(photo: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        if let Ok(bytes) = photo.extract() {
-            return Ok(Self::Bytes(bytes));
-        }
-        if photo.cast::<PyMemoryView>().is_ok() {
-            return Ok(Self::Bytes(photo.call_method0("tobytes")?.extract()?));
-        }
-        if let Ok(array) = photo.cast::<PyUntypedArray>() {
-            return of_array(&array).map(Self::Image);
-        }
-        if is_pillow(&photo)? {
-            return of_pillow(&photo);
-        }
-        photo.extract().map(Self::File).map_err(|error| {
-            wrong_type(photo.py(), error, || {
-                let kind = photo.get_type();
-                format!(
-                    "a photograph is a path, the bytes of a file, an image of Pillow's or an array of uint8, not {kind}"
-                )
-            })
-        })
     }
 }
 
@@ -96,7 +95,7 @@ fn is_pillow(photo: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// The picture of an array of uint8, `(H, W)`, `(H, W, 1)`, `(H, W, 3)` or `(H, W, 4)`; an alpha channel is dropped.
-fn of_array(array: &Bound<'_, PyUntypedArray>) -> PyResult<RgbImage> {
+fn of_array(array: &Bound<'_, PyUntypedArray>, limits: &Limits) -> PyResult<RgbImage> {
     let Ok(pixels) = array.extract::<PyReadonlyArrayDyn<'_, u8>>() else {
         let dtype = array.dtype();
         return Err(PyTypeError::new_err(format!(
@@ -113,7 +112,9 @@ fn of_array(array: &Bound<'_, PyUntypedArray>) -> PyResult<RgbImage> {
             "an array of shape {shape:?}: give (height, width), (height, width, 3) or (height, width, 4){hint}"
         )));
     };
-    picture(width, height, rgb(&pixels.as_array()))
+    let (width, height) = sides(width, height, limits)?;
+    RgbImage::from_raw(width, height, rgb(&pixels.as_array()))
+        .ok_or_else(|| unfit("its pixels are not as many as its sides say"))
 }
 
 /// The red, green and blue of an array of pixels.
@@ -131,30 +132,29 @@ fn rgb(pixels: &ArrayViewD<'_, u8>) -> Vec<u8> {
     }
 }
 
-fn picture(width: usize, height: usize, rgb: Vec<u8>) -> PyResult<RgbImage> {
+/// Width and height of a picture within the limits.
+fn sides(width: usize, height: usize, limits: &Limits) -> PyResult<(u32, u32)> {
     let sides = (u32::try_from(width), u32::try_from(height));
     let (Ok(wide @ 1..), Ok(high @ 1..)) = sides else {
         return Err(unfit(&format!("{width} x {height} pixels are no picture")));
     };
-    RgbImage::from_raw(wide, high, rgb)
-        .ok_or_else(|| unfit("its pixels are not as many as its sides say"))
+    (limits.check_size("photograph".as_ref(), (wide, high))).or_raise()?;
+    Ok((wide, high))
 }
 
 /// An image of Pillow's: the file that it was opened from where its pixels were not asked for yet, and its pixels otherwise.
-fn of_pillow(image: &Bound<'_, PyAny>) -> PyResult<Photo> {
+fn of_pillow(image: &Bound<'_, PyAny>, limits: &Limits) -> PyResult<Photo> {
     if let Some(bytes) = unread(image)? {
         return Ok(Photo::Bytes(bytes));
     }
+    let (width, height) = image.getattr("size")?.extract()?;
+    sides(width, height, limits)?;
     if let Err(error) = image.call_method0("load") {
         return Err(failing(image, error, unfit));
     }
     let mut picture = pixels(image)?;
     picture.apply_orientation(orientation(image)?);
-    let picture = picture.into_rgb8();
-    match picture.as_raw().is_empty() {
-        true => Err(unfit("an image without pixels")),
-        false => Ok(Photo::Image(picture)),
-    }
+    Ok(Photo::Image(picture.into_rgb8()))
 }
 
 /// The bytes of the file behind an image that was opened and not read yet, if it is of a kind that the library decodes.

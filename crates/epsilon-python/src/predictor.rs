@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use epsilon::PredictError;
-use epsilon::backbone::{MODELS, by_name};
+use epsilon::backbone::{MODELS, by_name, is_hub_id};
 use epsilon::image::{self, Limits, RgbImage};
 use epsilon::library::{Label as Kept, add_to_sidecar};
 use epsilon::methods::LabelMap;
@@ -16,14 +16,14 @@ use epsilon::tokens::usual_batch;
 use numpy::{PyArray1, PyArray2, PyArray3};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyList, PyString, PyTuple, PyType};
 
 use crate::batches::Batches;
-use crate::errors::OrRaise;
+use crate::errors::{OrRaise, raise};
 use crate::photo::Photo;
 use crate::progress::Progress;
 use crate::tag::sidecar_name;
-use crate::values::{block, matrix, record};
+use crate::values::{Strings, Vectors, block, matrix, megapixels, most, record, top};
 use crate::work::work;
 
 /// Tokens `(N, D)` and global vector `(G,)`.
@@ -38,6 +38,21 @@ pub(crate) fn models(py: Python<'_>) -> PyResult<Py<PyAny>> {
 /// The limits of pictures of up to so many million pixels.
 pub(crate) fn limits(max_megapixels: Option<u32>) -> Limits {
     max_megapixels.map_or_else(Limits::default, Limits::megapixels)
+}
+
+/// The place of a model that is named.
+pub(crate) fn named(model: &Path) -> PyResult<PathBuf> {
+    let path = by_name(model);
+    match is_hub_id(&path) || path.exists() {
+        true => Ok(path),
+        false => Err(raise(
+            "ModelError",
+            format!(
+                "{}: no such file or folder, and no short name of a network: epsilon_zsl.models() lists the names",
+                path.display()
+            ),
+        )),
+    }
 }
 
 /// A model with its backbone and word vectors, that ranks labels for photographs; several threads may use one.
@@ -58,8 +73,9 @@ impl Predictor {
     /// Loads a model with the backbone and the word vectors that it names.
     ///
     /// `model` is a model file, a bundle, or a network that ranks words without training: weights, `hf:OWNER/NAME` or a short name
-    /// of `models()`, which is downloaded once. `backbone` and `vectors` name other places for the model's parts, `classes` a list of
-    /// a classifier's classes, `labels` the words that will be ranked, where they are known; `device` is `cpu`, or what this build has
+    /// of `models()`, which is downloaded once. `backbone` and `vectors` name other places for the model's parts: `vectors` is a file or,
+    /// of one that holds numbers alone such as a .npy, a pair `(file, names)` with the list of its words, one a line. `classes` is a list
+    /// of a classifier's classes, `labels` the words that will be ranked, where they are known; `device` is `cpu`, or what this build has
     /// else. `allow_download` lets the hub be asked for what the model file names. Photographs of more than `max_megapixels` million
     /// pixels are refused [default: 100].
     ///
@@ -71,14 +87,14 @@ impl Predictor {
         py: Python<'_>,
         model: PathBuf,
         backbone: Option<PathBuf>,
-        vectors: Option<PathBuf>,
+        vectors: Option<Vectors>,
         classes: Option<PathBuf>,
-        labels: Option<Vec<String>>,
+        labels: Option<Strings>,
         device: &str,
         allow_download: bool,
-        max_megapixels: Option<u32>,
+        #[pyo3(from_py_with = megapixels)] max_megapixels: Option<u32>,
     ) -> PyResult<Self> {
-        let mut options = epsilon::Predictor::options(by_name(&model))
+        let mut options = epsilon::Predictor::options(named(&model)?)
             .device(epsilon::device::device(device).or_raise()?)
             .allow_download(allow_download)
             .limits(limits(max_megapixels));
@@ -86,13 +102,13 @@ impl Predictor {
             options = options.backbone(by_name(&weights));
         }
         if let Some(file) = vectors {
-            options = options.vectors(by_name(&file).as_path());
+            options = options.vectors(file.0);
         }
         if let Some(file) = classes {
             options = options.classes(file);
         }
         if let Some(words) = labels {
-            options = options.labels(words);
+            options = options.labels(words.0);
         }
         let loaded = work(py, |_| options.load())?.or_raise()?;
         Ok(Self {
@@ -105,10 +121,10 @@ impl Predictor {
     ///
     /// Raises LabelError for a word without a vector or one that is given twice.
     #[pyo3(signature = (words=None))]
-    fn labels(&self, py: Python<'_>, words: Option<Vec<String>>) -> PyResult<Labels> {
+    fn labels(&self, py: Python<'_>, words: Option<Strings>) -> PyResult<Labels> {
         Ok(Labels {
             predictor: self.loaded.clone(),
-            ranker: self.ranker(py, words.map(Words::Words))?,
+            ranker: self.ranker(py, words.map(|words| Words::Words(words.0)))?,
         })
     }
 
@@ -122,10 +138,11 @@ impl Predictor {
     fn rank(
         &self,
         py: Python<'_>,
-        photo: Photo,
+        photo: &Bound<'_, PyAny>,
         labels: Option<Words>,
-        top: Option<usize>,
+        #[pyo3(from_py_with = top)] top: Option<usize>,
     ) -> PyResult<Vec<Ranked>> {
+        let photo = self.photo(photo)?;
         let ranker = self.ranker(py, labels)?;
         let ranking = work(py, |_| {
             let ranking = self.loaded.rank(photo.get(), &ranker)?;
@@ -146,7 +163,7 @@ impl Predictor {
         py: Python<'py>,
         photos: &Bound<'py, PyAny>,
         labels: Option<Words>,
-        top: Option<usize>,
+        #[pyo3(from_py_with = top)] top: Option<usize>,
         progress: Option<Progress>,
     ) -> PyResult<Bound<'py, PyList>> {
         let ranker = self.ranker(py, labels)?;
@@ -204,7 +221,7 @@ impl Predictor {
         &self,
         ranking: Vec<PyRef<'_, Ranked>>,
         threshold: Option<f32>,
-        top: Option<usize>,
+        #[pyo3(from_py_with = top)] top: Option<usize>,
     ) -> PyResult<Vec<Ranked>> {
         let keep = Keep::chosen(self.loaded.model().card(), threshold, top).or_raise()?;
         let ranking = ranking.iter().map(|label| label.0.clone());
@@ -213,7 +230,8 @@ impl Predictor {
     }
 
     /// What the backbone makes of a photograph: tokens `(N, D)` and a global vector `(G,)`, float32.
-    fn features<'py>(&self, py: Python<'py>, photo: Photo) -> PyResult<Features<'py>> {
+    fn features<'py>(&self, py: Python<'py>, photo: &Bound<'py, PyAny>) -> PyResult<Features<'py>> {
+        let photo = self.photo(photo)?;
         let made = work(py, |_| {
             let made = self.loaded.features(photo.get());
             made.map(Cow::into_owned)
@@ -229,8 +247,9 @@ impl Predictor {
     fn semantic_vectors<'py>(
         &self,
         py: Python<'py>,
-        photo: Photo,
+        photo: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyArray2<f32>>>> {
+        let photo = self.photo(photo)?;
         let ranker = self.ranker(py, None)?;
         let vectors = work(py, |_| {
             let made = self.loaded.features(photo.get())?.into_owned();
@@ -254,10 +273,11 @@ impl Predictor {
     fn explain(
         &self,
         py: Python<'_>,
-        photo: Photo,
+        photo: &Bound<'_, PyAny>,
         label: String,
         labels: Option<Words>,
     ) -> PyResult<Vec<HeatMap>> {
+        let photo = self.photo(photo)?;
         let among = labels.unwrap_or_else(|| Words::Words(vec![label.clone()]));
         let ranker = self.ranker(py, Some(among))?;
         let limits = self.loaded.limits();
@@ -295,15 +315,15 @@ impl Predictor {
         &self,
         py: Python<'_>,
         out: PathBuf,
-        words: Option<usize>,
-        labels: Option<Vec<String>>,
+        #[pyo3(from_py_with = most)] words: Option<usize>,
+        labels: Option<Strings>,
         exact: bool,
         licence: Option<String>,
     ) -> PyResult<Py<PyAny>> {
         let usual = BundleOptions::default();
         let options = BundleOptions {
             words: words.unwrap_or(usual.words),
-            labels: labels.unwrap_or_default(),
+            labels: labels.map(|words| words.0).unwrap_or_default(),
             exact,
             licence,
         };
@@ -325,6 +345,13 @@ impl Predictor {
         name: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
         let name = sidecar_name(name)?;
+        if !photo.is_file() {
+            let photo = photo.display();
+            return Err(raise(
+                "LibraryError",
+                format!("{photo}: no such photograph"),
+            ));
+        }
         let labels = labels
             .iter()
             .map(|label| Kept::of(label.0.clone(), Vec::new()));
@@ -344,6 +371,10 @@ impl Predictor {
 }
 
 impl Predictor {
+    fn photo(&self, given: &Bound<'_, PyAny>) -> PyResult<Photo> {
+        Photo::of(given, self.loaded.limits())
+    }
+
     /// A ranker of labels: those that are ready, or words.
     fn ranker(&self, py: Python<'_>, labels: Option<Words>) -> PyResult<Arc<Ranker>> {
         match labels {
@@ -355,6 +386,9 @@ impl Predictor {
                         "these labels are another predictor's: make them with this one's labels()",
                     )),
                 }
+            }
+            Some(Words::Words(words)) if words.is_empty() => {
+                Err(raise("LabelError", "words: give at least one".into()))
             }
             Some(Words::Words(words)) => {
                 let ranker = work(py, |_| self.loaded.labels(words))?;
@@ -379,7 +413,7 @@ impl Predictor {
         take: &mut dyn FnMut(PyResult<Ranking>) -> PyResult<()>,
     ) -> PyResult<()> {
         let most = usual_batch(self.loaded.backbone().info());
-        let mut batches = Batches::of(photos, most)?;
+        let mut batches = Batches::of(photos, most, *self.loaded.limits())?;
         while let Some(batch) = batches.next("rank", progress)? {
             let given: Vec<&Photo> = batch.iter().flatten().collect();
             let ranked = work(photos.py(), |_| {
@@ -475,6 +509,34 @@ pub(crate) struct Ranked(pub(crate) Label);
 
 #[pymethods]
 impl Ranked {
+    /// A label with what is known of it.
+    #[new]
+    #[pyo3(signature = (name, score, seen, probability=None, kept=None))]
+    fn new(
+        name: String,
+        score: f32,
+        seen: bool,
+        probability: Option<f32>,
+        kept: Option<bool>,
+    ) -> Self {
+        Self(Label {
+            name,
+            score,
+            seen,
+            probability,
+            kept,
+        })
+    }
+
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> PyResult<(Bound<'py, PyType>, Bound<'py, PyTuple>)> {
+        let of = &self.0;
+        let known = (&of.name, of.score, of.seen, of.probability, of.kept);
+        Ok((py.get_type::<Self>(), known.into_pyobject(py)?))
+    }
+
     /// The label.
     #[getter]
     fn name(&self) -> &str {

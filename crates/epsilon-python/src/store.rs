@@ -98,30 +98,24 @@ impl TokenStore {
         row.ok_or_else(|| PyKeyError::new_err(id.to_string()))
     }
 
-    /// Tokens `(rows, N, D)` of some rows: a slice, or any iterable of numbers. All where none are given.
+    /// Tokens `(rows, N, D)` of some rows: a slice, or any iterable of numbers, or a mask with a boolean for each row. All where none are given.
     #[pyo3(signature = (rows=None))]
     fn tokens<'py>(
         &self,
         py: Python<'py>,
         rows: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Tokens<'py>> {
-        let rows = self.rows(rows)?;
-        let [tokens, width] = [self.store.tokens_per_image(), self.store.dim()];
-        let values = self.read(py, &rows, tokens * width, tokens::TokenStore::read_tokens)?;
-        block(py, values, [rows.len(), tokens, width])
+        self.tokens_of(py, &self.rows(rows)?)
     }
 
-    /// Global vectors `(rows, G)` of some rows: a slice, or any iterable of numbers. All where none are given.
+    /// Global vectors `(rows, G)` of some rows: a slice, or any iterable of numbers, or a mask with a boolean for each row. All where none are given.
     #[pyo3(signature = (rows=None))]
     fn globals<'py>(
         &self,
         py: Python<'py>,
         rows: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Globals<'py>> {
-        let rows = self.rows(rows)?;
-        let width = self.store.global_dim();
-        let values = self.read(py, &rows, width, tokens::TokenStore::read_global)?;
-        matrix(py, values, [rows.len(), width])
+        self.globals_of(py, &self.rows(rows)?)
     }
 
     /// Compares the checksum of every file with the manifest's.
@@ -148,9 +142,9 @@ impl TokenStore {
                 let tokens = matrix(py, values, shape)?.into_any();
                 Ok((tokens, PyArray1::from_vec(py, global).into_any()))
             }
-            Places::Many(_) => Ok((
-                self.tokens(py, Some(row))?.into_any(),
-                self.globals(py, Some(row))?.into_any(),
+            Places::Many(rows) => Ok((
+                self.tokens_of(py, &rows)?.into_any(),
+                self.globals_of(py, &rows)?.into_any(),
             )),
         }
     }
@@ -180,6 +174,18 @@ impl TokenStore {
 
     pub(crate) fn all_globals<'py>(&self, py: Python<'py>) -> PyResult<Globals<'py>> {
         self.globals(py, None)
+    }
+
+    fn tokens_of<'py>(&self, py: Python<'py>, rows: &[usize]) -> PyResult<Tokens<'py>> {
+        let [tokens, width] = [self.store.tokens_per_image(), self.store.dim()];
+        let values = self.read(py, rows, tokens * width, tokens::TokenStore::read_tokens)?;
+        block(py, values, [rows.len(), tokens, width])
+    }
+
+    fn globals_of<'py>(&self, py: Python<'py>, rows: &[usize]) -> PyResult<Globals<'py>> {
+        let width = self.store.global_dim();
+        let values = self.read(py, rows, width, tokens::TokenStore::read_global)?;
+        matrix(py, values, [rows.len(), width])
     }
 
     fn rows(&self, rows: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<usize>> {

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use epsilon::backbone::{by_name, is_hub_id};
-use epsilon::labels::VectorFile;
 use epsilon::learning::{AT_LEAST, LearnEvent, LearnOptions, Learner, Network, earlier_network};
 use epsilon::library::Library;
 use epsilon::model::{Keep, Model};
@@ -15,9 +14,9 @@ use pyo3::prelude::*;
 use serde::Serialize;
 
 use crate::errors::{OrRaise, raise, wrong_type};
-use crate::predictor::Predictor;
+use crate::predictor::{Predictor, named};
 use crate::progress::{Far, Progress};
-use crate::values::record;
+use crate::values::{Strings, Vectors, at_least, record, top, warn_of};
 use crate::work::{Stop, work, work_telling};
 
 /// Which model: one that is loaded, or a file.
@@ -47,7 +46,7 @@ impl Which {
         match self {
             Self::Loaded(predictor) => Ok(predictor.get().loaded.clone()),
             Self::File(path) => {
-                let options = epsilon::Predictor::options(by_name(&path));
+                let options = epsilon::Predictor::options(named(&path)?);
                 Ok(Arc::new(work(py, |_| options.load())?.or_raise()?))
             }
         }
@@ -92,9 +91,9 @@ pub(crate) fn tag(
     py: Python<'_>,
     folder: PathBuf,
     model: Option<Which>,
-    words: Option<Vec<String>>,
+    words: Option<Strings>,
     threshold: Option<f32>,
-    top: Option<usize>,
+    #[pyo3(from_py_with = top)] top: Option<usize>,
     library: Option<PathBuf>,
     xmp: Option<&str>,
     csv: Option<PathBuf>,
@@ -108,7 +107,7 @@ pub(crate) fn tag(
         Some(model) => model.load(py)?,
         None => Which::File(learnt(&place)?).load(py)?,
     };
-    let words = words.map(|words| subjects(words, "words".as_ref()));
+    let words = words.map(|words| subjects(words.0, "words".as_ref()));
     let options = TagOptions {
         keep: Keep::chosen(predictor.model().card(), threshold, top).or_raise()?,
         words: words.transpose().or_raise()?,
@@ -143,6 +142,9 @@ pub(crate) fn tag(
         })
     })?;
     let report = report.or_raise()?;
+    if report.tagged + report.unchanged + report.failed == 0 && report.others.is_empty() {
+        warn_of(py, &format!("{}: holds no photographs", folder.display()))?;
+    }
     record(py, &Tagged { report, failures })
 }
 
@@ -169,7 +171,8 @@ fn learnt(library: &Path) -> PyResult<PathBuf> {
 /// Learns a model from the keywords that a folder's photographs have, and from what their owner said of their labels.
 ///
 /// `network` is the network to learn with, as weights, `hf:OWNER/NAME`, a short name of `models()` or a model file whose network is
-/// taken; without it the one of the time before. `vectors` is a file of word vectors, where the network has no text tower. The model is
+/// taken; without it the one of the time before. `vectors` is a file of word vectors, or a pair `(file, names)` with the list of its words, where
+/// the network has no text tower. The model is
 /// written to `out` [default: model.safetensors in the library's folder, where `tag` finds it]. The other arguments are as in
 /// `epsilon learn --help`.
 ///
@@ -183,11 +186,11 @@ pub(crate) fn learn(
     py: Python<'_>,
     folder: PathBuf,
     network: Option<PathBuf>,
-    vectors: Option<PathBuf>,
+    vectors: Option<Vectors>,
     classes: Option<PathBuf>,
     library: Option<PathBuf>,
     out: Option<PathBuf>,
-    at_least: usize,
+    #[pyo3(from_py_with = at_least)] at_least: usize,
     folders: bool,
     exclude: Vec<String>,
     progress: Option<Progress>,
@@ -210,9 +213,7 @@ pub(crate) fn learn(
             )
         })?,
     };
-    network.vectors = vectors
-        .map(|file| VectorFile::from(by_name(&file).as_path()))
-        .or(network.vectors);
+    network.vectors = vectors.map(|file| file.0).or(network.vectors);
     network.classes = classes.or(network.classes);
     let options = LearnOptions {
         library,
@@ -247,8 +248,8 @@ pub(crate) fn learn(
 }
 
 /// A network by its weights, or that of a trained model.
-fn network_of(py: Python<'_>, named: &Path) -> PyResult<Network> {
-    let path = by_name(named);
+fn network_of(py: Python<'_>, network: &Path) -> PyResult<Network> {
+    let path = by_name(network);
     if is_hub_id(&path) || !Model::is_at(&path).or_raise()? {
         return Ok(Network::of(path));
     }

@@ -1,6 +1,7 @@
 """`tag`, `Library` and `learn`."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -95,6 +96,11 @@ def test_a_search_says_what_is_wrong(library, photos, drawn, tmp_path):
         library.search("plain star")
     with pytest.raises(LibraryError, match="holds no tagged library"):
         Library(tmp_path)
+    with pytest.raises(LibraryError, match="epsilon_zsl.tag"):
+        Library(tmp_path / "missing")
+    for top in [-1, 10**30]:
+        with pytest.raises(ValueError, match="top: negative or too large"):
+            library.items(top)
 
 
 def test_an_owners_word_is_noted_as_review_does(library, photos, predictor, epsilon):
@@ -119,6 +125,40 @@ def test_an_owners_word_is_noted_as_review_does(library, photos, predictor, epsi
         library.approve("none.png", "tree")
     with pytest.raises(EpsilonError):
         library.approve("5.png", "a||b")
+
+
+def test_names_that_are_not_utf_8_can_be_opened(photos, predictor):
+    odd = os.fsencode(photos) + b"/\xfe.png"
+    try:
+        shutil.copy(os.fsencode(photos / "5.png"), odd)
+    except OSError:
+        pytest.skip("this file system takes names of UTF-8 alone")
+    tag(photos, predictor, top=2)
+    library = Library(photos)
+    (photo,) = [found.photo for found in library.items() if os.fsencode(found.photo) == odd]
+    with open(photo, "rb") as file:
+        assert file.read() == (photos / "5.png").read_bytes()
+    library.approve(photo, "tree")
+    assert [found.photo for found in library.items(label="tree")] == [photo]
+    assert photo in [found.photo for found in library.like(photo)]
+    assert photo in [found.photo for found in library.search("plain star")]
+
+
+def test_a_folder_without_photographs_is_warned_of(predictor, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.warns(UserWarning, match="holds no photographs"):
+        assert tag(tmp_path / "empty", predictor, top=1).tagged == 0
+
+
+def test_a_search_with_a_list_of_words(library, photos, drawn, tmp_path):
+    import numpy as np
+
+    lines = [line.split() for line in (drawn / "data/vectors.txt").read_text().splitlines()]
+    lines = [line for line in lines if len(line) > 2]
+    np.save(tmp_path / "vectors.npy", np.array([line[1:] for line in lines], np.float32))
+    (tmp_path / "names.txt").write_text("".join(f"{line[0]}\n" for line in lines))
+    pair = (tmp_path / "vectors.npy", tmp_path / "names.txt")
+    assert library.search("striped circle", 5, vectors=pair) == library.search("striped circle", 5)
 
 
 def test_a_model_is_learnt(photos, drawn, epsilon):

@@ -98,6 +98,11 @@ def test_everything_public_is_documented():
                 assert value.__doc__, f"{name}.{member}"
 
 
+def test_only_what_is_public_is_listed():
+    assert dir(epsilon_zsl) == sorted(epsilon_zsl.__all__)
+    assert {"metrics", "estimators"} <= set(dir(epsilon_zsl))
+
+
 def test_an_import_is_quick():
     program = "import time; begun = time.perf_counter(); import epsilon_zsl; print(time.perf_counter() - begun)"
     took = [float(run("-c", program).stdout) for _ in range(5)]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from epsilon_zsl import Predictor, extract
 from epsilon_zsl.errors import ImageError
 
 
@@ -172,6 +173,33 @@ def test_wrong_photographs_are_told_what_is_wrong(features, tmp_path):
     ]:
         with pytest.raises(ImageError, match=part):
             features(photo)
+
+
+def test_a_picture_is_measured_before_it_is_copied(predictor, drawn, monkeypatch):
+    """Arrays that stand for far more memory than there is, and an image of Pillow's whose pixels must not be asked for."""
+    for side in [20_000, 10**6]:
+        array = np.broadcast_to(np.uint8(0), (side, side, 3))
+        for call in [
+            lambda array=array: predictor.rank(array),
+            lambda array=array: predictor.features(array),
+            lambda array=array: predictor.scores([array]),
+        ]:
+            with pytest.raises(ImageError, match=f"{side} x {side} pixels, above the limit of 100000000"):
+                call()
+        (error,) = predictor.rank_all([array])
+        assert type(error) is ImageError
+        made = extract([array, drawn / "photo.png"], drawn / "backbone.safetensors")
+        assert len(made.ids) == 1 and "above the limit of 100000000" in made.failed[0][1]
+    small = np.zeros((1001, 1000, 3), np.uint8)
+    least = Predictor.load(drawn / "model.safetensors", max_megapixels=1)
+    assert predictor.rank(small)
+    picture = Image.fromarray(small)
+    for photo in [small, small[:, :, 0], picture]:
+        with pytest.raises(ImageError, match="1000 x 1001 pixels, above the limit of 1000000"):
+            least.rank(photo)
+    monkeypatch.setattr(type(picture), "load", lambda self: pytest.fail("its pixels were asked for"))
+    with pytest.raises(ImageError, match="above the limit"):
+        least.rank(picture)
 
 
 def test_pillow_is_not_imported_by_the_package(drawn):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from PIL import Image
 
 import epsilon_zsl
 from epsilon_zsl import Predictor
-from epsilon_zsl.errors import EpsilonError, ImageError, LabelError, ModelError, PredictError
+from epsilon_zsl.errors import EpsilonError, ImageError, LabelError, LibraryError, ModelError, PredictError
 
 WORDS = ["striped circle", "plain star", "dotted heart"]
 
@@ -64,6 +65,52 @@ def test_labels_are_ready_for_many_photographs(predictor, drawn):
         predictor.rank(drawn / "photo.png", labels, top=0)
     with pytest.raises(ValueError, match="another predictor's"):
         Predictor.load(drawn / "model.safetensors").rank(drawn / "photo.png", labels)
+
+
+def test_wrong_arguments_are_named(predictor, drawn):
+    photo = drawn / "photo.png"
+    for top in [-1, 10**30]:
+        for call in [
+            lambda top=top: predictor.rank(photo, WORDS, top),
+            lambda top=top: predictor.rank_all([photo], WORDS, top),
+            lambda top=top: predictor.keep(predictor.rank(photo, WORDS), top=top),
+        ]:
+            with pytest.raises(ValueError, match="top: negative or too large"):
+                call()
+    with pytest.raises(ValueError, match="max_megapixels: negative"):
+        Predictor.load(drawn / "model.safetensors", max_megapixels=-1)
+    for words in ["plain star", [1], 3]:
+        with pytest.raises(TypeError, match="words.*a list of words, not"):
+            predictor.labels(words)
+    with pytest.raises(LabelError, match="words: give at least one"):
+        predictor.labels([])
+    assert set(predictor.labels(set(WORDS)).names) == set(WORDS)
+    with pytest.raises(LabelError) as raised:
+        predictor.labels(["dog" * 100_000])
+    assert "dogdog" in str(raised.value) and len(str(raised.value)) < 2000
+
+
+def test_word_vectors_with_a_list_of_their_words(predictor, drawn, tmp_path):
+    lines = [line.split() for line in (drawn / "data/vectors.txt").read_text().splitlines()]
+    lines = [line for line in lines if len(line) > 2]
+    file, names = tmp_path / "vectors.npy", tmp_path / "vectors.names"
+    np.save(file, np.array([line[1:] for line in lines], np.float32))
+    names.write_text("".join(f"{line[0]}\n" for line in lines))
+    model, photo = drawn / "model.safetensors", drawn / "photo.png"
+    other = Predictor.load(model, vectors=(file, str(names)))
+    assert other.rank(photo, WORDS) == predictor.rank(photo, WORDS)
+    with pytest.raises(LabelError, match=r"vectors=\(file, names\)"):
+        Predictor.load(model, vectors=file).labels(["zebra"])
+    with pytest.raises(TypeError, match="vectors.*a pair"):
+        Predictor.load(model, vectors=[1, 2, 3])
+
+
+def test_a_ranking_crosses_processes(predictor, drawn):
+    ranking = predictor.rank(drawn / "photo.png", WORDS)
+    calibrated = Predictor.load(drawn / "calibrated.safetensors").rank(drawn / "photo.png")
+    assert calibrated[0].probability is not None
+    for labels in [ranking, calibrated]:
+        assert pickle.loads(pickle.dumps(labels)) == labels
 
 
 def test_a_photograph_that_cannot_be_read_costs_the_others_nothing(predictor, drawn):
@@ -171,8 +218,11 @@ def test_errors_of_loading(tmp_path, drawn):
     (tmp_path / "bad.safetensors").write_bytes(b"words")
     with pytest.raises(EpsilonError, match="bad.safetensors"):
         Predictor.load(tmp_path / "bad.safetensors")
-    with pytest.raises(TypeError):
-        Predictor.load(3)
+    for wrong in [3, b"x"]:
+        with pytest.raises(TypeError, match="model"):
+            Predictor.load(wrong)
+    with pytest.raises(ModelError, match=r"nope: no such file.*epsilon_zsl.models\(\) lists the names"):
+        Predictor.load("nope")
     with pytest.raises(ImageError, match="pixels"):
         Predictor.load(drawn / "model.safetensors", max_megapixels=0).rank(drawn / "photo.png")
 
@@ -253,6 +303,9 @@ def test_a_sidecar_as_tag_writes_it(predictor, drawn, tmp_path, epsilon):
     assert predictor.write_sidecar(photo, kept, "stem") == tmp_path / "a.xmp"
     with pytest.raises(ValueError, match="full"):
         predictor.write_sidecar(photo, kept, "half")
+    with pytest.raises(LibraryError, match="nope.jpg: no such photograph"):
+        predictor.write_sidecar(tmp_path / "nope.jpg", kept)
+    assert not (tmp_path / "nope.jpg.xmp").exists()
 
 
 def test_a_flaw_of_a_file_is_logged(predictor, drawn, caplog):

@@ -74,6 +74,11 @@ def test_what_cannot_be_read_is_named(backbone, drawn, tmp_path):
         assert "not a picture" in reasons[0] and "shape" in reasons[1] and "no such file" in reasons[2]
 
 
+def test_a_folder_without_photographs_is_warned_of(backbone, tmp_path):
+    with pytest.warns(UserWarning, match="holds no photographs"):
+        assert extract(tmp_path, backbone).ids == []
+
+
 def test_a_store_of_a_folder_goes_on_where_it_stopped(backbone, drawn, tmp_path):
     told = []
     made = extract(drawn / "photos", backbone, tmp_path / "store", dtype="f32", progress=lambda *far: told.append(far))
@@ -110,12 +115,34 @@ def test_rows_of_a_store(store, drawn):
             store[row]
     with pytest.raises(TypeError):
         store["a"]
+    for row in [10**30, -(10**30)]:
+        with pytest.raises(IndexError, match="of 300|the 300"):
+            store[row]
     assert store.row_of(store.ids[5]) == 5
     with pytest.raises(KeyError, match="none"):
         store.row_of("none")
     assert sum(1 for _ in store) == 300
     assert store.manifest.backbone.tokens == shape[0] and store.manifest["dtype"] == "f16"
     assert "300 photographs" in repr(store)
+
+
+def test_a_mask_of_booleans_chooses_rows(store):
+    chosen = np.zeros(len(store), bool)
+    chosen[[3, 7]] = True
+    expected = store.tokens([3, 7])
+    for mask in [chosen, chosen.tolist()]:
+        np.testing.assert_array_equal(store[mask][0], expected)
+        np.testing.assert_array_equal(store.tokens(mask), expected)
+        np.testing.assert_array_equal(store.globals(mask), store.globals([3, 7]))
+    for wrong in [[True, False], chosen[:30]]:
+        with pytest.raises(IndexError, match="a mask of .* for 300 rows"):
+            store[wrong]
+    for wrong in [True, np.bool_(True), [0, True]]:
+        with pytest.raises(TypeError, match="not a boolean"):
+            store[wrong]
+    # An iterable is read once.
+    tokens, globals = store[(row for row in [3, 7])]
+    assert len(tokens) == len(globals) == 2
 
 
 def test_a_store_is_checked(store, drawn, tmp_path):

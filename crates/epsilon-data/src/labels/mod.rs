@@ -19,6 +19,7 @@ pub use vector_file::VectorFile;
 pub use word_table::WordTable;
 
 use crate::formats::pickle::PickleError;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +72,10 @@ pub enum LabelError {
         path: PathBuf,
     },
     /// A line of a list holds characters that cannot stand in a name.
-    #[error("{path}, line {line}: {name:?} holds a control character; remove it")]
+    #[error(
+        "{path}, line {line}: {:?} holds a control character; remove it",
+        short(name)
+    )]
     ListedName {
         /// The list.
         path: PathBuf,
@@ -81,7 +85,10 @@ pub enum LabelError {
         name: String,
     },
     /// A name stands twice in a list.
-    #[error("{path}, line {line}: `{name}` stands on line {first} already; keep one of the two")]
+    #[error(
+        "{path}, line {line}: `{}` stands on line {first} already; keep one of the two",
+        short(name)
+    )]
     ListedTwice {
         /// The list.
         path: PathBuf,
@@ -94,7 +101,8 @@ pub enum LabelError {
     },
     /// A name stands in the list of seen and in the list of unseen labels.
     #[error(
-        "`{name}` stands in both lists, {seen} (seen) and {unseen} (unseen); a label is one or the other, remove it from one list"
+        "`{}` stands in both lists, {seen} (seen) and {unseen} (unseen); a label is one or the other, remove it from one list",
+        short(name)
     )]
     SeenAndUnseen {
         /// The name.
@@ -135,7 +143,11 @@ pub enum LabelError {
         found: String,
     },
     /// A value is not a number.
-    #[error("{path}, {place}: {text:?} is not a number (vector of `{key}`)")]
+    #[error(
+        "{path}, {place}: {:?} is not a number (vector of `{}`)",
+        short(text),
+        short(key)
+    )]
     Number {
         /// The vector file.
         path: PathBuf,
@@ -148,7 +160,9 @@ pub enum LabelError {
     },
     /// A value is NaN, infinite, or too large for 32 bits.
     #[error(
-        "{path}, {place}: {text:?} is not a finite number (vector of `{key}`); repair or remove the line"
+        "{path}, {place}: {:?} is not a finite number (vector of `{}`); repair or remove the line",
+        short(text),
+        short(key)
     )]
     NotFinite {
         /// The vector file.
@@ -162,7 +176,8 @@ pub enum LabelError {
     },
     /// A word that is wanted has a vector of zeros.
     #[error(
-        "{path}, {place}: the vector of `{key}` is all zeros and has no direction; remove the line"
+        "{path}, {place}: the vector of `{}` is all zeros and has no direction; remove the line",
+        short(key)
     )]
     ZeroRow {
         /// The vector file.
@@ -173,7 +188,10 @@ pub enum LabelError {
         key: String,
     },
     /// A word that is wanted has two vectors.
-    #[error("{path}, {place}: `{key}` has a vector on {first} already; remove one of the two")]
+    #[error(
+        "{path}, {place}: `{}` has a vector on {first} already; remove one of the two",
+        short(key)
+    )]
     DuplicateKey {
         /// The vector file.
         path: PathBuf,
@@ -261,27 +279,29 @@ pub enum LabelError {
     },
     /// A name is empty, has space around it or holds a control character.
     #[error(
-        "{name:?} is no label name: it must be non-empty, without space around it and without control characters"
+        "{:?} is no label name: it must be non-empty, without space around it and without control characters",
+        short(name)
     )]
     Name {
         /// The name.
         name: String,
     },
     /// Two labels have the same name.
-    #[error("two labels are named `{name}`; names must differ")]
+    #[error("two labels are named `{}`; names must differ", short(name))]
     RepeatedName {
         /// The name.
         name: String,
     },
     /// A label's vector holds NaN or an infinity.
-    #[error("the vector of `{name}` holds a value that is not finite")]
+    #[error("the vector of `{}` holds a value that is not finite", short(name))]
     NotFiniteVector {
         /// The name.
         name: String,
     },
     /// A label's vector is zero everywhere and so has no direction.
     #[error(
-        "the vector of `{name}` is all zeros and has no direction; give the label another vector or leave it out"
+        "the vector of `{}` is all zeros and has no direction; give the label another vector or leave it out",
+        short(name)
     )]
     ZeroVector {
         /// The name.
@@ -305,7 +325,10 @@ pub enum LabelError {
     },
     /// Two names would be written as the same word of a vector file.
     #[error(
-        "`{first}` and `{second}` would both be written as the word `{key}`; rename one of them"
+        "`{}` and `{}` would both be written as the word `{}`; rename one of them",
+        short(first),
+        short(second),
+        short(key)
     )]
     SameKey {
         /// The word in the file.
@@ -315,6 +338,24 @@ pub enum LabelError {
         /// The other name.
         second: String,
     },
+}
+
+/// Characters of a word that a message holds.
+const SHOWN: usize = 80;
+
+/// A word as messages have it: the beginning of one that is too long for them.
+///
+/// ```
+/// use epsilon_data::labels::short;
+///
+/// assert_eq!(short("red flower"), "red flower");
+/// assert_eq!(short(&"a".repeat(100_000)).chars().count(), 81);
+/// ```
+pub fn short(word: &str) -> Cow<'_, str> {
+    match word.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &word[..end]).into(),
+        None => word.into(),
+    }
 }
 
 fn lists_message(wanted: usize, found: usize) -> String {

@@ -5,7 +5,7 @@
 
 use super::rows::Place;
 use super::vector_file::VectorFile;
-use super::{LabelError, LabelVectors, composed};
+use super::{LabelError, LabelVectors, composed, short};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
@@ -111,9 +111,10 @@ pub struct Unresolved {
 /// The name, its missing parts, and the nearest words.
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", self.name)?;
+        write!(f, "`{}`", short(&self.name))?;
         if self.missing != [self.name.as_str()] {
-            write!(f, " (nor has `{}`)", self.missing.join("`, `"))?;
+            let missing: Vec<_> = self.missing.iter().map(|word| short(word)).collect();
+            write!(f, " (nor has `{}`)", missing.join("`, `"))?;
         }
         match self.nearest.as_deref() {
             None => Ok(()),

@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         return importlib.import_module(f"epsilon_zsl.{name}")
     raise AttributeError(f"module 'epsilon_zsl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

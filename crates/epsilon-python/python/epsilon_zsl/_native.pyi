@@ -62,10 +62,11 @@ class _PillowImage(typing.Protocol):
     def tobytes(self) -> bytes: ...
 
 _Path: TypeAlias = str | os.PathLike[str]
+_Vectors: TypeAlias = _Path | tuple[_Path, _Path]
 _Photo: TypeAlias = _Path | bytes | bytearray | memoryview | npt.NDArray[np.uint8] | _PillowImage
 _Photos: TypeAlias = Iterable[_Photo] | npt.NDArray[np.uint8]
 _Progress: TypeAlias = bool | Callable[[int, int | None, str], object]
-_Rows: TypeAlias = slice | Iterable[int] | npt.NDArray[np.integer[Any]]
+_Rows: TypeAlias = slice | Iterable[int] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.bool_]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Array: TypeAlias = npt.NDArray[Any]
 _Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -138,7 +139,7 @@ def extract(
 def tag(
     folder: _Path,
     model: Predictor | _Path | None = None,
-    words: Sequence[str] | None = None,
+    words: Iterable[str] | None = None,
     *,
     threshold: float | None = None,
     top: int | None = None,
@@ -154,7 +155,7 @@ def learn(
     folder: _Path,
     network: _Path | None = None,
     *,
-    vectors: _Path | None = None,
+    vectors: _Vectors | None = None,
     classes: _Path | None = None,
     library: _Path | None = None,
     out: _Path | None = None,
@@ -237,16 +238,16 @@ class Predictor:
         model: _Path,
         *,
         backbone: _Path | None = None,
-        vectors: _Path | None = None,
+        vectors: _Vectors | None = None,
         classes: _Path | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Iterable[str] | None = None,
         device: str = "cpu",
         allow_download: bool = False,
         max_megapixels: int | None = None,
     ) -> Predictor: ...
     @property
     def model(self) -> Model: ...
-    def labels(self, words: Sequence[str] | None = None) -> Labels: ...
+    def labels(self, words: Iterable[str] | None = None) -> Labels: ...
     def rank(
         self, photo: _Photo, labels: Labels | Iterable[str] | None = None, top: int | None = None
     ) -> list[Ranked]: ...
@@ -276,7 +277,7 @@ class Predictor:
         out: _Path,
         *,
         words: int | None = None,
-        labels: Sequence[str] | None = None,
+        labels: Iterable[str] | None = None,
         exact: bool = False,
         licence: str | None = None,
     ) -> Record: ...
@@ -292,6 +293,9 @@ class Labels:
 
 @final
 class Ranked:
+    def __new__(
+        cls, name: str, score: float, seen: bool, probability: float | None = None, kept: bool | None = None
+    ) -> Ranked: ...
     @property
     def name(self) -> str: ...
     @property
@@ -302,6 +306,7 @@ class Ranked:
     def probability(self) -> float | None: ...
     @property
     def kept(self) -> bool | None: ...
+    def __reduce__(self) -> tuple[type[Ranked], tuple[str, float, bool, float | None, bool | None]]: ...
     def __eq__(self, other: object, /) -> bool: ...
     __hash__: ClassVar[None]  # type: ignore[assignment]
 
@@ -366,7 +371,7 @@ class Library:
         *,
         sort: _Sort = "relevance",
         predictor: Predictor | None = None,
-        vectors: _Path | None = None,
+        vectors: _Vectors | None = None,
         **criteria: Unpack[_Criteria],
     ) -> list[Record]: ...
     def like(self, photo: _Path, top: int = 50, *, sort: _Sort = "relevance", **criteria: Unpack[_Criteria]) -> list[Record]: ...

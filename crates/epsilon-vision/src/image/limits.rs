@@ -52,12 +52,11 @@ impl Limits {
         }
     }
 
-    /// Whether a picture of this size may be decoded.
-    pub(super) fn check_size(
-        &self,
-        path: &Path,
-        (width, height): (u32, u32),
-    ) -> Result<(), ImageError> {
+    /// Whether a picture of this width and height may be decoded, or held.
+    ///
+    /// # Errors
+    /// [`ImageError::TooManyPixels`] and [`ImageError::TooLong`].
+    pub fn check_size(&self, path: &Path, (width, height): (u32, u32)) -> Result<(), ImageError> {
         if u64::from(width) * u64::from(height) > self.max_pixels {
             return Err(ImageError::TooManyPixels {
                 path: path.into(),

@@ -19,7 +19,7 @@ use crate::device::DeviceError;
 use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
-use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed};
+use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed, short};
 use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features, is_hub_id};
 use epsilon_vision::image::{self, Flaw, ImageError, Limits, Pixels, RgbImage};
 use epsilon_vision::tokens::usual_batch;
@@ -72,15 +72,18 @@ pub enum PredictError {
     #[error(transparent)]
     Labels(#[from] LabelError),
     /// A word that the model has no vector of, and no file to look it up in.
-    #[error("{word:?} is none of the model's labels, and no file of word vectors is known")]
+    #[error(
+        "{:?} is none of the model's labels, and no file of word vectors is known",
+        short(word)
+    )]
     NoVectorFile {
         /// The word.
         word: String,
     },
     /// A word that a bundle of a network with a text tower has no vector of.
     #[error(
-        "{}: holds vectors of {held} words, and {word:?} is none of them: the text tower is not part of a bundle; bundle again \
-         with the words that are needed, or give the network with the tower as word vectors", path.display()
+        "{}: holds vectors of {held} words, and {:?} is none of them: the text tower is not part of a bundle; bundle again \
+         with the words that are needed, or give the network with the tower as word vectors", path.display(), short(word)
     )]
     NotListed {
         /// The bundle.
