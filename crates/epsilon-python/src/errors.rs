@@ -246,7 +246,7 @@ impl Raised for PredictError {
     fn advice(&self) -> Option<&'static str> {
         match self {
             Self::Labels(error) => error.advice(),
-            Self::NeedsVectors { .. } => Some("vectors="),
+            Self::NeedsVectors { .. } => Some("vectors=file, or a pair (file, names)"),
             Self::NeedsClasses { .. } => Some("classes="),
             _ => None,
         }

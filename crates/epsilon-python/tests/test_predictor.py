@@ -98,7 +98,9 @@ def test_word_vectors_with_a_list_of_their_words(predictor, drawn, tmp_path):
     names.write_text("".join(f"{line[0]}\n" for line in lines))
     model, photo = drawn / "model.safetensors", drawn / "photo.png"
     other = Predictor.load(model, vectors=(file, str(names)))
-    assert other.rank(photo, WORDS) == predictor.rank(photo, WORDS)
+    single = [line[0] for line in lines[:3]]
+    for words in [WORDS, single]:
+        assert other.rank(photo, words) == predictor.rank(photo, words)
     with pytest.raises(LabelError, match=r"vectors=\(file, names\)"):
         Predictor.load(model, vectors=file).labels(["zebra"])
     with pytest.raises(TypeError, match="vectors.*a pair"):
