@@ -11,7 +11,7 @@ use pyo3::types::{PyTuple, PyType};
 
 use crate::errors::OrRaise;
 use crate::values::{Places, block, matrix, record};
-use crate::work::work;
+use crate::work::{self, work};
 
 /// Tokens `(rows, N, D)`.
 type Tokens<'py> = Bound<'py, PyArray3<f32>>;
@@ -47,7 +47,7 @@ impl TokenStore {
     /// Raises StoreError.
     #[new]
     pub(crate) fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let store = work(py, |_| tokens::TokenStore::open(&path))?;
+        let store = work::read(py, |_| tokens::TokenStore::open(&path))?;
         Ok(Self {
             store: Arc::new(store.or_raise()?),
             path,
@@ -202,7 +202,7 @@ impl TokenStore {
         size: usize,
         read: fn(&tokens::TokenStore, usize, &mut [f32]),
     ) -> PyResult<Vec<f32>> {
-        let values = work(py, |stop| {
+        let values = work::read(py, |stop| {
             let mut values = vec![0.0; rows.len() * size];
             for (&row, out) in rows.iter().zip(values.chunks_exact_mut(size)) {
                 if stop.is_set() {
