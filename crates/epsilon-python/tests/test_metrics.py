@@ -493,7 +493,7 @@ def test_ctrl_c_stops_figures():
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        metrics.bootstrap(scores, target, resamples=20_000)
+        metrics.bootstrap(scores, target, resamples=10_000)
     assert time.monotonic() - begun < 3
 
 
