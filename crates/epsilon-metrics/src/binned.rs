@@ -39,6 +39,9 @@ struct Reached {
     at: Vec<[u64; 2]>,
 }
 
+/// Most thresholds of all labels together: 16 bytes each, in every piece of the table that is counted at once.
+const LIMIT: usize = 1 << 23;
+
 /// Evenly spaced thresholds from 0 to 1.
 ///
 /// ```rust
@@ -54,12 +57,20 @@ impl Binned {
     /// [`Probabilities`] first.
     ///
     /// # Errors
-    /// [`MetricsError::Threshold`] for a threshold outside 0..=1, [`MetricsError::NoThresholds`] for none;
+    /// [`MetricsError::Threshold`] for a threshold outside 0..=1, [`MetricsError::NoThresholds`] for none,
+    /// [`MetricsError::TooManyThresholds`] for more than 2^23 of all labels together;
     /// [`MetricsError::Empty`], [`MetricsError::TooLarge`], [`MetricsError::NotFinite`], [`MetricsError::LabelValue`] and
     /// [`MetricsError::Read`] for the table.
     pub fn new<T: Table>(table: &T, thresholds: &[f64]) -> Result<Self, MetricsError> {
         if thresholds.is_empty() {
             return Err(MetricsError::NoThresholds);
+        }
+        if thresholds.len().saturating_mul(table.labels()) > LIMIT {
+            return Err(MetricsError::TooManyThresholds {
+                thresholds: thresholds.len(),
+                labels: table.labels(),
+                limit: LIMIT,
+            });
         }
         let rounded = |&threshold: &f64| Ok(T::Score::nearest(check_threshold(threshold)?));
         let rounded: Vec<T::Score> = thresholds.iter().map(rounded).collect::<Result<_, _>>()?;
@@ -88,25 +99,27 @@ impl Binned {
         })?;
         let mut counts = start();
         for part in parts {
+            table.ask()?;
             counts.iter_mut().zip(part).for_each(|(a, b)| add(a, b));
         }
-        let place_of = |threshold: &T::Score| sorted.partition_point(|t| t < threshold);
-        let label = |counts: &[[u64; 2]]| {
-            let from = |place: usize| {
-                let mut sum = [0; 2];
-                counts[place..]
-                    .iter()
-                    .for_each(|&count| add(&mut sum, count));
-                sum
-            };
-            Reached {
-                all: from(0),
-                at: rounded.iter().map(|t| from(place_of(t) + 1)).collect(),
+        // What reaches a threshold reaches all below it, too.
+        let place_of = |threshold: &T::Score| 1 + sorted.partition_point(|t| t < threshold);
+        let place_of: Vec<usize> = rounded.iter().map(place_of).collect();
+        let label = |counts: &mut [[u64; 2]]| {
+            table.ask()?;
+            for place in (1..places).rev() {
+                let above = counts[place];
+                add(&mut counts[place - 1], above);
             }
+            Ok(Reached {
+                all: counts[0],
+                at: place_of.iter().map(|&place| counts[place]).collect(),
+            })
         };
+        let labels: Result<_, MetricsError> = counts.chunks_exact_mut(places).map(label).collect();
         Ok(Self {
             thresholds: rounded.iter().map(|&threshold| threshold.into()).collect(),
-            labels: counts.chunks_exact(places).map(label).collect(),
+            labels: labels?,
         })
     }
 
@@ -201,6 +214,36 @@ mod tests {
         );
         let at: Vec<[u64; 2]> = binned.unwrap().labels[0].at.clone();
         assert_eq!(at, [[2, 0], [2, 1], [2, 0], [0, 0]]);
+    }
+
+    #[test]
+    fn counts_at_many_thresholds_are_those_of_each_alone() {
+        let scores: Vec<f64> = (0..300).map(|i| f64::from(i * 7 % 100) / 99.0).collect();
+        let labels: Vec<i8> = (0..300).map(|i| [1, -1, 0, -1][i * i % 4]).collect();
+        let table = InMemory::new(
+            Scores::new(&scores, 100, 3).unwrap(),
+            Labels::new(&labels, 100, 3).unwrap(),
+        )
+        .unwrap();
+        let thresholds = even_thresholds(2001);
+        let together = Binned::new(&table, &thresholds).unwrap();
+        for (place, &threshold) in thresholds.iter().enumerate() {
+            let alone = Binned::new(&table, &[threshold]).unwrap();
+            for (together, alone) in together.labels.iter().zip(&alone.labels) {
+                assert_eq!((together.at[place], together.all), (alone.at[0], alone.all));
+            }
+        }
+    }
+
+    #[test]
+    fn too_many_thresholds_are_refused() {
+        let scores = Scores::new(&[0.2_f32; 4], 1, 4).unwrap();
+        let table = InMemory::new(scores, Labels::new(&[1; 4], 1, 4).unwrap()).unwrap();
+        let error = Binned::new(&table, &vec![0.5; LIMIT / 4 + 1]).unwrap_err();
+        assert!(matches!(
+            error,
+            MetricsError::TooManyThresholds { labels: 4, .. }
+        ));
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub fn bootstrap_table(
     let settings = protocol.settings();
     let kept = kept(table, columns, settings.images)?;
     let images = kept.iter().flatten().count();
-    let draws = Draws::new(images, resamples, seed, 0)?;
+    let draws = Draws::new(images, resamples, seed, 0, || table.ask())?;
     let mut maps: Vec<f64> = resampled_maps(table, &request, &kept, &draws)?
         .into_iter()
         .flatten()
@@ -271,12 +271,13 @@ pub(crate) struct Draws {
 }
 
 impl Draws {
-    /// Draws of different streams are independent.
+    /// Draws of different streams are independent. `ask` says before each resample whether to go on.
     pub(crate) fn new(
         images: usize,
         resamples: usize,
         seed: u64,
         stream: u64,
+        ask: impl Fn() -> Result<(), MetricsError>,
     ) -> Result<Self, MetricsError> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
@@ -286,6 +287,7 @@ impl Draws {
         counts.try_reserve_exact(length).map_err(|_| too_many())?;
         counts.resize(length, 0_u16);
         for resample in 0..resamples {
+            ask()?;
             for _ in 0..images {
                 let image = rng.random_range(0..images);
                 let count = &mut counts[image * resamples + resample];
@@ -384,7 +386,7 @@ mod tests {
     #[test]
     fn reweighting_equals_copying_images() {
         let (scores, labels) = tables(40, 1);
-        let draws = Draws::new(40, 25, 3, 0).unwrap();
+        let draws = Draws::new(40, 25, 3, 0, || Ok(())).unwrap();
         let known = (0..40).filter(|&i| labels[i] != 0);
         let mut entries: Vec<Entry<u64>> = known
             .map(|image| Entry::new(image, scores[image], labels[image]))

@@ -114,7 +114,7 @@ pub fn resample(
             truth.add(kept.iter().map(|kept| u64::from(kept.is_some())));
             // Every image keeps its own place, so that all parts and rows have the same draws.
             let own: Vec<Option<usize>> = (0..kept.len()).map(|i| kept[i].map(|_| i)).collect();
-            let draws = Draws::new(own.len(), resamples, seed, 0)?;
+            let draws = Draws::new(own.len(), resamples, seed, 0, || table.ask())?;
             resampled_maps(table, &whole, &own, &draws)?
         }
         Over::Labels => over_labels(&evaluation, resampling)?,
@@ -137,7 +137,7 @@ fn over_labels(
     // Another part's draws must not follow this one's.
     let stream = averaged.first().map_or(0, |label| label.column as u64);
     let (resamples, seed) = (resampling.resamples, resampling.seed);
-    let draws = Draws::new(averaged.len(), resamples, seed, stream)?;
+    let draws = Draws::new(averaged.len(), resamples, seed, stream, || Ok(()))?;
     let draws = &draws;
     let of_resample = |resample: usize| {
         let labels = averaged.iter().enumerate();

@@ -181,6 +181,18 @@ pub enum MetricsError {
     /// The list of thresholds is empty.
     #[error("no threshold was given: give at least one, between 0 and 1")]
     NoThresholds,
+    /// More thresholds than are counted at once.
+    #[error(
+        "{thresholds} thresholds of {labels} labels are more than the {limit} that are counted at once: give fewer"
+    )]
+    TooManyThresholds {
+        /// Thresholds given.
+        thresholds: usize,
+        /// Columns of the table.
+        labels: usize,
+        /// The most of all labels together.
+        limit: usize,
+    },
     /// No published protocol has this name.
     #[error("there is no protocol {name:?}: choose one of {}", known.join(", "))]
     UnknownProtocol {

@@ -81,4 +81,8 @@ impl<T: Table> Table for Probabilities<T> {
         }
         Ok(())
     }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        self.table.ask()
+    }
 }

@@ -7,9 +7,11 @@ use epsilon_metrics::{
     evaluate_table, resample,
 };
 use numpy::{IntoPyArray, PyArray1};
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::errors::{exception, raise};
@@ -30,7 +32,7 @@ impl Protocol {
     fn new(
         name: &str,
         base: Option<&str>,
-        k: Option<Vec<usize>>,
+        k: Option<Ks>,
         rules: Option<std::collections::BTreeMap<String, String>>,
     ) -> PyResult<Self> {
         let named =
@@ -46,7 +48,7 @@ impl Protocol {
             settings[rule.replace('_', "-")] = Value::String(choice);
         }
         let settings = serde_json::from_value(settings).map_err(wrong)?;
-        let ks = k.unwrap_or_else(|| base.ks().to_vec());
+        let ks = k.map_or_else(|| base.ks().to_vec(), |Ks(ks)| ks);
         let own = epsilon_metrics::Protocol::new(name, settings, &ks);
         own.map(Self).map_err(|error| exception(&error))
     }
@@ -78,6 +80,25 @@ impl Protocol {
     fn __repr__(&self) -> String {
         format!("Protocol({:?})", self.0.name())
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        let Self(of) = self;
+        reduced(py, "Protocol", &(of.name(), of.settings(), of.ks()))
+    }
+}
+
+/// The K of a protocol of one's own.
+struct Ks(Vec<usize>);
+
+impl<'py> FromPyObject<'_, 'py> for Ks {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        given.extract().map(Self).map_err(|_| {
+            let message = format!("k: {given:?} is no list of whole numbers, such as [3, 5]");
+            raise("MetricsError", message)
+        })
+    }
 }
 
 /// A protocol, or the name of a published one.
@@ -97,7 +118,7 @@ impl<'py> FromPyObject<'_, 'py> for ProtocolOf {
 
 /// Precision, recall and F1 of the top K.
 #[pyclass(frozen, eq, get_all, module = "epsilon_zsl.metrics")]
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TopK {
     k: usize,
     precision: f64,
@@ -127,11 +148,15 @@ impl TopK {
         } = self;
         format!("TopK(k={k}, precision={precision:?}, recall={recall:?}, f1={f1:?})")
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "TopK", self)
+    }
 }
 
 /// Standard error and 95 % interval of an mAP.
 #[pyclass(frozen, eq, get_all, module = "epsilon_zsl.metrics")]
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Bootstrap {
     resamples: usize,
     seed: u64,
@@ -163,11 +188,15 @@ impl Bootstrap {
         } = self;
         format!("Bootstrap(standard_error={standard_error:?}, low={low:?}, high={high:?})")
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "Bootstrap", self)
+    }
 }
 
 /// How far a row is from the reference.
 #[pyclass(frozen, eq, get_all, module = "epsilon_zsl.metrics")]
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Difference {
     map: f64,
     difference: f64,
@@ -190,6 +219,10 @@ impl Difference {
         format!(
             "Difference(difference={difference:?}, low={low:?}, high={high:?}, p_holm={p_holm:?})"
         )
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "Difference", self)
     }
 }
 
@@ -320,6 +353,10 @@ impl Evaluation {
             self.0.protocol, self.0.map
         )
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "Evaluation", &self.0)
+    }
 }
 
 impl Evaluation {
@@ -385,10 +422,50 @@ impl SplitEvaluation {
             gzsl.protocol, zsl.map, seen.map, gzsl.map, self.0.harmonic_map
         )
     }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Reduced<'py>> {
+        reduced(py, "SplitEvaluation", &self.0)
+    }
 }
 
-fn json(figures: &impl serde::Serialize) -> PyResult<String> {
+fn json(figures: &impl Serialize) -> PyResult<String> {
     serde_json::to_string(figures).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+/// What pickle calls to have a value again: a function, and the class and the values that it gets.
+type Reduced<'py> = (Bound<'py, PyAny>, (&'static str, String));
+
+fn reduced<'py>(
+    py: Python<'py>,
+    class: &'static str,
+    of: &impl Serialize,
+) -> PyResult<Reduced<'py>> {
+    let restore = py.import("epsilon_zsl.metrics")?.getattr("_restore")?;
+    Ok((restore, (class, json(of)?)))
+}
+
+/// The value of a class that was [`reduced`].
+#[pyfunction(name = "metrics_restore")]
+pub(crate) fn restore(py: Python<'_>, kind: &str, values: &str) -> PyResult<Py<PyAny>> {
+    match kind {
+        "Protocol" => {
+            let (name, settings, ks): (String, _, Vec<usize>) = read(values)?;
+            // No protocol of one's own has the name of a published one.
+            let protocol = epsilon_metrics::Protocol::named(&name)
+                .or_else(|_| epsilon_metrics::Protocol::new(&name, settings, &ks));
+            Protocol(protocol.map_err(|error| exception(&error))?).into_py_any(py)
+        }
+        "TopK" => read::<TopK>(values)?.into_py_any(py),
+        "Bootstrap" => read::<Bootstrap>(values)?.into_py_any(py),
+        "Difference" => read::<Difference>(values)?.into_py_any(py),
+        "Evaluation" => Evaluation(read(values)?).into_py_any(py),
+        "SplitEvaluation" => SplitEvaluation(read(values)?).into_py_any(py),
+        _ => Err(raise("MetricsError", format!("there is no class {kind:?}"))),
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(values: &str) -> PyResult<T> {
+    serde_json::from_str(values).map_err(|error| raise("MetricsError", error.to_string()))
 }
 
 /// Figures of seen and unseen columns, or of all columns where there are no unseen ones.

@@ -42,7 +42,7 @@ mod _native {
     #[pymodule_export]
     use crate::figures::{
         Bootstrap, Difference, Evaluation, Protocol, SplitEvaluation, TopK, bootstrap, evaluate,
-        evaluate_columns, paired_bootstrap,
+        evaluate_columns, paired_bootstrap, restore,
     };
     #[pymodule_export]
     use crate::library::Library;

@@ -18,7 +18,7 @@ impl Raised for MetricsError {
     }
 }
 
-/// Runs a metric on the table of two arrays, without the global lock.
+/// Runs a metric on the table of two arrays, without the global lock; Ctrl-C stops it.
 pub(crate) fn measure<T: Send>(
     py: Python<'_>,
     (scores, labels): (&Scores<'_>, &Labels<'_>),
@@ -26,7 +26,7 @@ pub(crate) fn measure<T: Send>(
     metric: impl FnOnce(&AnyTable<'_>) -> Result<T, MetricsError> + Send,
 ) -> PyResult<T> {
     let table = AnyTable::new(scores, labels, ignore_index)?;
-    let measured = work(py, |_| metric(&table))?;
+    let measured = work(py, |stop| metric(&table.stopped_by(stop)))?;
     measured.map_err(|error| exception(&error))
 }
 

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::errors::raise;
+use crate::work::Stop;
 
 /// A two-dimensional array of scores that Python handed in.
 pub(crate) enum Scores<'py> {
@@ -55,13 +56,19 @@ impl<'py> FromPyObject<'_, 'py> for Labels<'py> {
 fn refuse(array: Borrowed<'_, '_, PyAny>, argument: &str, numbers: &str) -> PyErr {
     let shape = array.getattr("shape").map(|shape| shape.to_string());
     let kind = array.getattr("dtype").map(|dtype| dtype.to_string());
+    let kind_is = |numbers: &str| matches!(&kind, Ok(kind) if numbers.split(' ').any(|n| kind.starts_with(n)));
+    let cast = match argument {
+        "target" if kind_is("float") => "; where it holds 0.0 and 1.0 alone, target.astype(int)",
+        "preds" if kind_is("int uint bool") => ", such as preds.astype(numpy.float32)",
+        _ => "",
+    };
     let what = match (shape, kind) {
         (Ok(shape), Ok(kind)) => format!("an array of shape {shape} of {kind}"),
         _ => format!("{}", array.get_type()),
     };
     raise(
         "MetricsError",
-        format!("{argument}: this is {what}: give an array [images, labels] of {numbers}"),
+        format!("{argument}: this is {what}: give an array [images, labels] of {numbers}{cast}"),
     )
 }
 
@@ -142,7 +149,7 @@ impl Meaning {
 }
 
 /// Rows and columns of an array of Python, of which blocks are read as another type.
-trait Cells<T>: Sync {
+trait Cells<T>: Send + Sync {
     fn read(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [T]);
 }
 
@@ -152,7 +159,7 @@ struct Converted<'a, E, F> {
     convert: F,
 }
 
-impl<E: Copy + Sync, T, F: Fn(E) -> T + Sync> Cells<T> for Converted<'_, E, F> {
+impl<E: Copy + Sync, T, F: Fn(E) -> T + Send + Sync> Cells<T> for Converted<'_, E, F> {
     fn read(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [T]) {
         let width = columns.len();
         let part = self.array.slice(s![rows, columns]);
@@ -180,6 +187,21 @@ pub(crate) struct Arrays<'a, S> {
     shape: (usize, usize),
     scores: Box<dyn Cells<S> + 'a>,
     labels: Box<dyn Cells<i8> + 'a>,
+    stop: Option<&'a Stop>,
+}
+
+impl<'a, S> Arrays<'a, S> {
+    fn stopped_by<'s>(self, stop: &'s Stop) -> Arrays<'s, S>
+    where
+        'a: 's,
+    {
+        Arrays {
+            shape: self.shape,
+            scores: self.scores,
+            labels: self.labels,
+            stop: Some(stop),
+        }
+    }
 }
 
 impl<S: Score> Table for Arrays<'_, S> {
@@ -203,6 +225,13 @@ impl<S: Score> Table for Arrays<'_, S> {
         self.scores.read(rows.clone(), columns.clone(), scores);
         self.labels.read(rows, columns, labels);
         Ok(())
+    }
+
+    fn ask(&self) -> Result<(), MetricsError> {
+        match self.stop {
+            Some(stop) if stop.is_set() => Err(MetricsError::Stopped),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -241,18 +270,32 @@ impl<'a> AnyTable<'a> {
                 shape,
                 scores: cells(array.as_array(), f16::to_f32),
                 labels,
+                stop: None,
             }),
             Scores::Single(array) => Self::Single(Arrays {
                 shape,
                 scores: cells(array.as_array(), |score| score),
                 labels,
+                stop: None,
             }),
             Scores::Double(array) => Self::Double(Arrays {
                 shape,
                 scores: cells(array.as_array(), |score| score),
                 labels,
+                stop: None,
             }),
         })
+    }
+
+    /// The table, of which the figures end where the work is to stop.
+    pub(crate) fn stopped_by<'s>(self, stop: &'s Stop) -> AnyTable<'s>
+    where
+        'a: 's,
+    {
+        match self {
+            Self::Single(table) => AnyTable::Single(table.stopped_by(stop)),
+            Self::Double(table) => AnyTable::Double(table.stopped_by(stop)),
+        }
     }
 }
 
@@ -290,7 +333,7 @@ impl Labels<'_> {
 
 fn cells<'a, E: Copy + Sync, T>(
     array: ArrayView2<'a, E>,
-    convert: impl Fn(E) -> T + Sync + 'a,
+    convert: impl Fn(E) -> T + Send + Sync + 'a,
 ) -> Box<dyn Cells<T> + 'a> {
     Box::new(Converted { array, convert })
 }

@@ -2,6 +2,11 @@
 
 import doctest
 import json
+import os
+import pickle
+import signal
+import threading
+import time
 import tracemalloc
 import warnings
 
@@ -303,6 +308,18 @@ REFUSED = {
     "0 images x 3 labels": lambda f: f(np.zeros((0, 3)), np.zeros((0, 3), int)),
     "no average \"samples\"": lambda f: f([[0.0]], [[1]], average="samples"),
     "thresholds: 1 of them": lambda f: f([[0.0]], [[1]], thresholds=1),
+    "target: .* of float64.*target.astype\\(int\\)": lambda f: f(np.zeros((4, 1)), np.zeros((4, 1))),
+    "preds: .* of int64.*preds.astype": lambda f: f(np.zeros((4, 1), int), np.zeros((4, 1), int)),
+    "thresholds: it is 1000000000000: .* to 1000000": lambda f: f([[0.0]], [[1]], thresholds=10**12),
+    "thresholds: it is 10000000000000000000:": lambda f: f([[0.0]], [[1]], thresholds=10**19),
+    "thresholds: these are of <U1": lambda f: f([[0.0]], [[1]], thresholds=["a"]),
+    "1000000 thresholds of 9 labels": lambda f: f(np.zeros((1, 9)), np.ones((1, 9), int), thresholds=10**6),
+    "ignore_index: 'a' is no whole number": lambda f: f([[0.0]], [[1]], ignore_index="a"),
+    "ignore_index: 0.5 is no whole number": lambda f: f([[0.0]], [[1]], ignore_index=0.5),
+    "ignore_index: it is 1000000000000000000000000000000:": lambda f: f([[0.0]], [[1]], ignore_index=10**30),
+    "preds: it is a masked array.*fill": lambda f: f(np.ma.masked_less([[0.5, -1.0]], 0), [[1, 0]]),
+    "target: it is a masked array.*ignore_index": lambda f: f([[0.5, 0.1]], np.ma.masked_equal([[1, 0]], 0)),
+    "target: it is a masked array": lambda f: f([[0.5, 0.1]], [np.ma.masked_equal([1, 0], 0)]),
     "the threshold is 1.5": lambda f: f([[0.0]], [[1]], thresholds=[0.5, 1.5]),
 }
 
@@ -324,8 +341,28 @@ def test_errors_of_evaluations_name_the_argument():
         "K = 3 is more than the 2 labels": lambda: metrics.evaluate(*table, k=3),
         "all.* is no way to standardise": lambda: metrics.evaluate(*table, standardise="all"),
         "no average|there is no 'weighted'": lambda: metrics.precision_recall_f1_at_k(*table, 1, "weighted"),
-        "1 usable bootstrap resamples": lambda: metrics.bootstrap(*table, resamples=1),
-        "reference: 'c' is none": lambda: metrics.paired_bootstrap({"a": table[0]}, table[1], reference="c"),
+        "resamples: it is 1: .* from 2 to 100000": lambda: metrics.bootstrap(*table, resamples=1),
+        "1 usable bootstrap resamples": lambda: metrics.evaluate(*table, bootstrap=1),
+        "bootstrap: it is -1:": lambda: metrics.evaluate(*table, bootstrap=-1),
+        "bootstrap: 1.5 is no whole": lambda: metrics.evaluate(*table, bootstrap=1.5),
+        "bootstrap: it is 1000000000000:": lambda: metrics.evaluate(*table, bootstrap=10**12),
+        "resamples: it is -5:": lambda: metrics.bootstrap(*table, resamples=-5),
+        "resamples: it is 100001:": lambda: metrics.paired_bootstrap([table[0]] * 2, table[1], resamples=100_001),
+        "seed: it is -1:": lambda: metrics.bootstrap(*table, seed=-1),
+        "k: it is -1:": lambda: metrics.evaluate(*table, k=-1),
+        "k: it is 1000000000000000000000000000000:": lambda: metrics.evaluate(*table, k=[1, 10**30]),
+        "k: 1.5 is no whole": lambda: metrics.precision_recall_f1_at_k(*table, 1.5),
+        "k: '12' is no whole": lambda: metrics.evaluate(*table, k="12"),
+        "k: .*-1.* is no list of whole numbers": lambda: metrics.Protocol("own", k=[-1]),
+        "unseen: '1' is no list": lambda: metrics.evaluate(*table, unseen="1"),
+        "unseen: 1 is no list": lambda: metrics.evaluate(*table, unseen=1),
+        "unseen: .*0.5.* is no whole": lambda: metrics.evaluate(*table, unseen=[0.5]),
+        "seen: this mask has 3 values, and there are 2": lambda: metrics.evaluate(*table, seen=[True, False, False]),
+        "preds: it holds 1 of": lambda: metrics.paired_bootstrap({"a": table[0]}, table[1]),
+        "preds: it holds 0 of": lambda: metrics.paired_bootstrap([], table[1]),
+        "preds.'b'.: its shape": lambda: metrics.paired_bootstrap({"a": table[0], "b": table[0][:1]}, table[1]),
+        "preds.1.: .* of int64": lambda: metrics.paired_bootstrap([table[0], table[1]], table[1]),
+        "reference: 'c' is none": lambda: metrics.paired_bootstrap({"a": table[0], "b": table[0]}, table[1], reference="c"),
         "over: there is no 'rows'": lambda: metrics.paired_bootstrap([table[0]], table[1], over="rows"),
         "protocol \"own\": .*unknown variant": lambda: metrics.Protocol("own", images="some"),
         "protocol \"own\": .*unknown field": lambda: metrics.Protocol("own", pictures="all"),
@@ -421,6 +458,63 @@ def test_models_are_compared_on_the_same_resamples():
     spread = metrics.bootstrap(models["good"], target, resamples=400, seed=7)
     assert spread.low < found["good"].map < spread.high
     assert (spread.resamples, spread.seed) == (400, 7)
+
+
+def test_a_mask_names_columns_as_numbers_do():
+    scores, target = next(tables(unknown=True))
+    mask = np.arange(target.shape[1]) % 2 == 1
+    numbers = np.flatnonzero(mask)
+    expected = metrics.evaluate(scores, target, unseen=numbers, k=1).to_json()
+    for given in ({"unseen": mask}, {"unseen": mask.tolist()}, {"seen": ~mask}, {"unseen": range(1, len(mask), 2)}):
+        assert metrics.evaluate(scores, target, k=1, **given).to_json() == expected
+    by_mask, by_number = (metrics.bootstrap(scores, target, columns=columns, resamples=9) for columns in (mask, numbers))
+    assert by_mask == by_number
+
+
+def test_a_masked_array_without_masked_values_is_an_array():
+    scores, target = next(tables(unknown=False))
+    expected = metrics.multilabel_average_precision(scores, target)
+    assert metrics.multilabel_average_precision(np.ma.asarray(scores), np.ma.asarray(target)) == expected
+
+
+def test_many_thresholds_take_seconds():
+    scores = np.random.default_rng(1).random((20_000, 5))
+    target = (scores > 0.9).astype(np.int8)
+    begun = time.monotonic()
+    found = metrics.multilabel_average_precision(scores, target, thresholds=100_000)
+    assert time.monotonic() - begun < 3
+    assert found == pytest.approx(metrics.multilabel_average_precision(scores, target), abs=1e-3)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent")
+def test_ctrl_c_stops_figures():
+    scores = np.random.default_rng(1).random((20_000, 50))
+    target = (scores > 0.9).astype(np.int8)
+    threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        metrics.bootstrap(scores, target, resamples=10_000)
+    assert time.monotonic() - begun < 3
+
+
+def test_plain_values_pickle():
+    scores, target = next(tables(unknown=True))
+    own = metrics.Protocol("mine", base="lesa-nus", images="with-positive", empty_label="skip", k=[1])
+    whole = metrics.evaluate(scores, target, k=1, bootstrap=9, protocol=own)
+    split = metrics.evaluate(scores, target, unseen=[1], k=1)
+    spread = metrics.bootstrap(scores, target, resamples=9)
+    found = metrics.paired_bootstrap([scores, -scores], target, resamples=9)
+    for value in (own, metrics.Protocol("sdl"), whole.top_k[0], spread, *found):
+        assert pickle.loads(pickle.dumps(value)) == value
+    assert pickle.loads(pickle.dumps(own)).k == [1]
+    for figures in (whole, split):
+        again = pickle.loads(pickle.dumps(figures))
+        assert type(again) is type(figures)
+        assert (again.to_json(), str(again)) == (figures.to_json(), str(figures))
+
+
+def test_the_module_lists_what_it_offers():
+    assert dir(metrics) == sorted(metrics.__all__)
 
 
 def test_the_examples_of_the_documentation():

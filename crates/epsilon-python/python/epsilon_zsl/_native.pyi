@@ -45,6 +45,7 @@ __all__ = [
     "metrics_label_ranking",
     "metrics_paired_bootstrap",
     "metrics_precision_recall_curve",
+    "metrics_restore",
     "models",
     "run_program",
     "tag",
@@ -574,3 +575,4 @@ def metrics_paired_bootstrap(
     seed: int,
     ignore_index: int | None,
 ) -> list[Difference]: ...
+def metrics_restore(kind: str, values: str) -> Any: ...
