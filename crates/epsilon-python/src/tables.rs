@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::errors::raise;
-use crate::work::Stop;
+use crate::work::{Stop, check_process};
 
 /// A two-dimensional array of scores that Python handed in.
 pub(crate) enum Scores<'py> {
@@ -89,6 +89,7 @@ impl Meaning {
         array: ArrayView2<'_, E>,
         ignore_index: Option<i64>,
     ) -> PyResult<Self> {
+        check_process()?;
         let candidates: &[Self] = match ignore_index {
             None => &[Self::Two, Self::Three],
             Some(0) => &[Self::Three],

@@ -428,7 +428,7 @@ def test_the_module_is_that_of_the_library():
 
 def test_a_network_that_no_memory_holds_is_refused():
     rows, vectors = np.eye(4, 8, dtype=np.float32), np.eye(4, 6, dtype=np.float32)
-    with pytest.raises(TrainingError, match="choose a smaller network"):
+    with pytest.raises(EpsilonError, match="choose a smaller network"):
         estimators.Fast0Tag(label_vectors=vectors, hidden=[10**13]).fit(rows, np.eye(4, dtype=int))
-    with pytest.raises(TrainingError, match="choose a smaller network"):
+    with pytest.raises(EpsilonError, match="choose a smaller network"):
         estimators.Fast0Tag(label_vectors=vectors, hidden=[2**62, 2**62]).fit(rows, np.eye(4, dtype=int))
