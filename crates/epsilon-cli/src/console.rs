@@ -71,18 +71,9 @@ pub(crate) fn complain(text: impl std::fmt::Display) {
 /// Characters that lay out a message of several lines.
 const LAYOUT: [char; 2] = ['\n', '\t'];
 
-/// The message of an error and of its causes, without repetition: most messages of the library include their cause.
+/// The message of an error and of its causes, without repetition.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .fold(String::new(), |said, cause| {
-            match (said.is_empty(), said.contains(&cause)) {
-                (true, _) => cause,
-                (_, true) => said,
-                (_, false) => format!("{said}: {cause}"),
-            }
-        })
+    epsilon::errors::explain(error.as_ref())
 }
 
 /// A progress bar with rate and remaining time; hidden if stderr is not a terminal.

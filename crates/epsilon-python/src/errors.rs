@@ -3,6 +3,7 @@
 use epsilon::PredictError;
 use epsilon::backbone::BackboneError;
 use epsilon::device::DeviceError;
+use epsilon::errors::explain;
 use epsilon::estimator::EstimatorError;
 use epsilon::experiment::ExperimentError;
 use epsilon::finder::FindError;
@@ -79,20 +80,6 @@ pub(crate) fn exception(error: &impl Raised) -> PyErr {
         None => said,
     };
     raise(error.class(), message)
-}
-
-/// The message of an error and of its causes, without repetition: most messages of the library include their cause.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !said.contains(&message) {
-            said = format!("{said}: {message}");
-        }
-        cause = error.source();
-    }
-    said
 }
 
 /// Errors whose class is the same whatever is wrong.

@@ -28,7 +28,7 @@
 //! - **Data.** [`dataset`] reads lists of photographs with their labels, [`labels`] finds the vectors of label names.
 
 pub use burn;
-pub use epsilon_data::{dataset, labels, paths};
+pub use epsilon_data::{dataset, errors, labels, paths};
 pub use epsilon_kernels::cpu;
 pub use epsilon_vision::{backbone, image, tokens};
 
