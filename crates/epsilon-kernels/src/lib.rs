@@ -17,6 +17,7 @@ pub mod packed;
 mod panels;
 pub mod rows;
 pub mod scan;
+mod transpose;
 pub mod vector;
 mod words;
 

@@ -1,6 +1,26 @@
-//! Matrix products over borrowed slices, a safe face of the `gemm` crate.
+//! Products of f32 matrices over borrowed slices, either side transposed or not. The right side is packed into panels, a part
+//! of the summed dimension at a time; blocks of rows of the left side that fit in L2 pass over them.
 
-use gemm::Parallelism;
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use crate::finish::{After, Finish};
+use crate::packed::{self, Packed, Rows};
+use crate::transpose::{Block, transpose};
+
+/// The summed dimension's part that is worked on at once: a panel of it fits in L1 or nearly, and is long enough that the
+/// additions to the output do not count.
+const DEPTH: usize = 512;
+
+/// Rows of the left side that are worked on at once: with [`DEPTH`], 288 KiB, which stay in L2.
+const ROWS: usize = 96;
+
+/// Multiplications below which one thread is faster than several.
+const SMALL: usize = 1 << 19;
+
+/// Rows that are multiplied with the right side as it is, by one thread.
+const FEW: usize = packed::TILE;
 
 /// A matrix seen in a slice: `at(r, c) = data[r * row_stride + c * column_stride]`.
 #[derive(Clone, Copy)]
@@ -45,6 +65,36 @@ impl<'a> Matrix<'a> {
             row_stride: self.column_stride,
             column_stride: self.row_stride,
             ..self
+        }
+    }
+}
+
+impl<'a> Matrix<'a> {
+    /// Some of its rows.
+    fn row_part(self, first: usize, count: usize) -> Self {
+        Self {
+            data: &self.data[first * self.row_stride..],
+            rows: count,
+            ..self
+        }
+    }
+
+    /// Some of its columns.
+    fn column_part(self, first: usize, count: usize) -> Self {
+        self.transposed().row_part(first, count).transposed()
+    }
+
+    /// Its values, or those of its transpose, row by row.
+    fn block(self) -> Block<'a> {
+        let (stride, rows, columns) = match self.column_stride {
+            1 => (self.row_stride, self.rows, self.columns),
+            stride => (stride, self.columns, self.rows),
+        };
+        Block {
+            data: self.data,
+            stride,
+            rows,
+            columns,
         }
     }
 }
@@ -107,40 +157,122 @@ pub fn product_strided(
         return;
     }
     assert!(b.columns <= stride && fits(out.len(), a.rows, b.columns, stride));
-    let parallelism = match threads {
-        0 | 1 => Parallelism::None,
-        several => Parallelism::Rayon(several),
-    };
-    // SAFETY: `Matrix::strided` and `transposed` keep every index of `a` and `b` inside their slices, those of `out`
-    // were checked above, and `out` is borrowed mutably, so it overlaps neither of them.
-    unsafe {
-        gemm::gemm(
-            a.rows,
-            b.columns,
-            a.columns,
-            out.as_mut_ptr(),
-            1,
-            stride as isize,
-            into == Into::Add,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
+    let out = &mut out[..(a.rows - 1) * stride + b.columns];
+    if a.columns == 0 {
+        if into == Into::Replace {
+            out.chunks_mut(stride)
+                .for_each(|row| row[..b.columns].fill(0.0));
+        }
+        return;
     }
+    let multiplications = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
+    let threads = if multiplications < SMALL { 1 } else { threads };
+    if a.rows <= FEW && b.column_stride == 1 {
+        let after = match into {
+            Into::Replace => After::Store,
+            Into::Add => After::Add,
+        };
+        let finish = Finish { bias: &[], after };
+        with_rows(a, |rows| {
+            packed::product_of_few(rows, b.block(), finish, out, stride)
+        });
+        return;
+    }
+    let depth = a.columns.div_ceil(a.columns.div_ceil(DEPTH));
+    let mut packed = PACKED.take();
+    for first in (0..a.columns).step_by(depth) {
+        let depth = depth.min(a.columns - first);
+        let after = match (first, into) {
+            (0, Into::Replace) => After::Store,
+            _ => After::Add,
+        };
+        packed.fill_matrix(
+            b.row_part(first, depth).block(),
+            b.column_stride == 1,
+            threads,
+        );
+        let a = a.column_part(first, depth);
+        rows_by_panels(a, &packed, after, out, stride, threads);
+    }
+    PACKED.set(packed);
+}
+
+thread_local! {
+    /// Room for a right side, kept from product to product. It is taken out for the time of a product: a thread that waits
+    /// for others may begin another product meanwhile.
+    static PACKED: Cell<Packed> = const { Cell::new(Packed::EMPTY) };
+    /// Room for rows of a left side, likewise.
+    static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// `out = after(a b)`, blocks of rows shared out among the threads.
+fn rows_by_panels(
+    a: Matrix,
+    b: &Packed,
+    after: After,
+    out: &mut [f32],
+    stride: usize,
+    threads: usize,
+) {
+    let finish = Finish { bias: &[], after };
+    let block = |first: usize, out: &mut [f32]| {
+        let count = out.len().div_ceil(stride);
+        with_rows(a.row_part(first, count), |rows| {
+            packed::product(rows, b, finish, out, stride);
+        });
+    };
+    if threads <= 1 {
+        for (out, first) in out.chunks_mut(ROWS * stride).zip((0..).step_by(ROWS)) {
+            block(first, out);
+        }
+        return;
+    }
+    let rows = a
+        .rows
+        .div_ceil(threads)
+        .next_multiple_of(packed::TILE)
+        .min(ROWS);
+    out.par_chunks_mut(rows * stride)
+        .enumerate()
+        .for_each(|(place, out)| block(place * rows, out));
+}
+
+/// `work` on the rows of a block of a left side, which are copied where they are columns in memory, or a power of two apart:
+/// they would compete for the same few places of L1.
+fn with_rows(a: Matrix, work: impl FnOnce(Rows)) {
+    let transposed = a.column_stride != 1;
+    if !transposed && !(a.row_stride.is_multiple_of(1024) && a.rows > 4) {
+        return work(Rows {
+            data: a.data,
+            stride: a.row_stride,
+            count: a.rows,
+        });
+    }
+    let mut left = LEFT.take();
+    let stride = crate::linear::stride(a.columns);
+    left.resize(left.len().max(a.rows * stride), 0.0);
+    if transposed {
+        transpose(a.block(), &mut left, stride);
+    } else {
+        let rows = a.data.chunks(a.row_stride).take(a.rows);
+        for (row, copy) in rows.zip(left.chunks_mut(stride)) {
+            copy[..a.columns].copy_from_slice(&row[..a.columns]);
+        }
+    }
+    work(Rows {
+        data: &left,
+        stride,
+        count: a.rows,
+    });
+    LEFT.set(left);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::cpu::cap::at_every_level;
 
     #[test]
     fn products_by_hand() {
@@ -181,5 +313,55 @@ mod tests {
     #[should_panic]
     fn a_view_past_the_end_is_refused() {
         let _ = Matrix::strided(&[0.0; 5], 2, 3, 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        /// Whole numbers: every order of summation gives the same.
+        #[test]
+        fn products_of_any_shape(
+            rows in 0usize..230, depth in 0usize..70, long: bool, columns in 0usize..70, gap in 0usize..3, turned: [bool; 2], add: bool, seed: u32
+        ) {
+            let depth = if long { depth + DEPTH } else { depth };
+            let mut state = seed;
+            let mut draw = |count: usize| -> Vec<f32> {
+                let mut next = || {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 28) as f32 - 8.0
+                };
+                (0..count).map(|_| next()).collect()
+            };
+            let sizes = [(rows, depth), (depth, columns)];
+            let sides = [0, 1].map(|side| {
+                let (rows, columns) = sizes[side];
+                let (lines, width) = if turned[side] { (columns, rows) } else { (rows, columns) };
+                (draw(lines * (width + gap)), lines, width)
+            });
+            let view = |side: usize| {
+                let (data, lines, width) = &sides[side];
+                let view = Matrix::strided(data, *lines, *width, width + gap);
+                if turned[side] { view.transposed() } else { view }
+            };
+            let (a, b, stride) = (view(0), view(1), columns + gap);
+            let before = draw(rows * stride);
+            let into = if add { Into::Add } else { Into::Replace };
+            let mut expected = before.clone();
+            for at in 0..rows * columns {
+                let (i, j) = (at / columns, at % columns);
+                let sum: f32 = (0..depth)
+                    .map(|k| a.data[i * a.row_stride + k * a.column_stride] * b.data[k * b.row_stride + j * b.column_stride])
+                    .sum();
+                expected[i * stride + j] = if add { before[i * stride + j] + sum } else { sum };
+            }
+            for threads in [1, 3] {
+                for (level, out) in at_every_level(|| {
+                    let mut out = before.clone();
+                    product_strided(&mut out, stride, into, a, b, threads);
+                    out
+                }) {
+                    prop_assert_eq!(&out, &expected, "{} {} threads", level, threads);
+                }
+            }
+        }
     }
 }

@@ -3,16 +3,27 @@
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
 
 use crate::cpu;
-use crate::finish::{Finish, Writer};
-use crate::panels::{PANEL, Panels, Step, parts};
+use crate::finish::{Finish, Writer, load};
+use crate::panels::{PANEL, Panels, Step, parts, words_mut};
+use crate::transpose::{Block, transpose};
+
+/// Rows of the largest tile, of which a block of rows should be a multiple.
+pub(crate) const TILE: usize = 12;
+
+/// Panels that are filled at once.
+const GROUP: usize = 8;
 
 /// A matrix `[depth, columns]` laid out as the right side of [`product`].
 #[derive(Clone, Debug, Default)]
 pub struct Packed(Panels<f32>);
 
 impl Packed {
+    /// Nothing, to be filled.
+    pub(crate) const EMPTY: Self = Self(Panels::EMPTY);
+
     /// Replaces the content by a row-major matrix whose rows start `stride` values apart, reusing the memory. The last row
     /// may end with its last column.
     pub fn fill(&mut self, x: &[f32], columns: usize, stride: usize) {
@@ -25,10 +36,46 @@ impl Packed {
     /// Replaces the content by the transpose of a row-major matrix `[columns, depth]` whose rows start `stride` values
     /// apart.
     pub fn fill_transposed(&mut self, x: &[f32], depth: usize, stride: usize) {
-        let columns = x.len().div_ceil(stride);
-        self.0.fill_columns(depth, columns, |column, steps| {
-            x[column * stride..][steps].iter().copied()
-        });
+        let from = Block {
+            data: x,
+            stride,
+            rows: x.len().div_ceil(stride),
+            columns: depth,
+        };
+        self.fill_matrix(from, false, 1);
+    }
+
+    /// Replaces the content by a matrix, or by its transpose where it is not `upright`, on so many threads.
+    pub(crate) fn fill_matrix(&mut self, x: Block, upright: bool, threads: usize) {
+        let (depth, columns) = match upright {
+            true => (x.rows, x.columns),
+            false => (x.columns, x.rows),
+        };
+        let fill = |group: &mut [(Range<usize>, &mut [Step<f32>])]| match upright {
+            // Along the rows, some panels at a time: few pages are read at once.
+            true => {
+                for (step, row) in x.data.chunks(x.stride).take(depth).enumerate() {
+                    for (columns, panel) in group.iter_mut() {
+                        copy(&row[columns.clone()], &mut panel[step].0);
+                    }
+                }
+            }
+            false => {
+                for (columns, panel) in group {
+                    let part = Block {
+                        data: &x.data[columns.start * x.stride..],
+                        rows: columns.len(),
+                        ..x
+                    };
+                    transpose(part, words_mut(panel), PANEL);
+                }
+            }
+        };
+        let mut panels: Vec<_> = self.0.panels_mut(depth, columns).collect();
+        match threads {
+            0 | 1 => panels.chunks_mut(GROUP).for_each(fill),
+            _ => panels.par_chunks_mut(GROUP).for_each(fill),
+        }
     }
 
     /// The transpose of a matrix, as [`Packed::fill_transposed`] takes it.
@@ -36,6 +83,15 @@ impl Packed {
         let mut packed = Self::default();
         packed.fill_transposed(x, depth, stride);
         packed
+    }
+}
+
+/// A whole row of a panel is common, and then no call.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32; PANEL]) {
+    match from.first_chunk() {
+        Some(whole) => *to = *whole,
+        None => to[..from.len()].copy_from_slice(from),
     }
 }
 
@@ -101,10 +157,43 @@ pub fn product(a: Rows, b: &Packed, finish: Finish, out: &mut [f32], out_stride:
     cpu::arch().dispatch(Product { a, b: &b.0, writer });
 }
 
+/// `out = finish(a b)` with the right side as it is, which pays where a tile or less passes over it.
+pub(crate) fn product_of_few(
+    a: Rows,
+    b: Block,
+    finish: Finish,
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    let writer = Writer {
+        finish,
+        out,
+        stride: out_stride,
+    };
+    cpu::arch().dispatch(Few(b, Tiles { a, writer }));
+}
+
 struct Product<'a> {
     a: Rows<'a>,
     b: &'a Panels<f32>,
     writer: Writer<'a>,
+}
+
+struct Few<'a>(Block<'a>, Tiles<'a>);
+
+/// Calls `$self.$method::<S, VECTORS, ROWS>` with the tile of the instructions. Its sums fill the registers, but for a step's
+/// part of the panel and one value of `a`: one sum too many waits for memory at every step. Where rows of a whole panel leave
+/// too few rows, a tile is a part of the panel.
+macro_rules! with_tile {
+    ($this:expr, $method:ident, $simd:expr) => {
+        match (S::F32_LANES, S::REGISTER_COUNT) {
+            (16, _) => $this.$method::<S, 2, 12>($simd),
+            (8, _) => $this.$method::<S, 2, 6>($simd),
+            (4, 32..) => $this.$method::<S, 4, 6>($simd),
+            (4, _) => $this.$method::<S, 8, 1>($simd),
+            _ => $this.$method::<S, PANEL, 1>($simd),
+        }
+    };
 }
 
 impl WithSimd for Product<'_> {
@@ -112,65 +201,116 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Sums fill the registers, but for a step's part of the panel and one value of `a`: one sum too many waits for memory at
-        // every step. Where rows of a whole panel leave too few rows, a tile is a part of the panel.
-        match (S::F32_LANES, S::REGISTER_COUNT) {
-            (16, _) => self.tiles::<S, 2, 12>(simd),
-            (8, _) => self.tiles::<S, 2, 6>(simd),
-            (4, 32..) => self.tiles::<S, 4, 6>(simd),
-            (4, _) => self.tiles::<S, 8, 1>(simd),
-            _ => self.tiles::<S, PANEL, 1>(simd),
-        }
+        with_tile!(self, run, simd);
     }
 }
 
 impl Product<'_> {
-    /// Tiles of `ROWS` rows and `VECTORS` registers of a panel's columns.
     #[inline(always)]
-    fn tiles<S: Simd, const VECTORS: usize, const ROWS: usize>(mut self, simd: S) {
+    fn run<S: Simd, const VECTORS: usize, const ROWS: usize>(self, simd: S) {
+        let mut tiles = Tiles {
+            a: self.a,
+            writer: self.writer,
+        };
         for (columns, panel) in self.b.iter() {
             for (first, columns) in parts(columns, VECTORS * S::F32_LANES) {
                 let first = first / S::F32_LANES;
-                let mut row = 0;
-                while row + ROWS <= self.a.count {
-                    self.tile::<S, VECTORS, ROWS>(simd, panel, first, &columns, row);
-                    row += ROWS;
-                }
-                let rest = self.a.count - row;
-                macro_rules! rest {
-                    ($($rows:literal)*) => {
-                        match rest {
-                            $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, panel, first, &columns, row),)*
-                            _ => {}
-                        }
-                    };
-                }
-                rest!(1 2 3 4 5 6 7 8 9 10 11);
+                let step = |k: usize| -> [S::f32s; VECTORS] {
+                    let (b, _) = S::as_simd_f32s(&panel[k].0);
+                    *b[first..].first_chunk().expect("part of a panel")
+                };
+                tiles.column::<S, VECTORS, ROWS>(simd, panel.len(), step, columns);
             }
         }
     }
+}
 
-    /// `ROWS` rows of the columns in a panel's registers from `first` on.
+impl WithSimd for Few<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_tile!(self, run, simd);
+    }
+}
+
+impl Few<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const VECTORS: usize, const ROWS: usize>(mut self, simd: S) {
+        let b = self.0;
+        let width = VECTORS * S::F32_LANES;
+        for (_, columns) in parts(0..b.columns, width) {
+            let row = |k: usize| &b.data[k * b.stride + columns.start..][..columns.len()];
+            if columns.len() == width {
+                let step = |k: usize| -> [S::f32s; VECTORS] {
+                    let (b, _) = S::as_simd_f32s(row(k));
+                    *b.first_chunk().expect("whole vectors")
+                };
+                (self.1).column::<S, VECTORS, ROWS>(simd, b.rows, step, columns.clone());
+            } else {
+                let step = |k: usize| -> [S::f32s; VECTORS] {
+                    let mut pieces = row(k).chunks(S::F32_LANES);
+                    std::array::from_fn(|_| load(simd, pieces.next().unwrap_or_default()))
+                };
+                (self.1).column::<S, VECTORS, ROWS>(simd, b.rows, step, columns.clone());
+            }
+        }
+    }
+}
+
+/// The left side and the output of a product.
+struct Tiles<'a> {
+    a: Rows<'a>,
+    writer: Writer<'a>,
+}
+
+impl Tiles<'_> {
+    /// All rows of some columns, whose values at each step of the summed dimension `step` gives, in tiles of `ROWS` rows.
+    #[inline(always)]
+    fn column<S: Simd, const VECTORS: usize, const ROWS: usize>(
+        &mut self,
+        simd: S,
+        depth: usize,
+        step: impl Fn(usize) -> [S::f32s; VECTORS] + Copy,
+        columns: Range<usize>,
+    ) {
+        let mut row = 0;
+        while row + ROWS <= self.a.count {
+            self.tile::<S, VECTORS, ROWS>(simd, depth, step, &columns, row);
+            row += ROWS;
+        }
+        let rest = self.a.count - row;
+        macro_rules! rest {
+            ($($rows:literal)*) => {
+                match rest {
+                    $($rows if $rows < ROWS => self.tile::<S, VECTORS, $rows>(simd, depth, step, &columns, row),)*
+                    _ => {}
+                }
+            };
+        }
+        rest!(1 2 3 4 5 6 7 8 9 10 11);
+    }
+
+    /// `ROWS` rows of some columns.
     #[inline(always)]
     fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(
         &mut self,
         simd: S,
-        panel: &[Step<f32>],
-        first: usize,
+        depth: usize,
+        step: impl Fn(usize) -> [S::f32s; VECTORS],
         columns: &Range<usize>,
         row: usize,
     ) {
         let a: [&[f32]; ROWS] = std::array::from_fn(|r| {
             let from = (row + r) * self.a.stride;
-            &self.a.data[from..from + panel.len()]
+            &self.a.data[from..from + depth]
         });
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-        for (k, step) in panel.iter().enumerate() {
-            let (b, _) = S::as_simd_f32s(&step.0);
-            let b = &b[first..first + VECTORS];
+        for k in 0..depth {
+            let b = step(k);
             for (sums, a) in sums.iter_mut().zip(&a) {
                 let a = simd.splat_f32s(a[k]);
-                for (sum, b) in sums.iter_mut().zip(b) {
+                for (sum, b) in sums.iter_mut().zip(&b) {
                     *sum = simd.mul_add_e_f32s(a, *b, *sum);
                 }
             }

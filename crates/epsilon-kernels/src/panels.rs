@@ -34,6 +34,15 @@ pub(crate) fn parts(
     })
 }
 
+impl<W> Panels<W> {
+    /// Nothing, to be filled.
+    pub(crate) const EMPTY: Self = Self {
+        steps: 0,
+        columns: 0,
+        rows: Vec::new(),
+    };
+}
+
 impl<W: Copy + Default> Panels<W> {
     /// Words along the summed dimension.
     pub(crate) fn steps(&self) -> usize {
@@ -55,9 +64,10 @@ impl<W: Copy + Default> Panels<W> {
 
     /// All words: word `s` of column `c` stands at `(c / 32 * steps + s) * 32 + c % 32`.
     pub(crate) fn words(&self) -> &[W] {
+        let rows = &self.rows[..self.steps * self.columns.div_ceil(PANEL)];
         const { assert!(size_of::<Step<W>>() == PANEL * size_of::<W>()) };
         // SAFETY: a `Step` is 32 words and, as was just asserted, nothing more; all of them are initialised.
-        unsafe { std::slice::from_raw_parts(self.rows.as_ptr().cast(), self.rows.len() * PANEL) }
+        unsafe { std::slice::from_raw_parts(rows.as_ptr().cast(), rows.len() * PANEL) }
     }
 
     /// Replaces the content row by row: `row` writes the words of a step's given columns.
@@ -98,17 +108,43 @@ impl<W: Copy + Default> Panels<W> {
         }
     }
 
+    /// The panels to be filled, in parallel perhaps, each with the columns it will hold.
+    pub(crate) fn panels_mut(
+        &mut self,
+        steps: usize,
+        columns: usize,
+    ) -> impl Iterator<Item = (Range<usize>, &mut [Step<W>])> {
+        self.shape(steps, columns);
+        let panels = self.rows.chunks_mut(steps.max(1));
+        (0..columns)
+            .step_by(PANEL)
+            .map(move |first| first..columns.min(first + PANEL))
+            .zip(panels)
+    }
+
     fn shape(&mut self, steps: usize, columns: usize) {
         self.steps = steps;
         self.columns = columns;
-        // All words are written but those of columns that the last panel has to spare.
-        if !columns.is_multiple_of(PANEL) {
-            self.rows.clear();
-        }
         let rows = steps.checked_mul(columns.div_ceil(PANEL));
         let rows = rows.expect("a matrix that fits in memory");
-        self.rows.resize(rows, Step([W::default(); PANEL]));
+        // What is there stays: all words are written, but those of columns that the last panel has to spare.
+        if rows > self.rows.len() {
+            self.rows.resize(rows, Step([W::default(); PANEL]));
+        }
+        let spare = columns % PANEL;
+        if spare > 0 {
+            for step in &mut self.rows[rows - steps..rows] {
+                step.0[spare..].fill(W::default());
+            }
+        }
     }
+}
+
+/// The words of some steps, one step's after the other's.
+pub(crate) fn words_mut<W>(steps: &mut [Step<W>]) -> &mut [W] {
+    const { assert!(size_of::<Step<W>>() == PANEL * size_of::<W>()) };
+    // SAFETY: a `Step` is 32 words and, as was just asserted, nothing more; the slice is borrowed as long as the result.
+    unsafe { std::slice::from_raw_parts_mut(steps.as_mut_ptr().cast(), steps.len() * PANEL) }
 }
 
 #[cfg(test)]
