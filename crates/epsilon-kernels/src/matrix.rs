@@ -140,6 +140,29 @@ pub fn product(out: &mut [f32], into: Into, a: Matrix, b: Matrix, threads: usize
     product_strided(out, b.columns, into, a, b, threads);
 }
 
+/// `out = a . b + bias` likewise, with one value of the bias a column.
+///
+/// ```
+/// use epsilon_kernels::matrix::{Matrix, affine};
+///
+/// let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.0, 1.0]);
+/// let mut out = [0.0; 2];
+/// affine(&mut out, Matrix::new(&a, 2, 2), Matrix::new(&b, 2, 1), &[0.5], 1);
+/// assert_eq!(out, [3.5, 7.5]);
+/// ```
+///
+/// # Panics
+/// When the shapes do not fit each other.
+pub fn affine(out: &mut [f32], a: Matrix, b: Matrix, bias: &[f32], threads: usize) {
+    assert_eq!(Some(out.len()), a.rows.checked_mul(b.columns));
+    assert_eq!(bias.len(), b.columns);
+    let start = Finish {
+        bias,
+        after: After::Store,
+    };
+    multiply(out, b.columns, start, a, b, threads);
+}
+
 /// As [`product`], with rows of `out` that start `stride` values apart; what lies between them is left alone.
 ///
 /// # Panics
@@ -152,47 +175,46 @@ pub fn product_strided(
     b: Matrix,
     threads: usize,
 ) {
+    let start = Finish {
+        bias: &[],
+        after: match into {
+            Into::Replace => After::Store,
+            Into::Add => After::Add,
+        },
+    };
+    multiply(out, stride, start, a, b, threads);
+}
+
+/// The product; `start` is what becomes of the first part of the summed dimension, and the others are added.
+fn multiply(out: &mut [f32], stride: usize, start: Finish, a: Matrix, b: Matrix, threads: usize) {
     assert_eq!(a.columns, b.rows);
     if a.rows == 0 || b.columns == 0 {
         return;
     }
     assert!(b.columns <= stride && fits(out.len(), a.rows, b.columns, stride));
     let out = &mut out[..(a.rows - 1) * stride + b.columns];
-    if a.columns == 0 {
-        if into == Into::Replace {
-            out.chunks_mut(stride)
-                .for_each(|row| row[..b.columns].fill(0.0));
-        }
-        return;
-    }
+    // An empty sum is one of nothing, and a step of it writes what `start` says.
     let multiplications = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
     let threads = if multiplications < SMALL { 1 } else { threads };
     if a.rows <= FEW && b.column_stride == 1 {
-        let after = match into {
-            Into::Replace => After::Store,
-            Into::Add => After::Add,
-        };
-        let finish = Finish { bias: &[], after };
         with_rows(a, |rows| {
-            packed::product_of_few(rows, b.block(), finish, out, stride)
+            packed::product_of_few(rows, b.block(), start, out, stride);
         });
         return;
     }
-    let depth = a.columns.div_ceil(a.columns.div_ceil(DEPTH));
+    let depth = a.columns.div_ceil(a.columns.div_ceil(DEPTH).max(1)).max(1);
     let mut packed = PACKED.take();
-    for first in (0..a.columns).step_by(depth) {
+    let mut finish = start;
+    for first in (0..a.columns.max(1)).step_by(depth) {
         let depth = depth.min(a.columns - first);
-        let after = match (first, into) {
-            (0, Into::Replace) => After::Store,
-            _ => After::Add,
-        };
-        packed.fill_matrix(
-            b.row_part(first, depth).block(),
-            b.column_stride == 1,
-            threads,
-        );
+        let part = b.row_part(first, depth);
+        packed.fill_matrix(part.block(), b.column_stride == 1, threads);
         let a = a.column_part(first, depth);
-        rows_by_panels(a, &packed, after, out, stride, threads);
+        rows_by_panels(a, &packed, finish, out, stride, threads);
+        finish = Finish {
+            bias: &[],
+            after: After::Add,
+        };
     }
     PACKED.set(packed);
 }
@@ -205,16 +227,15 @@ thread_local! {
     static LEFT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// `out = after(a b)`, blocks of rows shared out among the threads.
+/// `out = finish(a b)`, blocks of rows shared out among the threads.
 fn rows_by_panels(
     a: Matrix,
     b: &Packed,
-    after: After,
+    finish: Finish,
     out: &mut [f32],
     stride: usize,
     threads: usize,
 ) {
-    let finish = Finish { bias: &[], after };
     let block = |first: usize, out: &mut [f32]| {
         let count = out.len().div_ceil(stride);
         with_rows(a.row_part(first, count), |rows| {

@@ -234,6 +234,73 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// The leaky ReLU in place: values below 0 times `slope`; with 0 the ReLU.
+    pub fn leaky_relu(x: &mut [f32], slope: f32) {
+        for x in x {
+            *x = if *x < 0.0 { *x * slope } else { *x };
+        }
+    }
+}
+
+vectorised! {
+    /// Turns the gradient of [`leaky_relu`]'s result `y` into that of its input; at 0 it is 0 times the slope, as below.
+    pub fn leaky_relu_backward(y: &[f32], slope: f32, gradient: &mut [f32]) {
+        for (gradient, &y) in gradient.iter_mut().zip(y) {
+            *gradient = if y > 0.0 { *gradient } else { *gradient * slope };
+        }
+    }
+}
+
+/// Lanes that the sums of nine products are made in.
+const LANES: usize = 16;
+
+/// `count` groups of lanes and what is left, of slices that are as long as each other.
+#[inline(always)]
+fn nine_lanes<'a>(slices: [&'a [f32]; 9], length: usize) -> [(&'a [[f32; LANES]], &'a [f32]); 9] {
+    slices.map(|slice| slice[..length].as_chunks())
+}
+
+vectorised! {
+    /// `out = sum of a_i b_i` over nine rows, element by element.
+    ///
+    /// # Panics
+    /// When a row is shorter than `out`.
+    pub fn nine_products(a: [&[f32]; 9], b: [&[f32]; 9], out: &mut [f32]) {
+        let length = out.len();
+        let (a, b) = (nine_lanes(a, length), nine_lanes(b, length));
+        let (whole, rest) = out.as_chunks_mut::<LANES>();
+        for (place, out) in whole.iter_mut().enumerate() {
+            let mut sum = [0.0; LANES];
+            for ((a, _), (b, _)) in a.iter().zip(&b) {
+                for ((sum, &a), &b) in sum.iter_mut().zip(&a[place]).zip(&b[place]) {
+                    *sum = fma::<FMA>(a, b, *sum);
+                }
+            }
+            *out = sum;
+        }
+        for (place, out) in rest.iter_mut().enumerate() {
+            let products = a.iter().zip(&b).map(|((_, a), (_, b))| [a[place], b[place]]);
+            *out = products.fold(0.0, |sum, [a, b]| fma::<FMA>(a, b, sum));
+        }
+    }
+}
+
+vectorised! {
+    /// `sums_i += a_i b` for nine rows, element by element; the rows of the sums, as long as `b`, one after the other.
+    ///
+    /// # Panics
+    /// When a row is too short.
+    pub fn add_nine_products(a: [&[f32]; 9], b: &[f32], sums: &mut [f32]) {
+        for (a, sums) in a.iter().zip(sums.chunks_exact_mut(b.len())) {
+            let a = &a[..b.len()];
+            for ((sum, &a), &b) in sums.iter_mut().zip(a).zip(b) {
+                *sum = fma::<FMA>(a, b, *sum);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,6 +460,47 @@ mod tests {
                 (f64::from(*ours) - expected).abs() < allowed,
                 "{x}: {ours} for {expected}"
             );
+        }
+    }
+
+    #[test]
+    fn leaky_values_and_slopes_by_hand() {
+        let mut y = [-2.0, 0.0, 3.0];
+        leaky_relu(&mut y, 0.5);
+        assert_eq!(y, [-1.0, 0.0, 3.0]);
+        let mut gradient = [1.0, 1.0, 1.0];
+        leaky_relu_backward(&y, 0.5, &mut gradient);
+        assert_eq!(gradient, [0.5, 0.5, 1.0]);
+        let mut odd = [f32::NAN];
+        leaky_relu(&mut odd, 0.0);
+        assert!(odd[0].is_nan());
+    }
+
+    #[test]
+    fn nine_products_and_their_sums() {
+        let length = LANES + 3;
+        let row = |seed: usize| -> Vec<f32> {
+            (0..length).map(|i| ((7 * i + seed) % 5) as f32).collect()
+        };
+        let (a, b): (Vec<_>, Vec<_>) = (0..9).map(|i| (row(i), row(3 * i + 1))).unzip();
+        let of = |rows: &[Vec<f32>]| -> [Vec<f32>; 9] { rows.to_vec().try_into().unwrap() };
+        let (a, b) = (of(&a), of(&b));
+        for (_, (out, sums)) in crate::cpu::cap::at_every_level(|| {
+            let (mut out, mut sums) = (vec![0.0; length], vec![1.0; 9 * length]);
+            nine_products(
+                a.each_ref().map(Vec::as_slice),
+                b.each_ref().map(Vec::as_slice),
+                &mut out,
+            );
+            add_nine_products(a.each_ref().map(Vec::as_slice), &b[0], &mut sums);
+            (out, sums)
+        }) {
+            for i in 0..length {
+                assert_eq!(out[i], (0..9).map(|t| a[t][i] * b[t][i]).sum::<f32>());
+                for t in 0..9 {
+                    assert_eq!(sums[t * length + i], 1.0 + a[t][i] * b[0][i]);
+                }
+            }
         }
     }
 
