@@ -122,6 +122,7 @@ fn element_by_element() {
         let mut out = wave(501, 0.3);
         vector::add(&x, &mut out);
         vector::add_product(&x, &x, &mut out);
+        vector::add_scaled(&x, 0.3, &mut out);
         vector::add_row(&mut out, &x[..3]);
         let mut sum = vec![0.0; 167];
         vector::add_column_sums(&x, &mut sum);

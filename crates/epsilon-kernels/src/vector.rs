@@ -226,6 +226,15 @@ vectorised! {
 }
 
 vectorised! {
+    /// Adds `factor x` to `sum`.
+    pub fn add_scaled(x: &[f32], factor: f32, sum: &mut [f32]) {
+        for (sum, &x) in sum.iter_mut().zip(x) {
+            *sum = fma::<FMA>(factor, x, *sum);
+        }
+    }
+}
+
+vectorised! {
     /// `sum += a b`, element by element.
     pub fn add_product(a: &[f32], b: &[f32], sum: &mut [f32]) {
         for ((sum, &a), &b) in sum.iter_mut().zip(a).zip(b) {

@@ -1,11 +1,13 @@
 //! A depth-wise 3 x 3 convolution over a grid of tokens, channels last, as one operation with its own backward pass on the
 //! CPU device. (The framework's backward pass takes a channel at a time.)
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::operation::{Operation, run, runs_on};
-use epsilon_kernels::vector::{add, add_product};
+use epsilon_kernels::vector::{add, add_nine_products, nine_products};
 
 /// Taps of the window, row-major.
 pub(crate) const TAPS: usize = 9;
@@ -62,60 +64,135 @@ struct Depthwise {
     channels: usize,
 }
 
+/// Channels that are worked on at once: the taps and three rows of the grid stay in L1.
+const CHANNELS: usize = 256;
+/// What stands outside the grid.
+static OUTSIDE: [f32; CHANNELS] = [0.0; CHANNELS];
+
+/// One image's values at a token, of some channels.
+struct Image<'a> {
+    values: &'a [f32],
+    channels: usize,
+    part: Range<usize>,
+}
+
+impl<'a> Image<'a> {
+    fn at(&self, token: usize) -> &'a [f32] {
+        &self.values[token * self.channels..][self.part.clone()]
+    }
+
+    fn at_all(&self, tokens: [Option<usize>; TAPS]) -> [&'a [f32]; TAPS] {
+        tokens.map(|token| token.map_or(&OUTSIDE[..self.part.len()], |token| self.at(token)))
+    }
+}
+
 impl Depthwise {
     fn image(&self) -> usize {
         self.height * self.width * self.channels
     }
 
-    /// Every tap with every token it moves to another: token read, token written.
-    fn moves(&self, mut at: impl FnMut(usize, usize, usize)) {
+    /// The tokens that the taps of each token's window read, `None` outside the grid.
+    fn neighbours(&self) -> Vec<[Option<usize>; TAPS]> {
         let reach = |from: usize, by: usize, end: usize| {
             (from + by).checked_sub(1).filter(|&place| place < end)
         };
-        for row in 0..self.height {
-            for column in 0..self.width {
-                for tap in 0..TAPS {
-                    let from = (
-                        reach(row, tap / 3, self.height),
-                        reach(column, tap % 3, self.width),
-                    );
-                    if let (Some(i), Some(j)) = from {
-                        at(tap, i * self.width + j, row * self.width + column);
+        let of = |token: usize| {
+            std::array::from_fn(|tap| {
+                let row = reach(token / self.width, tap / 3, self.height)?;
+                let column = reach(token % self.width, tap % 3, self.width)?;
+                Some(row * self.width + column)
+            })
+        };
+        (0..self.height * self.width).map(of).collect()
+    }
+
+    /// The channels, some at a time.
+    fn parts(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let channels = self.channels;
+        (0..channels)
+            .step_by(CHANNELS)
+            .map(move |first| first..channels.min(first + CHANNELS))
+    }
+
+    /// Of every token the sum of its neighbours with their taps.
+    fn sums(&self, x: &[f32], taps: [&[f32]; TAPS]) -> Vec<f32> {
+        let neighbours = self.neighbours();
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_mut(self.image())
+            .zip(x.par_chunks(self.image()))
+            .for_each(|(out, values)| {
+                for part in self.parts() {
+                    let taps = taps.map(|tap| &tap[part.clone()]);
+                    let image = Image {
+                        values,
+                        channels: self.channels,
+                        part: part.clone(),
+                    };
+                    for (token, tokens) in neighbours.iter().enumerate() {
+                        let out = &mut out[token * self.channels..][part.clone()];
+                        nine_products(image.at_all(*tokens), taps, out);
                     }
                 }
+            });
+        out
+    }
+
+    /// The gradient of the taps.
+    fn taps_gradient(&self, x: &[f32], upstream: &[f32]) -> Vec<f32> {
+        let neighbours = self.neighbours();
+        let parts: Vec<Vec<f32>> = upstream
+            .par_chunks(self.image())
+            .zip(x.par_chunks(self.image()))
+            .map(|(upstream, x)| self.taps_gradient_of(&neighbours, x, upstream))
+            .collect();
+        // In the order of the images, whatever thread had them.
+        let mut sum = vec![0.0; TAPS * self.channels];
+        for part in parts {
+            add(&part, &mut sum);
+        }
+        sum
+    }
+
+    /// That of one image.
+    fn taps_gradient_of(
+        &self,
+        neighbours: &[[Option<usize>; TAPS]],
+        x: &[f32],
+        upstream: &[f32],
+    ) -> Vec<f32> {
+        let mut out = vec![0.0; TAPS * self.channels];
+        for part in self.parts() {
+            let image = |values| Image {
+                values,
+                channels: self.channels,
+                part: part.clone(),
+            };
+            let (x, upstream) = (image(x), image(upstream));
+            let mut sums = vec![0.0; TAPS * part.len()];
+            for (token, tokens) in neighbours.iter().enumerate() {
+                add_nine_products(x.at_all(*tokens), upstream.at(token), &mut sums);
+            }
+            for (tap, sums) in sums.chunks_exact(part.len()).enumerate() {
+                out[tap * self.channels..][part.clone()].copy_from_slice(sums);
             }
         }
+        out
     }
-}
 
-fn row(values: &[f32], place: usize, width: usize) -> &[f32] {
-    &values[place * width..(place + 1) * width]
-}
-
-fn row_mut(values: &mut [f32], place: usize, width: usize) -> &mut [f32] {
-    &mut values[place * width..(place + 1) * width]
+    /// The taps, first to last.
+    fn taps<'a>(&self, weight: &'a [f32]) -> [&'a [f32]; TAPS] {
+        std::array::from_fn(|tap| &weight[tap * self.channels..][..self.channels])
+    }
 }
 
 impl Operation<2> for Depthwise {
     type Kept = ();
 
     fn forward(&self, [x, weight]: [&[f32]; 2], _: bool) -> (Vec<f32>, ()) {
-        let channels = self.channels;
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(self.image())
-            .zip(x.par_chunks(self.image()))
-            .for_each(|(out, x)| {
-                self.moves(|tap, from, to| {
-                    add_product(
-                        row(weight, tap, channels),
-                        row(x, from, channels),
-                        row_mut(out, to, channels),
-                    );
-                });
-            });
-        (out, ())
+        (self.sums(x, self.taps(weight)), ())
     }
 
+    /// A token's gradient comes from its neighbours, through the taps that look the other way.
     fn backward(
         &self,
         [x, weight]: [&[f32]; 2],
@@ -123,61 +200,17 @@ impl Operation<2> for Depthwise {
         upstream: &[f32],
         [x_wanted, weight_wanted]: [bool; 2],
     ) -> [Vec<f32>; 2] {
-        let x_gradient = if x_wanted {
-            self.input_gradient(weight, upstream)
-        } else {
-            Vec::new()
-        };
-        let weight_gradient = if weight_wanted {
-            self.weight_gradient(x, upstream)
-        } else {
-            Vec::new()
-        };
-        [x_gradient, weight_gradient]
-    }
-}
-
-impl Depthwise {
-    fn input_gradient(&self, weight: &[f32], upstream: &[f32]) -> Vec<f32> {
-        let channels = self.channels;
-        let mut out = vec![0.0; upstream.len()];
-        out.par_chunks_mut(self.image())
-            .zip(upstream.par_chunks(self.image()))
-            .for_each(|(out, upstream)| {
-                self.moves(|tap, from, to| {
-                    add_product(
-                        row(weight, tap, channels),
-                        row(upstream, to, channels),
-                        row_mut(out, from, channels),
-                    );
-                });
-            });
-        out
-    }
-
-    fn weight_gradient(&self, x: &[f32], upstream: &[f32]) -> Vec<f32> {
-        let channels = self.channels;
-        let parts: Vec<Vec<f32>> = upstream
-            .par_chunks(self.image())
-            .zip(x.par_chunks(self.image()))
-            .map(|(upstream, x)| {
-                let mut part = vec![0.0; TAPS * channels];
-                self.moves(|tap, from, to| {
-                    add_product(
-                        row(x, from, channels),
-                        row(upstream, to, channels),
-                        row_mut(&mut part, tap, channels),
-                    );
-                });
-                part
-            })
-            .collect();
-        // In the order of the images, whatever thread had them.
-        let mut sum = vec![0.0; TAPS * channels];
-        for part in parts {
-            add(&part, &mut sum);
+        let mut x_gradient = Vec::new();
+        if x_wanted {
+            let mut taps = self.taps(weight);
+            taps.reverse();
+            x_gradient = self.sums(upstream, taps);
         }
-        sum
+        let mut weight_gradient = Vec::new();
+        if weight_wanted {
+            weight_gradient = self.taps_gradient(x, upstream);
+        }
+        [x_gradient, weight_gradient]
     }
 }
 

@@ -7,24 +7,29 @@
 //! convolution and a leaky ReLU are e; `w_c = P v_c + b`; `s_c` = mean of the 6 largest `e_i . w_c`. Ranking hinge.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{leaky_relu, relu, sigmoid, softmax};
+use burn::tensor::activation::relu;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::input::dropout;
-use super::layers::{batch_norm, grid, map, norm_specs, windows};
+use super::layers::{batch_norm, grid, leaky_map, map, norm_specs};
 use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::device;
+use crate::fused::convolution::convolve_relu;
+use crate::fused::dropped::add_dropped;
+use crate::fused::gate::gated;
+use crate::fused::linear::{leaky_of_two, linear};
 use crate::fused::pooled::{Pair, mean_of_largest};
 use crate::fused::scores;
+use crate::fused::self_attention::self_attention;
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 
 /// Side of the convolutions' windows.
 const WINDOW: usize = 3;
 /// Slope of the leaky ReLUs below 0.
-const LEAK: f64 = 0.2;
+const LEAK: f32 = 0.2;
 /// Dropout of the global vector.
 const GLOBAL_DROPOUT: f64 = 0.2;
 
@@ -68,17 +73,18 @@ impl Biam {
     fn pair(&self, weights: &Weights, batch: &Batch, mut step: Option<&mut Step>) -> Pair {
         let side = batch.tokens.dims()[1].isqrt();
         let convolve = |name: &str, x: Tensor<3>, step: Option<&mut Step>| {
-            let x = map(weights, name, windows(x, [side; 2], WINDOW, true));
+            let (weight, bias) = weights.linear(name);
+            let x = convolve_relu(x, weight, bias, [side; 2]);
             let kept = step.map(|step| &mut step.kept);
-            batch_norm(weights, &format!("{name}.norm"), relu(x), kept)
+            batch_norm(weights, &format!("{name}.norm"), x, kept)
         };
         let h = convolve("entry", batch.tokens.clone(), step.as_deref_mut());
         let region = self.region(weights, h.clone(), step.as_deref_mut());
         let gated = self.gated(weights, h, batch.global.clone(), step.as_deref_mut());
         let scene = gated.clone() + convolve("scene.window", gated, step);
-        let both = Tensor::cat(vec![region, scene], 2);
+        let (weight, bias) = weights.linear("fuse");
         Pair {
-            tokens: leaky_relu(map(weights, "fuse", both), LEAK),
+            tokens: leaky_of_two([region, scene], weight, bias, LEAK),
             labels: {
                 let (weight, bias) = weights.linear("labels");
                 batch.label_vectors.clone().matmul(weight) + bias.unsqueeze()
@@ -88,24 +94,10 @@ impl Biam {
 
     /// `x` plus its attention, and that plus its MLP.
     fn region(&self, weights: &Weights, x: Tensor<3>, mut step: Option<&mut Step>) -> Tensor<3> {
-        let x = x.clone() + self.drop(self.attention(weights, x), step.as_deref_mut());
-        let hidden = relu(map(weights, "region.fc1", x.clone()));
-        x + self.drop(map(weights, "region.fc2", hidden), step)
-    }
-
-    fn attention(&self, weights: &Weights, x: Tensor<3>) -> Tensor<3> {
-        let [images, tokens, channels] = x.dims();
-        let width = channels / self.heads;
-        let part = |name: &str| -> Tensor<4> {
-            map(weights, name, x.clone())
-                .reshape([images, tokens, self.heads, width])
-                .swap_dims(1, 2)
-        };
-        let [query, key, value] = ["region.query", "region.key", "region.value"].map(part);
-        let logits = query.matmul(key.swap_dims(2, 3)) / (width as f64).sqrt();
-        let mixed = softmax(logits, 3).matmul(value);
-        let mixed = mixed.swap_dims(1, 2).reshape([images, tokens, channels]);
-        map(weights, "region.output", mixed)
+        let attended = attention(weights, x.clone(), self.heads);
+        let x = self.add(x, attended, step.as_deref_mut());
+        let hidden = leaky_map(weights, "region.fc1", x.clone(), 0.0);
+        self.add(x, map(weights, "region.fc2", hidden), step)
     }
 
     /// The scene's values, each channel opened as far as their mean and the global vector agree.
@@ -116,28 +108,29 @@ impl Biam {
         global: Tensor<2>,
         step: Option<&mut Step>,
     ) -> Tensor<3> {
-        let value = leaky_relu(map(weights, "scene.value", h), LEAK);
+        let value = leaky_map(weights, "scene.value", h, LEAK);
         let global = match step {
             Some(step) => dropout(global, 2.0 * self.dropout, &mut step.rng),
             None => global,
         };
-        let global = map(weights, "scene.gate", global.unsqueeze_dim(1));
-        let gate = sigmoid(value.clone().mean_dim(1) * global);
-        value * gate
+        gated(value, map(weights, "scene.gate", global.unsqueeze_dim(1)))
     }
 
-    fn drop(&self, x: Tensor<3>, step: Option<&mut Step>) -> Tensor<3> {
-        let [images, tokens, channels] = x.dims();
+    /// The residual sum, in training with dropout of what is added.
+    fn add(&self, base: Tensor<3>, x: Tensor<3>, step: Option<&mut Step>) -> Tensor<3> {
         match step {
-            Some(step) => dropout(
-                x.reshape([images * tokens, channels]),
-                self.dropout,
-                &mut step.rng,
-            )
-            .reshape([images, tokens, channels]),
-            None => x,
+            Some(step) => add_dropped(base, x, self.dropout, &mut step.rng),
+            None => base + x,
         }
     }
+}
+
+/// The mixed values of the region branch's attention; queries, keys and values are one product.
+fn attention(weights: &Weights, x: Tensor<3>, heads: usize) -> Tensor<3> {
+    let maps = ["region.query", "region.key", "region.value"].map(|name| weights.linear(name));
+    let (weight, bias): (Vec<_>, Vec<_>) = maps.into_iter().unzip();
+    let qkv = linear(x, Tensor::cat(weight, 1), Tensor::cat(bias, 0));
+    map(weights, "region.output", self_attention(qkv, heads))
 }
 
 impl Method for Biam {

@@ -1,11 +1,11 @@
 //! What the methods read that know one vector of an image, and dropout on it.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Dims};
+use crate::fused::dropped::mask;
 
 /// The one vector of an image. The papers take a CNN's fully connected vector; what it is for a transformer is open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,9 +79,7 @@ pub(super) fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2
         return x;
     }
     let shape = x.dims();
-    let kept = 1.0 / (1.0 - rate as f32);
-    let mut keep = || if rng.random_bool(rate) { 0.0 } else { kept };
-    let mask: Vec<f32> = (0..shape[0] * shape[1]).map(|_| keep()).collect();
+    let mask = mask(shape[0] * shape[1], rate, rng);
     let device = x.device().inner();
     x * Tensor::from_data(TensorData::new(mask, shape), &device)
 }

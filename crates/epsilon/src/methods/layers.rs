@@ -4,11 +4,13 @@ use burn::tensor::Tensor;
 
 use super::MethodError;
 use crate::batch::Dims;
+use crate::fused::batch_norm as fused;
+pub(super) use crate::fused::convolution::windows;
 use crate::fused::linear;
 use crate::parameters::{Spec, Start, Weights};
 
 /// Added to a variance before its root.
-const NORM_EPSILON: f64 = 1e-5;
+const NORM_EPSILON: f32 = 1e-5;
 /// Share of a batch in the running statistics.
 const NORM_MOMENTUM: f64 = 0.1;
 
@@ -33,6 +35,12 @@ pub(super) fn map(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
     linear::linear(x, weight, bias)
 }
 
+/// [`map`] and then the leaky ReLU of this slope; with 0 the ReLU.
+pub(super) fn leaky_map(weights: &Weights, name: &str, x: Tensor<3>, slope: f32) -> Tensor<3> {
+    let (weight, bias) = weights.linear(name);
+    linear::leaky(x, weight, bias, slope)
+}
+
 /// `x W` likewise, without a bias.
 pub(super) fn product(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
     let weight: Tensor<2> = weights.get(&format!("{name}.weight"));
@@ -49,35 +57,6 @@ pub(super) fn product_spec(name: &str, inputs: usize, outputs: usize) -> Spec {
         &[inputs, outputs],
         Start::linear(inputs),
     )
-}
-
-/// The tokens in a `size x size` window at every place of the grid, side by side: `[B, H' W', size^2 D]`, so that a
-/// convolution is a linear map of them. With `padded` places outside the grid hold zeros and the grid keeps its shape (odd
-/// sizes); otherwise it shrinks by `size - 1`.
-pub(super) fn windows(
-    x: Tensor<3>,
-    [height, width]: [usize; 2],
-    size: usize,
-    padded: bool,
-) -> Tensor<3> {
-    let [images, _, channels] = x.dims();
-    let mut grid = x.reshape([images, height, width, channels]);
-    let (mut rows, mut columns) = (height, width);
-    if padded {
-        let edge = size / 2;
-        let across = Tensor::zeros([images, height, edge, channels], &grid.device());
-        grid = Tensor::cat(vec![across.clone(), grid, across], 2);
-        let above = Tensor::zeros([images, edge, width + 2 * edge, channels], &grid.device());
-        grid = Tensor::cat(vec![above.clone(), grid, above], 1);
-    } else {
-        (rows, columns) = (height + 1 - size, width + 1 - size);
-    }
-    let window = |place: usize| {
-        let (down, right) = (place / size, place % size);
-        grid.clone().narrow(1, down, rows).narrow(2, right, columns)
-    };
-    let windows: Vec<Tensor<4>> = (0..size * size).map(window).collect();
-    Tensor::cat(windows, 3).reshape([images, rows * columns, size * size * channels])
 }
 
 /// Scale, shift, running mean and running variance of a batch normalisation.
@@ -109,55 +88,27 @@ pub(super) fn batch_norm(
     let get = |part: &str| -> Tensor<1> { weights.get(&format!("{name}.{part}")) };
     let row = |values: Tensor<1>| -> Tensor<3> { values.reshape([1, 1, channels]) };
     let Some(kept) = kept else {
-        let scale = get("gamma") / (get("variance") + NORM_EPSILON).sqrt();
+        let scale = get("gamma") / (get("variance") + f64::from(NORM_EPSILON)).sqrt();
         let shift = get("beta") - get("mean") * scale.clone();
         return x * row(scale) + row(shift);
     };
-    let count = images * tokens;
-    let flat = x.clone().reshape([count, channels]);
-    let mean = flat.clone().mean_dim(0);
-    let centred = flat - mean.clone();
-    let variance = centred.clone().powf_scalar(2.0).mean_dim(0);
-    let unbiased = count as f64 / (count as f64 - 1.0).max(1.0);
-    let statistics = [
-        ("mean", mean, 1.0),
-        ("variance", variance.clone(), unbiased),
-    ];
-    for (part, now, factor) in statistics {
-        let now = now.inner().reshape([channels]) * (NORM_MOMENTUM * factor);
+    let (out, [mean, variance]) = fused::batch_norm(x, get("gamma"), get("beta"), NORM_EPSILON);
+    let count = (images * tokens) as f64;
+    let unbiased = count / (count - 1.0).max(1.0);
+    for (part, now, factor) in [("mean", mean, 1.0), ("variance", variance, unbiased)] {
         let before = get(part).inner() * (1.0 - NORM_MOMENTUM);
-        kept.push((format!("{name}.{part}"), before + now));
+        kept.push((
+            format!("{name}.{part}"),
+            before + now * (NORM_MOMENTUM * factor),
+        ));
     }
-    let normed = centred / (variance + NORM_EPSILON).sqrt();
-    let normed = normed.reshape([images, tokens, channels]);
-    normed * row(get("gamma")) + row(get("beta"))
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
-
-    fn tokens(values: Vec<f32>, channels: usize) -> Tensor<3> {
-        let count = values.len() / channels;
-        Tensor::from_data(
-            TensorData::new(values, [1, count, channels]),
-            &Device::flex(),
-        )
-    }
-
-    #[test]
-    fn windows_by_hand() {
-        let x = tokens(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1);
-        let inside = windows(x.clone(), [2, 3], 2, false);
-        assert_eq!(inside.dims(), [1, 2, 4]);
-        let expected = [1.0, 2.0, 4.0, 5.0, 2.0, 3.0, 5.0, 6.0];
-        assert_eq!(crate::device::host(&inside), expected);
-        let padded = windows(x, [2, 3], 3, true);
-        assert_eq!(padded.dims(), [1, 6, 9]);
-        let first = crate::device::host(&padded);
-        assert_eq!(first[..9], [0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 0.0, 4.0, 5.0]);
-    }
 
     /// Two channels over two images of two tokens: means 2 and 0, variances 1 and 4 (unbiased 4/3 and 16/3).
     #[test]

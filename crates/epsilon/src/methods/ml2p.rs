@@ -14,16 +14,25 @@
 //! widths and the pair weight are settings, and the groups share the mixer and the MLPs of step 4.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{gelu, sigmoid, softmax};
+use burn::tensor::activation::sigmoid;
 use serde::{Deserialize, Serialize};
 
 use super::layers::{grid, map};
 use super::{GradientMethod, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
+use crate::fused::channel_attention::channel_attention;
 use crate::fused::depthwise::{TAPS, depthwise};
+use crate::fused::gelu::gelu;
+use crate::fused::largest_token::largest_token;
+use crate::fused::layer_norm::layer_norm;
+use crate::fused::linear::linear;
 use crate::fused::scores;
+use crate::fused::token_mixer::{Mlp, mix_tokens};
 use crate::loss::{self, Negatives, PairWeight};
 use crate::parameters::{self, Spec, Start, Weights};
+
+/// Added to a variance before its root.
+const NORM_EPSILON: f32 = 1e-6;
 
 /// (ML)2P-Encoder's settings; the defaults are the paper's where it tells them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,50 +69,48 @@ impl Ml2pEncoder {
     /// The semantic vectors `[B, G, d_w]`.
     fn semantics(&self, weights: &Weights, batch: &Batch) -> Tensor<3> {
         let [images, tokens, _] = batch.tokens.dims();
-        let mapped = map(weights, "groups", batch.tokens.clone());
-        let channels = mapped.dims()[2] / self.groups;
-        let dealt = mapped
-            .reshape([images * tokens, self.groups, channels])
-            .swap_dims(1, 2)
-            .reshape([images, tokens, self.groups, channels])
-            .swap_dims(1, 2);
-        let attended = self.channel_attention(weights, dealt, [tokens.isqrt(); 2]);
+        let (weight, bias) = self.queries_keys_values(weights);
+        let qkv = linear(batch.tokens.clone(), weight, bias);
+        let qkv = depthwise(qkv, weights.get("attention.window"), [tokens.isqrt(); 2]);
+        let attended = channel_attention(qkv, weights.get("attention.temperature"));
+        let channels = attended.dims()[2];
         let mixed = mix(weights, attended);
-        let pooled = sigmoid(mixed.max_dim(1)).reshape([images, self.groups, channels]);
+        let pooled = sigmoid(largest_token(mixed)).reshape([images, self.groups, channels]);
         let query = mlp(weights, "query", pooled.clone());
         let key = mlp(weights, "key", pooled.clone());
         query.matmul(key.swap_dims(1, 2)).matmul(pooled)
     }
 
-    /// Step 2, of `[B, G, N, d_w]`, as `[B G, N, d_w]`.
-    fn channel_attention(&self, weights: &Weights, x: Tensor<4>, grid: [usize; 2]) -> Tensor<3> {
-        let [images, groups, tokens, channels] = x.dims();
+    /// Step 1 and the 1 x 1 convolutions of step 2, two linear maps one after the other, as one: its weight
+    /// `[D, G 3 d_w]` and bias, with the queries, keys and values of a group side by side.
+    fn queries_keys_values(&self, weights: &Weights) -> (Tensor<2>, Tensor<1>) {
+        let (weight, bias) = weights.linear("groups");
+        let width = weight.dims()[0];
+        let both = Tensor::cat(vec![weight, bias.unsqueeze()], 0);
+        let groups = self.groups;
+        let channels = both.dims()[1] / groups;
+        // The shuffle: channel `c` of group `g` becomes the one after channel `c` of group `g - 1`.
+        let dealt = both
+            .reshape([width + 1, groups, channels])
+            .swap_dims(1, 2)
+            .reshape([width + 1, groups, channels])
+            .swap_dims(0, 1);
         let of_groups: Tensor<3> = weights.get("attention.map");
-        let mapped = x.matmul(of_groups.unsqueeze_dim(0));
-        // The convolution wants the channels of all groups side by side.
-        let mapped = mapped
-            .swap_dims(1, 2)
-            .reshape([images, tokens, groups * 3 * channels]);
-        let mapped = depthwise(mapped, weights.get("attention.window"), grid)
-            .reshape([images, tokens, groups, 3 * channels])
-            .swap_dims(1, 2)
-            .reshape([images * groups, tokens, 3 * channels]);
-        let part = |which: usize| mapped.clone().narrow(2, which * channels, channels);
-        let (query, key, value) = (unit(part(0)), unit(part(1)), part(2));
-        let temperature: Tensor<1> = weights.get("attention.temperature");
-        let temperature = temperature
-            .reshape([1, groups, 1, 1])
-            .expand([images, groups, 1, 1])
-            .reshape([images * groups, 1, 1]);
-        let logits = query.swap_dims(1, 2).matmul(key) * temperature;
-        value.matmul(softmax(logits, 2).swap_dims(1, 2))
+        let maps = dealt.matmul(of_groups).swap_dims(0, 1);
+        let maps = maps.reshape([width + 1, groups * 3 * channels]);
+        let bias = maps.clone().narrow(0, width, 1);
+        (maps.narrow(0, 0, width), bias.squeeze_dim(0))
     }
 }
 
 /// One mixer block over `[B G, N, d_w]`.
 fn mix(weights: &Weights, x: Tensor<3>) -> Tensor<3> {
-    let across = norm(weights, "mixer.tokens.norm", x.clone()).swap_dims(1, 2);
-    let x = x + mlp(weights, "mixer.tokens", across).swap_dims(1, 2);
+    let normed = norm(weights, "mixer.tokens.norm", x.clone());
+    let across = Mlp {
+        fc1: weights.linear("mixer.tokens.fc1"),
+        fc2: weights.linear("mixer.tokens.fc2"),
+    };
+    let x = mix_tokens(x, normed, across);
     let normed = norm(weights, "mixer.channels.norm", x.clone());
     x + mlp(weights, "mixer.channels", normed)
 }
@@ -116,17 +123,8 @@ fn mlp(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
 
 /// LayerNorm over the last dimension.
 fn norm(weights: &Weights, name: &str, x: Tensor<3>) -> Tensor<3> {
-    let centred = x.clone() - x.mean_dim(2);
-    let variance = centred.clone().powf_scalar(2.0).mean_dim(2);
-    let gamma: Tensor<1> = weights.get(&format!("{name}.gamma"));
-    let beta: Tensor<1> = weights.get(&format!("{name}.beta"));
-    centred / (variance + 1e-6).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
-}
-
-/// Columns scaled to unit length over the tokens.
-fn unit(x: Tensor<3>) -> Tensor<3> {
-    let length = x.clone().powf_scalar(2.0).sum_dim(1).sqrt();
-    x / length.clamp_min(1e-12)
+    let gamma = weights.get(&format!("{name}.gamma"));
+    layer_norm(x, gamma, weights.get(&format!("{name}.beta")), NORM_EPSILON)
 }
 
 impl Method for Ml2pEncoder {
