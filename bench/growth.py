@@ -76,10 +76,6 @@ def operations(point, parts):
     }
 
 
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
 def measure(args, example, points):
     """The answers at every point, each of a process of its own, so that the peak memory is that point's."""
     shared = ["--threads", str(args.threads), "--warmup", str(args.warmup), "--serve"]
@@ -230,11 +226,11 @@ def finish(axes, found, label):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     widths = "token widths D: the batch is varied at each, the rest at the first"
-    parser.add_argument("--dim", type=numbers, default=[384], help=widths)
-    parser.add_argument("--batch", type=numbers, default=[16, 32, 64, 128, 256], help="images a step")
-    parser.add_argument("--groups", type=numbers, default=[2, 4, 8, 16, 32], help="groups M")
-    parser.add_argument("--tokens", type=numbers, default=[49, 100, 196, 400, 784], help="tokens an image")
-    parser.add_argument("--labels", type=numbers, default=[100, 300, 1000, 3000, 10000], help="seen labels")
+    parser.add_argument("--dim", type=turns.numbers, default=[384], help=widths)
+    parser.add_argument("--batch", type=turns.numbers, default=[16, 32, 64, 128, 256], help="images a step")
+    parser.add_argument("--groups", type=turns.numbers, default=[2, 4, 8, 16, 32], help="groups M")
+    parser.add_argument("--tokens", type=turns.numbers, default=[49, 100, 196, 400, 784], help="tokens an image")
+    parser.add_argument("--labels", type=turns.numbers, default=[100, 300, 1000, 3000, 10000], help="seen labels")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2, help="steps of each process before the first round")
     parser.add_argument("--rounds", type=int, default=9, help="timed steps of each process")

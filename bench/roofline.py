@@ -10,7 +10,7 @@ import json
 import subprocess
 
 import turns
-from growth import LABEL_WIDTH, Point, numbers, operations
+from growth import LABEL_WIDTH, Point, operations
 
 # Stages of bench_roofline, and the operations of growth.py that belong to each.
 STAGES = {
@@ -87,7 +87,7 @@ def line(name, flop, moved, seconds, whole, least):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=16, help="images a step")
-    parser.add_argument("--dims", type=numbers, default=[192, 384, 768], help="token widths D")
+    parser.add_argument("--dims", type=turns.numbers, default=[192, 384, 768], help="token widths D")
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each stage")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--threads", type=int, default=2)

@@ -12,10 +12,6 @@ import sys
 import turns
 
 
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
 def measure(args, example, batch, dim):
     """The answers of every program, by name."""
     shared = ["--batch", batch, "--dim", dim, "--tokens", args.tokens, "--groups", args.groups, "--labels", args.labels]
@@ -44,8 +40,8 @@ def row(args, batch, dim, answers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=numbers, default=[96], help="images a step, such as 16,96")
-    parser.add_argument("--dims", type=numbers, default=[192, 384, 768], help="token widths D")
+    parser.add_argument("--batch", type=turns.numbers, default=[96], help="images a step, such as 16,96")
+    parser.add_argument("--dims", type=turns.numbers, default=[192, 384, 768], help="token widths D")
     parser.add_argument("--tokens", type=int, default=196, help="tokens an image")
     parser.add_argument("--groups", type=int, default=8, help="groups M")
     parser.add_argument("--labels", type=int, default=925, help="seen labels")

@@ -20,6 +20,11 @@ ROOT = BENCH.parent
 PAUSE = 0.1
 
 
+def numbers(text):
+    """`16,96` as a list, for an argument."""
+    return [int(part) for part in text.split(",")]
+
+
 def interpreter():
     """The Python that has PyTorch."""
     default = Path(os.environ.get("EPSILON_BENCH_VENV", Path.home() / ".cache/epsilon-bench")) / "bin/python"
@@ -126,15 +131,30 @@ def table(header, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+LEVELS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+
+
+def cpu():
+    """The CPU's model and those of its instruction sets that matter here."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return model, [name for name in LEVELS if name in flags]
+
+
+def processor():
+    """Model and highest instruction set, or the cap on it, as a part of a file's name."""
+    model, levels = cpu()
+    level = os.environ.get("EPSILON_CPU") or (levels[-1] if levels else "")
+    return re.sub(r"[^a-z0-9]+", "-", f"{model} {level}".lower()).strip("-")
+
+
 def machine(peer):
     """Machine and versions, one bullet each."""
-    model = platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-        flags = next((line.split() for line in lines if line.startswith("flags")), [])
-        model += " (" + ", ".join(name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags) + ")"
+    model, levels = cpu()
+    if levels:
+        model += f" ({', '.join(levels)})"
     if cap := os.environ.get("EPSILON_CPU"):
         model += f", ours capped by EPSILON_CPU={cap}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

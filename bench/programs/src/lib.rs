@@ -1,10 +1,15 @@
-//! What the bench programs share: their arguments, the memory they took, and a training step on random tokens.
+//! What the bench programs share: their arguments, the memory they took, the machine's limits, and a training step on random
+//! tokens.
 
 pub mod step;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::str::FromStr;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 /// The result of anything here.
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -63,4 +68,30 @@ pub fn peak_rss_mb() -> Outcome<f64> {
         .and_then(|line| line.trim().strip_suffix("kB"))
         .ok_or("/proc/self/status has no VmHWM")?;
     Ok(kibibytes.trim().parse::<f64>()? * 1024.0 / 1e6)
+}
+
+/// What the machine can do: f32 products of matrices that fit its caches (GFLOP/s), and copies of arrays that do not
+/// (GB/s, read and written), both on all threads; the best of several tries.
+pub fn limits() -> [f64; 2] {
+    const SIDE: usize = 2048;
+    const LENGTH: usize = 1 << 26;
+    let best = |amount: f64, work: &mut dyn FnMut()| {
+        let seconds = (0..5).map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed().as_secs_f64()
+        });
+        amount / 1e9 / seconds.fold(f64::INFINITY, f64::min)
+    };
+    let matrix: Tensor<2> = Tensor::ones([SIDE, SIDE], &Device::flex());
+    let products = best(2.0 * (SIDE * SIDE * SIDE) as f64, &mut || {
+        let _ = matrix.clone().matmul(matrix.clone());
+    });
+    let (from, mut to) = (vec![1.0f32; LENGTH], vec![0.0f32; LENGTH]);
+    let copies = best(8.0 * LENGTH as f64, &mut || {
+        to.par_chunks_mut(1 << 20)
+            .zip(from.par_chunks(1 << 20))
+            .for_each(|(to, from)| to.copy_from_slice(from));
+    });
+    [products, copies]
 }

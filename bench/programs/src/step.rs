@@ -118,7 +118,8 @@ impl Step {
 /// Random label vectors.
 pub struct Labels {
     precision: TrainingPrecision,
-    host: Arc<LabelVectors>,
+    /// The vectors on the host.
+    pub host: Arc<LabelVectors>,
     tensor: Tensor<2>,
 }
 
@@ -140,7 +141,7 @@ impl Labels {
         })
     }
 
-    /// Random tokens with 1 to `MAX_POSITIVES` positives an image.
+    /// Random tokens and global vectors, with 1 to `MAX_POSITIVES` positives an image.
     pub fn batch(&self, images: usize, dims: &Dims, rng: &mut ChaCha8Rng) -> Batch {
         let tokens = normal(images * dims.tokens * dims.width, rng);
         let mut values = vec![-1; images * self.host.len()];
@@ -151,10 +152,11 @@ impl Labels {
                 .for_each(|label| row[label] = 1);
         }
         let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
+        let global = normal(images * dims.global_width(), rng);
+        let global = TensorData::new(global, [images, dims.global_width()]);
         Batch {
             tokens: Tensor::from_data(tokens, &Device::flex()),
-            // Not read: the method sees patch tokens alone by default.
-            global: Tensor::zeros([images, dims.width], &Device::flex()),
+            global: Tensor::from_data(global, &Device::flex()),
             label_vectors: self.tensor.clone(),
             label_vectors_host: self.host.clone(),
             targets: Targets::new(values, self.host.len()),

@@ -13,8 +13,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use epsilon::methods::epsilon::{fuser, gpa};
 use epsilon::profile::{self, Phase};
 use epsilon_bench::step::Step;
-use epsilon_bench::{Arguments, Outcome, peak_rss_mb};
-use rayon::prelude::*;
+use epsilon_bench::{Arguments, Outcome, limits, peak_rss_mb};
 
 const COUNTED: [(&str, Phase); 5] = [
     ("split", Phase::Split),
@@ -96,32 +95,6 @@ fn optimiser(step: &mut Step, steps: usize) -> f64 {
         spent += start.elapsed();
     }
     spent.as_secs_f64() / steps as f64
-}
-
-/// What the machine can do: f32 products of matrices that fit its caches (GFLOP/s), and copies of arrays that do not
-/// (GB/s, read and written), both on all threads; the best of several tries.
-fn limits() -> [f64; 2] {
-    const SIDE: usize = 2048;
-    const LENGTH: usize = 1 << 26;
-    let best = |amount: f64, work: &mut dyn FnMut()| {
-        let seconds = (0..5).map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64()
-        });
-        amount / 1e9 / seconds.fold(f64::INFINITY, f64::min)
-    };
-    let matrix: Tensor<2> = Tensor::ones([SIDE, SIDE], &Device::flex());
-    let products = best(2.0 * (SIDE * SIDE * SIDE) as f64, &mut || {
-        let _ = matrix.clone().matmul(matrix.clone());
-    });
-    let (from, mut to) = (vec![1.0f32; LENGTH], vec![0.0f32; LENGTH]);
-    let copies = best(8.0 * LENGTH as f64, &mut || {
-        to.par_chunks_mut(1 << 20)
-            .zip(from.par_chunks(1 << 20))
-            .for_each(|(to, from)| to.copy_from_slice(from));
-    });
-    [products, copies]
 }
 
 fn main() -> Outcome<()> {
