@@ -1,13 +1,19 @@
 //! Fused operations with their own backward passes, which the framework runs on its CPU device in place of chains of its
 //! own operations.
 
+mod activation;
+pub(crate) mod critic;
 pub(crate) mod cross_attention;
 pub(crate) mod depthwise;
 pub(crate) mod gelu;
 pub(crate) mod gfp;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod lstm;
 mod operation;
 pub(crate) mod pooled;
+pub(crate) mod rectified;
 pub(crate) mod scores;
 pub(crate) mod self_attention;
+pub(crate) mod shared_attention;
+mod shares;
