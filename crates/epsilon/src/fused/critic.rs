@@ -1,6 +1,6 @@
 //! The loss of a WGAN-GP critic of two layers, as one operation on the CPU device. The penalty on the critic's gradient is
-//! differentiated by hand, so that the judgements and the penalty share two products with the first layer's weight and one for
-//! its gradient.
+//! differentiated by hand, so that judgements and penalty together take three products with the first layer's weight and one
+//! for its gradient.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::leaky_relu;
