@@ -71,12 +71,13 @@ pub fn peak_rss_mb() -> Outcome<f64> {
 }
 
 /// What the machine can do: f32 products of matrices that fit its caches (GFLOP/s), and copies of arrays that do not
-/// (GB/s, read and written), both on all threads; the best of several tries.
+/// (GB/s, read and written), both on all threads; the best of several tries, the products' short enough for one of them to
+/// escape other work on the machine.
 pub fn limits() -> [f64; 2] {
-    const SIDE: usize = 2048;
+    const SIDE: usize = 1024;
     const LENGTH: usize = 1 << 26;
-    let best = |amount: f64, work: &mut dyn FnMut()| {
-        let seconds = (0..5).map(|_| {
+    let best = |tries: usize, amount: f64, work: &mut dyn FnMut()| {
+        let seconds = (0..tries).map(|_| {
             let start = Instant::now();
             work();
             start.elapsed().as_secs_f64()
@@ -84,11 +85,11 @@ pub fn limits() -> [f64; 2] {
         amount / 1e9 / seconds.fold(f64::INFINITY, f64::min)
     };
     let matrix: Tensor<2> = Tensor::ones([SIDE, SIDE], &Device::flex());
-    let products = best(2.0 * (SIDE * SIDE * SIDE) as f64, &mut || {
+    let products = best(100, 2.0 * (SIDE * SIDE * SIDE) as f64, &mut || {
         let _ = matrix.clone().matmul(matrix.clone());
     });
     let (from, mut to) = (vec![1.0f32; LENGTH], vec![0.0f32; LENGTH]);
-    let copies = best(8.0 * LENGTH as f64, &mut || {
+    let copies = best(5, 8.0 * LENGTH as f64, &mut || {
         to.par_chunks_mut(1 << 20)
             .zip(from.par_chunks(1 << 20))
             .for_each(|(to, from)| to.copy_from_slice(from));

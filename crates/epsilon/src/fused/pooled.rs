@@ -1,6 +1,7 @@
 //! Scores that pool the matches of every token with a label, as one operation on the CPU device: by an attention of each
-//! label over the tokens, or by the mean of the largest. It works through an image and some labels at a time and computes
-//! the matches again in its backward pass, so `[B, N, C]` is never whole.
+//! label over the tokens, or by the mean of the largest. It works through an image and some labels at a time. Where the labels
+//! are few, the backward pass finds the matches again as the forward pass left them; where they are many it computes them anew,
+//! so that a large `[B, N, C]` is never whole.
 
 use std::ops::Range;
 
@@ -9,12 +10,14 @@ use burn::tensor::activation::softmax;
 use rayon::prelude::*;
 
 use super::operation::{Operation, run, runs_on};
+use super::shares;
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::rows::{softmax_sum, softmax_sum_backward_in_place};
-use epsilon_kernels::vector::add;
 
 /// Labels that a thread works on at once.
 const LABELS: usize = 128;
+/// The most matches that are kept for the backward pass.
+const KEPT: usize = 1 << 23;
 
 /// Tokens `[B, N, K]` and labels `[C, K]` whose matches `t_i . l_c` are wanted.
 pub(crate) struct Pair {
@@ -96,16 +99,24 @@ impl Pooled {
         }
     }
 
-    /// The matches of one image and some labels of each pair, `[N, columns]`.
-    fn block(&self, inputs: &[&[f32]], image: usize, labels: &Range<usize>) -> Vec<Vec<f32>> {
+    /// Writes the matches of one image and some labels: those of each pair in turn, `[N, columns]`.
+    fn block(&self, inputs: &[&[f32]], image: usize, labels: &Range<usize>, out: &mut [f32]) {
         let pairs = inputs.chunks_exact(2).zip(&self.widths);
-        let one = |(pair, &width): (&[&[f32]], &usize)| {
-            let mut out = vec![0.0; self.tokens * labels.len()];
+        let outs = out.chunks_exact_mut(self.tokens * labels.len());
+        for ((pair, &width), out) in pairs.zip(outs) {
             let (tokens, labels) = self.sides(pair, width, image, labels);
-            product(&mut out, Into::Replace, tokens, labels.transposed(), 1);
-            out
-        };
-        pairs.map(one).collect()
+            product(out, Into::Replace, tokens, labels.transposed(), 1);
+        }
+    }
+
+    /// Matches of an image and so many labels, of all pairs.
+    fn matches(&self, labels: usize) -> usize {
+        self.widths.len() * self.tokens * labels
+    }
+
+    /// Whether the forward pass leaves its matches.
+    fn keeps(&self) -> bool {
+        self.images * self.matches(self.labels) <= KEPT
     }
 
     /// The tokens of an image and some labels of a pair.
@@ -131,33 +142,55 @@ impl Pooled {
             .map(move |from| from..count.min(from + LABELS))
     }
 
-    /// Of some images: the gradients of their tokens, and their share of those of the labels.
-    fn backward_of(
+    /// Of some images: the gradients of their tokens, and their share of those of the labels; nothing where none is wanted.
+    fn backward_of<const N: usize>(
         &self,
-        inputs: &[&[f32]],
+        inputs: [&[f32]; N],
+        kept: &Kept,
         upstream: &[f32],
+        wanted: [bool; N],
         images: Range<usize>,
-    ) -> Vec<Vec<f32>> {
+    ) -> [Vec<f32>; N] {
         let first = images.start;
-        let mut out: Vec<Vec<f32>> = Vec::new();
-        for &width in &self.widths {
-            out.push(vec![0.0; images.len() * self.tokens * width]);
-            out.push(vec![0.0; self.labels * width]);
-        }
+        let mut out = std::array::from_fn(|place| {
+            let rows = match (wanted[place], place % 2) {
+                (false, _) => 0,
+                (true, 0) => images.len() * self.tokens,
+                (true, _) => self.labels,
+            };
+            vec![0.0; rows * self.widths[place / 2]]
+        });
+        let mut block = Vec::new();
         for image in images {
             for labels in self.label_blocks() {
-                let mut block = self.block(inputs, image, &labels);
-                let upstream = &upstream[image * self.labels..][labels.clone()];
-                self.pool.backward(&mut block, upstream);
+                let columns = image * self.labels + labels.start..image * self.labels + labels.end;
+                block.resize(self.matches(labels.len()), 0.0);
+                match kept
+                    .matches
+                    .get(self.matches(columns.start)..self.matches(columns.end))
+                {
+                    Some(kept) => block.copy_from_slice(kept),
+                    None => {
+                        self.block(&inputs, image, &labels, &mut block);
+                        self.pool.forward(&mut block, &mut vec![0.0; labels.len()]);
+                    }
+                }
+                let scores = &kept.scores[columns.clone()];
+                self.pool.backward(&mut block, scores, &upstream[columns]);
                 let pairs = inputs.chunks_exact(2).zip(out.chunks_exact_mut(2));
-                for (((pair, out), &width), slopes) in pairs.zip(&self.widths).zip(&block) {
+                let slopes = block.chunks_exact(self.tokens * labels.len());
+                for (((pair, out), &width), slopes) in pairs.zip(&self.widths).zip(slopes) {
                     let (tokens, of_labels) = self.sides(pair, width, image, &labels);
                     let slopes = Matrix::new(slopes, self.tokens, labels.len());
-                    let size = self.tokens * width;
-                    let to = &mut out[0][(image - first) * size..][..size];
-                    product(to, Into::Add, slopes, of_labels, 1);
-                    let to = &mut out[1][labels.start * width..labels.end * width];
-                    product(to, Into::Add, slopes.transposed(), tokens, 1);
+                    if !out[0].is_empty() {
+                        let size = self.tokens * width;
+                        let to = &mut out[0][(image - first) * size..][..size];
+                        product(to, Into::Add, slopes, of_labels, 1);
+                    }
+                    if !out[1].is_empty() {
+                        let to = &mut out[1][labels.start * width..labels.end * width];
+                        product(to, Into::Add, slopes.transposed(), tokens, 1);
+                    }
                 }
             }
         }
@@ -165,92 +198,109 @@ impl Pooled {
     }
 }
 
+/// What the backward pass reads.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The blocks of all images as [`Pool::forward`] leaves them; empty where they are too many.
+    matches: Vec<f32>,
+    scores: Vec<f32>,
+}
+
 /// On the values of one or two pairs, tokens and labels of each in turn.
 impl<const N: usize> Operation<N> for Pooled {
-    type Kept = ();
+    type Kept = Kept;
 
-    fn forward(&self, inputs: [&[f32]; N], _: bool) -> (Vec<f32>, ()) {
+    fn forward(&self, inputs: [&[f32]; N], keep: bool) -> (Vec<f32>, Kept) {
         let mut scores = vec![0.0; self.images * self.labels];
-        scores
-            .par_chunks_mut(self.labels)
-            .enumerate()
-            .for_each(|(image, scores)| {
-                for labels in self.label_blocks() {
-                    let mut block = self.block(&inputs, image, &labels);
-                    self.pool.forward(&mut block, &mut scores[labels]);
-                }
-            });
-        (scores, ())
+        let of_image = self.matches(self.labels);
+        let all = if keep && self.keeps() {
+            self.images * of_image
+        } else {
+            0
+        };
+        let mut matches = vec![0.0; all];
+        let images = scores.par_chunks_mut(self.labels).enumerate();
+        let work = |(image, scores): (usize, &mut [f32]), matches: &mut [f32]| {
+            let mut own = Vec::new();
+            for labels in self.label_blocks() {
+                let block = if matches.is_empty() {
+                    own.resize(self.matches(labels.len()), 0.0);
+                    &mut own[..]
+                } else {
+                    &mut matches[self.matches(labels.start)..self.matches(labels.end)]
+                };
+                self.block(&inputs, image, &labels, block);
+                self.pool.forward(block, &mut scores[labels]);
+            }
+        };
+        if matches.is_empty() {
+            images.for_each(|image| work(image, &mut []));
+        } else {
+            let matches = matches.par_chunks_mut(of_image);
+            images
+                .zip(matches)
+                .for_each(|(image, matches)| work(image, matches));
+        }
+        let kept = if keep { scores.clone() } else { Vec::new() };
+        (
+            scores,
+            Kept {
+                matches,
+                scores: kept,
+            },
+        )
     }
 
-    /// Images are shared out among the threads once, so that each sums
-    /// the labels' gradients for itself; the sums are added up in order.
     fn backward(
         &self,
         inputs: [&[f32]; N],
-        (): &(),
+        kept: &Kept,
         upstream: &[f32],
-        _: [bool; N],
+        wanted: [bool; N],
     ) -> [Vec<f32>; N] {
-        let share = self.images.div_ceil(rayon::current_num_threads()).max(1);
-        let parts: Vec<Vec<Vec<f32>>> = (0..self.images)
-            .into_par_iter()
-            .step_by(share)
-            .map(|first| self.backward_of(&inputs, upstream, first..self.images.min(first + share)))
-            .collect();
-        let mut parts = parts.into_iter();
-        let first = parts
-            .next()
-            .unwrap_or_else(|| self.backward_of(&inputs, upstream, 0..0));
-        let mut sums: [Vec<f32>; N] = first.try_into().expect("a gradient an input");
-        for part in parts {
-            for (place, (sum, part)) in sums.iter_mut().zip(part).enumerate() {
-                match place % 2 {
-                    0 => sum.extend(part),
-                    _ => add(&part, sum),
-                }
-            }
-        }
-        sums
+        let by_image = std::array::from_fn(|place| place % 2 == 0);
+        shares::gradients(self.images, by_image, |images| {
+            self.backward_of(inputs, kept, upstream, wanted, images)
+        })
     }
 }
 
 impl Pool {
-    /// Scores of a block of matches `[N, columns]`: values, and for an attention its logits.
-    fn forward(self, block: &mut [Vec<f32>], scores: &mut [f32]) {
+    /// Scores of a block of matches `[N, columns]`: values, and for an attention its logits, which become their softmax.
+    fn forward(self, block: &mut [f32], scores: &mut [f32]) {
         let columns = scores.len();
-        let (values, logits) = block.split_at_mut(1);
         match self {
-            Self::Attention => softmax_sum(&values[0], &mut logits[0], scores),
+            Self::Attention => {
+                let (values, logits) = block.split_at_mut(block.len() / 2);
+                softmax_sum(values, logits, scores);
+            }
             Self::Largest(count) => {
                 for (column, score) in scores.iter_mut().enumerate() {
-                    let chosen = largest(&values[0], column, columns, count);
+                    let chosen = largest(block, column, columns, count);
                     *score = chosen.iter().map(|&(value, _)| value).sum::<f32>() / count as f32;
                 }
             }
         }
     }
 
-    /// Replaces a block of matches by their gradients, from those of the scores.
-    fn backward(self, block: &mut [Vec<f32>], upstream: &[f32]) {
+    /// Replaces a block that [`Pool::forward`] has left by the gradients of its matches, from scores and their gradients.
+    fn backward(self, block: &mut [f32], scores: &[f32], upstream: &[f32]) {
         let columns = upstream.len();
-        let (values, logits) = block.split_at_mut(1);
-        let values = &mut values[0];
         match self {
             Self::Attention => {
-                let weights = &mut logits[0];
-                let mut scores = vec![0.0; columns];
-                softmax_sum(values, weights, &mut scores);
-                softmax_sum_backward_in_place(weights, values, &scores, upstream);
+                let (values, weights) = block.split_at_mut(block.len() / 2);
+                softmax_sum_backward_in_place(weights, values, scores, upstream);
             }
             Self::Largest(count) => {
-                let mut gradient = vec![0.0; values.len()];
-                for (column, &upstream) in upstream.iter().enumerate() {
-                    for (_, token) in largest(values, column, columns, count) {
-                        gradient[token * columns + column] = upstream / count as f32;
+                let chosen: Vec<_> = (0..columns)
+                    .map(|column| largest(block, column, columns, count))
+                    .collect();
+                block.fill(0.0);
+                for (column, (chosen, &upstream)) in chosen.iter().zip(upstream).enumerate() {
+                    for (_, token) in chosen {
+                        block[token * columns + column] = upstream / count as f32;
                     }
                 }
-                *values = gradient;
             }
         }
     }
@@ -338,6 +388,53 @@ mod tests {
             |[value, logit]| attended_by_the_framework(value, logit),
             5,
         );
+    }
+
+    /// The blocks of matches that the forward pass leaves, and those computed anew, give the same gradients.
+    #[test]
+    fn kept_matches_change_nothing() {
+        let device = Device::flex();
+        device.seed(4);
+        let draw = |length: usize| -> Vec<f32> {
+            let x = Tensor::<1>::random([length], Distribution::Normal(0.0, 1.0), &device);
+            crate::device::host(&x)
+        };
+        let sizes = |pool, widths: &[usize]| Pooled {
+            images: IMAGES,
+            tokens: TOKENS,
+            labels: COUNT,
+            widths: widths.to_vec(),
+            pool,
+        };
+        let sides: Vec<Vec<f32>> = WIDTHS
+            .iter()
+            .flat_map(|width| [draw(IMAGES * TOKENS * width), draw(COUNT * width)])
+            .collect();
+        let upstream = draw(IMAGES * COUNT);
+        let inputs: [&[f32]; 4] = std::array::from_fn(|place| &sides[place][..]);
+        let (attention, largest) = (
+            sizes(Pool::Attention, &WIDTHS),
+            sizes(Pool::Largest(3), &WIDTHS[..1]),
+        );
+        compare_kept(&attention, inputs, &upstream);
+        compare_kept(&largest, [inputs[0], inputs[1]], &upstream);
+    }
+
+    fn compare_kept<const N: usize>(pooled: &Pooled, inputs: [&[f32]; N], upstream: &[f32]) {
+        let (_, kept) = pooled.forward(inputs, true);
+        assert!(!kept.matches.is_empty());
+        let without = Kept {
+            matches: Vec::new(),
+            scores: kept.scores.clone(),
+        };
+        let gradients = |kept: &Kept| pooled.backward(inputs, kept, upstream, [true; N]);
+        let expected = gradients(&without);
+        assert_eq!(gradients(&kept), expected);
+        // What is not wanted is not computed.
+        let wanted = std::array::from_fn(|place| place == 1);
+        let one = pooled.backward(inputs, &kept, upstream, wanted);
+        assert_eq!(one[1], expected[1]);
+        assert!(one[0].is_empty());
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! `e_ic = h . (relu(U r_i) * relu(V v_c))`, `a_c = softmax_i(e_ic)`, `z_c = sum_i a_ic r_i`, `s_c = z_c' W v_c`.
 //!
 //! Both the logits and the scores are matches of something of the tokens with something of the labels, so `z_c`, a vector for
-//! every label of every image, is never computed: `s_c = sum_i a_ic (r_i' W v_c)`.
+//! every label of every image, is never computed: `s_c = sum_i a_ic (r_i' W v_c)`, with whichever of `r_i' W` and `W v_c` takes
+//! fewer operations.
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::{relu, softmax};
+use burn::tensor::activation::softmax;
 use serde::{Deserialize, Serialize};
 
 use super::layers::{product, product_spec};
@@ -15,6 +16,7 @@ use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::pooled::{Pair, attended};
+use crate::fused::rectified::rectified;
 use crate::fused::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{Spec, Start, Weights};
@@ -52,9 +54,20 @@ impl Method for BilinearAttention {
     }
 
     fn scores(&self, weights: &Weights, batch: &Batch) -> Tensor<2> {
-        let value = Pair {
-            tokens: product(weights, "score", batch.tokens.clone()),
-            labels: batch.label_vectors.clone(),
+        let [images, tokens, width] = batch.tokens.dims();
+        let [labels, label_width] = batch.label_vectors.dims();
+        let value = match on_labels([images * tokens, width], [labels, label_width]) {
+            true => Pair {
+                tokens: batch.tokens.clone(),
+                labels: batch
+                    .label_vectors
+                    .clone()
+                    .matmul(weights.get::<2>("score.weight").transpose()),
+            },
+            false => Pair {
+                tokens: product(weights, "score", batch.tokens.clone()),
+                labels: batch.label_vectors.clone(),
+            },
         };
         attended(value, logit(weights, batch))
     }
@@ -80,13 +93,37 @@ impl GradientMethod for BilinearAttention {
     }
 }
 
+/// Whether `R (W V')` takes fewer operations than `(R W) V'`, of matrices R and V of these shapes.
+fn on_labels([rows, width]: [usize; 2], [labels, label_width]: [usize; 2]) -> bool {
+    labels * width * (label_width + rows) < rows * label_width * (width + labels)
+}
+
 /// What the attention's logits are the matches of.
 fn logit(weights: &Weights, batch: &Batch) -> Pair {
     let attention: Tensor<1> = weights.get("attention.weight");
-    let labels = batch.label_vectors.clone();
-    let labels = relu(labels.matmul(weights.get("labels.weight")));
+    let [images, tokens, width] = batch.tokens.dims();
+    let rows = batch.tokens.clone().reshape([images * tokens, width]);
+    let none = attention.clone().inner().zeros_like();
+    let side = |x: Tensor<2>, name: &str| rectified(x, weights.get(name), none.clone(), 0.0);
+    let tokens = side(rows, "tokens.weight").reshape([images as i32, tokens as i32, -1]);
+    let labels = side(batch.label_vectors.clone(), "labels.weight");
     Pair {
-        tokens: relu(product(weights, "tokens", batch.tokens.clone())),
+        tokens,
         labels: labels * attention.unsqueeze(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With 3 tokens of width 4 and labels of width 5: 7 labels cost 224 operations the one way, 165 the other.
+    #[test]
+    fn few_labels_take_the_map() {
+        assert!(on_labels([3, 4], [3, 5]));
+        assert!(!on_labels([3, 4], [7, 5]));
+        // 16 images of 196 tokens.
+        assert!(on_labels([3136, 768], [194, 300]));
+        assert!(!on_labels([3136, 768], [7586, 300]));
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::{log_softmax, relu, sigmoid};
+use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,7 @@ use super::input::{Input, columns, numbers};
 use super::{GradientMethod, Loss, Method, MethodError, TrainedLabels, Vocabulary};
 use crate::batch::{Batch, Dims};
 use crate::device;
+use crate::fused::lstm;
 use crate::parameters::{self, Spec, Start, Weights};
 
 /// CNN-RNN's settings.
@@ -101,25 +102,18 @@ impl Network {
 
     /// One step of the LSTM on the embeddings `[rows, E]` of the last symbols.
     fn read(&self, memory: Memory, embedded: Tensor<2>) -> Memory {
-        let hidden = memory.cell.dims()[1];
         let (weight, bias) = self.gates.clone();
-        let gates = Tensor::cat(vec![embedded, memory.output], 1).matmul(weight) + bias.unsqueeze();
-        let gate = |place: usize| gates.clone().narrow(1, place * hidden, hidden);
-        let (input, forget, new) = (sigmoid(gate(0)), sigmoid(gate(1)), gate(2).tanh());
-        let cell = forget * memory.cell + input * new;
-        Memory {
-            output: sigmoid(gate(3)) * cell.clone().tanh(),
-            cell,
-        }
+        let [output, cell] = lstm::step(embedded, [memory.output, memory.cell], weight, bias);
+        Memory { output, cell }
     }
 
-    /// Log-probabilities `[rows, C + 1]` of the next symbol; `images` says which image each row belongs to.
-    fn next(&self, memory: &Memory, images: &[usize]) -> Tensor<2> {
+    /// Log-probabilities `[rows, C + 1]` of the symbol after outputs `[rows, H]`; `images` says which image each row belongs to.
+    fn next(&self, outputs: Tensor<2>, images: &[usize]) -> Tensor<2> {
         let image = self
             .image
             .clone()
             .select(0, numbers(images, &self.device()));
-        let met = memory.output.clone().matmul(self.output.clone()) + image;
+        let met = outputs.matmul(self.output.clone()) + image;
         let x = relu(met + self.bias.clone().unsqueeze());
         log_softmax(x.matmul(self.labels.clone().transpose()), 1)
     }
@@ -160,7 +154,7 @@ impl CnnRnn {
             parent: 0,
         }];
         for step in 1..=self.longest.min(labels) {
-            let next = device::host(&network.next(&memory, &vec![image; beam.len()]));
+            let next = device::host(&network.next(memory.output.clone(), &vec![image; beam.len()]));
             let mut longer = Vec::new();
             for (row, (list, next)) in beam.iter().zip(next.chunks_exact(labels + 1)).enumerate() {
                 for label in (0..labels).filter(|label| !list.symbols.contains(label)) {
@@ -272,28 +266,33 @@ impl GradientMethod for CnnRnn {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let network = Network::new(weights, self.input, batch);
         let sequences = self.sequences(weights, batch);
-        let rows: Vec<usize> = (0..sequences.len()).collect();
-        let steps = sequences.iter().map(Vec::len).max().unwrap_or(0);
+        let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+        let targets = sequences.concat();
         let symbols = network.labels.dims()[0];
-        let mut memory = network.start(rows.len(), self.hidden);
-        let mut embedded = Tensor::zeros([rows.len(), self.embedding], &network.device());
-        let mut total = Tensor::<1>::zeros([1], &network.device());
-        for step in 0..steps {
-            memory = network.read(memory, embedded);
-            let next = network.next(&memory, &rows);
-            // The share of each image's step in its mean, at the symbol that should come; past the end it is nothing.
-            let mut share = vec![0.0; rows.len() * symbols];
-            for (row, sequence) in sequences.iter().enumerate() {
-                if let Some(&symbol) = sequence.get(step) {
-                    share[row * symbols + symbol] = 1.0 / sequence.len() as f32;
-                }
-            }
-            let share = TensorData::new(share, [rows.len(), symbols]);
-            let share = Tensor::<2>::from_data(share, &network.device());
-            total = total - (next * share).sum();
-            let at = |sequence: &Vec<usize>| sequence.get(step).copied().unwrap_or(symbols - 1);
-            embedded = network.embed(&sequences.iter().map(at).collect::<Vec<_>>());
+        // A step reads the symbol before its target; the first one, which would be an end, reads zeros.
+        let mut before = vec![symbols - 1; 1];
+        before.extend_from_slice(&targets[..targets.len() - 1]);
+        let starts: Vec<f32> = before
+            .iter()
+            .map(|&symbol| if symbol == symbols - 1 { 0.0 } else { 1.0 })
+            .collect();
+        let starts = TensorData::new(starts, [targets.len(), 1]);
+        let starts = Tensor::<2>::from_data(starts, &network.device());
+        let (weight, bias) = network.gates.clone();
+        let read = network.embed(&before) * starts;
+        let outputs = lstm::lstm(read, weight, bias, &lengths);
+        let of_images = lengths.iter().enumerate();
+        let of_images: Vec<usize> = of_images
+            .flat_map(|(image, &length)| std::iter::repeat_n(image, length))
+            .collect();
+        let next = network.next(outputs, &of_images);
+        // The share of each step in its image's mean, at the symbol that should come.
+        let mut share = vec![0.0; targets.len() * symbols];
+        for (row, (&symbol, &image)) in targets.iter().zip(&of_images).enumerate() {
+            share[row * symbols + symbol] = 1.0 / lengths[image] as f32;
         }
+        let share = TensorData::new(share, [targets.len(), symbols]);
+        let total = -(next * Tensor::from_data(share, &network.device())).sum();
         let mean = total / images as f64;
         let value: f32 = mean.clone().inner().into_scalar();
         Loss {

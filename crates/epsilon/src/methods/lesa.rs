@@ -23,6 +23,7 @@ use super::{GradientMethod, LabelMap, Loss, Method, MethodError, TrainedLabels, 
 use crate::batch::{Batch, Dims};
 use crate::device;
 use crate::fused::scores;
+use crate::fused::shared_attention::{self, Seen};
 use crate::loss::{self, Negatives};
 use crate::parameters::{self, Spec, Weights};
 
@@ -82,20 +83,10 @@ impl Default for LesaPerCluster {
     }
 }
 
-/// What the attentions see.
-struct Seen {
-    /// Logits `[B, N, T]`.
-    logits: Tensor<3>,
-    /// `f_t' W`, `[B, T, d_w]`.
-    features: Tensor<3>,
-}
-
-impl Seen {
-    /// The softmax over the tokens of one attention of the first image.
-    fn shares(&self, attention: usize) -> Vec<f32> {
-        let shares = softmax(self.logits.clone(), 1);
-        device::host(&shares.narrow(0, 0, 1).narrow(2, attention, 1))
-    }
+/// The softmax over the tokens of one attention of the first image, from logits `[B, N, T]`.
+fn shares(logits: Tensor<3>, attention: usize) -> Vec<f32> {
+    let shares = softmax(logits, 1);
+    device::host(&shares.narrow(0, 0, 1).narrow(2, attention, 1))
 }
 
 /// Shares of the convolution's windows as shares of the tokens that they cover.
@@ -114,13 +105,14 @@ fn over_tokens(windows: &[f32]) -> Vec<f32> {
     tokens
 }
 
+/// The attentions' logits, and their features as `f_t' W`.
 fn attend(weights: &Weights, tokens: Tensor<3>) -> Seen {
-    let hidden = map(weights, "attention.hidden", tokens.clone()).tanh();
-    let logits = map(weights, "attention.logits", hidden);
-    let features = softmax(logits.clone(), 1).swap_dims(1, 2).matmul(tokens);
+    let maps = ["attention.hidden", "attention.logits"].map(|name| weights.linear(name));
+    let [hidden, logits] = maps;
+    let seen = shared_attention::attend(tokens, hidden, logits);
     Seen {
-        features: to_labels(weights, features),
-        logits,
+        features: to_labels(weights, seen.features),
+        ..seen
     }
 }
 
@@ -226,7 +218,7 @@ impl Method for Lesa {
         let matches = scores::matches(seen.features.clone(), &batch.label_vectors);
         let matches = device::host(&matches.narrow(2, label, 1));
         let attention = largest(&matches);
-        let shares = over_tokens(&seen.shares(attention));
+        let shares = over_tokens(&shares(seen.logits, attention));
         let map = LabelMap::new("attention", Some(attention), shares);
         map.into_iter().collect()
     }
@@ -294,7 +286,7 @@ impl Method for LesaPerCluster {
         let chosen = clusters::nearest(&centres, batch).narrow(1, label, 1);
         let seen = attend(weights, batch.tokens.clone());
         let attention = largest(&device::host(&chosen));
-        let map = LabelMap::new("attention", Some(attention), seen.shares(attention));
+        let map = LabelMap::new("attention", Some(attention), shares(seen.logits, attention));
         map.into_iter().collect()
     }
 }

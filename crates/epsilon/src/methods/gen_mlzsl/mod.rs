@@ -289,30 +289,37 @@ impl Training<'_> {
         let [generator, critic, ..] = learners else {
             unreachable!("generator and critic come first");
         };
-        let mut worst = 0.0;
-        for _ in 0..self.settings.critic_steps {
-            let picks = rand::seq::index::sample(rng, self.images.len(), picks.len()).into_vec();
-            worst += self.teach_critic(critic, &generator.weights, &picks, rng);
-        }
+        let worst = self.teach_critic(critic, &generator.weights, picks.len(), rng);
         let loss = self.teach_generator(generator, &critic.weights, picks, rng);
         if f64::is_finite(worst) { loss } else { worst }
     }
 
+    /// All steps of the critic, each on so many images; the sum of its losses. The generator, which rests meanwhile, draws the
+    /// images of all steps at once.
     fn teach_critic(
         &self,
         critic: &mut Learner,
         generator: &Weights,
-        picks: &[usize],
+        count: usize,
         rng: &mut ChaCha8Rng,
     ) -> f64 {
-        let (real, on) = self.images.batch(picks, &self.device);
-        let noise = normal([picks.len(), self.networks.noise], rng, &self.device);
-        let drawn = self.networks.draw(generator, noise, &on);
-        let share = uniform([picks.len(), 1], rng, &self.device);
-        let penalty = self.settings.penalty;
-        critic.step(self.settings.learning_rate, |weights| {
-            networks::critic_loss(weights, &real, &drawn, &share, &on, penalty)
-        })
+        let (mut picks, mut noise, mut shares) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.settings.critic_steps {
+            picks.extend(rand::seq::index::sample(rng, self.images.len(), count));
+            noise.push(normal([count, self.networks.noise], rng, &self.device));
+            shares.push(uniform([count, 1], rng, &self.device));
+        }
+        let (real, on) = self.images.batch(&picks, &self.device);
+        let drawn = self.networks.draw(generator, Tensor::cat(noise, 0), &on);
+        let steps = shares.into_iter().enumerate().map(|(step, share)| {
+            let of = |x: &Tensor<2>| x.clone().narrow(0, step * count, count);
+            let (real, drawn, pooled) = (of(&real), of(&drawn), of(&on.pooled));
+            critic.step(self.settings.learning_rate, |weights| {
+                let penalty = self.settings.penalty;
+                networks::critic_loss(weights, real, drawn, share, pooled, penalty)
+            })
+        });
+        steps.sum()
     }
 
     fn teach_generator(

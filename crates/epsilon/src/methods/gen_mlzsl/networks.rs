@@ -1,15 +1,15 @@
 //! Generator, encoder and critic, and their two losses.
 
-use burn::tensor::activation::{leaky_relu, sigmoid, softmax};
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Fusion;
+use crate::fused::critic::{self, Critic, Judged, LEAK};
+use crate::fused::linear;
+use crate::fused::rectified::rectified;
 use crate::loss::soft_cross_entropy;
 use crate::parameters::{self, Spec, Weights};
 use epsilon_data::labels::LabelVectors;
-
-/// Slope of the leaky rectifiers below 0.
-const LEAK: f64 = 0.2;
 
 /// Sizes and form of the networks.
 pub(super) struct Networks {
@@ -62,6 +62,23 @@ impl Conditions {
             owner: tensor(owner, [total, images]),
             labels,
             share,
+        }
+    }
+
+    /// Those of the same images once more after themselves.
+    fn twice(&self) -> Self {
+        let rows = |x: &Tensor<2>| Tensor::cat(vec![x.clone(); 2], 0);
+        let blocks = |x: &Tensor<2>| {
+            let zeros = x.zeros_like();
+            let above = Tensor::cat(vec![x.clone(), zeros.clone()], 1);
+            let below = Tensor::cat(vec![zeros, x.clone()], 1);
+            Tensor::cat(vec![above, below], 0)
+        };
+        Self {
+            pooled: rows(&self.pooled),
+            labels: rows(&self.labels),
+            owner: blocks(&self.owner),
+            share: blocks(&self.share),
         }
     }
 }
@@ -169,37 +186,43 @@ impl Networks {
     ) -> Tensor<1> {
         let [images, _] = real.dims();
         let input = Tensor::cat(vec![real.clone(), on.pooled.clone()], 1);
-        let hidden = leaky_relu(linear(weights, "encoder.fc1", input), LEAK);
+        let hidden = hidden(weights, "encoder.fc1", input);
         let mean = linear(weights, "encoder.mean", hidden.clone());
         let log_variance = linear(weights, "encoder.log-variance", hidden);
         let variance = log_variance.clone().exp();
         let code = mean.clone() + variance.clone().sqrt() * encoders.clone();
-        let rebuilt = soft_cross_entropy(self.logits(weights, code, on), real).sum();
+        // Both at once, so that the weights are read once.
+        let noise = Tensor::cat(vec![code, generators.clone()], 0);
+        let logits = self.logits(weights, noise, &on.twice());
+        let rebuilt = soft_cross_entropy(logits.clone().narrow(0, 0, images), real).sum();
         let divergence = (mean.clone() * mean + variance - log_variance - 1.0).sum() * 0.5;
-        let drawn = self.draw(weights, generators.clone(), on);
+        let drawn = sigmoid(logits.narrow(0, images, images));
         let judgement = judge(critic, drawn, &on.pooled).sum() * adversarial;
         (rebuilt + divergence - judgement) / images as f64
     }
 }
 
 /// `D(drawn) - D(real) + penalty (|dD/dx| - 1)^2`, averaged over the images; the gradient is taken at `share` of the way from
-/// drawn to real.
+/// drawn to real. `pooled` are the mean vectors of the images' labels.
 pub(super) fn critic_loss(
     weights: &Weights,
-    real: &Tensor<2>,
-    drawn: &Tensor<2>,
-    share: &Tensor<2>,
-    on: &Conditions,
+    real: Tensor<2>,
+    drawn: Tensor<2>,
+    share: Tensor<2>,
+    pooled: Tensor<2>,
     penalty: f64,
 ) -> Tensor<1> {
-    let between = real.clone() * share.clone() + drawn.clone() * (1.0 - share.clone());
-    let gradient = gradient(weights, between, &on.pooled);
-    // The square root has no gradient at 0.
-    let length = ((gradient.clone() * gradient).sum_dim(1) + 1e-12).sqrt();
-    let excess = length - 1.0;
-    let apart = judge(weights, drawn.clone(), &on.pooled).mean()
-        - judge(weights, real.clone(), &on.pooled).mean();
-    apart + (excess.clone() * excess).mean() * penalty
+    let critic = Critic {
+        first: weights.linear("critic.fc1"),
+        second: weights.linear("critic.fc2"),
+    };
+    let judged = Judged {
+        real,
+        drawn,
+        condition: pooled,
+        share,
+    };
+    critic::critic_loss(critic, judged, penalty)
 }
 
 /// The critic's judgement `[B, 1]` of images `[B, G]`.
@@ -208,25 +231,18 @@ fn judge(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
     mlp(weights, "critic", input)
 }
 
-/// Its gradient along the images' values, `[B, G]`, as an expression in the weights that can be differentiated once more:
-/// `W1 (gate * w2)`, where the gate is the rectifier's gradient, constant between its kinks.
-fn gradient(weights: &Weights, x: Tensor<2>, pooled: &Tensor<2>) -> Tensor<2> {
-    let [_, features] = x.dims();
-    let input = Tensor::cat(vec![x, pooled.clone()], 1);
-    let hidden = linear(weights, "critic.fc1", input);
-    let gate = hidden.inner().greater_elem(0.0).float() * (1.0 - LEAK) + LEAK;
-    let first: Tensor<2> = weights.get("critic.fc1.weight");
-    let second: Tensor<2> = weights.get("critic.fc2.weight");
-    (second.transpose() * gate).matmul(first.narrow(0, 0, features).transpose())
-}
-
 /// Two layers with a leaky rectifier between.
 fn mlp(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
-    let hidden = leaky_relu(linear(weights, &format!("{name}.fc1"), x), LEAK);
+    let hidden = hidden(weights, &format!("{name}.fc1"), x);
     linear(weights, &format!("{name}.fc2"), hidden)
+}
+
+fn hidden(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
+    let (weight, bias) = weights.linear(name);
+    rectified(x, weight, bias, LEAK)
 }
 
 fn linear(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
     let (weight, bias) = weights.linear(name);
-    x.matmul(weight) + bias.unsqueeze()
+    linear::linear(x.unsqueeze_dim(0), weight, bias).squeeze_dim(0)
 }

@@ -121,7 +121,8 @@ fn the_critics_loss_and_gradients_equal_the_twins() {
     let weights = twin.weights("critic", twin.networks(Fusion::Cross).critic_specs());
     let weights = weights.tracked();
     let [real, drawn, share] = ["real", "drawn.cross", "share"].map(|name| twin.tensor(name));
-    let loss = networks::critic_loss(&weights, &real, &drawn, &share, &twin.conditions(), 10.0);
+    let pooled = twin.conditions().pooled;
+    let loss = networks::critic_loss(&weights, real, drawn, share, pooled, 10.0);
     let value: f32 = loss.clone().inner().into_scalar();
     assert_close("loss", &[value], twin.values("loss.critic"), 1e-5);
     twin.assert_gradients("critic", &weights, loss);
