@@ -64,20 +64,23 @@ fn products_with_what_follows() {
 /// The whole sums are the same; what is made of them differs by rounding.
 #[test]
 fn maps_in_bytes() {
-    let (x, weight, bias) = (wave(27 * 53, 0.7), wave(45 * 53, 0.3), wave(45, 0.9));
-    let rows = Rows {
-        data: &x,
-        stride: 53,
-        count: 27,
-    };
-    compare("a map in bytes", 2e-6, || {
-        let arithmetic = Arithmetic::Int8(Int8Instructions(Int8::current()));
-        let map = LinearMap::new(&weight, &bias, arithmetic);
-        let (mut encoded, mut out) = (Encoded::default(), vec![0.0; 27 * 45]);
-        let x = encoded.encode(arithmetic, rows, 53);
-        map.apply(x, After::Store, &mut out, 45);
-        out
-    });
+    // Of one part and of four.
+    for depth in [53, 64] {
+        let (x, weight, bias) = (wave(27 * depth, 0.7), wave(45 * depth, 0.3), wave(45, 0.9));
+        let rows = Rows {
+            data: &x,
+            stride: depth,
+            count: 27,
+        };
+        compare("a map in bytes", 2e-6, || {
+            let arithmetic = Arithmetic::Int8(Int8Instructions(Int8::current()));
+            let map = LinearMap::new(&weight, &bias, arithmetic);
+            let (mut encoded, mut out) = (Encoded::default(), vec![0.0; 27 * 45]);
+            let x = encoded.encode(arithmetic, rows, depth);
+            map.apply(x, After::Store, &mut out, 45);
+            out
+        });
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod finish;
 mod levels;
 pub mod linear;
 pub mod matrix;
+mod mix;
 pub mod packed;
 mod panels;
 pub mod rows;

@@ -8,6 +8,7 @@ use pulp::Simd;
 use crate::bf16;
 use crate::cpu::{Bf16Instructions, Int8Instructions};
 use crate::finish::{After, Finish, Writer, load};
+use crate::mix::{mix, parts};
 use crate::packed::{Packed, Rows, product};
 use crate::words::{self, ByteMatrix, Left, Output, multiply_bf16};
 
@@ -18,8 +19,8 @@ pub enum Arithmetic {
     F32,
     /// bf16 values with f32 sums.
     Bf16(Bf16Instructions),
-    /// Bytes with whole sums, the same on every CPU: weights scaled by output, inputs by row. Attention is in
-    /// [`Arithmetic::floats`].
+    /// Bytes with whole sums, the same on every CPU: weights scaled by output, inputs by row, both after an orthogonal transform
+    /// that spreads large values over a row. Attention is in [`Arithmetic::floats`].
     Int8(Int8Instructions),
 }
 
@@ -75,6 +76,8 @@ enum Weight {
 #[derive(Debug, Default)]
 pub struct Encoded {
     pub(crate) words: Vec<u32>,
+    /// A row on its way to bytes.
+    mixed: Vec<f32>,
     /// Step and smallest value of each row of bytes.
     ranges: Vec<[f32; 2]>,
 }
@@ -218,8 +221,11 @@ impl Encoded {
                 self.words.resize(x.count * stride, 0);
                 self.ranges.clear();
                 for (row, out) in x.iter(depth).zip(self.words.chunks_exact_mut(stride)) {
-                    self.ranges
-                        .push(words::encode_bytes(cpu, row, &mut out[..words]));
+                    self.mixed.clear();
+                    self.mixed.extend_from_slice(row);
+                    mix(&mut self.mixed);
+                    let range = words::encode_bytes(cpu, &self.mixed, &mut out[..words]);
+                    self.ranges.push(range);
                 }
                 Form::Int8 {
                     words: &self.words,
@@ -253,41 +259,47 @@ pub fn stride(width: usize) -> usize {
     (width.div_ceil(16) | 1) * 16
 }
 
-/// A weight matrix in bytes: `W[j, k] = scales[j] q[j, k]`, each output scaled so that its largest weight is 127.
+/// A weight matrix in bytes: `M[j, k] = scales[j] q[j, k]`, each output scaled so that its largest weight is 127, where `M` is
+/// the weight whose product with mixed rows is that of `W` with the rows themselves.
 #[derive(Debug)]
 struct Int8 {
     bytes: ByteMatrix,
     scales: Vec<f32>,
-    /// `sum_k W[j, k]`, of the rounded weights.
+    /// `sum_k M[j, k]`, of the rounded weights.
     sums: Vec<f32>,
 }
 
 impl Int8 {
     /// Of `[columns, depth]`, rows `stride` values apart.
     fn new(cpu: Int8Instructions, weight: &[f32], depth: usize, stride: usize) -> Self {
-        let rows = || weight.chunks(stride).map(|row| &row[..depth]);
-        let largest = |row: &[f32]| row.iter().fold(0f32, |most, x| most.max(x.abs()));
-        let largest: Vec<f32> = rows().map(largest).collect();
-        let byte = |x: f32, largest: f32| {
+        let parts = parts(depth) as f32;
+        let mut bytes = Vec::with_capacity(weight.len().div_ceil(stride) * depth);
+        let (mut scales, mut sums) = (Vec::new(), Vec::new());
+        let mut mixed = vec![0.0; depth];
+        for row in weight.chunks(stride) {
+            mixed.copy_from_slice(&row[..depth]);
+            mix(&mut mixed);
+            let largest = mixed.iter().fold(0f32, |most, x| most.max(x.abs()));
             let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            (x * inverse).round() as i8
-        };
-        let sum = |(row, &largest): (&[f32], &f32)| {
-            let sum: i32 = row.iter().map(|&x| i32::from(byte(x, largest))).sum();
-            largest / 127.0 * sum as f32
-        };
+            let first = bytes.len();
+            bytes.extend(mixed.iter().map(|x| (x * inverse).round() as i8));
+            let scale = largest / 127.0 / parts;
+            let sum: i32 = bytes[first..].iter().map(|&byte| i32::from(byte)).sum();
+            scales.push(scale);
+            sums.push(scale * sum as f32);
+        }
         Self {
-            bytes: ByteMatrix::new(cpu, depth, largest.len(), |column, place| {
-                byte(weight[column * stride + place], largest[column])
+            bytes: ByteMatrix::new(cpu, depth, scales.len(), |column, place| {
+                bytes[column * depth + place]
             }),
-            sums: rows().zip(&largest).map(sum).collect(),
-            scales: largest.iter().map(|largest| largest / 127.0).collect(),
+            scales,
+            sums,
         }
     }
 }
 
-/// Turns sums of bytes into what they stand for: with `x = low + step q`, the product of a row with an output's weights
-/// is `step scale sum + low sum_k W`.
+/// Turns sums of bytes into what they stand for: with `low + step q` for the mixed row, its product with an output's weights
+/// is `step scale sum + low sum_k M`.
 struct Scale<'a> {
     weight: &'a Int8,
     ranges: &'a [[f32; 2]],
@@ -314,6 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cpu::Int8 as Int8Level;
     use crate::cpu::cap::at_every_level;
 
     fn wave(count: usize, step: f32) -> Vec<f32> {
@@ -377,6 +390,38 @@ mod tests {
             for (_, result) in at_every_level(check) {
                 result?;
             }
+        }
+    }
+
+    /// 64 inputs are mixed in four parts of 16. A weight of 508 at place 0 becomes 508 at places 0, 16, 32 and 48: bytes of 127 in
+    /// steps of 4, of which the quarter is taken, because mixed rows' products are four times the rows'. 508 and -508 at places
+    /// 0 and 16 become 0, 1016, 0 and 1016.
+    #[test]
+    fn scales_of_mixed_weights() {
+        let mut weight = vec![0.0; 2 * 64];
+        (weight[0], weight[64], weight[64 + 16]) = (508.0, 508.0, -508.0);
+        // Mixed: 255 at the same four places, and 0, 255, 0, 255.
+        let mut x = vec![0.0; 2 * 64];
+        (x[0], x[64], x[64 + 16]) = (255.0, 127.5, -127.5);
+        let x = Rows {
+            data: &x,
+            stride: 64,
+            count: 2,
+        };
+        let found = at_every_level(|| {
+            let cpu = Int8Instructions(Int8Level::current());
+            let int8 = Int8::new(cpu, &weight, 64, 64);
+            let arithmetic = Arithmetic::Int8(cpu);
+            let (mut encoded, mut out) = (Encoded::default(), [0.0; 4]);
+            let map = LinearMap::new(&weight, &[0.0; 2], arithmetic);
+            map.apply(encoded.encode(arithmetic, x, 64), After::Store, &mut out, 2);
+            ([int8.scales, int8.sums].concat(), encoded.ranges, out)
+        });
+        for (level, (weights, ranges, out)) in found {
+            assert_eq!(weights, [1.0, 2.0, 508.0, 508.0], "{level}");
+            assert_eq!(ranges, [[1.0, 0.0], [1.0, 0.0]], "{level}");
+            let exact = [255.0 * 508.0, 255.0 * 508.0, 127.5 * 508.0, 255.0 * 508.0];
+            assert_eq!(out, exact, "{level}");
         }
     }
 

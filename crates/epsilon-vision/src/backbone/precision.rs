@@ -15,8 +15,9 @@ pub enum Precision {
     F32,
     /// bf16 values. It needs AVX-512 with bf16.
     Bf16,
-    /// Linear maps in bytes: weights scaled by output, activations by token; attention, and the first blocks of a
-    /// transformer, in bf16, or in f32 where the CPU has no bf16. It needs AVX2, or Arm's dot product of bytes.
+    /// Linear maps in bytes: weights scaled by output, activations by token, after a transform that spreads large values; attention,
+    /// and the first blocks of a transformer, in bf16, or in f32 where the CPU has no bf16. It needs AVX2, or Arm's dot product of
+    /// bytes.
     Int8,
 }
 
