@@ -1,10 +1,10 @@
 //! Fused operations with their own backward passes, which the framework runs on its CPU device in place of chains of its
 //! own operations.
 
+mod activation;
 pub(crate) mod batch_norm;
 pub(crate) mod channel_attention;
 pub(crate) mod convolution;
-mod activation;
 pub(crate) mod critic;
 pub(crate) mod cross_attention;
 pub(crate) mod depthwise;
@@ -21,6 +21,6 @@ pub(crate) mod pooled;
 pub(crate) mod rectified;
 pub(crate) mod scores;
 pub(crate) mod self_attention;
-pub(crate) mod token_mixer;
 pub(crate) mod shared_attention;
 mod shares;
+pub(crate) mod token_mixer;
