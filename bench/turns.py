@@ -57,8 +57,8 @@ class Program:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         self.process = subprocess.Popen(command, text=True, **pipes)
 
-    def ask(self, line):
-        time.sleep(PAUSE)
+    def ask(self, line, pause=PAUSE):
+        time.sleep(pause)
         try:
             print(line, file=self.process.stdin, flush=True)
         except BrokenPipeError:
@@ -136,7 +136,7 @@ def machine(peer):
         flags = next((line.split() for line in lines if line.startswith("flags")), [])
         model += " (" + ", ".join(name for name in ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags) + ")"
     if cap := os.environ.get("EPSILON_CPU"):
-        model += f", ours capped by EPSILON_CPU={cap}"
+        model += f", capped by EPSILON_CPU={cap}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = [
         f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",
