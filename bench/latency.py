@@ -86,8 +86,14 @@ def warm(case, threads, rounds):
     with ExitStack() as stack:
         commands = case.commands(threads, CALLS[case.backbone])
         programs = [stack.enter_context(turns.Program(name, command)) for name, command in commands.items()]
-        turns.rounds(programs, 1, lambda program: program.ask("run"))
-        return turns.rounds(programs, rounds, lambda program: program.ask("run"))
+
+        def turn(program):
+            before = program.cpu_seconds()
+            answer = program.ask("run")
+            return answer | {"cpu": program.cpu_seconds() - before}
+
+        turns.rounds(programs, 1, turn)
+        return turns.rounds(programs, rounds, turn)
 
 
 def whole(command, line=None):
@@ -156,7 +162,8 @@ def rows(case, threads, warm_answers, cold_answers):
     for name in times:
         ratios = [turns.ratio(times["ours"], times[peer]) if name == peer else "" for peer in peers]
         peak = f"{warm_answers[name][-1]['peak_rss_mb']:.0f}"
-        first.append([start, name, f"{1000 * statistics.median(times[name]):.1f}", "".join(ratios), peak])
+        cores = f"{1000 * statistics.median(answer['cpu'] for answer in warm_answers[name]) / calls:.1f}"
+        first.append([start, name, f"{1000 * statistics.median(times[name]):.1f}", "".join(ratios), cores, peak])
         given = cold_answers[name]
         middle = lambda key: f"{1000 * statistics.median(answer[key] for answer in given):.0f}" if key in given[0] else ""
         ratio = "" if name == "ours" else turns.ratio(started["ours"], started[name])
@@ -213,7 +220,7 @@ def main():
 
 
 def report(tables, largest):
-    warm_table = turns.table(["warm", "", "ms", "ours / it", "peak MB"], tables[0])
+    warm_table = turns.table(["warm", "", "ms", "ours / it", "CPU ms", "peak MB"], tables[0])
     header = ["cold, the whole process", "", "ms", "ours / it", "until loaded, ms", "imports alone, ms", "peak MB"]
     cold_table = turns.table(header, tables[1])
     return (
