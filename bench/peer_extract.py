@@ -4,13 +4,15 @@
                                  [--batch 32] [--threads 2] --serve
     python bench/peer_extract.py --make FILE
     python bench/peer_extract.py --weights FILE --export FILE
+    python bench/peer_extract.py --weights FILE --quantize FILE
 
 The weights are a safetensors file with timm's tensor names (64 values a head), or what `--export` made of one for ONNX
-Runtime; the list is a text file with one image path a line. `--make` writes a ViT-B/16 with random weights of a trained
+Runtime, or what `--quantize` made of that (dynamic int8, weights scaled by output); the list is a text file with one image path a line. `--make` writes a ViT-B/16 with random weights of a trained
 network's size, always the same. Pillow decodes and resizes (bicubic, squashed), in as many threads as the forward pass
 has. Reads lines on stdin: `run FOLDER` writes the tokens of all images there, in half precision and safetensors files
 of 128 images, and prints one line of JSON: `seconds`, `peak_rss_mb` (10^6 bytes, of the whole process), `images`,
-`version`. `rate` prints `gflops`, of f32 products. `check FOLDER` (PyTorch in f32) holds the `check-*.safetensors` that
+`version`. `rate` prints `gflops`, of f32 products. `tokens FOLDER` (ONNX Runtime in int8) writes `peer-int8.safetensors`
+there, of the pixels that the Rust bench wrote. `check FOLDER` (PyTorch in f32) holds these, the `check-*.safetensors` that
 the Rust bench wrote there, and this program's own tokens in f32 and bf16, against the same computation in double
 precision on the same pixels, and prints the differences, the cosines of tokens, and the difference of the pixels.
 """
@@ -106,6 +108,10 @@ class Torch:
         patch = self.weights["patch_embed.proj.weight"].shape[2]
         self.size = patch * round((self.weights["pos_embed"].shape[1] - 1) ** 0.5)
 
+    def tokens(self, pixels):
+        with self.torch.inference_mode():
+            return forward(self.weights, self.torch.from_numpy(pixels).to(self.dtype)).numpy()
+
     def __call__(self, pixels):
         with self.torch.inference_mode():
             return forward(self.weights, self.torch.from_numpy(pixels).to(self.dtype)).half().numpy()
@@ -134,6 +140,13 @@ class Torch:
         )
 
 
+def quantize(model, path):
+    """Bytes for the weights, and for what goes in as it comes: the quantization that needs no photographs."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(model, path, weight_type=QuantType.QInt8, per_channel=True, op_types_to_quantize=["MatMul", "Gemm"])
+
+
 class OnnxRuntime:
     def __init__(self, args):
         import onnxruntime
@@ -145,8 +158,11 @@ class OnnxRuntime:
         self.input = self.session.get_inputs()[0]
         self.size = self.input.shape[2]
 
+    def tokens(self, pixels):
+        return self.session.run(None, {self.input.name: pixels})[0]
+
     def __call__(self, pixels):
-        return self.session.run(None, {self.input.name: pixels})[0].astype(np.float16)
+        return self.tokens(pixels).astype(np.float16)
 
 
 class Extraction:
@@ -183,6 +199,12 @@ class Extraction:
     def rate(self, _):
         return {"gflops": self.engine.rate()}
 
+    def tokens(self, folder):
+        pixels = safetensors.numpy.load_file(folder / "check-f32.safetensors")["pixels"]
+        tokens = self.engine(pixels)[:, 1:].astype(np.float32)
+        safetensors.numpy.save_file({"tokens": np.ascontiguousarray(tokens)}, folder / "peer-int8.safetensors")
+        return {}
+
     def check(self, folder):
         torch = self.engine.torch
         files = sorted(folder.glob("check-*.safetensors"))
@@ -193,6 +215,8 @@ class Extraction:
         cast = {name: {k: w.to(kind) for k, w in self.engine.weights.items()} for name, kind in (
             ("double", torch.float64), ("PyTorch f32", torch.float32), ("PyTorch bf16", torch.bfloat16))}
         tokens = {f"ours {name}": torch.from_numpy(file["tokens"]).double() for name, file in theirs.items()}
+        for path in folder.glob("peer-int8.safetensors"):
+            tokens["ONNX Runtime int8"] = torch.from_numpy(safetensors.numpy.load_file(path)["tokens"]).double()
         with torch.inference_mode():
             for name, weights in cast.items():
                 images = torch.from_numpy(shared).to(weights["norm.weight"].dtype)
@@ -223,17 +247,20 @@ def main():
     parser.add_argument("--serve", action="store_true")
     parser.add_argument("--make")
     parser.add_argument("--export")
+    parser.add_argument("--quantize")
     args = parser.parse_args()
     if args.make:
         return random_vit(args.make)
     if args.export:
         return Torch(args).export(args.export)
+    if args.quantize:
+        return quantize(args.weights, args.quantize)
     extraction = Extraction(args)
-    commands = {"run": extraction.run, "check": extraction.check, "rate": extraction.rate}
+    commands = {"run": extraction.run, "check": extraction.check, "rate": extraction.rate, "tokens": extraction.tokens}
     for line in sys.stdin:
         name, _, folder = line.strip().partition(" ")
         if name not in commands:
-            sys.exit(f"stdin: expected `run FOLDER`, `check FOLDER` or `rate`, read {line!r}")
+            sys.exit(f"stdin: expected `run FOLDER`, `tokens FOLDER`, `check FOLDER` or `rate`, read {line!r}")
         print(json.dumps(commands[name](Path(folder))), flush=True)
 
 

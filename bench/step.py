@@ -1,6 +1,6 @@
 """Times one training step of Epsilon, ours against PyTorch eager, in turn, in one run. See bench/README.md.
 
-    python3 bench/step.py [--batch 96] [--dims 192,384,768] [--rounds 9] [--threads 2] [--compile] [--write]
+    python3 bench/step.py [--batch 96] [--dims 192,384,768] [--rounds 9] [--threads 2] [--cpu LEVEL] [--compile] [--write]
 
 Needs no third-party package itself; PyTorch's interpreter is $EPSILON_BENCH_PYTHON or what bench/setup_pytorch.sh made.
 """
@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import sys
 
+import processor
 import turns
 
 
@@ -49,10 +50,12 @@ def main():
     parser.add_argument("--warmup", type=int, default=2, help="steps of each program before the first round")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--compile", action="store_true", help="also torch.compile")
-    parser.add_argument("--write", action="store_true", help="keep the table in bench/results/step.md")
+    processor.add_argument(parser)
+    parser.add_argument("--write", action="store_true", help="keep the table in bench/results/step-CPU.md")
     args = parser.parse_args()
     args.forms = ["straight", "rows"] + ["compile"] * args.compile
     before = turns.load()
+    cpu = processor.Processor(args.cpu)
     example = turns.build("bench_step")
     turns.pin(args.threads)
 
@@ -72,12 +75,12 @@ def main():
     print(table)
     if args.write:
         settings = f"N = {args.tokens}, M = {args.groups}, hidden width D/4, {args.labels} labels"
-        facts = f"{turns.machine(f'PyTorch {torch}')}\n- load before the run: {before}"
+        facts = f"{turns.machine(f'PyTorch {torch}')}{cpu.facts()}\n- load before the run: {before}"
         text = (
             f"# Training step\n\n{settings}; {args.threads} threads, {args.rounds} rounds. Written by `bench/step.py`; "
             f"`bench/README.md` says what is compared.\n\n{table}\n\n{facts}\n"
         )
-        turns.write("step.md", text)
+        turns.write(f"step-{cpu.slug()}.md", text)
 
 
 if __name__ == "__main__":

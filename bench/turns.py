@@ -62,8 +62,8 @@ class Program:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         self.process = subprocess.Popen(command, text=True, **pipes)
 
-    def ask(self, line):
-        time.sleep(PAUSE)
+    def ask(self, line, pause=PAUSE):
+        time.sleep(pause)
         try:
             print(line, file=self.process.stdin, flush=True)
         except BrokenPipeError:
@@ -72,6 +72,11 @@ class Program:
         if not answer:
             raise SystemExit(self.refusal(line))
         return json.loads(answer)
+
+    def cpu_seconds(self):
+        """Time that all its threads have had on a core: other work on the machine adds nothing to it, waiting in a loop does."""
+        times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
     def refusal(self, line):
         """Why there was no answer, in the program's own words."""
@@ -156,7 +161,7 @@ def machine(peer):
     if levels:
         model += f" ({', '.join(levels)})"
     if cap := os.environ.get("EPSILON_CPU"):
-        model += f", ours capped by EPSILON_CPU={cap}"
+        model += f", capped by EPSILON_CPU={cap}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     facts = [
         f"CPU: {model}, {os.cpu_count()} cores; {memory:.0f} GiB of memory; {platform.system()}",

@@ -4,6 +4,7 @@
 mod mapped;
 mod own;
 mod read;
+mod remembered;
 mod write;
 
 use std::io::{self, Read};
@@ -14,6 +15,7 @@ use sha2::{Digest, Sha256};
 pub use self::mapped::Mapped;
 pub use self::own::{append, folder, own};
 pub use self::read::{DESCRIPTION, LIST, open, read, read_list, read_text};
+pub use self::remembered::cache;
 pub use self::write::{check_place, replace, replace_if, tidy, write};
 
 /// SHA-256 in hexadecimal.

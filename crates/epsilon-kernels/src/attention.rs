@@ -1,5 +1,7 @@
 //! Attention of one sequence, head by head and in blocks of rows, so that the scores stay in cache.
 
+use std::ops::Range;
+
 use crate::bf16;
 use crate::cpu::Bf16Instructions;
 use crate::finish::{Finish, Writer};
@@ -28,8 +30,9 @@ pub struct Attention {
 }
 
 /// `softmax(q k') v`, head by head. A row of `qkv` holds the queries of all heads, then the keys, then the values, each
-/// `heads * width` values; so many are written to each row of `out`, rows `out_stride` apart. The scale is in the queries
-/// already. A `causal` token sees only itself and those before it.
+/// `heads * width` values; so many are written for each of the `tokens` asked for, to rows of `out` that lie `out_stride` apart.
+/// The scale is in the queries already. A `causal` token sees only itself and those before it. What a token gets does not depend on
+/// which others are asked for.
 ///
 /// ```
 /// use epsilon_kernels::attention::{Attention, attend};
@@ -39,24 +42,26 @@ pub struct Attention {
 /// // Two tokens, one head of width 1. All keys are equal, so the values 2 and 4 weigh the same.
 /// let qkv = Rows { data: &[0.3, 1.0, 2.0, -0.7, 1.0, 4.0], stride: 3, count: 2 };
 /// let (mut room, mut out) = (Attention::default(), [0.0; 2]);
-/// attend(Arithmetic::F32, qkv, [1, 1], false, &mut room, &mut out, 1);
+/// attend(Arithmetic::F32, qkv, [1, 1], 0..2, false, &mut room, &mut out, 1);
 /// assert_eq!(out, [3.0, 3.0]);
-/// attend(Arithmetic::F32, qkv, [1, 1], true, &mut room, &mut out, 1);
+/// attend(Arithmetic::F32, qkv, [1, 1], 0..2, true, &mut room, &mut out, 1);
 /// assert_eq!(out, [2.0, 3.0]);
 /// ```
 ///
 /// # Panics
 /// When `qkv` or `out` is too short.
+#[expect(clippy::too_many_arguments, reason = "sizes, and where things lie")]
 pub fn attend(
     arithmetic: Arithmetic,
     qkv: Rows,
     [heads, width]: [usize; 2],
+    tokens: Range<usize>,
     causal: bool,
     room: &mut Attention,
     out: &mut [f32],
     out_stride: usize,
 ) {
-    if qkv.count == 0 {
+    if tokens.is_empty() {
         return;
     }
     let arithmetic = match arithmetic {
@@ -73,6 +78,7 @@ pub fn attend(
             key,
             value,
             width,
+            tokens: tokens.clone(),
             causal,
         };
         let out = &mut out[index * width..];
@@ -89,6 +95,8 @@ struct Head<'a> {
     key: Rows<'a>,
     value: Rows<'a>,
     width: usize,
+    /// Whose queries are answered.
+    tokens: Range<usize>,
     causal: bool,
 }
 
@@ -101,10 +109,11 @@ impl Head<'_> {
             .fill(self.value.values(width), width, self.value.stride);
         let (block, step) = (score_rows(count), stride(count));
         room.scores.resize(block * step, 0.0);
-        for first in (0..count).step_by(block) {
-            let queries = self.query.part(first, block);
+        for first in self.tokens.clone().step_by(block) {
+            let queries = self.queries(first, block);
             product(queries, &room.keys, Finish::PLAIN, &mut room.scores, step);
-            for (row, scores) in (first..count).zip(room.scores.chunks_exact_mut(step)) {
+            let rows = room.scores.chunks_exact_mut(step).take(queries.count);
+            for (row, scores) in (first..).zip(rows) {
                 self.weigh(row, &mut scores[..count]);
             }
             let scores = Rows {
@@ -112,7 +121,7 @@ impl Head<'_> {
                 stride: step,
                 count: queries.count,
             };
-            let out = &mut out[first * out_stride..];
+            let out = &mut out[(first - self.tokens.start) * out_stride..];
             product(scores, &room.values, Finish::PLAIN, out, out_stride);
         }
     }
@@ -133,8 +142,8 @@ impl Head<'_> {
         room.value_panels.fill(value, width, self.value.stride);
         let (block, step) = (score_rows(count), stride(count));
         room.scores.resize(block * step, 0.0);
-        for first in (0..count).step_by(block) {
-            let queries = self.query.part(first, block);
+        for first in self.tokens.clone().step_by(block) {
+            let queries = self.queries(first, block);
             let left = room.encoded.bf16(cpu, queries, width);
             let mut scores = Writer {
                 finish: Finish::PLAIN,
@@ -143,7 +152,8 @@ impl Head<'_> {
             };
             let keys = &room.key_panels.0;
             multiply_bf16(cpu, left, queries.count, keys, &mut scores);
-            for (row, scores) in (first..count).zip(room.scores.chunks_exact_mut(step)) {
+            let rows = room.scores.chunks_exact_mut(step).take(queries.count);
+            for (row, scores) in (first..).zip(rows) {
                 self.weigh(row, &mut scores[..count]);
             }
             let weights = Rows {
@@ -154,12 +164,17 @@ impl Head<'_> {
             let left = room.encoded.bf16(cpu, weights, count);
             let mut mixed = Writer {
                 finish: Finish::PLAIN,
-                out: &mut out[first * out_stride..],
+                out: &mut out[(first - self.tokens.start) * out_stride..],
                 stride: out_stride,
             };
             let values = &room.value_panels.0;
             multiply_bf16(cpu, left, weights.count, values, &mut mixed);
         }
+    }
+
+    /// The queries from token `first` on, at most `count`.
+    fn queries(&self, first: usize, count: usize) -> Rows<'_> {
+        self.query.part(first, count.min(self.tokens.end - first))
     }
 
     /// Scores of token `row` to weights.
@@ -193,14 +208,22 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(30))]
         #[test]
-        fn attention_of_any_size(count in 1usize..70, heads in 1usize..4, width in 1usize..40, causal: bool) {
+        fn attention_of_any_size(
+            count in 1usize..70, heads in 1usize..4, width in 1usize..40, causal: bool, ends in [0usize..70, 0usize..70]
+        ) {
             let step = 3 * heads * width + 5;
             let x = wave(count * step, 0.7);
             let qkv = Rows { data: &x, stride: step, count };
             let check = || {
                 for arithmetic in Arithmetic::all() {
                     let mut out = vec![f32::NAN; count * heads * width];
-                    attend(arithmetic, qkv, [heads, width], causal, &mut Attention::default(), &mut out, heads * width);
+                    let room = &mut Attention::default();
+                    attend(arithmetic, qkv, [heads, width], 0..count, causal, room, &mut out, heads * width);
+                    // Some of the tokens, the same to the last bit.
+                    let some = ends[0].min(ends[1]).min(count)..ends[0].max(ends[1]).min(count);
+                    let mut part = vec![f32::NAN; some.len() * heads * width];
+                    attend(arithmetic, qkv, [heads, width], some.clone(), causal, room, &mut part, heads * width);
+                    prop_assert_eq!(&part, &out[some.start * heads * width..some.end * heads * width]);
                     for (at, ours) in out.iter().enumerate() {
                         let (token, head, channel) = (at / (heads * width), at / width % heads, at % width);
                         let of = |part: usize, token: usize, k: usize| f64::from(x[token * step + (part * heads + head) * width + k]);

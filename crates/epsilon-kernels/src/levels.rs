@@ -56,7 +56,16 @@ fn products_with_what_follows() {
             count: 9,
         };
         let room = &mut Attention::default();
-        attend(Arithmetic::F32, qkv, [2, 3], true, room, &mut out, 6);
+        attend(
+            Arithmetic::F32,
+            qkv,
+            [2, 3],
+            0..qkv.count,
+            true,
+            room,
+            &mut out,
+            6,
+        );
         out
     });
 }

@@ -105,6 +105,7 @@ fn with_method(method: Kind, settings: Anchor, weights: Weights) -> Model {
         recipe: serde_json::json!({"data": {"vectors": "v.txt"}}),
         protocol: "epsilon".into(),
         seed: 1,
+        cpu: None,
     };
     let card = Card::new(method, DIMS, names(&OWN), 4, provenance);
     let own = LabelVectors::new(names(&OWN), 3, tensor("own")).unwrap();

@@ -177,6 +177,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "data::dataset",
             "data::files",
             "data::labels",
+            "kernels",
             "metrics",
             "vision::backbone",
             "vision::tokens",

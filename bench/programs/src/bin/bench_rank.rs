@@ -1,6 +1,6 @@
-//! The Rust side of `bench/python.py`: calls of `Predictor::rank` with one photograph's bytes, one after the other.
+//! The Rust side of `bench/python.py` and `bench/latency.py`: calls of `Predictor::rank` with one photograph's bytes, one after the other.
 //!
-//! Works by lines on stdin: each `run` is answered by one line of JSON with `seconds` and `peak_rss_mb`.
+//! Works by lines on stdin: `ready` is answered by an empty JSON object, each `run` by one line of JSON with `seconds` and `peak_rss_mb`.
 
 use std::io::BufRead;
 use std::time::Instant;
@@ -23,8 +23,13 @@ fn main() -> Outcome<()> {
     let photo = std::fs::read(arguments.get("photo", String::new())?)?;
     let calls = arguments.get("calls", 1)?;
     for line in std::io::stdin().lock().lines() {
-        if line? != "run" {
-            return Err("expected `run`".into());
+        match line?.as_str() {
+            "run" => {}
+            "ready" => {
+                println!("{{}}");
+                continue;
+            }
+            _ => return Err("expected `ready` or `run`".into()),
         }
         let start = Instant::now();
         for _ in 0..calls {

@@ -3,10 +3,13 @@
 
 use std::fs::TryLockError;
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::Mmap;
+
+use super::remembered::{Stamp, cache};
+use super::sha256;
 
 /// Smaller files are copied: a map would save nothing, and a copy does not change when the file does.
 const COPIED_BELOW: u64 = 1 << 20;
@@ -31,7 +34,11 @@ const COPIED_BELOW: u64 = 1 << 20;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Mapped(Bytes);
+pub struct Mapped {
+    bytes: Bytes,
+    /// The file's state, where its hash is worth keeping.
+    stamp: Option<Stamp>,
+}
 
 #[derive(Debug)]
 enum Bytes {
@@ -49,12 +56,16 @@ impl Mapped {
     /// another program has locked for writing.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut file = super::open(path, u64::MAX)?;
-        if file.metadata()?.len() < COPIED_BELOW {
+        let about = file.metadata()?;
+        if about.len() < COPIED_BELOW {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             let mut words = vec![0u64; bytes.len().div_ceil(8)];
             bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(&bytes);
-            return Ok(Self(Bytes::Copy(words, bytes.len())));
+            return Ok(Self {
+                bytes: Bytes::Copy(words, bytes.len()),
+                stamp: None,
+            });
         }
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => {
@@ -67,17 +78,40 @@ impl Mapped {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
         // SAFETY: the map is only read, and the type's contract forbids that anybody writes to the file or shortens it.
-        Ok(Self(Bytes::Map(unsafe { Mmap::map(&file) }?)))
+        let map = unsafe { Mmap::map(&file) }?;
+        Ok(Self {
+            bytes: Bytes::Map(map),
+            stamp: Stamp::of(&about),
+        })
     }
 
-    /// Hands the physical memory of a mapped file back to the system; later reads come from the file again. Without it, a
-    /// file and the values made of it would both be held while it is read once from front to back.
-    pub fn release(&self) {
+    /// SHA-256 of the content in hexadecimal. That of a large file is kept in the user's folder for such things
+    /// (`~/.cache/epsilon/hashes`), with the file's number, size and times of change, and computed again when any of them is another.
+    pub fn sha256(&self) -> String {
+        let compute = || {
+            let hash = sha256(self);
+            self.release(0..self.len());
+            hash
+        };
+        match &self.stamp {
+            Some(stamp) => stamp.hash(cache("hashes").as_deref(), compute),
+            None => compute(),
+        }
+    }
+
+    /// Hands the physical memory of a part of a mapped file back to the system; later reads come from the file again. Without
+    /// it, a file and the values made of it would both be held.
+    ///
+    /// # Panics
+    /// When the part does not lie in the file.
+    pub fn release(&self, part: Range<usize>) {
+        assert!(part.start <= part.end && part.end <= self.len());
         #[cfg(unix)]
-        if let Bytes::Map(map) = &self.0 {
-            // SAFETY: the map is of a file and is only read, so that its pages come back with the same content. A
-            // failure costs memory only.
-            let _ = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+        if let Bytes::Map(map) = &self.bytes {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and is only read, so that its pages come back with the same content, those beside the
+            // part with which it shares a page among them. A failure costs memory only.
+            let _ = unsafe { map.unchecked_advise_range(advice, part.start, part.len()) };
         }
     }
 }
@@ -86,7 +120,7 @@ impl Deref for Mapped {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.0 {
+        match &self.bytes {
             Bytes::Map(map) => map,
             Bytes::Copy(words, length) => &bytemuck::cast_slice(words)[..*length],
         }
@@ -110,9 +144,12 @@ mod tests {
             let mapped = Mapped::open(&path).unwrap();
             assert_eq!(*mapped, bytes(length));
             assert!(mapped.as_ptr().addr().is_multiple_of(8));
-            assert_eq!(matches!(mapped.0, Bytes::Map(_)), length >= 1 << 20);
-            mapped.release();
-            assert_eq!(*mapped, bytes(length));
+            assert_eq!(matches!(mapped.bytes, Bytes::Map(_)), length >= 1 << 20);
+            for part in [0..length, length / 3..length / 2, 0..0] {
+                mapped.release(part);
+                assert_eq!(*mapped, bytes(length));
+            }
+            assert_eq!(mapped.sha256(), sha256(&bytes(length)));
         }
     }
 

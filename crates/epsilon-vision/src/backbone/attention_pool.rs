@@ -163,7 +163,7 @@ mod tests {
 
     fn head(dim: usize, hidden: usize, heads: usize) -> AttentionPool {
         let linear = |outputs: usize, inputs: usize, step: f32| Linear {
-            weight: wave(outputs * inputs, step),
+            weight: wave(outputs * inputs, step).into(),
             bias: wave(outputs, 2.0 * step),
         };
         let weights = PoolWeights {

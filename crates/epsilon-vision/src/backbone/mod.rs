@@ -16,6 +16,7 @@ mod siglip_text;
 mod tensors;
 mod text;
 mod torch_limits;
+mod values;
 mod vgg;
 mod vit;
 mod weights;
@@ -35,6 +36,7 @@ pub use self::pack::{Packed, pack};
 pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
 pub use self::text::TextTower;
+pub use self::values::Values;
 pub use self::vgg::{Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
@@ -299,7 +301,8 @@ pub fn load_with(path: &Path, options: &Options) -> Result<Box<dyn Backbone>, Ba
     read(path, options)?.on_cpu(options.precision)
 }
 
-/// The weights of a backbone, checked, before they are laid out for a device; [`load`] says what is read.
+/// The weights of a backbone, checked, before they are laid out for a device; [`load`] says what is read. Large ones stay in the
+/// file, which must not be changed while they live.
 ///
 /// # Errors
 ///

@@ -15,6 +15,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use super::pack::{IDENTITY, PART};
+use super::values::Values;
 use super::weights::{Linear, NormWeights};
 use super::{BackboneError, torch_limits};
 use epsilon_data::files::{Mapped, sha256};
@@ -137,9 +138,7 @@ impl Tensors {
         } else {
             self.add_safetensors(path, &map)?
         };
-        let hash = stated.unwrap_or_else(|| sha256(&map));
-        map.release();
-        Ok(hash)
+        Ok(stated.unwrap_or_else(|| map.sha256()))
     }
 
     /// Returns what a packed network says in place of its file's hash.
@@ -164,6 +163,7 @@ impl Tensors {
                 path: path.into(),
                 reason,
             })?;
+            map.release(0..map.len());
         }
         for (name, tensor) in SafeTensors::deserialize(map).map_err(failed)?.tensors() {
             let start = tensor.data().as_ptr().addr() - map.as_ptr().addr();
@@ -607,27 +607,28 @@ impl<'a> Reader<'a> {
 
     /// The values of a tensor in f32.
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
+        self.values(name, shape).into()
+    }
+
+    /// The values of a tensor, which stay in a mapped file that holds them in f32.
+    pub(super) fn values(&mut self, name: &str, shape: &[usize]) -> Values {
         let Some((entry, kind, full)) = self.take(name, shape) else {
-            return Vec::new();
+            return Values::default();
         };
         let values = match &entry.data {
-            Data::Mapped(map, range) => {
-                let values = to_f32(kind, &map[range.clone()]);
-                map.release();
-                values
-            }
+            Data::Mapped(map, range) => mapped_values(map, range.clone(), kind),
             Data::Torch(tensor) => match tensor.read() {
-                Ok(bytes) => to_f32(kind, &bytes),
+                Ok(bytes) => to_f32(kind, &bytes).into(),
                 Err(error) => {
                     self.failure = Some(BackboneError::PyTorch {
                         path: self.tensors.path.clone(),
                         reason: error.to_string(),
                     });
-                    return Vec::new();
+                    return Values::default();
                 }
             },
         };
-        self.check_finite(full, values.iter().all(|value| value.is_finite()));
+        self.check_finite(full, values.are_finite());
         values
     }
 
@@ -659,7 +660,7 @@ impl<'a> Reader<'a> {
         let mut parts = map[range.clone()].chunks(1 << 20);
         let finite = |part: &[u8]| to_f32(kind, part).iter().all(|value| value.is_finite());
         let finite = parts.all(finite);
-        map.release();
+        map.release(range.clone());
         self.check_finite(full, finite);
         Table {
             dim,
@@ -681,7 +682,7 @@ impl<'a> Reader<'a> {
     pub(super) fn linear_of(&mut self, name: &str, shape: &[usize]) -> Linear {
         let outputs = shape.first().copied().unwrap_or(0);
         Linear {
-            weight: self.tensor(&format!("{name}.weight"), shape),
+            weight: self.values(&format!("{name}.weight"), shape),
             bias: self
                 .maybe(&format!("{name}.bias"), &[outputs])
                 .unwrap_or_else(|| vec![0.0; outputs]),
@@ -691,7 +692,7 @@ impl<'a> Reader<'a> {
     /// `NAME.weight` and `NAME.bias`, both needed.
     pub(super) fn biased(&mut self, name: &str, outputs: usize, inputs: usize) -> Linear {
         Linear {
-            weight: self.tensor(&format!("{name}.weight"), &[outputs, inputs]),
+            weight: self.values(&format!("{name}.weight"), &[outputs, inputs]),
             bias: self.tensor(&format!("{name}.bias"), &[outputs]),
         }
     }
@@ -724,6 +725,18 @@ impl<'a> Reader<'a> {
         }
         self.failure.map_or(Ok(()), Err)
     }
+}
+
+/// The values of a part of a mapped file.
+fn mapped_values(map: &Arc<Mapped>, range: Range<usize>, kind: Float) -> Values {
+    if matches!(kind, Float::F32)
+        && let Some(values) = Values::mapped(map.clone(), range.clone())
+    {
+        return values;
+    }
+    let values = to_f32(kind, &map[range.clone()]);
+    map.release(range);
+    values.into()
 }
 
 /// Little-endian values.

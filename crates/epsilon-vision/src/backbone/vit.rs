@@ -1,7 +1,9 @@
 //! The Vision Transformer (Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021) and its relatives (DeiT,
 //! DINOv2, CLIP's and SigLIP's image towers) on the CPU, forward only: one image a thread, so that its activations stay in
-//! that thread's cache. The blocks ([`Transformer`]) also carry the text towers.
+//! that thread's cache; with fewer images than threads, several threads an image, some of its rows each. The blocks
+//! ([`Transformer`]) also carry the text towers.
 
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -17,6 +19,9 @@ use epsilon_kernels::finish::After;
 use epsilon_kernels::linear::{Arithmetic, Encoded, LinearMap, stride};
 use epsilon_kernels::packed::Rows;
 use epsilon_kernels::rows::{Norm, layer_norm};
+
+/// The fewest rows of an image that are worth a thread of their own.
+const ROWS: usize = 24;
 
 /// Columns of a product that are worked on before the next product takes them, so that they stay in the second cache.
 const PART: usize = 768;
@@ -72,17 +77,12 @@ pub(super) struct Scratch {
     attention: Attention,
     encoded: [Encoded; 2],
     pool: PoolScratch,
+    /// Queries, keys and values of all heads, where several threads share a sequence.
+    joined: Vec<f32>,
 }
 
 impl Block {
-    fn new(mut weights: BlockWeights, config: &BlockConfig, arithmetic: Arithmetic) -> Self {
-        // Queries carry the scale of the attention.
-        let scale = 1.0 / ((config.dim / config.heads) as f32).sqrt();
-        let queries = config.dim * config.dim;
-        let (weight, bias) = (&mut weights.qkv.weight, &mut weights.qkv.bias);
-        for value in weight[..queries].iter_mut().chain(&mut bias[..config.dim]) {
-            *value *= scale;
-        }
+    fn new(weights: BlockWeights, config: &BlockConfig, arithmetic: Arithmetic) -> Self {
         let epsilon = config.layer_norm_eps;
         Self {
             arithmetic,
@@ -112,25 +112,25 @@ fn heads_at_once(config: &BlockConfig) -> usize {
     (PART / (3 * config.dim / config.heads)).clamp(1, config.heads)
 }
 
-/// `qkv` in parts of some heads each.
+/// `qkv` in parts of some heads each. Queries carry the scale of the attention.
 fn by_heads(qkv: &Linear, config: &BlockConfig, arithmetic: Arithmetic) -> Vec<(LinearMap, usize)> {
     let &BlockConfig { dim, heads, .. } = config;
     let (width, most) = (dim / heads, heads_at_once(config));
+    let scales = [1.0 / (width as f32).sqrt(), 1.0, 1.0];
     (0..heads)
         .step_by(most)
         .map(|first| {
             let count = most.min(heads - first);
-            let mut part = Linear {
-                weight: Vec::with_capacity(3 * count * width * dim),
-                bias: Vec::with_capacity(3 * count * width),
-            };
-            for from in [0, 1, 2].map(|which| which * dim + first * width) {
+            let mut weight = Vec::with_capacity(3 * count * width * dim);
+            let mut bias = Vec::with_capacity(3 * count * width);
+            for (which, scale) in scales.into_iter().enumerate() {
+                let from = which * dim + first * width;
                 let outputs = from..from + count * width;
-                let values = from * dim..(from + count * width) * dim;
-                part.weight.extend_from_slice(&qkv.weight[values]);
-                part.bias.extend_from_slice(&qkv.bias[outputs]);
+                let values = &qkv.weight[from * dim..outputs.end * dim];
+                weight.extend(values.iter().map(|value| value * scale));
+                bias.extend(qkv.bias[outputs].iter().map(|value| value * scale));
             }
-            (map(&part, arithmetic), count)
+            (LinearMap::new(&weight, &bias, arithmetic), count)
         })
         .collect()
 }
@@ -161,6 +161,7 @@ impl Scratch {
             attention: Attention::default(),
             encoded: Default::default(),
             pool: PoolScratch::default(),
+            joined: Vec::new(),
         }
     }
 }
@@ -219,15 +220,62 @@ impl Vit {
 
     /// One image through the whole network. `tokens` is `[N, D]`, `global` is one vector.
     fn forward_one(&self, image: &[f32], s: &mut Scratch, tokens: &mut [f32], global: &mut [f32]) {
-        let (prefix, patches) = (self.config.prefix, self.config.grid * self.config.grid);
-        self.embed(image, s);
+        let rows = self.sequence();
+        self.start(image, 0..rows, s);
+        self.transformer.run(s, rows);
+        self.transformer.normalise(&self.norm, s, rows);
+        self.finish(s, tokens, global);
+    }
+
+    /// The same as [`Vit::forward_one`], to the last bit, on `threads` threads, each with some of the rows.
+    fn forward_split(
+        &self,
+        image: &[f32],
+        threads: usize,
+        s: &mut Scratch,
+        tokens: &mut [f32],
+        global: &mut [f32],
+    ) {
+        let (rows, dim) = (self.sequence(), self.config.blocks.dim);
+        let each = rows.div_ceil(threads);
+        let starts = (0..rows).step_by(each);
+        let mut parts: Vec<(Range<usize>, Scratch)> = starts
+            .map(|first| (first..rows.min(first + each), self.take_scratch()))
+            .collect();
+        parts
+            .par_iter_mut()
+            .with_max_len(1)
+            .for_each(|(rows, s)| self.start(image, rows.clone(), s));
+        self.transformer.run_split(&mut parts, &mut s.joined, rows);
+        let normed = s.normed.par_chunks_mut(each * stride(dim));
+        parts
+            .par_iter_mut()
+            .zip(normed)
+            .with_max_len(1)
+            .for_each(|((rows, s), normed)| {
+                self.transformer.normalise(&self.norm, s, rows.len());
+                let values = rows.len() * stride(dim);
+                normed[..values].copy_from_slice(&s.normed[..values]);
+            });
+        self.finish(s, tokens, global);
+        for (_, scratch) in parts {
+            self.return_scratch(scratch);
+        }
+    }
+
+    /// Length of the sequence.
+    fn sequence(&self) -> usize {
+        self.config.prefix + self.config.grid * self.config.grid
+    }
+
+    /// Some rows of the sequence as the first block takes them.
+    fn start(&self, image: &[f32], rows: Range<usize>, s: &mut Scratch) {
+        let count = rows.len();
+        self.embed(image, rows, s);
         if let Some(norm) = &self.norm_pre {
-            self.transformer.normalise(norm, s, prefix + patches);
+            self.transformer.normalise(norm, s, count);
             std::mem::swap(&mut s.tokens, &mut s.normed);
         }
-        self.transformer.run(s, prefix + patches);
-        self.transformer.normalise(&self.norm, s, prefix + patches);
-        self.finish(s, tokens, global);
     }
 
     /// Normalised rows to the results.
@@ -279,8 +327,8 @@ impl Vit {
         }
     }
 
-    /// Patches to tokens.
-    fn embed(&self, image: &[f32], s: &mut Scratch) {
+    /// Patches to some rows of the sequence.
+    fn embed(&self, image: &[f32], rows: Range<usize>, s: &mut Scratch) {
         let &VitConfig {
             patch,
             grid,
@@ -290,12 +338,12 @@ impl Vit {
         let dim = self.config.blocks.dim;
         let size = grid * patch;
         let (step, width) = (stride(3 * patch * patch), patch * patch);
-        for (index, out) in s
-            .patches
-            .chunks_exact_mut(step)
-            .take(grid * grid)
-            .enumerate()
-        {
+        // The first of these rows may come before the patches.
+        let before = prefix.saturating_sub(rows.start).min(rows.len());
+        let count = rows.len() - before;
+        let first = (rows.start + before).saturating_sub(prefix);
+        let patches = s.patches.chunks_exact_mut(step).take(count);
+        for (index, out) in (first..).zip(patches) {
             let corner = index / grid * patch * size + index % grid * patch;
             for channel in 0..3 {
                 for row in 0..patch {
@@ -305,19 +353,17 @@ impl Vit {
                 }
             }
         }
-        for (row, start) in s
-            .tokens
-            .chunks_exact_mut(stride(dim))
-            .zip(self.start.chunks_exact(dim))
-        {
+        let starts = &self.start[rows.start * dim..rows.end * dim];
+        let tokens = s.tokens.chunks_exact_mut(stride(dim));
+        for (row, start) in tokens.zip(starts.chunks_exact(dim)) {
             row[..dim].copy_from_slice(start);
         }
         let patches = Rows {
             data: &s.patches,
             stride: step,
-            count: grid * grid,
+            count,
         };
-        let out = &mut s.tokens[prefix * stride(dim)..];
+        let out = &mut s.tokens[before * stride(dim)..];
         self.patch_embed
             .apply(patches.into(), After::Add, out, stride(dim));
     }
@@ -325,9 +371,8 @@ impl Vit {
     fn take_scratch(&self) -> Scratch {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         spare.pop().unwrap_or_else(|| {
-            let config = &self.config;
-            let tokens = config.prefix + config.grid * config.grid;
-            Scratch::new(&config.blocks, tokens, 3 * config.patch * config.patch)
+            let patch = self.config.patch;
+            Scratch::new(&self.config.blocks, self.sequence(), 3 * patch * patch)
         })
     }
 
@@ -358,7 +403,7 @@ impl Transformer {
         Self {
             config: config.clone(),
             blocks: blocks
-                .into_iter()
+                .into_par_iter()
                 .enumerate()
                 .map(|(place, block)| Block::new(block, config, of_block(arithmetic, place)))
                 .collect(),
@@ -371,6 +416,88 @@ impl Transformer {
             self.attend(block, s, count);
             self.mlp(block, s, count);
         }
+    }
+
+    /// The first `count` rows of a sequence through all blocks, each part on a thread of its own: its rows, which are the first of
+    /// its `tokens`. `joined` is room for what the parts see of each other.
+    fn run_split(
+        &self,
+        parts: &mut [(Range<usize>, Scratch)],
+        joined: &mut Vec<f32>,
+        count: usize,
+    ) {
+        let each = parts.first().map_or(1, |(rows, _)| rows.len());
+        let step = stride(3 * self.config.dim);
+        joined.resize(count * step, 0.0);
+        for block in &self.blocks {
+            let joined_rows = joined.par_chunks_mut(each * step);
+            parts
+                .par_iter_mut()
+                .zip(joined_rows)
+                .with_max_len(1)
+                .for_each(|((rows, s), qkv)| self.ask(block, s, rows.len(), qkv, step));
+            let qkv = Rows {
+                data: joined,
+                stride: step,
+                count,
+            };
+            parts.par_iter_mut().with_max_len(1).for_each(|(rows, s)| {
+                self.answer(block, s, rows.clone(), qkv);
+                self.mlp(block, s, rows.len());
+            });
+        }
+    }
+
+    /// `qkv = qkv(norm1(x))`, the maps' results side by side.
+    fn ask(&self, block: &Block, s: &mut Scratch, count: usize, qkv: &mut [f32], step: usize) {
+        let dim = self.config.dim;
+        self.normalise(&block.norm1, s, count);
+        let [encoded, _] = &mut s.encoded;
+        let normed = encoded.encode(block.arithmetic, rows(&s.normed, dim, count), dim);
+        let mut first = 0;
+        for (map, _) in &block.qkv {
+            map.apply(normed, After::Store, &mut qkv[first..], step);
+            first += map.outputs();
+        }
+    }
+
+    /// `x += proj(attention(qkv))` for some of the tokens, `of`.
+    fn answer(&self, block: &Block, s: &mut Scratch, of: Range<usize>, qkv: Rows) {
+        let (dim, causal) = (self.config.dim, self.config.causal);
+        let width = dim / self.config.heads;
+        let mut first = 0;
+        for (map, heads) in &block.qkv {
+            let part = Rows {
+                data: &qkv.data[3 * first * width..],
+                ..qkv
+            };
+            debug_assert_eq!(map.outputs(), 3 * heads * width);
+            let out = &mut s.mixed[first * width..];
+            let shape = [*heads, width];
+            let room = &mut s.attention;
+            attend(
+                block.arithmetic,
+                part,
+                shape,
+                of.clone(),
+                causal,
+                room,
+                out,
+                stride(dim),
+            );
+            first += heads;
+        }
+        self.project(block, s, of.len());
+    }
+
+    /// `x += proj(mixed)`.
+    fn project(&self, block: &Block, s: &mut Scratch, count: usize) {
+        let dim = self.config.dim;
+        let [encoded, _] = &mut s.encoded;
+        let mixed = encoded.encode(block.arithmetic, rows(&s.mixed, dim, count), dim);
+        block
+            .proj
+            .apply(mixed, After::Add, &mut s.tokens, stride(dim));
     }
 
     /// `normed = norm(tokens)`.
@@ -399,13 +526,19 @@ impl Transformer {
             let out = &mut s.mixed[first * width..];
             let shape = [*heads, width];
             let room = &mut s.attention;
-            attend(block.arithmetic, qkv, shape, causal, room, out, stride(dim));
+            attend(
+                block.arithmetic,
+                qkv,
+                shape,
+                0..count,
+                causal,
+                room,
+                out,
+                stride(dim),
+            );
             first += heads;
         }
-        let mixed = encoded.encode(block.arithmetic, rows(&s.mixed, dim, count), dim);
-        block
-            .proj
-            .apply(mixed, After::Add, &mut s.tokens, stride(dim));
+        self.project(block, s, count);
     }
 
     /// `x += fc2(activation(fc1(norm2(x))))`.
@@ -470,6 +603,7 @@ impl Backbone for Vit {
         let (tokens, dim, global) = (self.info.tokens, self.info.dim, self.info.global_dim());
         out.tokens.resize(count * tokens * dim, 0.0);
         out.global.resize(count * global, 0.0);
+        let threads = (rayon::current_num_threads() / count.max(1)).min(self.sequence() / ROWS);
         images
             .par_chunks_exact(image_len)
             .zip(out.tokens.par_chunks_exact_mut(tokens * dim))
@@ -477,7 +611,10 @@ impl Backbone for Vit {
             .with_max_len(1)
             .for_each(|((image, tokens), global)| {
                 let mut scratch = self.take_scratch();
-                self.forward_one(image, &mut scratch, tokens, global);
+                match threads {
+                    0 | 1 => self.forward_one(image, &mut scratch, tokens, global),
+                    _ => self.forward_split(image, threads, &mut scratch, tokens, global),
+                }
                 self.return_scratch(scratch);
             });
         Ok(())
@@ -847,6 +984,39 @@ mod tests {
             Err(BackboneError::Images { expected: 1200, .. })
         ));
         vit.forward(&[], 0, &mut Features::default()).unwrap();
+    }
+
+    /// However many threads share an image, it comes out the same to the last bit.
+    #[test]
+    fn an_image_does_not_depend_on_the_number_of_threads() {
+        let side = 64;
+        let settings = format!(r#"{{"heads": 5, "image_size": {side}, "layer_norm_eps": 1e-5}}"#);
+        let file = write_f32(&read(&fixture("tiny.safetensors")), Some(&settings));
+        let image: Vec<f32> = (0..3 * side * side)
+            .map(|at| (at as f32 * 0.37).sin())
+            .collect();
+        for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+            let vit = match Vit::new(load_weights(file.path()).unwrap(), precision) {
+                Ok(vit) => vit,
+                Err(error) => {
+                    println!("skipped: {error}");
+                    continue;
+                }
+            };
+            assert!(vit.sequence() > 8 * ROWS);
+            let with = |threads: usize| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let mut out = Features::default();
+                pool.unwrap()
+                    .install(|| vit.forward(&image, 1, &mut out))
+                    .unwrap();
+                out
+            };
+            let alone = with(1);
+            for threads in [2, 3, 8, 40] {
+                assert_eq!(with(threads), alone, "{threads} threads");
+            }
+        }
     }
 
     #[test]

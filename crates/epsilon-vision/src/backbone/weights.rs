@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::precision::Precision;
+use super::values::Values;
 use super::{BackboneInfo, Global};
 use crate::image::Preprocess;
 
@@ -73,7 +74,7 @@ pub struct VitConfig {
 #[derive(Clone, Debug)]
 pub struct Linear {
     /// `[outputs, inputs]`, row by row.
-    pub weight: Vec<f32>,
+    pub weight: Values,
     /// `[outputs]`.
     pub bias: Vec<f32>,
 }
@@ -82,7 +83,7 @@ impl Linear {
     /// Multiplies every output by its own factor, `[outputs]`.
     pub fn scale(&mut self, factors: &[f32]) {
         let inputs = self.weight.len() / self.bias.len().max(1);
-        let rows = self.weight.chunks_exact_mut(inputs.max(1));
+        let rows = self.weight.to_mut().chunks_exact_mut(inputs.max(1));
         for ((row, bias), factor) in rows.zip(&mut self.bias).zip(factors) {
             row.iter_mut().for_each(|value| *value *= factor);
             *bias *= factor;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
 use epsilon_data::labels::LabelVectors;
+use epsilon_kernels::Level;
 use epsilon_metrics::{MetricsError, Standardise};
 use epsilon_vision::tokens::TokenStore;
 
@@ -301,6 +302,7 @@ impl Training<'_> {
             recipe: serde_json::json!(recipe),
             protocol: recipe.evaluation.protocol.clone(),
             seed: self.seed,
+            cpu: Some(Level::current().to_string()),
         };
         let dataset = &self.prepared.dataset;
         let (labels, seen) = (dataset.names.clone(), dataset.seen);

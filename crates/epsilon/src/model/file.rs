@@ -59,6 +59,9 @@ pub struct Provenance {
     pub protocol: String,
     /// Seed of its training.
     pub seed: u64,
+    /// The [level](epsilon_kernels::Level) of the CPU's instructions that its training used. Older files do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
 }
 
 /// The part of a recipe that names the vector file.
@@ -142,6 +145,12 @@ impl Card {
     /// Seed of its training.
     pub fn seed(&self) -> u64 {
         self.provenance.seed
+    }
+
+    /// The level of the CPU's instructions that its training used, a name of `EPSILON_CPU`; older files do not say. On another
+    /// level the same training differs by rounding.
+    pub fn cpu(&self) -> Option<&str> {
+        self.provenance.cpu.as_deref()
     }
 
     /// Probabilities and thresholds, once it is calibrated.

@@ -74,6 +74,7 @@ fn model_of(method: Kind, width: usize, values: Option<BTreeMap<String, Vec<f32>
             recipe,
             protocol: "epsilon".into(),
             seed: 7,
+            cpu: Some("avx2".into()),
         },
     );
     Model::new(card, LabelVectors::new(names, 3, vectors).unwrap(), weights)

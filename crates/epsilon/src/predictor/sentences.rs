@@ -53,7 +53,7 @@ impl Sentences {
 
     /// A tower with the sentences of its kind, and the user's folder for the vectors of words.
     pub(super) fn new(tower: TextTower) -> Self {
-        Self::kept_in(tower, cache_folder().as_deref())
+        Self::kept_in(tower, files::cache("words").as_deref())
     }
 
     fn kept_in(tower: TextTower, cache: Option<&Path>) -> Self {
@@ -162,14 +162,6 @@ fn read(path: &Path, width: usize) -> HashMap<String, Vec<f32>> {
         })
     };
     known().unwrap_or_default()
-}
-
-/// The folder that vectors of words are kept in: `epsilon/words` in the user's folder for such files.
-fn cache_folder() -> Option<PathBuf> {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let caches = named("XDG_CACHE_HOME").map(PathBuf::from);
-    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")));
-    Some(caches?.join("epsilon").join("words"))
 }
 
 #[cfg(test)]

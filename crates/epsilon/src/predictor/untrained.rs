@@ -151,6 +151,7 @@ fn card(
         recipe,
         protocol: "none".into(),
         seed: 0,
+        cpu: None,
     };
     Card::new(method, dims, own.names().to_vec(), 0, provenance)
 }

@@ -82,7 +82,7 @@ fn pool(reader: &mut Reader, name: &str, dim: usize) -> PoolWeights {
     PoolWeights {
         probe: reader.tensor(&part("probe"), &[1, 1, dim]),
         qkv: Linear {
-            weight: reader.tensor(&part("attention.in_proj_weight"), &[wide, dim]),
+            weight: reader.values(&part("attention.in_proj_weight"), &[wide, dim]),
             bias: reader.tensor(&part("attention.in_proj_bias"), &[wide]),
         },
         proj: reader.biased(&part("attention.out_proj"), dim, dim),

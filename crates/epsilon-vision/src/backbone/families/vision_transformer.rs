@@ -60,13 +60,13 @@ pub(super) fn block(
     let qkv = match &names.qkv {
         Joined::One(part) => reader.linear(&name(part), wide, dim),
         Joined::PyTorch(part) => Linear {
-            weight: reader.tensor(&name(&format!("{part}.in_proj_weight")), &[wide, dim]),
+            weight: reader.values(&name(&format!("{part}.in_proj_weight")), &[wide, dim]),
             bias: reader.tensor(&name(&format!("{part}.in_proj_bias")), &[wide]),
         },
         Joined::Three(parts) => {
             let parts = parts.map(|part| reader.linear(&name(part), dim, dim));
             Linear {
-                weight: parts.iter().flat_map(|part| part.weight.clone()).collect(),
+                weight: parts.each_ref().map(|part| &*part.weight).concat().into(),
                 bias: parts.iter().flat_map(|part| part.bias.clone()).collect(),
             }
         }
