@@ -1,6 +1,6 @@
 """Times a training step of six methods, ours against PyTorch eager, in turn, in one run. See bench/README.md.
 
-    python3 bench/methods.py [--methods lesa,cnn-rnn] [--batch 16] [--dims 192,384] [--rounds 9] [--threads 2] [--write]
+    python3 bench/methods.py [--methods lesa,cnn-rnn] [--batch 16] [--dims 192,384] [--rounds 9] [--threads 2] [--cpu avx2] [--write]
     python3 bench/methods.py --roofline [the same]       # beside the least time that this machine's products allow
     python3 bench/methods.py --check                     # loss and gradients of the PyTorch side, against the twins
 
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 from dataclasses import dataclass
 
+import processor
 import turns
 
 METHODS = ("biam", "ml2p-encoder", "lesa", "bilinear-attention", "gen-mlzsl", "cnn-rnn")
@@ -199,6 +200,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--warmup", type=int, default=2, help="steps of each program before the first round")
     parser.add_argument("--rounds", type=int, default=9)
+    processor.add_argument(parser)
     parser.add_argument("--roofline", action="store_true", help="ours alone, beside the least time")
     parser.add_argument("--check", action="store_true", help="compare the PyTorch side with the twins and exit")
     parser.add_argument("--write", action="store_true", help="keep the table in bench/results/methods[-roofline]-CPU.md")
@@ -209,6 +211,7 @@ def main():
     if unknown := set(args.methods) - set(METHODS):
         parser.error(f"--methods {','.join(sorted(unknown))}: some of {','.join(METHODS)}")
     before = turns.load()
+    cpu = processor.Processor(args.cpu)
     example = turns.build("bench_methods")
     turns.pin(args.threads)
     points = [Sizes(batch, args.tokens, dim, args.labels, args.label_dim) for batch in args.batch for dim in args.dims]
@@ -220,13 +223,13 @@ def main():
     print(table)
     if args.write:
         settings = f"N = {args.tokens}, {args.labels} labels of {args.label_dim} values, the methods' default settings"
-        facts = f"{turns.machine(peer)}\n- load before the run: {before}"
+        facts = f"{turns.machine(peer)}{cpu.facts()}\n- load before the run: {before}"
         title = "Training steps of six methods" + (", beside the least time" if args.roofline else "")
         text = (
             f"# {title}\n\n{settings}; {args.threads} threads, {args.rounds} rounds. Written by `bench/methods.py"
             f"{' --roofline' * args.roofline}`; `bench/README.md` says what is compared.\n\n{table}\n\n{facts}\n"
         )
-        turns.write(f"methods-{'roofline-' * args.roofline}{turns.processor()}.md", text)
+        turns.write(f"methods-{'roofline-' * args.roofline}{cpu.slug()}.md", text)
 
 
 if __name__ == "__main__":

@@ -148,13 +148,6 @@ def cpu():
     return model, [name for name in LEVELS if name in flags]
 
 
-def processor():
-    """Model and highest instruction set, or the cap on it, as a part of a file's name."""
-    model, levels = cpu()
-    level = os.environ.get("EPSILON_CPU") or (levels[-1] if levels else "")
-    return re.sub(r"[^a-z0-9]+", "-", f"{model} {level}".lower()).strip("-")
-
-
 def machine(peer):
     """Machine and versions, one bullet each."""
     model, levels = cpu()

@@ -275,9 +275,9 @@ fn with_rows(a: Matrix, work: impl FnOnce(Rows)) {
     if transposed {
         transpose(a.block(), &mut left, stride);
     } else {
-        let rows = a.data.chunks(a.row_stride).take(a.rows);
-        for (row, copy) in rows.zip(left.chunks_mut(stride)) {
-            copy[..a.columns].copy_from_slice(&row[..a.columns]);
+        for (row, copy) in left.chunks_mut(stride).take(a.rows).enumerate() {
+            let from = &a.data[row * a.row_stride..];
+            copy[..a.columns].copy_from_slice(&from[..a.columns]);
         }
     }
     work(Rows {
@@ -334,6 +334,31 @@ mod tests {
     #[should_panic]
     fn a_view_past_the_end_is_refused() {
         let _ = Matrix::strided(&[0.0; 5], 2, 3, 3);
+    }
+
+    /// Matrices of one row or column are their own transposes in memory, and strides of none and one are common there.
+    #[test]
+    fn products_of_rows_and_columns() {
+        let data: Vec<f32> = (1..=64).map(|x| x as f32).collect();
+        let view = |rows: usize, columns: usize, turned: bool| match turned {
+            true => Matrix::new(&data, columns, rows).transposed(),
+            false => Matrix::new(&data, rows, columns),
+        };
+        let at = |m: &Matrix, r: usize, c: usize| m.data[r * m.row_stride + c * m.column_stride];
+        let sides = [[false, false], [false, true], [true, false], [true, true]];
+        for (rows, depth, columns) in (0..6 * 6 * 6).map(|size| (size / 36, size / 6 % 6, size % 6))
+        {
+            for [left, right] in sides {
+                let (a, b) = (view(rows, depth, left), view(depth, columns, right));
+                let mut out = vec![f32::NAN; rows * columns];
+                product(&mut out, Into::Replace, a, b, 2);
+                for (place, &found) in out.iter().enumerate() {
+                    let (i, j) = (place / columns, place % columns);
+                    let expected: f32 = (0..depth).map(|k| at(&a, i, k) * at(&b, k, j)).sum();
+                    assert_eq!(found, expected, "{rows} {depth} {columns} {left} {right}");
+                }
+            }
+        }
     }
 
     proptest! {

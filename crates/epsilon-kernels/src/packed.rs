@@ -54,7 +54,8 @@ impl Packed {
         let fill = |group: &mut [(Range<usize>, &mut [Step<f32>])]| match upright {
             // Along the rows, some panels at a time: few pages are read at once.
             true => {
-                for (step, row) in x.data.chunks(x.stride).take(depth).enumerate() {
+                for step in 0..depth {
+                    let row = &x.data[step * x.stride..];
                     for (columns, panel) in group.iter_mut() {
                         copy(&row[columns.clone()], &mut panel[step].0);
                     }
