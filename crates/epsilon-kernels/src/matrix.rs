@@ -262,7 +262,8 @@ fn rows_by_panels(
 /// they would compete for the same few places of L1.
 fn with_rows(a: Matrix, work: impl FnOnce(Rows)) {
     let transposed = a.column_stride != 1;
-    if !transposed && !(a.row_stride.is_multiple_of(1024) && a.rows > 4) {
+    let apart = a.row_stride.is_multiple_of(1024) && a.rows > 4;
+    if !transposed && !apart {
         return work(Rows {
             data: a.data,
             stride: a.row_stride,

@@ -72,7 +72,7 @@ fn by_eights(simd: V3, from: Block, to: &mut [f32], to_stride: usize) {
 #[inline(always)]
 fn eight_by_eight(simd: V3, block: [[f32; SIDE]; SIDE]) -> [[f32; SIDE]; SIDE] {
     let avx = simd.avx;
-    let x = block.map(|row| pulp::cast(row));
+    let x = block.map(pulp::cast);
     let pair = |i: usize| {
         [
             avx._mm256_unpacklo_ps(x[i], x[i + 1]),

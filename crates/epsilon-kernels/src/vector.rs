@@ -266,7 +266,7 @@ const LANES: usize = 16;
 
 /// `count` groups of lanes and what is left, of slices that are as long as each other.
 #[inline(always)]
-fn nine_lanes<'a>(slices: [&'a [f32]; 9], length: usize) -> [(&'a [[f32; LANES]], &'a [f32]); 9] {
+fn nine_lanes(slices: [&[f32]; 9], length: usize) -> [(&[[f32; LANES]], &[f32]); 9] {
     slices.map(|slice| slice[..length].as_chunks())
 }
 

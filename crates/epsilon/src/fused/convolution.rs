@@ -125,6 +125,9 @@ fn column<const N: usize, const M: usize>(matrix: [[f32; M]; N], at: usize) -> [
     matrix.map(|row| row[at])
 }
 
+/// An offset from a tile's first value, and the places that it takes part in, with their factors.
+type OfOffset = ([usize; 2], Vec<(usize, f32)>);
+
 impl Convolution {
     fn tokens(&self) -> usize {
         self.height * self.width
@@ -177,7 +180,7 @@ impl Convolution {
         &self,
         places: &[f32],
         channels: usize,
-        terms: &[([usize; 2], Vec<(usize, f32)>)],
+        terms: &[OfOffset],
         before: usize,
         out: &mut [f32],
     ) {
@@ -218,7 +221,7 @@ impl Convolution {
     }
 
     /// For each offset of a side, the places that it takes part in.
-    fn transposed<const N: usize>(matrix: [[f32; N]; IN]) -> Vec<([usize; 2], Vec<(usize, f32)>)> {
+    fn transposed<const N: usize>(matrix: [[f32; N]; IN]) -> Vec<OfOffset> {
         (0..N * N)
             .map(|at| {
                 let places = pairs(column(matrix, at / N), column(matrix, at % N));
