@@ -193,7 +193,9 @@ fn multiply(out: &mut [f32], stride: usize, start: Finish, a: Matrix, b: Matrix,
     }
     assert!(b.columns <= stride && fits(out.len(), a.rows, b.columns, stride));
     let out = &mut out[..(a.rows - 1) * stride + b.columns];
-    // An empty sum is one of nothing, and a step of it writes what `start` says.
+    if a.columns == 0 {
+        return write_empty_sums(out, stride, b.columns, start);
+    }
     let multiplications = a.rows.saturating_mul(b.columns).saturating_mul(a.columns);
     let threads = if multiplications < SMALL { 1 } else { threads };
     if a.rows <= FEW && b.column_stride == 1 {
@@ -202,10 +204,10 @@ fn multiply(out: &mut [f32], stride: usize, start: Finish, a: Matrix, b: Matrix,
         });
         return;
     }
-    let depth = a.columns.div_ceil(a.columns.div_ceil(DEPTH).max(1)).max(1);
+    let depth = a.columns.div_ceil(a.columns.div_ceil(DEPTH));
     let mut packed = PACKED.take();
     let mut finish = start;
-    for first in (0..a.columns.max(1)).step_by(depth) {
+    for first in (0..a.columns).step_by(depth) {
         let depth = depth.min(a.columns - first);
         let part = b.row_part(first, depth);
         packed.fill_matrix(part.block(), b.column_stride == 1, threads);
@@ -217,6 +219,19 @@ fn multiply(out: &mut [f32], stride: usize, start: Finish, a: Matrix, b: Matrix,
         };
     }
     PACKED.set(packed);
+}
+
+/// What a product over nothing leaves: the bias, or what is there.
+fn write_empty_sums(out: &mut [f32], stride: usize, columns: usize, start: Finish) {
+    if start.after == After::Add {
+        return;
+    }
+    for row in out.chunks_mut(stride) {
+        match start.bias {
+            [] => row[..columns].fill(0.0),
+            bias => row[..columns].copy_from_slice(bias),
+        }
+    }
 }
 
 thread_local! {
@@ -340,15 +355,15 @@ mod tests {
     /// Matrices of one row or column are their own transposes in memory, and strides of none and one are common there.
     #[test]
     fn products_of_rows_and_columns() {
-        let data: Vec<f32> = (1..=64).map(|x| x as f32).collect();
+        let data: Vec<f32> = (1..=200).map(|x| x as f32).collect();
         let view = |rows: usize, columns: usize, turned: bool| match turned {
             true => Matrix::new(&data, columns, rows).transposed(),
             false => Matrix::new(&data, rows, columns),
         };
         let at = |m: &Matrix, r: usize, c: usize| m.data[r * m.row_stride + c * m.column_stride];
         let sides = [[false, false], [false, true], [true, false], [true, true]];
-        for (rows, depth, columns) in (0..6 * 6 * 6).map(|size| (size / 36, size / 6 % 6, size % 6))
-        {
+        let small = (0..6 * 6 * 6).map(|size| (size / 36, size / 6 % 6, size % 6));
+        for (rows, depth, columns) in small.chain([(200, 0, 3), (200, 1, 1), (3, 0, 200)]) {
             for [left, right] in sides {
                 let (a, b) = (view(rows, depth, left), view(depth, columns, right));
                 let mut out = vec![f32::NAN; rows * columns];
