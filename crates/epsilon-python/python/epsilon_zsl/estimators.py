@@ -1182,7 +1182,8 @@ class BilinearAttention(Estimator):
     h . (relu(U r_i) * relu(V v_c))``, ``a_c = softmax_i(e_ic)``, ``z_c = sum_i a_ic r_i``, ``s_c = z_c' W v_c``.
 
     Both the logits and the scores are matches of something of the tokens with something of the labels, so ``z_c``,
-    a vector for every label of every image, is never computed: ``s_c = sum_i a_ic (r_i' W v_c)``.
+    a vector for every label of every image, is never computed: ``s_c = sum_i a_ic (r_i' W v_c)``, with whichever of
+    ``r_i' W`` and ``W v_c`` takes fewer operations.
 
     Bilinear attention's settings; the defaults are LESA's for this method.
 
