@@ -5,6 +5,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use image::codecs::jpeg::JpegEncoder;
 
@@ -46,6 +47,9 @@ pub enum ThumbnailError {
 #[derive(Debug, Clone)]
 pub struct Thumbnails {
     folder: PathBuf,
+    /// Shared by those who write files and held alone by who tidies up: a file that is being written looks like one that a
+    /// killed program left.
+    writing: Arc<RwLock<()>>,
 }
 
 impl Thumbnails {
@@ -53,6 +57,7 @@ impl Thumbnails {
     pub fn of(library: &Path) -> Self {
         Self {
             folder: library.join(FOLDER),
+            writing: Arc::default(),
         }
     }
 
@@ -77,6 +82,7 @@ impl Thumbnails {
     ) -> Result<Vec<u8>, ThumbnailError> {
         let picture = small_jpeg(file, SIDE, QUALITY, limits)?;
         let path = self.path(photo);
+        let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         for folder in [Some(&*self.folder), path.parent()].into_iter().flatten() {
             files::folder(folder).map_err(|source| failed(folder, source))?;
         }
@@ -92,6 +98,7 @@ impl Thumbnails {
     pub fn keep<'p>(&self, photos: impl Iterator<Item = &'p str>) -> Result<(), LibraryError> {
         let kept: HashSet<PathBuf> = photos.map(|photo| self.path(photo)).collect();
         let system = |source| failed(&self.folder, source);
+        let _alone = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         if !self.folder.is_dir() {
             return Ok(());
         }
@@ -197,5 +204,26 @@ mod tests {
         thumbnails.keep(["b.png"].into_iter()).unwrap();
         assert!(!path.exists() && other.exists());
         assert!(thumbnails.make("c", &path, NOW, &limits).is_err());
+    }
+
+    #[test]
+    fn nothing_that_is_being_written_is_tidied_away() {
+        let library = tempfile::tempdir().unwrap();
+        let thumbnails = Thumbnails::of(library.path());
+        let photo = library.path().join("a.png");
+        RgbImage::new(8, 8).save(&photo).unwrap();
+        let limits = Limits::default();
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                (0..100).try_for_each(|_| {
+                    thumbnails.make("a.png", &photo, NOW, &limits)?;
+                    Ok::<(), ThumbnailError>(())
+                })
+            });
+            while !made.is_finished() {
+                thumbnails.keep(["a.png"].into_iter()).unwrap();
+            }
+            made.join().unwrap().unwrap();
+        });
     }
 }
