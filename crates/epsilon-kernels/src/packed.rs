@@ -182,17 +182,17 @@ struct Product<'a> {
 
 struct Few<'a>(Block<'a>, Tiles<'a>);
 
-/// Calls `$self.$method::<S, VECTORS, ROWS>` with the tile of the instructions. Its sums fill the registers, but for a step's
+/// Calls `run::<S, VECTORS, ROWS>` with the tile of the instructions. Its sums fill the registers, but for a step's
 /// part of the panel and one value of `a`: one sum too many waits for memory at every step. Where rows of a whole panel leave
 /// too few rows, a tile is a part of the panel.
 macro_rules! with_tile {
-    ($this:expr, $method:ident, $simd:expr) => {
+    ($this:expr, $simd:expr) => {
         match (S::F32_LANES, S::REGISTER_COUNT) {
-            (16, _) => $this.$method::<S, 2, 12>($simd),
-            (8, _) => $this.$method::<S, 2, 6>($simd),
-            (4, 32..) => $this.$method::<S, 4, 6>($simd),
-            (4, _) => $this.$method::<S, 8, 1>($simd),
-            _ => $this.$method::<S, PANEL, 1>($simd),
+            (16, _) => $this.run::<S, 2, 12>($simd),
+            (8, _) => $this.run::<S, 2, 6>($simd),
+            (4, 32..) => $this.run::<S, 4, 6>($simd),
+            (4, _) => $this.run::<S, 8, 1>($simd),
+            _ => $this.run::<S, PANEL, 1>($simd),
         }
     };
 }
@@ -202,7 +202,7 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(self, run, simd);
+        with_tile!(self, simd);
     }
 }
 
@@ -231,7 +231,7 @@ impl WithSimd for Few<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        with_tile!(self, run, simd);
+        with_tile!(self, simd);
     }
 }
 

@@ -261,6 +261,24 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// `1 / (1 + e^-x)` in place, within 2e-7.
+    pub fn sigmoid(x: &mut [f32]) {
+        for x in x {
+            *x = 1.0 / (1.0 + exp::<FMA>(-*x));
+        }
+    }
+}
+
+vectorised! {
+    /// `tanh x` in place, within 2e-7.
+    pub fn tanh(x: &mut [f32]) {
+        for x in x {
+            *x = 1.0 - 2.0 / (exp::<FMA>(2.0 * *x) + 1.0);
+        }
+    }
+}
+
 /// Lanes that the sums of nine products are made in.
 const LANES: usize = 16;
 
@@ -470,6 +488,31 @@ mod tests {
                 "{x}: {ours} for {expected}"
             );
         }
+    }
+
+    #[test]
+    fn sigmoid_and_tanh_equal_the_standard_librarys() {
+        let x: Vec<f32> = (-4000..=4000).map(|step| step as f32 * 0.025).collect();
+        for (level, (sigmoids, tanhs)) in crate::cpu::cap::at_every_level(|| {
+            let (mut sigmoids, mut tanhs) = (x.clone(), x.clone());
+            sigmoid(&mut sigmoids);
+            tanh(&mut tanhs);
+            (sigmoids, tanhs)
+        }) {
+            for (i, &x) in x.iter().enumerate() {
+                let x = f64::from(x);
+                let expected = 1.0 / (1.0 + (-x).exp());
+                assert!(
+                    (f64::from(sigmoids[i]) - expected).abs() < 2e-7,
+                    "{level} {x}"
+                );
+                assert!((f64::from(tanhs[i]) - x.tanh()).abs() < 2e-7, "{level} {x}");
+            }
+        }
+        let mut odd = [f32::NAN; 2];
+        sigmoid(&mut odd[..1]);
+        tanh(&mut odd[1..]);
+        assert!(odd.iter().all(|x| x.is_nan()));
     }
 
     #[test]

@@ -7,12 +7,11 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use rayon::prelude::*;
 
-use super::activation;
 use super::operation::{Operation, run, runs_on};
 use epsilon_kernels::finish::Finish;
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::packed::{self, Packed, Rows};
-use epsilon_kernels::vector::{add, add_column_sums};
+use epsilon_kernels::vector::{self, add, add_column_sums};
 
 /// Outputs `[T, H]` of an LSTM that begins each sequence with nothing but zeros. `x [T, E]` holds the inputs of one sequence
 /// after the other, of these lengths; `weight [E + H, 4 H]` and `bias` are those of the gates: input, forget, new, output.
@@ -262,11 +261,9 @@ fn cell_forward(gates: &mut [f32], previous: Option<&[f32]>, cell: &mut [f32], o
     let hidden = cell.len();
     let (sigmoids, rest) = gates.split_at_mut(2 * hidden);
     let (news, outs) = rest.split_at_mut(hidden);
-    sigmoids
-        .iter_mut()
-        .for_each(|x| *x = activation::sigmoid(*x));
-    news.iter_mut().for_each(|x| *x = activation::tanh(*x));
-    outs.iter_mut().for_each(|x| *x = activation::sigmoid(*x));
+    vector::sigmoid(sigmoids);
+    vector::tanh(news);
+    vector::sigmoid(outs);
     let (input, forget) = sigmoids.split_at(hidden);
     for i in 0..hidden {
         cell[i] = input[i] * news[i];
@@ -276,8 +273,10 @@ fn cell_forward(gates: &mut [f32], previous: Option<&[f32]>, cell: &mut [f32], o
             cell[i] += forget[i] * previous[i];
         }
     }
-    for i in 0..hidden {
-        output[i] = outs[i] * activation::tanh(cell[i]);
+    output.copy_from_slice(cell);
+    vector::tanh(output);
+    for (output, out) in output.iter_mut().zip(&*outs) {
+        *output *= out;
     }
 }
 
@@ -300,8 +299,10 @@ fn cell_backward(
     let (to_new, to_out) = rest.split_at_mut(hidden);
     let zeros = vec![0.0; hidden];
     let previous = previous.unwrap_or(&zeros);
+    let mut seen = cell.to_vec();
+    vector::tanh(&mut seen);
     for i in 0..hidden {
-        let seen = activation::tanh(cell[i]);
+        let seen = seen[i];
         let of_cell = from_cell[i] + gradient[i] * out[i] * (1.0 - seen * seen);
         to_input[i] = of_cell * new[i] * input[i] * (1.0 - input[i]);
         to_forget[i] = of_cell * previous[i] * forget[i] * (1.0 - forget[i]);

@@ -1,7 +1,6 @@
 //! Fused operations with their own backward passes, which the framework runs on its CPU device in place of chains of its
 //! own operations.
 
-mod activation;
 pub(crate) mod batch_norm;
 pub(crate) mod channel_attention;
 pub(crate) mod convolution;
@@ -18,7 +17,6 @@ pub(crate) mod linear;
 pub(crate) mod lstm;
 mod operation;
 pub(crate) mod pooled;
-pub(crate) mod rectified;
 pub(crate) mod scores;
 pub(crate) mod self_attention;
 pub(crate) mod shared_attention;

@@ -7,13 +7,12 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 use rayon::prelude::*;
 
-use super::activation;
 use super::linear::linear;
 use super::operation::{Operation, run, runs_on};
 use super::shares;
 use epsilon_kernels::matrix::{Into, Matrix, product};
 use epsilon_kernels::rows::softmax_sum;
-use epsilon_kernels::vector::{add_column_sums, add_row};
+use epsilon_kernels::vector::{self, add_column_sums, add_row};
 
 /// Weight `[inputs, outputs]` and bias of a linear map.
 pub(crate) type Map = (Tensor<2>, Tensor<1>);
@@ -102,7 +101,7 @@ impl Attention {
         let x = Matrix::new(x, n, d);
         product(hidden, Into::Replace, x, Matrix::new(w1, d, h), 1);
         add_row(hidden, b1);
-        hidden.iter_mut().for_each(|v| *v = activation::tanh(*v));
+        vector::tanh(hidden);
         let inner = Matrix::new(hidden, n, h);
         product(logits, Into::Replace, inner, Matrix::new(w2, h, t), 1);
         add_row(logits, b2);

@@ -15,8 +15,8 @@ use super::layers::{product, product_spec};
 use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
 use crate::batch::{Batch, Dims};
 use crate::device;
+use crate::fused::linear::leaky;
 use crate::fused::pooled::{Pair, attended};
-use crate::fused::rectified::rectified;
 use crate::fused::scores;
 use crate::loss::{self, Negatives};
 use crate::parameters::{Spec, Start, Weights};
@@ -101,15 +101,15 @@ fn on_labels([rows, width]: [usize; 2], [labels, label_width]: [usize; 2]) -> bo
 /// What the attention's logits are the matches of.
 fn logit(weights: &Weights, batch: &Batch) -> Pair {
     let attention: Tensor<1> = weights.get("attention.weight");
-    let [images, tokens, width] = batch.tokens.dims();
-    let rows = batch.tokens.clone().reshape([images * tokens, width]);
     let none = attention.clone().inner().zeros_like();
-    let side = |x: Tensor<2>, name: &str| rectified(x, weights.get(name), none.clone(), 0.0);
-    let tokens = side(rows, "tokens.weight").reshape([images as i32, tokens as i32, -1]);
-    let labels = side(batch.label_vectors.clone(), "labels.weight");
+    let side = |x: Tensor<3>, name: &str| leaky(x, weights.get(name), none.clone(), 0.0);
+    let labels = side(
+        batch.label_vectors.clone().unsqueeze_dim(0),
+        "labels.weight",
+    );
     Pair {
-        tokens,
-        labels: labels * attention.unsqueeze(),
+        tokens: side(batch.tokens.clone(), "tokens.weight"),
+        labels: labels.squeeze_dim::<2>(0) * attention.unsqueeze(),
     }
 }
 

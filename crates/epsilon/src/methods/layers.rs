@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::MethodError;
 use crate::batch::Dims;
-use crate::fused::batch_norm as fused;
+use crate::fused::batch_norm;
 pub(super) use crate::fused::convolution::windows;
 use crate::fused::linear;
 use crate::parameters::{Spec, Start, Weights};
@@ -92,7 +92,8 @@ pub(super) fn batch_norm(
         let shift = get("beta") - get("mean") * scale.clone();
         return x * row(scale) + row(shift);
     };
-    let (out, [mean, variance]) = fused::batch_norm(x, get("gamma"), get("beta"), NORM_EPSILON);
+    let (out, [mean, variance]) =
+        batch_norm::batch_norm(x, get("gamma"), get("beta"), NORM_EPSILON);
     let count = (images * tokens) as f64;
     let unbiased = count / (count - 1.0).max(1.0);
     for (part, now, factor) in [("mean", mean, 1.0), ("variance", variance, unbiased)] {

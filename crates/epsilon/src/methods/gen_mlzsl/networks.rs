@@ -6,7 +6,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Fusion;
 use crate::fused::critic::{self, Critic, Judged, LEAK};
 use crate::fused::linear;
-use crate::fused::rectified::rectified;
 use crate::loss::soft_cross_entropy;
 use crate::parameters::{self, Spec, Weights};
 use epsilon_data::labels::LabelVectors;
@@ -239,7 +238,7 @@ fn mlp(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
 
 fn hidden(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
     let (weight, bias) = weights.linear(name);
-    rectified(x, weight, bias, LEAK)
+    linear::leaky(x.unsqueeze_dim(0), weight, bias, LEAK).squeeze_dim(0)
 }
 
 fn linear(weights: &Weights, name: &str, x: Tensor<2>) -> Tensor<2> {
