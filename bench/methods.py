@@ -131,13 +131,19 @@ def started(stack, name, command):
     return program
 
 
+def turn(program):
+    """The second of two steps in a row, as in a training: allocators give memory back while a program waits for its turn."""
+    program.ask("run")
+    return program.ask("run", pause=0)
+
+
 def measure(args, example, kind, sizes):
     """The answers of both programs, by name."""
     words = [*sizes.arguments(kind), "--threads", str(args.threads), "--warmup", str(args.warmup), "--serve"]
     with contextlib.ExitStack() as stack:
         peer = [turns.interpreter(), str(turns.BENCH / "peer_methods.py"), *words]
         programs = [started(stack, "ours", [example, *words]), started(stack, "PyTorch", peer)]
-        return turns.rounds(programs, args.rounds, lambda program: program.ask("run"))
+        return turns.rounds(programs, args.rounds, turn)
 
 
 def compared(args, example, kinds, points):
@@ -160,7 +166,7 @@ def alone(args, example, kind, sizes):
     words = [*sizes.arguments(kind), "--threads", str(args.threads), "--warmup", str(args.warmup), "--serve"]
     with contextlib.ExitStack() as stack:
         ours = started(stack, "ours", [example, *words])
-        answers = [ours.ask("run") for _ in range(args.rounds)]
+        answers = [turn(ours) for _ in range(args.rounds)]
         limits = ours.ask("limits")
     return statistics.median(answer["seconds"][0] for answer in answers), answers[0]["weights"], limits
 
