@@ -9,6 +9,7 @@ import argparse
 import json
 import subprocess
 
+import processor
 import turns
 from growth import LABEL_WIDTH, Point, operations
 
@@ -91,9 +92,11 @@ def main():
     parser.add_argument("--steps", type=int, default=20, help="timed steps of each stage")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--threads", type=int, default=2)
+    processor.add_argument(parser)
     parser.add_argument("--write", action="store_true", help="keep the tables in bench/results/roofline*.md")
     args = parser.parse_args()
     before = turns.load()
+    cpu = processor.Processor(args.cpu)
     example = turns.build("bench_roofline")
     turns.pin(args.threads)
     tables = "\n".join(section(args, example, dim) for dim in args.dims)
@@ -103,9 +106,9 @@ def main():
         text = (
             f"# Where a training step's time goes, {args.precision}\n\nMeans over {args.steps} steps. Written by "
             f"`bench/roofline.py`; `bench/README.md` says what is shown.\n\n{tables}\n{facts}\n"
-            f"- load before the run: {before}\n"
+            f"{cpu.facts().lstrip()}\n- load before the run: {before}\n"
         )
-        turns.write("roofline.md" if args.precision == "f32" else f"roofline-{args.precision}.md", text)
+        turns.write(f"roofline-{args.precision}-{cpu.slug()}.md", text)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ const DEPTH: usize = 512;
 /// Rows of the left side that are worked on at once: with [`DEPTH`], 288 KiB, which stay in L2.
 const ROWS: usize = 96;
 
+/// The same for one of several threads, which may have some more so that all have as many.
+const LARGEST: usize = 144;
+
 /// Multiplications below which one thread is faster than several.
 const SMALL: usize = 1 << 19;
 
@@ -263,11 +266,9 @@ fn rows_by_panels(
         }
         return;
     }
-    let rows = a
-        .rows
-        .div_ceil(threads)
-        .next_multiple_of(packed::TILE)
-        .min(ROWS);
+    // As many blocks for every thread, of whole tiles.
+    let blocks = threads * a.rows.div_ceil(threads * LARGEST);
+    let rows = a.rows.div_ceil(packed::TILE).div_ceil(blocks) * packed::TILE;
     out.par_chunks_mut(rows * stride)
         .enumerate()
         .for_each(|(place, out)| block(place * rows, out));

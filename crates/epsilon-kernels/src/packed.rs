@@ -16,6 +16,9 @@ pub(crate) const TILE: usize = 12;
 /// Panels that are filled at once.
 const GROUP: usize = 8;
 
+/// Values from which several threads fill the panels: with fewer, to wake them takes longer.
+const SHARED: usize = 1 << 18;
+
 /// A matrix `[depth, columns]` laid out as the right side of [`product`].
 #[derive(Clone, Debug, Default)]
 pub struct Packed(Panels<f32>);
@@ -73,9 +76,10 @@ impl Packed {
             }
         };
         let mut panels: Vec<_> = self.0.panels_mut(depth, columns).collect();
-        match threads {
-            0 | 1 => panels.chunks_mut(GROUP).for_each(fill),
-            _ => panels.par_chunks_mut(GROUP).for_each(fill),
+        if threads <= 1 || depth * columns < SHARED {
+            panels.chunks_mut(GROUP).for_each(fill);
+        } else {
+            panels.par_chunks_mut(GROUP).for_each(fill);
         }
     }
 
