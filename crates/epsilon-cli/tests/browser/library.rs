@@ -223,8 +223,7 @@ fn a_library_is_reviewed_by_the_keyboard_alone() {
     browser.until("document.activeElement.dataset.kind === 'approved'");
     browser.press("a");
     browser.until("document.querySelector('#labels li:nth-child(1)').className === 'approved'");
-    let first =
-        browser.evaluate("document.querySelector('#labels li:nth-child(1)').dataset.name");
+    let first = browser.evaluate("document.querySelector('#labels li:nth-child(1)').dataset.name");
     let first = first.as_str().unwrap();
     browser.press("ArrowDown");
     browser.press("x");
