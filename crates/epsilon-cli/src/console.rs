@@ -1,14 +1,32 @@
 //! Output of the program: results on stdout, progress and errors on stderr, progress bars only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use epsilon::paths::plain;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+/// Whether this process leaves all output but an error that ends it to the first one of its job.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is written but an error that ends the program.
+#[cfg(feature = "mpi")]
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+    log::set_max_level(log::LevelFilter::Error);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Writes a result and a newline to stdout.
 pub(crate) fn print(text: impl std::fmt::Display) -> io::Result<()> {
+    if is_quiet() {
+        return Ok(());
+    }
     writeln!(io::stdout().lock(), "{text}")
 }
 
@@ -19,7 +37,7 @@ pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// Whether stderr is a terminal.
 pub(crate) fn is_terminal() -> bool {
-    io::stderr().is_terminal()
+    !is_quiet() && io::stderr().is_terminal()
 }
 
 /// Writes a progress message to stderr if it is a terminal.
@@ -57,7 +75,29 @@ pub(crate) fn warn(text: impl std::fmt::Display) {
 
 /// Writes a line to stderr, or several. Names in it come from strangers: what a terminal would obey is written out.
 pub(crate) fn complain(text: impl std::fmt::Display) {
-    let text = text.to_string();
+    if !is_quiet() {
+        write(&text.to_string());
+    }
+}
+
+/// Reports the error that ends the program. Of the processes of a job that all find the same, the first one is left the time to say it
+/// and to end the job.
+pub(crate) fn report(error: &anyhow::Error) {
+    let ranks = crate::ranks::of_job();
+    if is_quiet() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    match ranks.size() {
+        1 => write(&format!("epsilon: {}", explain(error))),
+        size => write(&format!(
+            "epsilon: rank {} of {size}: {}",
+            ranks.rank(),
+            explain(error)
+        )),
+    }
+}
+
+fn write(text: &str) {
     let mut shown = String::with_capacity(text.len());
     for part in text.split_inclusive(LAYOUT) {
         let words = part.trim_end_matches(LAYOUT);

@@ -5,6 +5,7 @@
 mod commands;
 mod console;
 mod memory;
+mod ranks;
 mod tensorboard;
 
 use std::ffi::OsString;
@@ -76,22 +77,35 @@ pub fn run_program(arguments: Vec<OsString>) -> u8 {
     let called = arguments.first().cloned();
     let cli = Cli::parse_from(arguments);
     commands::shell::set_called(called);
-    match run(cli) {
+    // Held to the end: where it is dropped, the processes of a job leave each other.
+    let job = match ranks::join(&cli.command) {
+        Ok(job) => job,
+        Err(error) => return failed(&error),
+    };
+    let outcome = run(cli);
+    let status = match outcome {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::SomeFailed) => 1,
         // A reader such as `head` closed the pipe: no error.
         Err(error) if console::is_closed_pipe(&error) => 0,
-        Err(error) => {
-            console::complain(format_args!("epsilon: {}", console::explain(&error)));
-            2
-        }
-    }
+        Err(error) => failed(&error),
+    };
+    drop(job);
+    status
+}
+
+/// Reports an error that ends the program; in a job of several processes it ends them all.
+fn failed(error: &anyhow::Error) -> u8 {
+    const STATUS: u8 = 2;
+    console::report(error);
+    ranks::abandon(STATUS);
+    STATUS
 }
 
 fn run(cli: Cli) -> anyhow::Result<Outcome> {
     epsilon::cpu::level()?;
-    if let Some(threads) = cli.threads {
-        anyhow::ensure!(threads > 0, "--threads 0: give at least 1");
+    anyhow::ensure!(cli.threads != Some(0), "--threads 0: give at least 1");
+    if let Some(threads) = cli.threads.or_else(ranks::threads) {
         rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build_global()?;

@@ -1,5 +1,6 @@
 //! What a method is given of some images: tokens, global vectors, labels and their vectors, on a device.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -77,8 +78,8 @@ pub struct Batch {
     pub draws: Draws,
 }
 
-/// The random numbers of one part of one training step: a function of seed and step alone, so that a resumed training
-/// draws what an unbroken one would have drawn.
+/// The random numbers of one training step, or of some of its images: a function of seed, step and image alone, so that a resumed
+/// training draws what an unbroken one would have drawn, whatever parts and ranks share a step's images.
 ///
 /// ```
 /// use epsilon::batch::Draws;
@@ -89,27 +90,109 @@ pub struct Batch {
 /// assert_ne!(draw(7), draw(8));
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Draws(u64);
+pub struct Draws {
+    seed: u64,
+    images: Images,
+}
+
+/// Which images of a step are drawn for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Images {
+    first: usize,
+    count: usize,
+    /// How many the step has; 0 where those that are drawn for are all.
+    of: usize,
+}
 
 impl Draws {
-    /// Those of a part of a step of a training with this seed.
-    pub fn of(seed: u64, step: usize, part: usize) -> Self {
+    /// Those of all images of a step of a training with this seed, for one of the purposes that a step may draw for.
+    pub fn of(seed: u64, step: usize, purpose: usize) -> Self {
         let mix = |state: u64, value: u64| {
             (state ^ value)
                 .wrapping_mul(0x9E37_79B9_7F4A_7C15)
                 .rotate_left(29)
         };
-        Self(mix(mix(mix(1, seed), step as u64), part as u64))
+        Self {
+            seed: mix(mix(mix(1, seed), step as u64), purpose as u64),
+            images: Images::default(),
+        }
     }
 
-    /// Others of the same part, for what is drawn beside a loss's own.
+    /// Those of these images alone, of so many that the step has.
+    #[must_use]
+    pub fn of_images(self, images: Range<usize>, of: usize) -> Self {
+        let images = Images {
+            first: images.start,
+            count: images.len(),
+            of,
+        };
+        Self { images, ..self }
+    }
+
+    /// Others of the same images, for what is drawn beside a loss's own.
     pub(crate) fn apart(self) -> Self {
-        Self(self.0.rotate_left(32) ^ 0x5851_F42D_4C95_7F2D)
+        Self {
+            seed: self.seed.rotate_left(32) ^ 0x5851_F42D_4C95_7F2D,
+            ..self
+        }
     }
 
-    /// A generator at the first of them.
+    /// A generator at the first of them. What it gives is the same for all images of the step.
     pub fn rng(self) -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(self.0)
+        ChaCha8Rng::seed_from_u64(self.seed)
+    }
+
+    /// A generator of one image's own draws, counted from 0 among those that are drawn for.
+    pub fn image(self, image: usize) -> ChaCha8Rng {
+        let mut rng = self.rng();
+        rng.set_stream(1 + (self.images.first + image) as u64);
+        rng
+    }
+
+    /// Draws of the step, one after the other, of which some are for all images and others for each.
+    pub(crate) fn in_turn(self) -> InTurn {
+        InTurn {
+            rng: self.rng(),
+            images: self.images,
+        }
+    }
+}
+
+/// The draws of a step in their order. Where the step's images are shared out, each share's draws are those that it would have had of
+/// the whole step.
+pub(crate) struct InTurn {
+    /// For what is the same for all images.
+    pub(crate) rng: ChaCha8Rng,
+    images: Images,
+}
+
+impl InTurn {
+    /// Draws `count` values of `words` words each of the generator's stream, as many for every image that is drawn for: `draw` is
+    /// given a generator at the first of them.
+    pub(crate) fn for_images<T>(
+        &mut self,
+        count: usize,
+        words: u128,
+        draw: impl FnOnce(ChaCha8Rng) -> T,
+    ) -> T {
+        let Images {
+            first,
+            count: images,
+            of,
+        } = self.images;
+        let (before, all) = match of {
+            0 => (0, count),
+            of => (
+                first * (count / images.max(1)),
+                of * (count / images.max(1)),
+            ),
+        };
+        let start = self.rng.get_word_pos();
+        let at = |values: usize| start.wrapping_add(words * values as u128);
+        let mut rng = self.rng.clone();
+        rng.set_word_pos(at(before));
+        self.rng.set_word_pos(at(all));
+        draw(rng)
     }
 }
 
@@ -150,7 +233,7 @@ impl Targets {
 
     /// The same labels for losses that rank, beside the labels of an image, the images of a label, with this weight: `w B` times
     /// the mean over the labels with positive and negative images of `mean_{p, n} log(1 + exp(s_n - s_p))`, p and n images of the
-    /// batch. Every loss of [`crate::loss`] but the sampled one adds it.
+    /// batch. Every loss of [`crate::loss`] adds it.
     #[must_use]
     pub fn ranking_images(&self, weight: f64) -> Self {
         Self {

@@ -56,6 +56,7 @@ pub mod predictor;
 pub mod pretraining;
 pub mod profile;
 pub mod published_features;
+pub mod ranks;
 pub mod recipe;
 pub mod semantic_index;
 pub mod tagger;

@@ -133,8 +133,11 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
     let (other, store) = (args.data.as_deref(), args.store.as_deref());
-    let mut experiment = super::of_model(&model, path, other, store)?;
-    let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
+    let experiment = super::of_model(&model, path, other, store)?;
+    let mut experiment = experiment
+        .with_device(device)
+        .with_ranks(crate::ranks::of_job());
+    let prepared = experiment.prepare()?;
     super::warn_of_known(path, &model, prepared.dataset.unseen_names());
     let mut settings = experiment.recipe().evaluation.clone();
     let protocols = protocols(args, &settings.protocol)?;
@@ -145,9 +148,7 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
         settings.k_zsl = fitting(ks, dataset.names.len() - dataset.seen);
         settings.k_gzsl.clone_from(ks);
     }
-    let scored = super::measuring(|progress| {
-        experiment::score(&model, &prepared, &store, &device, progress)
-    })?;
+    let scored = super::measuring(|progress| experiment.score(&model, progress))?;
     show(args, &scored, &protocols, &settings)?;
     Ok(Outcome::Done)
 }

@@ -29,6 +29,13 @@ pub(crate) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whether one part is asked for, beside which others are extracted elsewhere.
+    pub(crate) fn is_part(&self) -> bool {
+        self.shard.is_some()
+    }
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut recipe = Recipe::read(&args.recipe)?;
     args.limits.put_into(&mut recipe);

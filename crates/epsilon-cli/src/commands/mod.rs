@@ -75,6 +75,7 @@ impl Place {
     pub(crate) fn open(&self, recipe: Recipe, folder: &Path) -> anyhow::Result<Experiment> {
         let device = epsilon::device::device(&self.device)?;
         let experiment = Experiment::open(recipe, folder)?.with_device(device);
+        let experiment = experiment.with_ranks(crate::ranks::of_job());
         Ok(experiment.with_download_bar(console::is_terminal()))
     }
 }

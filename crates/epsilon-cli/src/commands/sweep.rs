@@ -37,6 +37,11 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     ensure!(args.jobs > 0, "--jobs 0: give at least 1");
+    ensure!(
+        args.jobs == 1 || crate::ranks::of_job().size() == 1,
+        "--jobs {}: each of the job's processes makes one training at a time; start more of them",
+        args.jobs
+    );
     let comparison = Comparison::sweep(&args.recipe, &args.set)?;
     let folder = args.place.folder(&args.recipe);
     let wanted: Vec<usize> = (0..comparison.rows.len()).collect();

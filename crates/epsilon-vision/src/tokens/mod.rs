@@ -11,7 +11,7 @@ mod writer;
 
 pub use self::error::FeatureError;
 pub use self::extract::{Earlier, ExtractOptions, Progress, extract, extract_beyond, write_store};
-pub use self::merge::{MergeError, merge};
+pub use self::merge::{MergeError, join, merge};
 pub use self::part::{NoPart, Part};
 pub use self::pipeline::{
     FeatureBatch, MakeFeatures, Pace, Read, ReadResult, Source, Unread, read_photo, run,

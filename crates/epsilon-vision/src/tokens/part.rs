@@ -1,5 +1,6 @@
 //! Equal parts of a list of images, so that several machines can share an extraction.
 
+use std::ops::Range;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -21,6 +22,11 @@ pub struct Part {
 }
 
 impl Part {
+    /// Part `index`, from 1, `of` so many; `None` where there is no such part.
+    pub fn new(index: usize, of: usize) -> Option<Self> {
+        (1..=of).contains(&index).then_some(Self { index, of })
+    }
+
     /// Which part, from 1.
     pub fn index(self) -> usize {
         self.index
@@ -33,9 +39,13 @@ impl Part {
 
     /// Its own stretch of the list: the parts in their order are the whole.
     pub(super) fn cut<T>(self, items: &[T]) -> &[T] {
-        let border =
-            |index: usize| (items.len() as u128 * index as u128 / self.of as u128) as usize;
-        &items[border(self.index - 1)..border(self.index)]
+        &items[self.stretch(items.len())]
+    }
+
+    /// Where in a list of so many images its own stand.
+    pub fn stretch(self, images: usize) -> Range<usize> {
+        let border = |index: usize| (images as u128 * index as u128 / self.of as u128) as usize;
+        border(self.index - 1)..border(self.index)
     }
 }
 
@@ -54,9 +64,6 @@ impl FromStr for Part {
         let (index, of) = text.split_once('/').ok_or_else(wrong)?;
         let number = |digits: &str| digits.parse::<usize>().map_err(|_| wrong());
         let (index, of) = (number(index)?, number(of)?);
-        if index == 0 || index > of {
-            return Err(wrong());
-        }
-        Ok(Self { index, of })
+        Self::new(index, of).ok_or_else(wrong)
     }
 }

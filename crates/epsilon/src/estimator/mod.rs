@@ -21,6 +21,7 @@ use crate::batch::Dims;
 use crate::methods::{Fitting, Kind, MethodError, Vocabulary};
 use crate::model::{Scorer, map_of};
 use crate::parameters::Weights;
+use crate::ranks::Alone;
 use crate::training::{Event, Example, Examples, Trainer, TrainingError, TrainingSettings, split};
 
 /// What can go wrong when a method is trained on features in memory, or scores them.
@@ -225,6 +226,7 @@ impl Estimator {
             identity: serde_json::Value::Null,
             validate: (!rows.is_empty()).then_some(&map),
             last_epoch: None,
+            ranks: &Alone,
         };
         let known = data
             .unseen

@@ -174,7 +174,14 @@ impl Training<'_> {
         let settings = self.recipe.evaluation.map_alone();
         let (prepared, store) = (self.prepared, self.store);
         let device = self.device;
-        let scored = super::score::score_images(model, prepared, store, images, device, progress)?;
+        let scored = super::score::score_images(
+            model,
+            prepared,
+            store,
+            images,
+            (device, self.ranks),
+            progress,
+        )?;
         let (protocol, all) = ([settings.protocol.parse()?], images.len());
         let mut figures = scored.measure(&protocol, &settings, &mut || progress(all, all))?;
         Ok(figures.remove(0))
@@ -201,12 +208,10 @@ impl Training<'_> {
     }
 
     fn kept_choice(&self, of: &serde_json::Value) -> Result<Option<Choice>, ExperimentError> {
-        let Some(folder) = self.folder else {
-            return Ok(None);
-        };
-        let bytes = folder.read(FILE)?;
+        let bytes = self.folder.map(|folder| folder.read(FILE)).transpose()?;
+        let bytes = self.ranks.share(0, bytes.flatten().unwrap_or_default());
         // A file of another version is written anew.
-        let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+        let kept = serde_json::from_slice::<Kept>(&bytes).ok();
         let kept = kept.filter(|kept| kept.of == *of);
         Ok(kept.map(|kept| kept.choice))
     }

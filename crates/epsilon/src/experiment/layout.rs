@@ -75,6 +75,11 @@ impl Layout<'_> {
         self.0.join(name)
     }
 
+    /// The folder of the parts of an extraction by several ranks, until they are joined.
+    pub(super) fn parts(&self) -> PathBuf {
+        self.0.join("tokens-parts")
+    }
+
     /// The index of the data set.
     pub fn index(&self) -> PathBuf {
         self.0.join("index.parquet")

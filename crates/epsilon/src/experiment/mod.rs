@@ -10,6 +10,7 @@ mod folds;
 mod layout;
 mod paired;
 mod prepare;
+mod ranked;
 mod score;
 mod sums;
 mod train;
@@ -23,7 +24,9 @@ use epsilon_data::dataset::DatasetError;
 use epsilon_data::labels::LabelError;
 use epsilon_metrics::MetricsError;
 use epsilon_vision::backbone::{self, BackboneError, Download};
-use epsilon_vision::tokens::{ExtractReport, FeatureError, Part, Progress, StoreError, TokenStore};
+use epsilon_vision::tokens::{
+    ExtractReport, FeatureError, MergeError, Part, Progress, StoreError, TokenStore,
+};
 
 pub use anchor::{AnchorError, BackboneClasses};
 pub use choose::{Choice, ChoiceFold};
@@ -40,6 +43,7 @@ pub use train::Training;
 use crate::methods::MethodError;
 use crate::model::{Model, ModelError};
 use crate::predictor::PredictError;
+use crate::ranks::{Alone, Ranks};
 use crate::recipe::{Recipe, RecipeError};
 use crate::tensor_vit;
 use crate::training::{Event, RunFolder, TrainingError};
@@ -140,6 +144,17 @@ pub enum ExperimentError {
         "the validation images cannot choose: {0}; give a greater validation or validation-labels in [training]"
     )]
     Choosing(MetricsError),
+    /// Several ranks were to go on with what one process has begun.
+    #[error(
+        "{dir}: was begun by one process: finish it with `epsilon extract` in one process, or delete it and let all ranks begin anew"
+    )]
+    BegunAlone {
+        /// The token store.
+        dir: PathBuf,
+    },
+    /// The parts of an extraction cannot be joined.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// The recipe names no backbone to extract tokens with.
     #[error("the recipe names no backbone")]
     NoBackbone,
@@ -252,6 +267,7 @@ pub struct Experiment {
     device: Device,
     resume: bool,
     show_downloads: bool,
+    ranks: Arc<dyn Ranks>,
     prepared: Option<Arc<Prepared>>,
     store: Option<Arc<TokenStore>>,
 }
@@ -269,6 +285,7 @@ impl Experiment {
             device: Device::flex(),
             resume: false,
             show_downloads: false,
+            ranks: Arc::new(Alone),
             prepared: None,
             store: None,
         })
@@ -330,6 +347,14 @@ impl Experiment {
         self
     }
 
+    /// Together with the other ranks of a job, on a file system that all of them see: extraction deals the images out, training
+    /// and scoring share them, and the first rank writes. All ranks make the same calls.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Self {
+        self.ranks = ranks;
+        self
+    }
+
     /// These seeds instead of the recipe's.
     #[must_use]
     pub fn with_seeds(mut self, seeds: Vec<u64>) -> Self {
@@ -366,6 +391,11 @@ impl Experiment {
         &self.recipe
     }
 
+    /// The ranks that work on it together.
+    pub fn ranks(&self) -> &dyn Ranks {
+        &*self.ranks
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
@@ -385,7 +415,15 @@ impl Experiment {
             Some(prepared) => prepared,
             None => {
                 let download = Download::shown(self.show_downloads);
-                Arc::new(prepare_with(&self.recipe, Some(&self.folder), download)?)
+                // The first rank leaves the index, and what is downloaded, to the others.
+                if !self.ranks.is_first() {
+                    self.ranks.wait();
+                }
+                let prepared = prepare_with(&self.recipe, Some(&self.folder), download)?;
+                if self.ranks.is_first() {
+                    self.ranks.wait();
+                }
+                Arc::new(prepared)
             }
         };
         Ok(self.prepared.insert(prepared).clone())
@@ -449,10 +487,12 @@ impl Experiment {
         let folded = Folded::of(folds).ok_or(ExperimentError::NoFolds)?;
         let text = serde_json::to_vec_pretty(&folded).map_err(ExperimentError::Json)?;
         let path = self.layout().folds(seed);
-        epsilon_data::files::write(&path, &text).map_err(|reason| TrainingError::File {
-            path,
-            reason: reason.to_string(),
-        })?;
+        if self.ranks.is_first() {
+            epsilon_data::files::write(&path, &text).map_err(|reason| TrainingError::File {
+                path,
+                reason: reason.to_string(),
+            })?;
+        }
         Ok(folded)
     }
 
@@ -468,7 +508,7 @@ impl Experiment {
     ) -> Result<Choice, ExperimentError> {
         let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
         let (prepared, store) = (self.prepare()?, self.tokens()?);
-        self.training(&prepared, &store, seed, Some(&folder))
+        self.training(&prepared, &store, seed, folder.as_ref())
             .choose(&mut |event| observe(RunEvent::Training(event)))
     }
 
@@ -494,7 +534,7 @@ impl Experiment {
     pub fn chosen(&mut self, seed: u64) -> Result<Option<Choice>, ExperimentError> {
         let folder = self.run_folder(seed, &mut |_| ControlFlow::Continue(()))?;
         let (prepared, store) = (self.prepare()?, self.tokens()?);
-        self.training(&prepared, &store, seed, Some(&folder))
+        self.training(&prepared, &store, seed, folder.as_ref())
             .chosen()
     }
 
@@ -549,6 +589,7 @@ impl Experiment {
                 };
                 (store, report)
             }
+            None if self.ranks.size() > 1 => self.extract_by_ranks(progress)?,
             None => self.extract_into(&self.layout().tokens(), None, progress)?,
         };
         self.store = Some(Arc::new(store));
@@ -615,26 +656,30 @@ impl Experiment {
         observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Figures, ExperimentError> {
         let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
-        let model = self.train_in(&folder, seed, observe)?;
+        let model = self.train_in(folder.as_ref(), seed, observe)?;
         let figures = self.measure(&model, &mut |done, total| {
             observe(RunEvent::Measuring { done, total })
         })?;
-        let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
-        folder.write("figures.json", text.as_bytes())?;
+        if let Some(folder) = folder {
+            let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
+            folder.write("figures.json", text.as_bytes())?;
+        }
         Ok(figures)
     }
 
-    /// The folder of a seed, which no other training has, once there are tokens to train on.
+    /// The folder of a seed, which no other training has, once there are tokens to train on; the first rank has it alone.
     fn run_folder(
         &mut self,
         seed: u64,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<RunFolder, ExperimentError> {
+    ) -> Result<Option<RunFolder>, ExperimentError> {
         if !self.recipe.evaluation.folds().is_empty() {
             return Err(ExperimentError::Folded);
         }
         self.tokens_told(progress)?;
-        Ok(RunFolder::create(&self.layout().seed(seed))?)
+        let first = self.ranks.is_first();
+        let folder = first.then(|| RunFolder::create(&self.layout().seed(seed)));
+        Ok(folder.transpose()?)
     }
 
     /// Trains with a seed on the seen labels of the training images, and writes all files of [`run`](Self::run) but the figures.
@@ -647,20 +692,24 @@ impl Experiment {
         observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Model, ExperimentError> {
         let folder = self.run_folder(seed, &mut |at| observe(RunEvent::Extracting(at)))?;
-        self.train_in(&folder, seed, observe)
+        self.train_in(folder.as_ref(), seed, observe)
     }
 
     fn train_in(
         &mut self,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
         seed: u64,
         observe: &mut dyn FnMut(RunEvent) -> ControlFlow<()>,
     ) -> Result<Model, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
-        folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
-        let training = self.training(&prepared, &store, seed, Some(folder));
+        if let Some(folder) = folder {
+            folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
+        }
+        let training = self.training(&prepared, &store, seed, folder);
         let model = training.run(&mut |event| observe(RunEvent::Training(event)))?;
-        model.save(&self.layout().model(seed))?;
+        if folder.is_some() {
+            model.save(&self.layout().model(seed))?;
+        }
         Ok(model)
     }
 
@@ -679,6 +728,7 @@ impl Experiment {
             device: &self.device,
             folder,
             resume: self.resume,
+            ranks: &*self.ranks,
         }
     }
 
@@ -709,7 +759,9 @@ impl Experiment {
     ) -> Result<Scored, ExperimentError> {
         let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
         let prepared = self.prepare()?;
-        score(model, &prepared, &store, &self.device, progress)
+        let images = score::test_images(model, &prepared, &store)?;
+        let on = (&self.device, &*self.ranks);
+        score::score_images(model, &prepared, &store, &images, on, progress)
     }
 
     /// The figures of a model on the test images under the recipe's protocol; `progress` is told the images scored and to score,
@@ -725,7 +777,8 @@ impl Experiment {
         let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
         let prepared = self.prepare()?;
         let settings = &self.recipe.evaluation;
-        measure(model, &prepared, &store, settings, &self.device, progress)
+        let on = (&self.device, &*self.ranks);
+        score::measure_by(model, &prepared, &store, settings, on, progress)
     }
 }
 

@@ -19,8 +19,9 @@ use super::prepare::dense;
 use super::{ExperimentError, Figures, Prepared, folds};
 use crate::calibration::LabelledScores;
 use crate::methods::Vocabulary;
-use crate::model::{self, Model, Scorer};
+use crate::model::{self, Model, SCORE_BATCH, Scorer};
 use crate::predictor::Predictor;
+use crate::ranks::{self, Alone, Ranks};
 use crate::recipe::{EvaluationSettings, Recipe};
 use crate::training::Example;
 
@@ -37,7 +38,20 @@ pub fn measure(
     device: &Device,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Figures, ExperimentError> {
-    let scored = score(model, prepared, store, device, progress)?;
+    measure_by(model, prepared, store, settings, (device, &Alone), progress)
+}
+
+/// [`measure`], the images shared out among ranks, of which each has all figures.
+pub(super) fn measure_by(
+    model: &Model,
+    prepared: &Prepared,
+    store: &TokenStore,
+    settings: &EvaluationSettings,
+    on: On<'_>,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Figures, ExperimentError> {
+    let images = test_images(model, prepared, store)?;
+    let scored = score_images(model, prepared, store, &images, on, progress)?;
     let protocol = [settings.protocol.parse()?];
     let all = scored.images.len();
     let mut figures = scored.measure(&protocol, settings, &mut || progress(all, all))?;
@@ -112,7 +126,24 @@ pub fn score(
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Scored, ExperimentError> {
     let images = test_images(model, prepared, store)?;
-    score_images(model, prepared, store, &images, device, progress)
+    score_images(model, prepared, store, &images, (device, &Alone), progress)
+}
+
+/// Where to compute, and together with whom.
+pub(super) type On<'a> = (&'a Device, &'a dyn Ranks);
+
+/// Scores of the images in these rows, shared out among ranks, of which each has all: the same for any number of them. `progress` can
+/// break off.
+pub(super) fn score_rows(
+    scorer: &Scorer,
+    store: &TokenStore,
+    rows: &[usize],
+    ranks: &dyn Ranks,
+    progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> ControlFlow<(), Vec<f32>> {
+    ranks::rows(ranks, rows.len(), SCORE_BATCH, |own| {
+        scorer.score_rows(store, &rows[own], &mut |done| progress(done, rows.len()))
+    })
 }
 
 /// Scores these images.
@@ -121,7 +152,7 @@ pub(super) fn score_images(
     prepared: &Prepared,
     store: &TokenStore,
     images: &[Example],
-    device: &Device,
+    (device, ranks): On<'_>,
     progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Scored, ExperimentError> {
     let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
@@ -131,7 +162,7 @@ pub(super) fn score_images(
     let labels = vectors.len();
     let scorer = model.scorer(&vectors, device)?;
     let mut score = |scorer: Scorer| {
-        let scores = scorer.score_rows(store, &rows, &mut |done| progress(done, rows.len()));
+        let scores = score_rows(&scorer, store, &rows, ranks, progress);
         scores.continue_value().ok_or(ExperimentError::Stopped)
     };
     let scores = score(scorer)?;
@@ -268,7 +299,7 @@ impl Photographs {
 }
 
 /// The test images that have tokens.
-fn test_images(
+pub(super) fn test_images(
     model: &Model,
     prepared: &Prepared,
     store: &TokenStore,

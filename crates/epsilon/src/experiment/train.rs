@@ -13,12 +13,14 @@ use epsilon_metrics::{MetricsError, Standardise};
 use epsilon_vision::tokens::TokenStore;
 
 use super::prepare::dense;
+use super::score::score_rows;
 use super::{ExperimentError, Prepared, anchor};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, GradientMethod};
 use crate::model::{Anchoring, Card, Model, ModelAnchor, Provenance, Scorer, map_of};
 use crate::parameters::Weights;
+use crate::ranks::Ranks;
 use crate::recipe::Recipe;
 use crate::training::{
     self, Event, Example, Examples, RunFolder, Trainer, TrainingSettings, split,
@@ -72,6 +74,8 @@ pub struct Training<'a> {
     pub folder: Option<&'a RunFolder>,
     /// Whether to resume from the folder's checkpoint, if it has one.
     pub resume: bool,
+    /// Who train it together. The first rank alone has the folder.
+    pub ranks: &'a dyn Ranks,
 }
 
 impl Training<'_> {
@@ -130,6 +134,7 @@ impl Training<'_> {
             identity: self.identity(&examples),
             validate: None,
             last_epoch: None,
+            ranks: self.ranks,
         };
         match goal {
             // Without early stopping the figures after the last epoch are enough.
@@ -252,8 +257,7 @@ impl Training<'_> {
             scorer = scorer.anchored(anchoring.clone());
         }
         let rows: Vec<usize> = images.iter().map(|item| item.store_row).collect();
-        let mut told = |done| progress(done, rows.len());
-        let scores = scorer.score_rows(self.store, &rows, &mut told)?;
+        let scores = score_rows(&scorer, self.store, &rows, self.ranks, progress)?;
         // The seen labels are all that is ranked here, and all of the table.
         let standardised = self.recipe.evaluation.standardise != Standardise::None;
         let targets = dense(&self.prepared.dataset, images, labels);
@@ -282,7 +286,7 @@ impl Training<'_> {
             "backbone": self.store.manifest().header.backbone,
             "images": examples.items().len(),
             "label vectors": epsilon_data::files::sha256(&vectors),
-            "threads": rayon::current_num_threads(),
+            "threads": (self.ranks.size() == 1).then(rayon::current_num_threads),
         });
         if let Some(anchor) = self.recipe.anchor.as_ref().filter(|anchor| anchor.trained) {
             // Its weight where images are scored has no part in the training.

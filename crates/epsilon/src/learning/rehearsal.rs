@@ -21,6 +21,7 @@ use crate::coverage::{self, Looks, most_telling};
 use crate::experiment::{self, Experiment, Prepared, RunEvent, Training};
 use crate::methods::{Kind, Random};
 use crate::model::{Model, Ranker};
+use crate::ranks::Alone;
 use crate::recipe::Recipe;
 
 /// Of so many reviewed photographs one is held out, for probabilities and thresholds.
@@ -291,6 +292,7 @@ impl<'a> Stage<'a> {
             device: self.experiment.device(),
             folder: None,
             resume: false,
+            ranks: &Alone,
         }
     }
 

@@ -2,11 +2,9 @@
 
 use burn::tensor::Tensor;
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
-use super::{Negatives, ScoreLoss, with_gradient};
-use crate::batch::Targets;
-use crate::device;
+use super::{Negatives, ScoreLoss, by_image};
+use crate::batch::{Draws, Targets};
 
 /// For every positive label p, negatives are drawn, with replacement, until one is within the margin, `1 + s_n - s_p > 0`, at
 /// most as often as there are negatives. Found at try t it adds `L(r) (1 + s_n - s_p)`, with the rank estimated as
@@ -18,24 +16,16 @@ use crate::device;
 /// use epsilon::loss::{Negatives, warp};
 ///
 /// let scores = Tensor::<2>::from_data([[0.5, 1.0]], &Device::flex());
-/// let mut rng = Draws::of(1, 0, 0).rng();
-/// let loss = warp(scores, &Targets::new(vec![1, -1], 2), Negatives::NotPositive, &mut rng);
+/// let draws = Draws::of(1, 0, 0);
+/// let loss = warp(scores, &Targets::new(vec![1, -1], 2), Negatives::NotPositive, draws);
 /// assert_eq!(loss.value, 1.5); // one negative, found at the first try: L(1) (1 + 1.0 - 0.5)
 /// ```
-pub fn warp(
-    scores: Tensor<2>,
-    targets: &Targets,
-    negatives: Negatives,
-    rng: &mut ChaCha8Rng,
-) -> ScoreLoss {
-    let scores = targets.ranked(scores);
-    let host = device::host(&scores);
+pub fn warp(scores: Tensor<2>, targets: &Targets, negatives: Negatives, draws: Draws) -> ScoreLoss {
     let labels = targets.labels();
     let harmonic = harmonic(labels);
-    let mut gradient = vec![0.0; host.len()];
-    let mut total = 0.0;
-    let images = host.chunks_exact(labels).zip(targets.rows());
-    for ((scores, targets), gradient) in images.zip(gradient.chunks_exact_mut(labels)) {
+    let sampled = |image: usize, scores: &[f32], targets: &[i8], gradient: &mut [f32]| {
+        let mut rng = draws.image(image);
+        let mut total = 0.0;
         let negative: Vec<usize> = (0..labels)
             .filter(|&c| negatives.holds(targets[c]))
             .collect();
@@ -54,8 +44,9 @@ pub fn warp(
                 gradient[p] -= weight as f32;
             }
         }
-    }
-    with_gradient(scores, total, gradient)
+        total
+    };
+    by_image(scores, targets, sampled)
 }
 
 /// `L(r)` for r from 0 to below `labels`.
@@ -70,9 +61,9 @@ fn harmonic(labels: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device;
     use burn::tensor::{Device, TensorData};
     use proptest::prelude::*;
-    use rand::SeedableRng;
 
     fn run(scores: &[f32], targets: &[i8], seed: u64) -> (f64, Vec<f32>) {
         let labels = scores.len();
@@ -80,8 +71,8 @@ mod tests {
         let leaf = Tensor::<2>::from_data(TensorData::new(scores.to_vec(), [1, labels]), &device)
             .require_grad();
         let targets = Targets::new(targets.to_vec(), labels);
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let loss = warp(leaf.clone(), &targets, Negatives::NotPositive, &mut rng);
+        let draws = Draws::of(seed, 0, 0);
+        let loss = warp(leaf.clone(), &targets, Negatives::NotPositive, draws);
         let gradients = loss.scalar.backward();
         (loss.value, device::host(&leaf.grad(&gradients).unwrap()))
     }

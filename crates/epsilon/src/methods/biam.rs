@@ -8,13 +8,12 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::input::dropout;
 use super::layers::{batch_norm, grid, leaky_map, map, norm_specs};
 use super::{GradientMethod, LabelMap, Loss, Method, MethodError};
-use crate::batch::{Batch, Dims};
+use crate::batch::{Batch, Dims, InTurn};
 use crate::device;
 use crate::fused::convolution::convolve_relu;
 use crate::fused::dropped::add_dropped;
@@ -65,7 +64,7 @@ impl Default for Biam {
 /// What a training step has and scoring has not.
 struct Step {
     kept: Vec<(String, Tensor<1>)>,
-    rng: ChaCha8Rng,
+    draws: InTurn,
 }
 
 impl Biam {
@@ -110,7 +109,7 @@ impl Biam {
     ) -> Tensor<3> {
         let value = leaky_map(weights, "scene.value", h, LEAK);
         let global = match step {
-            Some(step) => dropout(global, 2.0 * self.dropout, &mut step.rng),
+            Some(step) => dropout(global, 2.0 * self.dropout, &mut step.draws),
             None => global,
         };
         gated(value, map(weights, "scene.gate", global.unsqueeze_dim(1)))
@@ -119,7 +118,7 @@ impl Biam {
     /// The residual sum, in training with dropout of what is added.
     fn add(&self, base: Tensor<3>, x: Tensor<3>, step: Option<&mut Step>) -> Tensor<3> {
         match step {
-            Some(step) => add_dropped(base, x, self.dropout, &mut step.rng),
+            Some(step) => add_dropped(base, x, self.dropout, &mut step.draws),
             None => base + x,
         }
     }
@@ -199,7 +198,7 @@ impl GradientMethod for Biam {
     fn loss(&self, weights: &Weights, batch: &Batch, images: usize) -> Loss {
         let mut step = Step {
             kept: Vec::new(),
-            rng: batch.draws.rng(),
+            draws: batch.draws.in_turn(),
         };
         let scores = mean_of_largest(self.pair(weights, batch, Some(&mut step)), self.best);
         let pairs = loss::hinge(scores, &batch.targets, self.negatives);

@@ -1,10 +1,9 @@
 //! What the methods read that know one vector of an image, and dropout on it.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::{Batch, Dims};
+use crate::batch::{Batch, Dims, InTurn};
 use crate::fused::dropped::mask;
 
 /// The one vector of an image. The papers take a CNN's fully connected vector; what it is for a transformer is open.
@@ -74,12 +73,12 @@ pub(super) fn unit(x: Tensor<2>) -> Tensor<2> {
 }
 
 /// Sets a share `rate` of the values to 0 and scales the others up by `1 / (1 - rate)`.
-pub(super) fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2> {
+pub(super) fn dropout(x: Tensor<2>, rate: f64, draws: &mut InTurn) -> Tensor<2> {
     if rate == 0.0 {
         return x;
     }
     let shape = x.dims();
-    let mask = mask(shape[0] * shape[1], rate, rng);
+    let mask = mask(shape[0] * shape[1], rate, draws);
     let device = x.device().inner();
     x * Tensor::from_data(TensorData::new(mask, shape), &device)
 }
@@ -87,14 +86,14 @@ pub(super) fn dropout(x: Tensor<2>, rate: f64, rng: &mut ChaCha8Rng) -> Tensor<2
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
+    use crate::batch::Draws;
 
     #[test]
     fn dropout_keeps_the_mean_and_repeats_itself() {
         let draw = |seed: u64| {
             let x = Tensor::<2>::ones([50, 200], &Device::flex()).autodiff();
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            crate::device::host(&dropout(x, 0.3, &mut rng))
+            let mut draws = Draws::of(seed, 0, 0).in_turn();
+            crate::device::host(&dropout(x, 0.3, &mut draws))
         };
         let values = draw(1);
         let zeros = values.iter().filter(|&&v| v == 0.0).count();

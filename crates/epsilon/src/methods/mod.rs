@@ -48,6 +48,7 @@ use crate::fused::scores::best_match;
 use crate::loss::{self, Negatives, ScoreLoss};
 use crate::optimiser::Learner;
 use crate::parameters::{Spec, WeightError, Weights};
+use crate::ranks::Ranks;
 use epsilon_data::labels::LabelVectors;
 
 /// What can go wrong in a method.
@@ -112,8 +113,7 @@ impl Loss {
 
     /// The sampled ranking loss [`loss::warp`] of some of a batch's `images`.
     fn sampled(scores: Tensor<2>, batch: &Batch, negatives: Negatives, images: usize) -> Self {
-        let mut rng = batch.draws.rng();
-        let pairs = loss::warp(scores, &batch.targets, negatives, &mut rng);
+        let pairs = loss::warp(scores, &batch.targets, negatives, batch.draws);
         Self::ranking(pairs, images)
     }
 
@@ -278,6 +278,8 @@ pub struct Whole<'a> {
     pub unseen: &'a LabelVectors,
     /// Seed of what the method draws.
     pub seed: u64,
+    /// Who solve together: these are the images of one of them.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// A method whose weights are solved for in one go from all global vectors.

@@ -2,17 +2,16 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use rand_chacha::ChaCha8Rng;
 
 use super::MethodError;
 use super::input::dropout;
 use super::layers::{batch_norm, norm_specs};
-use crate::batch::Batch;
+use crate::batch::{Batch, InTurn};
 use crate::parameters::{self, Spec, Start, Weights};
 
 /// What a training step has and scoring has not.
 pub(super) struct Step {
-    pub rng: ChaCha8Rng,
+    pub draws: InTurn,
     /// New values of running statistics.
     pub kept: Vec<(String, Tensor<1>)>,
 }
@@ -20,7 +19,7 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn of(batch: &Batch) -> Self {
         Self {
-            rng: batch.draws.rng(),
+            draws: batch.draws.in_turn(),
             kept: Vec::new(),
         }
     }
@@ -96,7 +95,7 @@ impl Perceptron<'_> {
             }
             x = relu(x);
             if let Some(step) = &mut step {
-                x = dropout(x, self.dropout, &mut step.rng);
+                x = dropout(x, self.dropout, &mut step.draws);
             }
         }
         let (weight, bias) = weights.linear(&format!("{}{}", self.prefix, self.last));

@@ -9,6 +9,7 @@ use super::cholesky::{products, solve};
 use super::{Method, MethodError, SolvedMethod, Whole};
 use crate::batch::{Batch, Dims, Targets};
 use crate::parameters::{self, Spec, Start, Weights};
+use crate::ranks::Ranks;
 use epsilon_data::labels::LabelVectors;
 
 /// `W = argmin |X W - Y|^2 + penalty |W|^2` over centred, standardised global vectors X and the mean positive label
@@ -57,13 +58,16 @@ impl SolvedMethod for Ridge {
         let (inputs, outputs) = (dims.global_width(), dims.label_width);
         let mut x: Vec<f64> = whole.global.iter().map(|&v| f64::from(v)).collect();
         let mut y = mean_positives(whole.targets, whole.labels);
-        let images = x.len() / inputs;
-        let x_mean = centre(&mut x, inputs);
-        let y_mean = centre(&mut y, outputs);
-        let deviation = standardise(&mut x, inputs);
+        let ranks = whole.ranks;
+        let mut images = [(x.len() / inputs) as f64];
+        ranks.sum_f64(&mut images);
+        let [images] = images;
+        let x_mean = centre(&mut x, inputs, images, ranks);
+        let y_mean = centre(&mut y, outputs, images, ranks);
+        let deviation = standardise(&mut x, inputs, images, ranks);
 
-        let penalty = self.penalty * images as f64;
-        let solved = regress(&x, inputs, &y, outputs, penalty, ask);
+        let penalty = self.penalty * images;
+        let solved = regress(&x, inputs, &y, outputs, penalty, (ranks, ask));
         let solved = solved.continue_value().ok_or(MethodError::Stopped)?;
         let mut weight = solved.ok_or_else(|| {
             MethodError::Ridge(format!(
@@ -92,19 +96,21 @@ impl SolvedMethod for Ridge {
     }
 }
 
-/// `W [m, n]` with `(X' X + penalty I) W = X' Y`, of `X [rows, m]` and `Y [rows, n]`; `None` where it is not determined. Breaks off
-/// where `ask` does.
+/// `W [m, n]` with `(X' X + penalty I) W = X' Y`, of the `X [rows, m]` and `Y [rows, n]` of all ranks; `None` where it is not
+/// determined. Breaks off where `ask` does.
 fn regress(
     x: &[f64],
     m: usize,
     y: &[f64],
     n: usize,
     penalty: f64,
-    ask: &mut dyn FnMut() -> ControlFlow<()>,
+    (ranks, ask): (&dyn Ranks, &mut dyn FnMut() -> ControlFlow<()>),
 ) -> ControlFlow<(), Option<Vec<f64>>> {
     let mut gram = products(x, m, x, m, ask)?;
+    ranks.sum_f64(&mut gram);
     gram.iter_mut().step_by(m + 1).for_each(|v| *v += penalty);
-    let moments = products(x, m, y, n, ask)?;
+    let mut moments = products(x, m, y, n, ask)?;
+    ranks.sum_f64(&mut moments);
     solve(gram, m, moments, n, ask)
 }
 
@@ -114,13 +120,13 @@ fn directions(weights: &Weights, batch: &Batch) -> Tensor<2> {
     batch.global.clone().matmul(weight) + bias.unsqueeze()
 }
 
-/// Takes the mean of every column off the rows; returns the means.
-fn centre(rows: &mut [f64], width: usize) -> Vec<f64> {
-    let count = (rows.len() / width) as f64;
+/// Takes the mean of every column, over the `count` rows of all ranks, off the rows; returns the means.
+fn centre(rows: &mut [f64], width: usize, count: f64, ranks: &dyn Ranks) -> Vec<f64> {
     let mut mean = vec![0.0; width];
     for row in rows.chunks_exact(width) {
         mean.iter_mut().zip(row).for_each(|(mean, v)| *mean += v);
     }
+    ranks.sum_f64(&mut mean);
     mean.iter_mut().for_each(|mean| *mean /= count);
     for row in rows.chunks_exact_mut(width) {
         row.iter_mut().zip(&mean).for_each(|(v, mean)| *v -= mean);
@@ -128,9 +134,8 @@ fn centre(rows: &mut [f64], width: usize) -> Vec<f64> {
     mean
 }
 
-/// Divides centred columns by their standard deviations (over the number of rows); returns these.
-fn standardise(rows: &mut [f64], width: usize) -> Vec<f64> {
-    let count = (rows.len() / width) as f64;
+/// Divides centred columns by their standard deviations, over the `count` rows of all ranks; returns these.
+fn standardise(rows: &mut [f64], width: usize, count: f64, ranks: &dyn Ranks) -> Vec<f64> {
     let mut squares = vec![0.0; width];
     for row in rows.chunks_exact(width) {
         squares
@@ -138,6 +143,7 @@ fn standardise(rows: &mut [f64], width: usize) -> Vec<f64> {
             .zip(row)
             .for_each(|(sum, v)| *sum += v * v);
     }
+    ranks.sum_f64(&mut squares);
     let deviation = squares.iter().map(|sum| (sum / count).sqrt().max(1e-12));
     let deviation: Vec<f64> = deviation.collect();
     for row in rows.chunks_exact_mut(width) {
@@ -166,6 +172,7 @@ mod tests {
     use std::ops::ControlFlow::{Break, Continue};
 
     use super::*;
+    use crate::ranks::{Alone, Threads};
 
     /// Two images, one channel, hand-computed: x = -1, 1 (standardised), y = -1, 1, penalty per image p:
     /// w = (x.y) / (x.x + 2 p) = 2 / (2 + 2 p).
@@ -191,6 +198,7 @@ mod tests {
             labels: &labels,
             unseen: &labels,
             seed: 0,
+            ranks: &Alone,
         };
         let weights = ridge.solve(&dims, &whole, &device, &mut || Continue(()));
         let weights = weights.unwrap();
@@ -219,6 +227,7 @@ mod tests {
             labels: &labels,
             unseen: &labels,
             seed: 0,
+            ranks: &Alone,
         };
         let solve = |penalty| {
             let (ridge, device) = (Ridge { penalty }, Device::flex());

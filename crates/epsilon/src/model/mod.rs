@@ -28,7 +28,7 @@ pub(crate) use file::{BUNDLE, VECTORS, check_sizes, read_weights, tensors_of};
 pub use file::{Card, Provenance};
 pub(crate) use ranker::standardised;
 pub use ranker::{Keep, KeepError, Ranked, Ranker, Ranking};
-pub(crate) use scorer::{Anchoring, map_of};
+pub(crate) use scorer::{Anchoring, SCORE_BATCH, map_of};
 pub use scorer::{Scorer, SemanticVectors};
 
 /// What can go wrong with a model file.

@@ -15,7 +15,7 @@ use epsilon_metrics::{Labels, MetricsError, Protocol, Scores, Standard, evaluate
 use epsilon_vision::tokens::TokenSource;
 
 /// Images scored at once.
-pub(super) const SCORE_BATCH: usize = 16;
+pub(crate) const SCORE_BATCH: usize = 16;
 
 /// The semantic vectors of some images, and what the anchor adds to their matches: all that has to be kept of an image to score
 /// any label, by [`Model::queries`](super::Model::queries).

@@ -1,5 +1,6 @@
 //! Mini-batches: which images, in which order, read ahead of the step that wants them, from a store or from memory.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -8,6 +9,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::{Batch, Dims, LabelsOn, Targets};
+use crate::ranks::Ranks;
 use epsilon_data::dataset::SparseLabels;
 use epsilon_data::labels::LabelVectors;
 use epsilon_vision::tokens::TokenSource;
@@ -105,12 +107,18 @@ impl<'a> Examples<'a> {
 
     /// All labels of all images, and their global vectors row-major, for methods that are solved in one go.
     pub fn whole(&self) -> (Targets, Vec<f32>) {
+        self.stretch(0..self.items.len())
+    }
+
+    /// Of [`whole`](Self::whole) the labels and global vectors of some images alone.
+    pub(super) fn stretch(&self, images: Range<usize>) -> (Targets, Vec<f32>) {
+        let items = &self.items[images];
         let width = self.source.global_dim();
-        let mut global = vec![0.0; self.items.len() * width];
-        for (item, out) in self.items.iter().zip(global.chunks_exact_mut(width)) {
+        let mut global = vec![0.0; items.len() * width];
+        for (item, out) in items.iter().zip(global.chunks_exact_mut(width)) {
             self.source.read_global(item.store_row, out);
         }
-        (self.targets(&self.items), global)
+        (self.targets(items), global)
     }
 
     fn targets(&self, items: &[Example]) -> Targets {
@@ -119,10 +127,12 @@ impl<'a> Examples<'a> {
         Targets::new(self.labels.dense(rows, seen), seen)
     }
 
-    fn load(&self, items: &[Example]) -> HostBatch {
+    /// Images whose place in their batch begins at `first`.
+    fn load(&self, items: &[Example], first: usize) -> HostBatch {
         let rows: Vec<usize> = items.iter().map(|item| item.store_row).collect();
         let (tokens, global) = self.source.read_rows(&rows);
         HostBatch {
+            first,
             images: items.len(),
             tokens,
             global,
@@ -139,23 +149,26 @@ impl<'a> Examples<'a> {
         order
     }
 
-    /// Reads an epoch's batches from `first_batch` on in a thread of `scope`, two ahead, each in parts of at most
-    /// `part` images.
+    /// Reads an epoch's batches from `first_batch` on in a thread of `scope`, two ahead: of each the rank's own images, in parts of
+    /// at most `part`.
     pub(super) fn read_ahead<'scope>(
         &'scope self,
         scope: &'scope std::thread::Scope<'scope, '_>,
-        epoch: Epoch,
-    ) -> Receiver<Vec<HostBatch>> {
+        epoch: Epoch<'scope>,
+    ) -> Receiver<Shared> {
         let (send, receive) = sync_channel(2);
         scope.spawn(move || {
             let order = self.order(epoch.seed, epoch.index);
             for batch in order.chunks(epoch.batch).skip(epoch.first_batch) {
-                let parts = batch
+                let own = epoch.ranks.own(batch.len());
+                let (first, images) = (own.start, batch.len());
+                let parts = batch[own]
                     .chunks(epoch.part)
-                    .map(|part| self.load(part))
-                    .collect();
+                    .enumerate()
+                    .map(|(number, part)| self.load(part, first + number * epoch.part));
+                let parts = parts.collect();
                 // The receiver is gone when training stopped early: nothing left to read for.
-                if send.send(parts).is_err() {
+                if send.send(Shared { images, parts }).is_err() {
                     return;
                 }
             }
@@ -166,16 +179,26 @@ impl<'a> Examples<'a> {
 
 /// Which batches of which epoch to read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Epoch {
+pub(super) struct Epoch<'a> {
     pub seed: u64,
     pub index: usize,
     pub batch: usize,
     pub part: usize,
     pub first_batch: usize,
+    /// Who share every batch.
+    pub ranks: &'a dyn Ranks,
+}
+
+/// A batch, of which a rank has its own images alone.
+pub(super) struct Shared {
+    /// How many it has in all.
+    pub images: usize,
+    pub parts: Vec<HostBatch>,
 }
 
 /// A batch before it is on the device.
 pub(super) struct HostBatch {
+    first: usize,
     images: usize,
     tokens: Vec<f32>,
     global: Vec<f32>,
@@ -183,6 +206,11 @@ pub(super) struct HostBatch {
 }
 
 impl HostBatch {
+    /// Where its images stand in their batch.
+    pub(super) fn place(&self) -> Range<usize> {
+        self.first..self.first + self.images
+    }
+
     pub(super) fn onto(self, dims: &Dims, labels: &LabelsOn) -> Batch {
         labels.batch(dims, self.images, self.tokens, self.global, self.targets)
     }

@@ -113,23 +113,20 @@ impl TrainingState {
             .map_err(|e| failed(path, e))
     }
 
-    /// Goes on from a checkpoint of a training with the same identity, but for its number of epochs, which may be another where the
-    /// schedule does not depend on it; `None` where there is no checkpoint.
+    /// Goes on from the checkpoint in these bytes, that of a training with the same identity, but for its number of epochs, which may
+    /// be another where the schedule does not depend on it.
     pub(super) fn resume(
         &mut self,
         path: &Path,
+        bytes: &[u8],
         schedule: &Schedule,
         place: &Device,
-    ) -> Result<Option<Before>, TrainingError> {
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes = epsilon_data::files::read(path, u64::MAX).map_err(|e| failed(path, e))?;
-        let state = epsilon_data::formats::safetensors::metadata(&bytes, STATE)
+    ) -> Result<Before, TrainingError> {
+        let state = epsilon_data::formats::safetensors::metadata(bytes, STATE)
             .map_err(|e| failed(path, e))?;
         let position: Position = serde_json::from_str(&state).map_err(|e| failed(path, e))?;
         let before = compare(path, &position.identity, &self.position.identity, schedule)?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| failed(path, e))?;
+        let tensors = SafeTensors::deserialize(bytes).map_err(|e| failed(path, e))?;
         let read = |prefix: &str, specs: Vec<Spec>| -> Result<Weights, TrainingError> {
             let values = specs.iter().map(|spec| {
                 let values = epsilon_data::formats::safetensors::f32_values(
@@ -172,7 +169,7 @@ impl TrainingState {
             identity: std::mem::take(&mut self.position.identity),
             ..position
         };
-        Ok(Some(before))
+        Ok(before)
     }
 }
 
@@ -191,6 +188,7 @@ fn compare(
 ) -> Result<Before, TrainingError> {
     let (mut kept, mut now) = (kept.clone(), now.clone());
     let (before, after) = (take_epochs(&mut kept), take_epochs(&mut now));
+    forget_shared_threads(&mut kept, &mut now);
     if let Some(difference) = difference(&kept, &now) {
         return Err(TrainingError::OtherRun {
             path: path.into(),
@@ -209,6 +207,19 @@ fn compare(
             }),
         },
         _ => Ok(Before { other: None }),
+    }
+}
+
+/// The number of threads, on which rounding depends, says nothing where one of the trainings is shared by several processes.
+fn forget_shared_threads(kept: &mut serde_json::Value, now: &mut serde_json::Value) {
+    let is_shared =
+        |of: &serde_json::Value| of.get("threads").is_some_and(serde_json::Value::is_null);
+    if is_shared(kept) || is_shared(now) {
+        for identity in [kept, now] {
+            if let Some(identity) = identity.as_object_mut() {
+                identity.remove("threads");
+            }
+        }
     }
 }
 
@@ -288,6 +299,16 @@ mod tests {
             .err()
             .unwrap();
         assert!(error.to_string().contains("batch"), "{error}");
+    }
+
+    #[test]
+    fn threads_matter_to_one_process_alone() {
+        let compared = |kept, now| {
+            let [kept, now] = [kept, now].map(|threads: Option<u64>| json!({"threads": threads}));
+            compare(Path::new("last"), &kept, &now, &Schedule::Constant).is_ok()
+        };
+        assert!(compared(Some(2), Some(2)) && !compared(Some(2), Some(1)));
+        assert!(compared(None, Some(1)) && compared(Some(2), None) && compared(None, None));
     }
 
     #[test]

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::batches::{Epoch, HostBatch};
+use super::batches::{Epoch, Shared};
 use super::checkpoint::{Position, Sums, TrainingState};
 use super::{Examples, StepPosition, TrainingError, TrainingSettings};
-use crate::batch::{Batch, Dims, Draws, LabelsOn, Targets, TrainingPrecision};
+use crate::batch::{Batch, Dims, Draws, LabelsOn, TrainingPrecision};
 use crate::device;
 use crate::methods::varied::Varied;
 use crate::methods::{
@@ -24,6 +24,7 @@ use crate::methods::{
 };
 use crate::optimiser::{self, Learner, Optimiser};
 use crate::parameters::{Weights, check_count};
+use crate::ranks::{Alone, Ranks};
 use epsilon_data::files;
 use epsilon_data::labels::LabelVectors;
 use epsilon_kernels::vector;
@@ -247,6 +248,8 @@ pub struct Trainer<'a> {
     pub validate: Option<&'a Validate<'a>>,
     /// The last epoch, from 1, if it is an earlier one than that of the settings, whose schedule stays.
     pub last_epoch: Option<usize>,
+    /// Who train together, each with its own part of every batch. The first rank alone has the folder.
+    pub ranks: &'a dyn Ranks,
 }
 
 /// What the loop drives: the steps of a kind of method.
@@ -288,6 +291,7 @@ impl Trainer<'_> {
         let weights = match method.fitting() {
             Fitting::Given => return Err(MethodError::NotTrained.into()),
             Fitting::Gradient(method) => return self.fit(method, observe),
+            Fitting::Staged(_) if self.ranks.size() > 1 => return Err(TrainingError::OneProcess),
             Fitting::Staged(method) => self.run_stages(method, unseen, observe)?,
             Fitting::Solved(method) => self.solve(method, unseen, observe)?,
         };
@@ -304,24 +308,21 @@ impl Trainer<'_> {
         unseen: &LabelVectors,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Weights, TrainingError> {
-        let (targets, global) = self.whole()?;
+        let images = self.examples.items().len();
+        if images == 0 {
+            return Err(TrainingError::NoImages);
+        }
+        let (targets, global) = self.examples.stretch(self.ranks.own(images));
         let whole = Whole {
             global: &global,
             targets: &targets,
             labels: self.examples.vectors(),
             unseen,
             seed: self.seed,
+            ranks: self.ranks,
         };
         let mut ask = || observe(Event::Solving);
         Ok(method.solve(&self.examples.dims(), &whole, self.device, &mut ask)?)
-    }
-
-    /// All labels and global vectors at once.
-    fn whole(&self) -> Result<(Targets, Vec<f32>), TrainingError> {
-        match self.examples.items().is_empty() {
-            true => Err(TrainingError::NoImages),
-            false => Ok(self.examples.whole()),
-        }
     }
 
     /// Trains a method by gradient descent to the last epoch and returns its weights. The same inputs, machine and number of
@@ -368,6 +369,9 @@ impl Trainer<'_> {
         if self.settings.precision == TrainingPrecision::Bf16 && !method.trains_in_bf16(&dims) {
             let what = "precision = \"bf16\": the method has no bf16 form with these settings; give \"f32\"";
             return Err(TrainingError::Setting(what.into()));
+        }
+        if self.ranks.size() > 1 && method.needs_whole_batches() {
+            return Err(TrainingError::OneProcess);
         }
         let weights = self.first_weights(method, &dims)?;
         let average = self.settings.average.map(|_| weights.clone());
@@ -417,13 +421,17 @@ impl Trainer<'_> {
             identity: self.identity.clone(),
             ..*self
         };
-        let (targets, global) = self.whole()?;
+        if self.examples.items().is_empty() {
+            return Err(TrainingError::NoImages);
+        }
+        let (targets, global) = self.examples.whole();
         let whole = Whole {
             global: &global,
             targets: &targets,
             labels: self.examples.vectors(),
             unseen,
             seed: self.seed,
+            ranks: self.ranks,
         };
         let dims = self.examples.dims();
         check_count(&method.specs(&dims)?).map_err(MethodError::from)?;
@@ -451,29 +459,8 @@ impl Trainer<'_> {
             best: None,
             average,
         };
-        let total = epochs.iter().sum();
-        if let (Some(folder), true) = (self.folder, self.resume) {
-            let path = folder.checkpoint();
-            if let Some(before) = state.resume(&path, &self.settings.schedule, self.device)? {
-                let position = &state.position;
-                let count = epochs.get(position.epoch);
-                let is_beyond = count.is_some_and(|&count| position.step > count);
-                if position.epoch > epochs.len() || is_beyond {
-                    return Err(failed(
-                        &path,
-                        "stands beyond this training's end; delete it",
-                    ));
-                }
-                let done = position.done(epochs);
-                tell(
-                    observe,
-                    Event::Resumed {
-                        done,
-                        total,
-                        before: before.other,
-                    },
-                )?;
-            }
+        if self.resume {
+            self.go_on(&mut state, epochs, observe)?;
         }
         if let Some(folder) = self.folder {
             if !self.resume {
@@ -485,6 +472,49 @@ impl Trainer<'_> {
             self.epoch(steps, &mut state, epochs, observe)?;
         }
         Ok(state)
+    }
+
+    /// Takes over the checkpoint of the folder, if it has one.
+    fn go_on(
+        &self,
+        state: &mut TrainingState,
+        epochs: &[usize],
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(), TrainingError> {
+        let Some((path, bytes)) = self.checkpoint()? else {
+            return Ok(());
+        };
+        let before = state.resume(&path, &bytes, &self.settings.schedule, self.device)?;
+        let position = &state.position;
+        let count = epochs.get(position.epoch);
+        let is_beyond = count.is_some_and(|&count| position.step > count);
+        if position.epoch > epochs.len() || is_beyond {
+            return Err(failed(
+                &path,
+                "stands beyond this training's end; delete it",
+            ));
+        }
+        let resumed = Event::Resumed {
+            done: position.done(epochs),
+            total: epochs.iter().sum(),
+            before: before.other,
+        };
+        tell(observe, resumed)
+    }
+
+    /// The checkpoint of the folder, if it has one, as the first rank reads it.
+    fn checkpoint(&self) -> Result<Option<(PathBuf, Vec<u8>)>, TrainingError> {
+        let read = self.folder.map(|folder| {
+            let path = folder.checkpoint();
+            match files::read(&path, u64::MAX) {
+                Ok(bytes) => Ok((path, bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((path, Vec::new())),
+                Err(e) => Err(failed(&path, e)),
+            }
+        });
+        let (path, bytes) = read.transpose()?.unwrap_or_default();
+        let bytes = self.ranks.share(0, bytes);
+        Ok((!bytes.is_empty()).then_some((path, bytes)))
     }
 
     /// The weights before the first step: drawn, or what the method makes of the labels.
@@ -539,6 +569,7 @@ impl Trainer<'_> {
             waiting += step.waiting;
         }
         let seconds = start.elapsed().as_secs_f64().max(1e-9);
+        self.agree(state);
         let validation_map = self.figure(state, observe)?;
         let sums = std::mem::take(&mut state.position.sums);
         let images = sums.images as f64;
@@ -567,6 +598,24 @@ impl Trainer<'_> {
         }
         self.save(state)?;
         tell(observe, Event::Epoch(&record))
+    }
+
+    /// Gives all ranks the first one's weights: processors that round differently would drift apart otherwise.
+    fn agree(&self, state: &mut TrainingState) {
+        if self.ranks.size() == 1 {
+            return;
+        }
+        let learners = state
+            .learners
+            .iter_mut()
+            .map(|learner| &mut learner.weights);
+        for weights in learners.chain(&mut state.average) {
+            for (spec, values) in weights.to_host() {
+                let bytes = self.ranks.share(0, bytemuck::cast_slice(&values).to_vec());
+                let values = bytes.chunks_exact(4).map(bytemuck::pod_read_unaligned);
+                weights.set_host(&spec.name, values.collect(), self.device);
+            }
+        }
     }
 
     /// The figure on the validation images, where it is taken. Stopped there, a training goes on at its epoch's end.
@@ -658,7 +707,7 @@ struct GradientSteps<'scope, 'env> {
     count: usize,
     scope: &'scope std::thread::Scope<'scope, 'env>,
     /// What is left of the epoch under way.
-    batches: Option<Receiver<Vec<HostBatch>>>,
+    batches: Option<Receiver<Shared>>,
 }
 
 impl GradientSteps<'_, '_> {
@@ -674,29 +723,30 @@ impl GradientSteps<'_, '_> {
         settings.learning_rate * settings.schedule.factor(progress)
     }
 
-    /// The next batch, in parts.
-    fn next(&mut self, position: &Position) -> Vec<HostBatch> {
+    /// The next batch, the rank's own images of it in parts.
+    fn next(&mut self, position: &Position) -> Shared {
         let plan = Epoch {
             seed: self.trainer.seed,
             index: position.epoch,
             batch: self.trainer.settings.batch,
             part: self.part,
             first_batch: position.step,
+            ranks: self.trainer.ranks,
         };
         let read = || self.trainer.examples.read_ahead(self.scope, plan);
         let batches = self.batches.get_or_insert_with(read);
-        let parts = batches.recv().expect("a batch for every step of the epoch");
+        let batch = batches.recv().expect("a batch for every step of the epoch");
         if position.step + 1 == self.count {
             self.batches = None;
         }
-        parts
+        batch
     }
 }
 
 impl Steps for GradientSteps<'_, '_> {
     fn step(&mut self, learners: &mut [Learner], position: &Position) -> Step {
         let asked = Instant::now();
-        let parts = self.next(position);
+        let Shared { images, parts } = self.next(position);
         let waiting = asked.elapsed().as_secs_f64();
         let (seed, number) = (
             self.trainer.seed,
@@ -705,10 +755,9 @@ impl Steps for GradientSteps<'_, '_> {
         let settings = self.trainer.settings;
         let parts = parts
             .into_iter()
-            .enumerate()
-            .map(|(part, batch)| Batch {
+            .map(|batch| Batch {
                 precision: settings.precision,
-                draws: Draws::of(seed, number, part),
+                draws: Draws::of(seed, number, 0).of_images(batch.place(), images),
                 ..batch.onto(&self.dims, &self.labels)
             })
             .collect();
@@ -716,8 +765,16 @@ impl Steps for GradientSteps<'_, '_> {
         let Learner {
             weights, optimiser, ..
         } = &mut learners[0];
-        let clip = settings.clip;
-        let sums = step(self.method, weights, optimiser, parts, clip, learning_rate);
+        let ranks = self.trainer.ranks;
+        let (sums, gradients) = descent(self.method, weights, parts, images, ranks);
+        advance(
+            self.method,
+            weights,
+            optimiser,
+            gradients,
+            settings.clip,
+            learning_rate,
+        );
         Step {
             sums,
             learning_rate,
@@ -761,6 +818,19 @@ pub fn step(
     learning_rate: f64,
 ) -> Sums {
     let images = parts.iter().map(|part| part.tokens.dims()[0]).sum();
+    let (sums, gradients) = descent(method, weights, parts, images, &Alone);
+    advance(method, weights, optimiser, gradients, clip, learning_rate);
+    sums
+}
+
+/// The loss and its gradients of a batch of `images`, of which every rank has some, in parts.
+fn descent(
+    method: &dyn GradientMethod,
+    weights: &mut Weights,
+    parts: Vec<Batch>,
+    images: usize,
+    ranks: &dyn Ranks,
+) -> (Sums, Vec<Tensor<1>>) {
     let mut sums = Sums {
         images,
         ..Sums::default()
@@ -780,13 +850,50 @@ pub fn step(
             Some(sum) => sum.into_iter().zip(more).map(|(a, b)| add(a, b)).collect(),
         });
     }
-    let mut gradients = gradients.unwrap_or_default();
+    if ranks.size() == 1 {
+        return (sums, gradients.unwrap_or_default());
+    }
+    let mut both = [sums.ranking, sums.regularisation];
+    ranks.sum_f64(&mut both);
+    [sums.ranking, sums.regularisation] = both;
+    (sums, summed(weights, gradients, ranks))
+}
+
+/// Gradients summed over all ranks, in one message; a rank without an image of a small batch has none of its own.
+fn summed(
+    weights: &Weights,
+    gradients: Option<Vec<Tensor<1>>>,
+    ranks: &dyn Ranks,
+) -> Vec<Tensor<1>> {
+    let trained: Vec<_> = weights.trained().collect();
+    let mut all: Vec<f32> = match gradients {
+        Some(gradients) => gradients.iter().flat_map(device::host).collect(),
+        None => vec![0.0; trained.iter().map(|(spec, _)| spec.len()).sum()],
+    };
+    ranks.sum(&mut all);
+    let mut rest = &all[..];
+    let summed = trained.into_iter().map(|(spec, value)| {
+        let (own, after) = rest.split_at(spec.len());
+        rest = after;
+        Tensor::from_data(TensorData::new(own.to_vec(), [own.len()]), &value.device())
+    });
+    summed.collect()
+}
+
+/// Takes the step.
+fn advance(
+    method: &dyn GradientMethod,
+    weights: &mut Weights,
+    optimiser: &mut Optimiser,
+    mut gradients: Vec<Tensor<1>>,
+    clip: Option<f64>,
+    learning_rate: f64,
+) {
     if let Some(limit) = clip {
         gradients = optimiser::clip(gradients, limit);
     }
     optimiser.step(weights, gradients, learning_rate);
     method.constrain(weights);
-    sums
 }
 
 /// `a + b`, in the place of `a` on the CPU.

@@ -52,6 +52,12 @@ pub enum TrainingError {
         /// Step within the epoch, from 1.
         step: usize,
     },
+    /// Several ranks were to train a method that does not share its batches out.
+    #[error(
+        "this method trains in one process: it looks at batches as a whole, or trains by steps of its own; start it without mpirun, \
+         or let `epsilon bench` or `epsilon sweep` give each process trainings of its own"
+    )]
+    OneProcess,
     /// The observer has broken off.
     #[error(
         "the training was stopped; in a run folder its checkpoint is kept, and the same call with resuming goes on from there"

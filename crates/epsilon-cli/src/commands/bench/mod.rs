@@ -6,14 +6,16 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use epsilon::Experiment;
 use epsilon::burn::tensor::Device;
 use epsilon::comparison::{Comparison, Point, Row, file_name};
 use epsilon::experiment::{Figures, Layout, Resamples};
+use epsilon::ranks::{Alone, Deal, Ranks};
 use epsilon::recipe::Recipe;
+use epsilon::training::Choose;
 use epsilon_data::files;
 use serde::{Deserialize, Serialize};
 
@@ -173,13 +175,22 @@ impl Job<'_> {
                 specs.with_context(|| row.name.clone())?;
             }
         }
+        let ranks = crate::ranks::of_job();
+        let alone = experiment.clone().with_ranks(Arc::new(Alone));
         let bench = Bench {
-            experiment: &experiment,
+            experiment: &alone,
             rows: &self.comparison.rows,
             folder: self.results,
             alone: self.jobs == 1,
             compares_rows: self.compares_rows,
+            dealing: Dealing::default(),
         };
+        if ranks.size() > 1 {
+            bench.deal(self.wanted, &*ranks)?;
+            if !ranks.is_first() {
+                return Ok(Outcome::Done);
+            }
+        }
         let lines = bench.lines(self.wanted, self.jobs)?;
         if self.json {
             console::print_json(&lines)?;
@@ -295,9 +306,10 @@ struct Bench<'a> {
     alone: bool,
     /// Whether the rows are chosen from.
     compares_rows: bool,
+    dealing: Dealing<'a>,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
     /// Trains the wanted rows, at most `jobs` at once and no more than fit in memory, judged by the first one, and gives their lines.
     /// The table is rewritten after each, with the finished ones of the other rows.
     fn lines(&self, wanted: &[usize], jobs: usize) -> anyhow::Result<Vec<Line>> {
@@ -361,89 +373,225 @@ impl Bench<'_> {
 
     /// Tunes and trains a row, on each label fold if there are any; `None` where a result is missing and left so.
     fn line(&self, row: &Row, missing: Missing) -> anyhow::Result<Option<Line>> {
-        let folder = self.folder.join(row.folder());
-        let folds = row.points[0].recipe.evaluation.folds();
-        if folds.is_empty() {
-            return self.tune(row, self.experiment, None, &folder, missing);
-        }
         let mut lines = Vec::new();
-        for fold in folds {
-            let experiment = self.experiment.clone().fold(fold)?;
-            let folder = Layout(&folder).fold(fold);
-            let Some(line) = self.tune(row, &experiment, Some(fold), &folder, missing)? else {
+        for task in self.tasks(row, missing)? {
+            let Some(line) = task.line()? else {
                 return Ok(None);
             };
             lines.push(line);
         }
-        Line::over_folds(lines).context("no label fold").map(Some)
+        match row.points[0].recipe.evaluation.folds().is_empty() {
+            true => Ok(lines.pop()),
+            false => Line::over_folds(lines).context("no label fold").map(Some),
+        }
     }
 
-    /// Tunes a row with the first seed, and trains the best setting with every seed.
-    fn tune(
-        &self,
-        row: &Row,
-        experiment: &Experiment,
-        fold: Option<usize>,
-        folder: &Path,
-        missing: Missing,
-    ) -> anyhow::Result<Option<Line>> {
-        let points = row.points.iter().map(|point| {
-            let mut point = point.clone();
-            if fold.is_some() {
-                point.recipe.evaluation.label_fold = fold;
-            }
-            point
-        });
-        let points: Vec<Point> = points.collect();
-        let place = |point: &Point| match point.label.is_empty() {
-            true => folder.to_path_buf(),
-            false => folder.join(point.folder()),
-        };
-        let (seeds, training) = (&points[0].recipe.seeds, &points[0].recipe.training);
-        let chooses = points.len() > 1 || self.compares_rows;
-        let choose = (chooses && training.leaves_labels_out()).then(|| training.figure());
-        let job = |point, seed| Trial {
+    /// A row, once for each label fold if there are any.
+    fn tasks<'b>(&'b self, row: &'b Row, missing: Missing) -> anyhow::Result<Vec<Task<'b, 'a>>> {
+        let folder = self.folder.join(row.folder());
+        let task = |experiment: Experiment, folder, points| Task {
+            bench: self,
+            row,
             experiment,
+            folder,
+            points,
+            missing,
+        };
+        let folds = row.points[0].recipe.evaluation.folds();
+        if folds.is_empty() {
+            let points = row.points.clone();
+            return Ok(vec![task(self.experiment.clone(), folder, points)]);
+        }
+        let of_fold = |fold| {
+            let mut points = row.points.clone();
+            for point in &mut points {
+                point.recipe.evaluation.label_fold = Some(fold);
+            }
+            let experiment = self.experiment.clone().fold(fold)?;
+            Ok(task(experiment, Layout(&folder).fold(fold), points))
+        };
+        folds.map(of_fold).collect()
+    }
+
+    /// Deals the trainings of some rows, one by one, to the ranks of a job: those that choose settings, then those with the settings
+    /// that were chosen. Their results are read from their files afterwards.
+    fn deal(&self, wanted: &[usize], ranks: &'a dyn Ranks) -> anyhow::Result<()> {
+        let mut tasks = Vec::new();
+        for &place in wanted {
+            tasks.extend(self.tasks(&self.rows[place], Missing::Made)?);
+        }
+        let pieces = |of: &dyn Fn(&Task<'_, '_>) -> usize| -> Vec<(usize, usize)> {
+            let tasks = tasks.iter().enumerate();
+            tasks
+                .flat_map(|(task, tuned)| (0..of(tuned)).map(move |piece| (task, piece)))
+                .collect()
+        };
+        let tunings = pieces(&|task| match task.chooses() {
+            true => task.points.len(),
+            false => 0,
+        });
+        self.deal_pieces(&tunings, ranks, |task, point| {
+            tasks[task].tuned(point).map(drop)
+        })?;
+        let trainings = pieces(&|task| task.seeds().len());
+        self.deal_pieces(&trainings, ranks, |task, seed| {
+            let task = &tasks[task];
+            match task.best()? {
+                Some(best) => task.train(best, task.seeds()[seed]).map(drop),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Works on the pieces that this rank is dealt, until all ranks are done.
+    fn deal_pieces(
+        &self,
+        pieces: &[(usize, usize)],
+        ranks: &'a dyn Ranks,
+        work: impl Fn(usize, usize) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.dealing.begin(ranks, pieces.len());
+        while let Some(next) = self.dealing.next() {
+            let (task, piece) = pieces[next];
+            work(task, piece)?;
+        }
+        ranks.wait();
+        Ok(())
+    }
+}
+
+/// A row to tune and to train, on one label fold if there are any.
+struct Task<'b, 'a> {
+    bench: &'b Bench<'a>,
+    row: &'b Row,
+    experiment: Experiment,
+    folder: PathBuf,
+    points: Vec<Point>,
+    missing: Missing,
+}
+
+impl Task<'_, '_> {
+    fn seeds(&self) -> &[u64] {
+        &self.points[0].recipe.seeds
+    }
+
+    /// Whether there is anything to choose.
+    fn chooses(&self) -> bool {
+        self.points.len() > 1 || self.bench.compares_rows
+    }
+
+    /// The figure that chooses among trainings that leave seen labels out, where these do.
+    fn choose(&self) -> Option<Choose> {
+        let training = &self.points[0].recipe.training;
+        (self.chooses() && training.leaves_labels_out()).then(|| training.figure())
+    }
+
+    fn trial<'b>(&'b self, point: &'b Point, seed: u64) -> Trial<'b> {
+        let folder = match point.label.is_empty() {
+            true => self.folder.clone(),
+            false => self.folder.join(point.folder()),
+        };
+        Trial {
+            experiment: &self.experiment,
             point,
             seed,
-            folder: place(point),
-            name: &row.name,
-            missing,
-            alone: self.alone,
-        };
-        let mut tuned = Vec::new();
-        for point in &points {
-            let job = job(point, seeds[0]);
-            let value = match choose {
-                Some(_) => job.choose()?,
-                None => job.train()?.map(|trained| trained.validation_map),
-            };
-            let Some(value) = value else { return Ok(None) };
-            let label = match self.compares_rows {
-                true => row.name.clone(),
-                false => point.label.clone(),
-            };
-            tuned.push((label, value));
+            folder,
+            name: &self.row.name,
+            missing: self.missing,
+            alone: self.bench.alone,
+            between: &self.bench.dealing,
         }
+    }
+
+    /// A setting with the figure that it is chosen by; `None` where a result is missing and left so.
+    fn tuned(&self, point: usize) -> anyhow::Result<Option<(String, Option<f64>)>> {
+        let point = &self.points[point];
+        let trial = self.trial(point, self.seeds()[0]);
+        let value = match self.choose() {
+            Some(_) => trial.choose()?,
+            None => trial.train()?.map(|trained| trained.validation_map),
+        };
+        let label = match self.bench.compares_rows {
+            true => &self.row.name,
+            false => &point.label,
+        };
+        Ok(value.map(|value| (label.clone(), value)))
+    }
+
+    fn all_tuned(&self) -> anyhow::Result<Option<Vec<(String, Option<f64>)>>> {
+        let tuned = (0..self.points.len()).map(|point| self.tuned(point));
+        tuned.collect()
+    }
+
+    /// The setting that is chosen.
+    fn best(&self) -> anyhow::Result<Option<&Point>> {
+        let tuned = self.all_tuned()?;
+        tuned.map(|tuned| self.best_of(&tuned)).transpose()
+    }
+
+    fn best_of(&self, tuned: &[(String, Option<f64>)]) -> anyhow::Result<&Point> {
         let values: Vec<Option<f64>> = tuned.iter().map(|(_, value)| *value).collect();
-        let point = &points[best(&values).context("a row without a recipe")?];
+        Ok(&self.points[best(&values).context("a row without a recipe")?])
+    }
+
+    fn train(&self, point: &Point, seed: u64) -> anyhow::Result<Option<Trained>> {
+        self.trial(point, seed).train()
+    }
+
+    /// Tunes with the first seed, and trains the best setting with every seed.
+    fn line(&self) -> anyhow::Result<Option<Line>> {
+        let Some(tuned) = self.all_tuned()? else {
+            return Ok(None);
+        };
+        let point = self.best_of(&tuned)?;
         let mut trained = Vec::new();
-        for &seed in seeds {
-            let Some(next) = job(point, seed).train()? else {
+        for &seed in self.seeds() {
+            let Some(next) = self.train(point, seed)? else {
                 return Ok(None);
             };
             trained.push(next);
         }
         let setting = point.label.clone();
-        Chosen { setting }.write(folder)?;
+        Chosen { setting }.write(&self.folder)?;
         Ok(Some(Line {
-            name: row.name.clone(),
-            published: row.published.clone(),
+            name: self.row.name.clone(),
+            published: self.row.published.clone(),
             chosen: point.label.clone(),
-            choose,
+            choose: self.choose(),
             tuned,
             trained,
         }))
+    }
+}
+
+/// The deal of a job's trainings that is under way, if there is one.
+#[derive(Default)]
+struct Dealing<'a>(Mutex<Option<Box<dyn Deal + Send + 'a>>>);
+
+impl<'a> Dealing<'a> {
+    fn deal(&self) -> MutexGuard<'_, Option<Box<dyn Deal + Send + 'a>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, ranks: &'a dyn Ranks, count: usize) {
+        *self.deal() = Some(ranks.deal(count));
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.deal().as_mut()?.next()
+    }
+}
+
+/// What is to be done now and then during a training.
+pub(super) trait Between {
+    fn serve(&self);
+}
+
+impl Between for Dealing<'_> {
+    fn serve(&self) {
+        if let Some(deal) = &mut *self.deal() {
+            deal.serve();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use epsilon::model::Model;
 use epsilon::recipe::Recipe;
 use epsilon_data::files;
 
-use super::{Trained, marks};
+use super::{Between, Trained, marks};
 use crate::commands::measuring;
 use crate::commands::train::View;
 use crate::console;
@@ -39,6 +39,8 @@ pub(super) struct Trial<'a> {
     pub missing: Missing,
     /// Whether it is the only one at a time, so that peak memory can be attributed to it.
     pub alone: bool,
+    /// Is served at every event.
+    pub between: &'a dyn Between,
 }
 
 impl Trial<'_> {
@@ -64,6 +66,7 @@ impl Trial<'_> {
                 View::new(&named, seed)
             });
             view.show(&event);
+            self.between.serve();
             Continue(())
         })?;
         if let Some(view) = view {
@@ -118,6 +121,7 @@ impl Trial<'_> {
         let mut view = View::new(&experiment, seed);
         let model = experiment.train(seed, &mut |event| {
             view.show(&event);
+            self.between.serve();
             Continue(())
         })?;
         view.finish();

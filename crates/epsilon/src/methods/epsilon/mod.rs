@@ -324,7 +324,7 @@ impl Epsilon {
         let read = match step {
             Some(step) => {
                 let rows = read.reshape([images * groups, width]);
-                let rows = dropout(rows, self.dropout, &mut step.rng);
+                let rows = dropout(rows, self.dropout, &mut step.draws);
                 rows.reshape([images, groups, width])
             }
             None => read,
@@ -416,7 +416,7 @@ impl GradientMethod for Epsilon {
         let mut step = Step::of(batch);
         let vectors = match self.token_dropout > 0.0 {
             true => {
-                let thinned = self.thinned(batch, &mut step.rng);
+                let thinned = self.thinned(batch, &mut step.draws.rng);
                 self.compute(weights, &thinned, Some(&mut step))
             }
             false => self.compute(weights, batch, Some(&mut step)),

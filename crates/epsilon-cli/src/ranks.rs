@@ -1,0 +1,125 @@
+//! The ranks of a job that this process may be one of: started by `mpirun` or `srun`, several of them work on one command.
+
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{bail, ensure};
+use epsilon::ranks::{Alone, Ranks, started_with};
+
+use crate::{Command, console};
+
+static RANKS: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
+
+/// The ranks of this process's job.
+pub(crate) fn of_job() -> Arc<dyn Ranks> {
+    RANKS.get().cloned().unwrap_or_else(|| Arc::new(Alone))
+}
+
+/// A job of several processes as long as it lives.
+#[cfg(feature = "mpi")]
+pub(crate) type Job = epsilon::ranks::Job;
+#[cfg(not(feature = "mpi"))]
+pub(crate) type Job = std::convert::Infallible;
+
+/// Joins the job that this process was started in, if it is of several processes; a command that does not share its work out is
+/// refused there, before all of them do the same.
+pub(crate) fn join(command: &Command) -> anyhow::Result<Option<Job>> {
+    let Some(count) = started_with().filter(|&count| count > 1) else {
+        return Ok(None);
+    };
+    // Its parts are told apart by hand.
+    if matches!(command, Command::Extract(args) if args.is_part()) {
+        return Ok(None);
+    }
+    ensure!(
+        shares_its_work(command),
+        "this command runs in one process, and mpirun or srun has started {count}: start it without them"
+    );
+    joined(count)
+}
+
+fn shares_its_work(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Extract(_)
+            | Command::Train(_)
+            | Command::Eval(_)
+            | Command::Bench(_)
+            | Command::Sweep(_)
+    )
+}
+
+#[cfg(feature = "mpi")]
+fn joined(_: usize) -> anyhow::Result<Option<Job>> {
+    let job = match epsilon::ranks::start() {
+        Ok(job) => job,
+        Err(reason) => bail!("MPI: {reason}"),
+    };
+    let ranks = job.ranks();
+    if !ranks.is_first() {
+        console::be_quiet();
+    }
+    // The program is run once in a process.
+    let _ = RANKS.set(ranks);
+    Ok(Some(job))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn joined(count: usize) -> anyhow::Result<Option<Job>> {
+    bail!(
+        "mpirun or srun has started {count} processes, and this program was built without MPI: each would do the same work; build it \
+         with `--features mpi`, or start one"
+    )
+}
+
+/// Ends all processes of the job after an error in one of them; returns where there are no others.
+pub(crate) fn abandon(status: u8) {
+    #[cfg(feature = "mpi")]
+    if of_job().size() > 1 {
+        epsilon::ranks::abort(status);
+    }
+    #[cfg(not(feature = "mpi"))]
+    let _ = status;
+}
+
+/// How many compute threads a process has where nothing is said: its share of the processors, where the launcher has not bound it to
+/// some of its own.
+pub(crate) fn threads() -> Option<usize> {
+    let names = [
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+        "MPI_LOCALNRANKS",
+        "SLURM_NTASKS_PER_NODE",
+    ];
+    let local = names
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.parse().ok())?;
+    let free = std::thread::available_parallelism().ok()?.get();
+    share(free, processors()?, local)
+}
+
+/// Of `all` processors a process may use `free`, and `local` processes run beside each other.
+fn share(free: usize, all: usize, local: usize) -> Option<usize> {
+    (local > 1 && free == all).then(|| (all / local).max(1))
+}
+
+/// The processors of this machine, whatever this process is bound to.
+fn processors() -> Option<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    let count = |range: &str| -> Option<usize> {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(last.parse::<usize>().ok()? + 1 - first.parse::<usize>().ok()?)
+    };
+    text.trim().split(',').map(count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_that_are_not_bound_share_the_processors() {
+        assert_eq!(share(16, 16, 4), Some(4));
+        assert_eq!(share(2, 2, 4), Some(1));
+        assert_eq!(share(4, 16, 4), None, "bound to its own");
+        assert_eq!(share(16, 16, 1), None);
+    }
+}
