@@ -19,6 +19,7 @@ mod manners;
 mod photos;
 mod published;
 mod quickstart;
+mod ranks;
 mod repeat;
 mod report;
 #[cfg(unix)]

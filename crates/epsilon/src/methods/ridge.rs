@@ -208,6 +208,46 @@ mod tests {
         assert!((bias[0] + 1.0).abs() < 1e-6, "{bias:?}");
     }
 
+    #[test]
+    fn ranks_solve_for_what_one_process_solves_for() {
+        let dims = Dims {
+            tokens: 1,
+            width: 2,
+            label_width: 1,
+            labels: 2,
+            unseen: 0,
+            global: None,
+        };
+        let names = vec!["left".to_string(), "right".to_string()];
+        let labels = LabelVectors::new(names, 1, vec![-1.0, 1.0]).unwrap();
+        let global = [2.0, 5.0, 6.0, 4.0, 1.0, 0.5, -3.0, 2.0, 0.0, 7.0];
+        let targets = [1, -1, -1, 1, 1, -1, 1, 1, -1, 1];
+        let solve = |ranks: &dyn Ranks| {
+            let own = ranks.own(5);
+            let whole = Whole {
+                global: &global[2 * own.start..2 * own.end],
+                targets: &Targets::new(targets[2 * own.start..2 * own.end].to_vec(), 2),
+                labels: &labels,
+                unseen: &labels,
+                seed: 0,
+                ranks,
+            };
+            let ridge = Ridge { penalty: 0.1 };
+            let solved = ridge.solve(&dims, &whole, &Device::flex(), &mut || Continue(()));
+            crate::device::host(&solved.unwrap().get::<2>("ridge.weight"))
+        };
+        let alone = solve(&Alone);
+        for size in 2..=6 {
+            for weights in Threads::run(size, |ranks| solve(ranks)) {
+                let apart = alone.iter().zip(&weights).map(|(a, b)| (a - b).abs());
+                assert!(
+                    apart.fold(0.0, f32::max) < 1e-7,
+                    "{size} ranks: {weights:?}, {alone:?}"
+                );
+            }
+        }
+    }
+
     /// The second channel is constant, so that without a penalty its weight is not determined.
     #[test]
     fn degenerate_features_are_an_error_and_others_can_be_stopped() {

@@ -21,6 +21,7 @@ pub fn drawn_model(method: &str) -> Result<tempfile::TempDir, Box<dyn std::error
         device: &epsilon::device::device("cpu")?,
         folder: None,
         resume: false,
+        ranks: &epsilon::ranks::Alone,
     };
     let model = training.run(&mut |_| Continue(()))?;
     model.save(&folder.path().join("model.safetensors"))?;

@@ -114,6 +114,7 @@ fn the_closed_form_solves_to_the_twins_weights() {
         labels: &batch.label_vectors_host,
         unseen: &batch.label_vectors_host,
         seed: 0,
+        ranks: &epsilon::ranks::Alone,
     };
     let weights = method.solve(&fixture.dims(), &whole, &device(), &mut || Continue(()));
     let weights = weights.unwrap();

@@ -146,6 +146,7 @@ fn every_method_fits_64_scenes_and_round_trips_through_its_file() {
             device: &device(),
             folder: None,
             resume: false,
+            ranks: &epsilon::ranks::Alone,
         };
         let model = training.run(&mut |_| Continue(())).unwrap();
         let scores = scores(&model, &prepared, store);
@@ -193,6 +194,7 @@ fn zsl_figures_come_from_the_unseen_labels_alone(folder: &Path, store: &TokenSto
         device: &device(),
         folder: None,
         resume: false,
+        ranks: &epsilon::ranks::Alone,
     };
     let model = training.run(&mut |_| Continue(())).unwrap();
     let settings = EvaluationSettings {
@@ -265,6 +267,7 @@ fn a_training_in_stages_resumes_bit_for_bit(folder: &Path, store: &TokenStore) {
             device: &device(),
             folder: Some(&run),
             resume,
+            ranks: &epsilon::ranks::Alone,
         };
         scores(&training.run(observe).unwrap(), &prepared, store)
     };

@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use super::*;
 use crate::batch::Targets;
 use crate::device::host;
+use crate::ranks::Alone;
 use epsilon_data::labels::LabelVectors;
 
 /// What the twin wrote (`tests/methods/reference/make_gen_mlzsl.py`).
@@ -278,6 +279,7 @@ fn unseen_labels_are_learnt_from_drawn_images() {
         labels: &world.seen,
         unseen: &world.unseen,
         seed: 1,
+        ranks: &Alone,
     };
     for fusion in [Fusion::Attribute, Fusion::Feature, Fusion::Cross] {
         let method = small(fusion);
@@ -348,6 +350,7 @@ fn the_seed_decides() {
             labels: &world.seen,
             unseen: &world.unseen,
             seed,
+            ranks: &Alone,
         };
         let method = GenMlzsl {
             epochs: 1,
@@ -375,6 +378,7 @@ fn labels_that_are_not_annotated_are_left_out() {
         labels: &world.seen,
         unseen: &world.unseen,
         seed: 1,
+        ranks: &Alone,
     };
     let images = Images::new(&whole, WIDTH);
     let counts = |image: usize| {
@@ -402,6 +406,7 @@ fn channels_are_brought_to_0_and_1_and_a_constant_one_to_0() {
         labels: &world.seen,
         unseen: &world.unseen,
         seed: 1,
+        ranks: &Alone,
     };
     let images = Images::new(&whole, 2);
     assert_eq!(images.rows, [0, 2]);

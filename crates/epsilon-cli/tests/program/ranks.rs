@@ -1,0 +1,184 @@
+//! Several processes under `mpirun`, or without MPI the refusal of them.
+
+use super::world::World;
+
+/// The environment in which Open MPI starts two processes, without them: nothing is done twice by a program that has no MPI, nor by
+/// any program's command that does not share its work out.
+#[test]
+fn one_process_of_several_does_not_do_the_same_as_the_others() {
+    let world = World::new();
+    for (variable, command, parts) in [
+        (
+            "OMPI_COMM_WORLD_SIZE",
+            "train recipe.toml",
+            &["has started 2 processes"][..],
+        ),
+        ("PMI_SIZE", "extract recipe.toml", &["--features mpi"]),
+        (
+            "SLURM_STEP_NUM_TASKS",
+            "eval model.safetensors",
+            &["would do the same work"],
+        ),
+        (
+            "OMPI_COMM_WORLD_SIZE",
+            "quickstart",
+            &["runs in one process", "started 2"],
+        ),
+    ] {
+        // With MPI these would join a job that there is not.
+        if cfg!(feature = "mpi") && command != "quickstart" {
+            continue;
+        }
+        let mut started = world.command(command);
+        started.env(variable, "2");
+        world.end(started, command).refused(parts);
+    }
+    // Parts are told apart by hand.
+    let mut part = world.command("extract recipe.toml --out run --shard 1/2");
+    part.env("SLURM_STEP_NUM_TASKS", "2");
+    world.end(part, "extract --shard").done();
+}
+
+#[cfg(feature = "mpi")]
+mod started {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use serde_json::Value;
+
+    use crate::world::{Ended, World};
+
+    /// The program as so many ranks of one thread each.
+    fn command(world: &World, ranks: usize, arguments: &str) -> Command {
+        let mut command = Command::new("mpirun");
+        command
+            .args([
+                "--allow-run-as-root",
+                "--oversubscribe",
+                "--bind-to",
+                "none",
+                "-n",
+            ])
+            .arg(ranks.to_string())
+            .arg(env!("CARGO_BIN_EXE_epsilon"))
+            .args(arguments.split_whitespace())
+            .args(["--threads", "1"])
+            .current_dir(world.path(""))
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn run(world: &World, ranks: usize, arguments: &str) -> Ended {
+        world.end(command(world, ranks, arguments), arguments)
+    }
+
+    fn losses(world: &World, run: &str) -> Vec<f64> {
+        let text = world.text(&format!("{run}/seed-1/metrics.jsonl"));
+        let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64();
+        text.lines().map(|line| loss(line).unwrap()).collect()
+    }
+
+    fn assert_close(ours: &[f64], theirs: &[f64]) {
+        assert_eq!(ours.len(), theirs.len());
+        for (a, b) in ours.iter().zip(theirs) {
+            assert!((a - b).abs() < 1e-5 * b, "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn ranks_do_together_what_one_process_does() {
+        let world = World::of(290, 20);
+        world.edit("recipe.toml", "epochs = 1", "epochs = 3");
+        let whole = world.run("train recipe.toml --out one").done();
+        for ranks in [2, 3] {
+            let out = format!("by-{ranks}");
+            let said = run(&world, ranks, &format!("train recipe.toml --out {out}")).done();
+            // One of them prints.
+            assert_eq!(said, whole.replace("one/", &format!("{out}/")));
+            assert_close(&losses(&world, &out), &losses(&world, "one"));
+            assert!(!world.path(format!("{out}/tokens-parts")).exists());
+            let figures = |run: &str| world.text(&format!("{run}/seed-1/figures.json"));
+            assert_eq!(figures(&out), figures("one"));
+            let model = format!("eval {out}/seed-1/model.safetensors --json");
+            assert_eq!(run(&world, ranks, &model).json(), world.run(&model).json());
+        }
+    }
+
+    #[test]
+    fn whole_trainings_are_dealt() {
+        let world = World::of(40, 20);
+        world.edit("recipe.toml", "[training]", "[training]\nvalidation = 0.2");
+        let sweep =
+            "sweep recipe.toml --set groups=1,2,3 --set learning-rate=1e-3,1e-2 --json --out";
+        let table = |json: Value| {
+            let rows = json.as_array().unwrap().iter();
+            let figures = |row: &Value| (row["name"].clone(), row["trained"][0]["figures"].clone());
+            rows.map(figures).collect::<Vec<_>>()
+        };
+        let one = table(world.run(&format!("{sweep} one")).json());
+        assert_eq!(one.len(), 6);
+        let three = table(run(&world, 3, &format!("{sweep} three")).json());
+        assert_eq!(three, one);
+    }
+
+    #[test]
+    fn an_error_is_said_once_and_ends_all() {
+        let world = World::new();
+        world.write("vectors.txt", "words");
+        let ended = run(&world, 3, "train recipe.toml --out run");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert_eq!(
+            ended.stderr.matches("epsilon: rank").count(),
+            1,
+            "{ended:?}"
+        );
+        let ended = run(&world, 2, "quickstart --out quick");
+        assert_ne!(ended.code, Some(0));
+        assert!(ended.stderr.contains("runs in one process"), "{ended:?}");
+    }
+
+    /// The processes of the program below one of `mpirun`.
+    fn children(of: u32) -> Vec<u32> {
+        let path = format!("/proc/{of}/task/{of}/children");
+        let text = std::fs::read_to_string(Path::new(&path)).unwrap_or_default();
+        text.split_whitespace()
+            .map(|pid| pid.parse().unwrap())
+            .collect()
+    }
+
+    /// A rank is killed at one moment after another; the job ends, and goes on with another number of ranks to the same end.
+    #[test]
+    fn a_killed_rank_ends_the_job_which_is_then_resumed() {
+        let world = World::of(290, 20);
+        world.edit("recipe.toml", "epochs = 1", "epochs = 4");
+        world.run("train recipe.toml --out whole").done();
+        for (round, moment) in [250, 500, 800, 1200].into_iter().enumerate() {
+            let out = format!("killed-{round}");
+            let arguments = format!("train recipe.toml --resume --out {out}");
+            let mut job = command(&world, 2, &arguments).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(moment));
+            let ranks = children(job.id());
+            if let Some(pid) = ranks.get(round % 2) {
+                Command::new("kill")
+                    .args(["-9", &pid.to_string()])
+                    .status()
+                    .unwrap();
+            }
+            let start = Instant::now();
+            job.wait().unwrap();
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "the others went on"
+            );
+            let said = run(&world, 3, &arguments);
+            assert_eq!(said.code, Some(0), "{said:?}");
+            assert_close(&losses(&world, &out), &losses(&world, "whole"));
+            let store = |run: &str| world.files(&format!("{run}/tokens"));
+            crate::world::assert_same_files(&store(&out), &store("killed-0"));
+        }
+    }
+}
