@@ -45,6 +45,8 @@ fn shares_its_work(command: &Command) -> bool {
             | Command::Eval(_)
             | Command::Bench(_)
             | Command::Sweep(_)
+            | Command::Tag(_)
+            | Command::Search(_)
     )
 }
 

@@ -1,6 +1,7 @@
 //! Finds photographs of a tagged library: those that match any words best, are like one of them, or meet criteria.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -11,6 +12,7 @@ use crate::library::{
 };
 use crate::model::{Model, ModelError};
 use crate::predictor::{PredictError, Predictor, WordVectors};
+use crate::ranks::{Alone, Ranks};
 use crate::semantic_index::{Index, IndexError};
 use epsilon_data::labels::VectorFile;
 use epsilon_data::paths::{self, shown};
@@ -167,6 +169,7 @@ pub struct Finder {
     library: Library,
     folder: PathBuf,
     catalog: Catalog,
+    ranks: Arc<dyn Ranks>,
 }
 
 impl Finder {
@@ -180,7 +183,16 @@ impl Finder {
             catalog: Catalog::read(&folder)?,
             library,
             folder,
+            ranks: Arc::new(Alone),
         })
+    }
+
+    /// Searches the index together with the other ranks of a job, which make the same searches
+    /// ([`Index::with_ranks`]).
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Self {
+        self.ranks = ranks;
+        self
     }
 
     /// The library.
@@ -362,7 +374,7 @@ impl Finder {
     pub fn index(&self, model: Option<&Model>) -> Result<Index, FindError> {
         let place = Library::index(&self.folder);
         if Index::is_at(&place) {
-            return Ok(Index::open(&place)?);
+            return Ok(Index::open(&place)?.with_ranks(self.ranks.clone()));
         }
         let method = match model {
             Some(model) => format!("the method `{}`", model.card().method().name()),

@@ -272,6 +272,10 @@ impl Ranks for Two {
         self.0.share(0, bytes)
     }
 
+    fn bring(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        self.0.bring(bytes)
+    }
+
     fn wait(&self) {
         self.0.wait();
     }

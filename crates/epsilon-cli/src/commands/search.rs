@@ -78,7 +78,7 @@ enum Sort {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.check()?;
-    let mut finder = Finder::open(&args.library)?;
+    let mut finder = Finder::open(&args.library)?.with_ranks(crate::ranks::of_job());
     if matches!(args.sort, Some(Sort::Doubt)) {
         finder.find_telling()?;
     }

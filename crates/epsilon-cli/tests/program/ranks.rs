@@ -126,6 +126,34 @@ mod started {
     }
 
     #[test]
+    fn a_folder_is_tagged_and_searched_by_all() {
+        let world = World::of(24, 12);
+        world.run("train recipe.toml --out model").done();
+        std::fs::create_dir(world.path("photos")).unwrap();
+        for name in [
+            "train-0001.png",
+            "train-0002.png",
+            "test-0024.jpg",
+            "test-0030.jpg",
+        ] {
+            std::fs::copy(world.path(name), world.path(format!("photos/{name}"))).unwrap();
+        }
+        world.write("photos/broken.jpg", "words");
+        let tag = "tag photos --model model/seed-1/model.safetensors --out";
+        let one = world.run(&format!("{tag} one"));
+        let two = run(&world, 2, &format!("{tag} two"));
+        assert_eq!((one.code, &one.stdout), (Some(1), &two.stdout));
+        assert!(two.stderr.contains("broken.jpg"), "{two:?}");
+        // Of the times of a tagging none is kept.
+        assert_eq!(world.text("two/tags.jsonl"), world.text("one/tags.jsonl"));
+        let again = run(&world, 3, &format!("{tag} two"));
+        assert!(!again.stdout.contains("test-0024.jpg"), "{again:?}");
+        let found = world.run("search one magenta --json").json();
+        assert_eq!(found.as_array().unwrap().len(), 4);
+        assert_eq!(run(&world, 3, "search two magenta --json").json(), found);
+    }
+
+    #[test]
     fn an_error_is_said_once_and_ends_all() {
         let world = World::new();
         world.write("vectors.txt", "words");

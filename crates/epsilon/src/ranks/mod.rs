@@ -42,6 +42,9 @@ pub trait Ranks: Debug + Send + Sync {
     /// The bytes that rank `from` gave; those of the others are dropped.
     fn share(&self, from: usize, bytes: Vec<u8>) -> Vec<u8>;
 
+    /// What every rank gave, in the order of the ranks, to the first one; the others have nothing of it.
+    fn bring(&self, bytes: Vec<u8>) -> Vec<Vec<u8>>;
+
     /// Waits for all ranks.
     fn wait(&self);
 
@@ -102,6 +105,10 @@ impl Ranks for Alone {
 
     fn share(&self, _: usize, bytes: Vec<u8>) -> Vec<u8> {
         bytes
+    }
+
+    fn bring(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        vec![bytes]
     }
 
     fn wait(&self) {}

@@ -15,9 +15,11 @@ use super::{Deal, Ranks};
 
 /// Values of one message: MPI counts in 32 bits.
 const MESSAGE: usize = 1 << 28;
-/// Tags of the messages by which work is dealt.
+/// Tags of messages by which work is dealt.
 const ASK: i32 = 1;
 const GIVE: i32 = 2;
+/// Of what is brought to the first rank.
+const BRING: i32 = 3;
 /// Instead of a piece of work: there is none left.
 const NONE_LEFT: u64 = u64::MAX;
 /// How long a rank waits for the others within a computation that all make at the same pace, where the environment says nothing else.
@@ -173,6 +175,31 @@ impl Ranks for Mpi {
             root.broadcast_into(part);
         }
         bytes
+    }
+
+    fn bring(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        self.wait();
+        let _turn = self.turn();
+        let world = SimpleCommunicator::world();
+        let first = world.process_at_rank(0);
+        if self.rank > 0 {
+            first.send_with_tag(&(bytes.len() as u64), BRING);
+            for part in bytes.chunks(MESSAGE) {
+                first.send_with_tag(part, BRING);
+            }
+            return Vec::new();
+        }
+        let mut all = vec![bytes];
+        for rank in 1..self.size {
+            let from = world.process_at_rank(rank as i32);
+            let (length, _): (u64, _) = from.receive_with_tag(BRING);
+            let mut bytes = vec![0; length as usize];
+            for part in bytes.chunks_mut(MESSAGE) {
+                from.receive_into_with_tag(part, BRING);
+            }
+            all.push(bytes);
+        }
+        all
     }
 
     fn wait(&self) {

@@ -98,6 +98,13 @@ impl Ranks for Threads {
         self.together(bytes, |all| all[from].clone())
     }
 
+    fn bring(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        self.together(bytes, |all| match self.rank {
+            0 => all.to_vec(),
+            _ => Vec::new(),
+        })
+    }
+
     fn wait(&self) {
         self.shared.barrier.wait();
     }

@@ -114,6 +114,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::ranks::{Alone, Ranks, Threads};
 
     fn info(groups: usize, width: usize) -> IndexInfo {
         IndexInfo {
@@ -183,6 +184,39 @@ mod tests {
         }
         for rows in [&[1.0][..], &[f32::INFINITY, 0.0, 0.0, 0.0]] {
             assert!(writer.push("d", rows).is_err());
+        }
+    }
+
+    #[test]
+    fn ranks_find_what_one_process_finds() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let mut writer = IndexWriter::open(folder.path(), &info(2, 3)).unwrap();
+        for photo in 0..50 {
+            // Every second one is the one before it again: of equal ones the earlier is better.
+            let mut row = vec![0.25; 6];
+            if photo % 2 == 0 {
+                row = vectors(6, &mut rng);
+            }
+            writer.push(&photo.to_string(), &row).unwrap();
+        }
+        writer.commit().unwrap();
+        let search = |ranks: std::sync::Arc<dyn Ranks>| {
+            let index = Index::open(folder.path()).unwrap().with_ranks(ranks);
+            let selection = index.select(|id| id != "7").unwrap();
+            let words = index.search_in(&selection, &[0.5, -1.0, 0.25], 30).unwrap();
+            (
+                words,
+                index.like("40", 9).unwrap(),
+                index.search(&[1.0; 3], 80).unwrap(),
+            )
+        };
+        let alone = search(std::sync::Arc::new(Alone));
+        assert_eq!((alone.0.len(), alone.2.len()), (30, 50));
+        for size in 2..5 {
+            for found in Threads::run(size, |rank| search(std::sync::Arc::new(rank.clone()))) {
+                assert_eq!(found, alone, "{size} ranks");
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use super::ids::Ids;
 use super::manifest::{MANIFEST, Manifest};
 use super::record::Query;
 use super::{IndexError, IndexInfo, failed, form};
+use crate::ranks::{Alone, Ranks};
 use epsilon_data::files::Mapped;
 
 /// Records that a thread scans at once.
@@ -41,6 +43,7 @@ pub struct Index {
     /// A writer only appends to this file and never cuts below what the manifest counts.
     rows: Mapped,
     pub(super) ids: Ids,
+    ranks: Arc<dyn Ranks>,
 }
 
 /// A candidate: the better one is greater.
@@ -49,6 +52,32 @@ struct Candidate {
     score: f32,
     group: u32,
     place: usize,
+}
+
+impl Candidate {
+    /// Bytes of one.
+    const SIZE: usize = 16;
+
+    /// For the other ranks.
+    fn to_bytes(all: &[Self]) -> Vec<u8> {
+        let bytes = all.iter().flat_map(|candidate| {
+            let [score, group] = [candidate.score.to_bits(), candidate.group].map(u32::to_le_bytes);
+            let place = (candidate.place as u64).to_le_bytes();
+            [&score[..], &group, &place].concat()
+        });
+        bytes.collect()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> impl Iterator<Item = Self> {
+        bytes.chunks_exact(Self::SIZE).map(|bytes| {
+            let number = |at: usize| bytemuck::pod_read_unaligned::<u32>(&bytes[at..at + 4]);
+            Self {
+                score: f32::from_bits(u32::from_le(number(0))),
+                group: u32::from_le(number(4)),
+                place: u64::from_le(bytemuck::pod_read_unaligned(&bytes[8..])) as usize,
+            }
+        })
+    }
 }
 
 impl Eq for Candidate {}
@@ -88,7 +117,16 @@ impl Index {
             ids: Ids::read(folder, &manifest)?,
             manifest,
             rows,
+            ranks: Arc::new(Alone),
         })
+    }
+
+    /// Searched in together with the other ranks of a job: each scans a stretch of the records, and all have what was found. So an
+    /// index that is larger than the memory of one machine stays in that of several. All ranks make the same searches.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Self {
+        self.ranks = ranks;
+        self
     }
 
     /// What it is of.
@@ -257,12 +295,13 @@ impl Index {
             return Vec::new();
         }
         let size = self.manifest.info.record();
-        let all = &self.rows[..self.bytes()];
-        let chunks = all.par_chunks(CHUNK * size).enumerate();
+        let own = self.ranks.own(self.manifest.records as usize);
+        let records = &self.rows[own.start * size..own.end * size];
+        let chunks = records.par_chunks(CHUNK * size).enumerate();
         let best = chunks.map(|(chunk, records)| {
             let mut scores = vec![(0.0, 0); records.len() / size];
             score(records, &mut scores);
-            let candidates = scores.into_iter().zip(chunk * CHUNK..);
+            let candidates = scores.into_iter().zip(own.start + chunk * CHUNK..);
             let chosen = candidates.filter(|(_, place)| selection.passes[*place]);
             best_of(
                 chosen.map(|((score, group), place)| Candidate {
@@ -273,10 +312,18 @@ impl Index {
                 top,
             )
         });
-        best.reduce(Vec::new, |mut a, b| {
+        let best = best.reduce(Vec::new, |mut a, b| {
             a.extend(b);
             best_of(a.into_iter(), top)
-        })
+        });
+        if self.ranks.size() == 1 {
+            return best;
+        }
+        let found = self.ranks.gather(Candidate::to_bytes(&best));
+        best_of(
+            found.iter().flat_map(|bytes| Candidate::from_bytes(bytes)),
+            top,
+        )
     }
 }
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use super::report::Round;
 use super::sidecars::Kept;
-use super::{TagError, TagEvent, Tagger};
+use super::{TagError, TagEvent, Tagger, ranked};
 use crate::library::keywords::taken;
 use crate::library::{Entry, Label, Outcome, Photo};
 use crate::predictor::PredictError;
-use epsilon_vision::tokens::{self, Failure, FeatureBatch, Unread};
+use epsilon_vision::tokens::{Failure, FeatureBatch, Unread};
 
 impl Tagger<'_> {
     /// Tags photographs that are new or have changed, and writes their sidecars.
@@ -27,9 +27,8 @@ impl Tagger<'_> {
         let by_id: HashMap<&str, &Photo> = photos.iter().map(|p| (p.id.as_str(), p)).collect();
         round.tell(TagEvent::Begin(photos.len()))?;
         let mut ended = Ok(());
-        let predictor = self.predictor;
-        let (backbone, limits) = (predictor.backbone(), predictor.limits());
-        tokens::run(&items, backbone, limits, &mut |batch| {
+        let (predictor, ranks) = (self.predictor, self.ranks.clone());
+        ranked::run(&items, predictor, &*ranks, &mut |batch| {
             ended = self.batch(batch, &by_id, kept, round);
             match ended {
                 Ok(()) => ControlFlow::Continue(()),

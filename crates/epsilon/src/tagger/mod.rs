@@ -7,12 +7,14 @@ mod batch;
 mod error;
 mod index;
 mod options;
+mod ranked;
 mod report;
 mod sidecars;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use same_file::Handle;
@@ -21,6 +23,7 @@ pub use self::error::TagError;
 use self::error::{absolute, absolute_file, failed};
 use self::index::Indices;
 pub use self::options::{TagOptions, read_words, subjects};
+pub use self::ranked::{assist, dismiss};
 use self::report::Round;
 pub use self::report::{Observe, TagEvent, TagReport};
 use self::sidecars::Kept;
@@ -32,6 +35,7 @@ use crate::library::{
 use crate::library::{digest, tags_csv, unseen};
 use crate::model::Ranker;
 use crate::predictor::Predictor;
+use crate::ranks::{Alone, Ranks};
 use epsilon_data::paths::shown;
 
 /// Tags the photographs of a folder and of the folders in it.
@@ -72,6 +76,7 @@ pub struct Tagger<'a> {
     sidecars: Sidecars,
     indices: Indices,
     library: PathBuf,
+    ranks: Arc<dyn Ranks>,
     _lock: File,
 }
 
@@ -126,8 +131,17 @@ impl<'a> Tagger<'a> {
             journal,
             indices,
             library,
+            ranks: Arc::new(Alone),
             _lock: lock,
         })
+    }
+
+    /// Tags together with the other ranks of a job, which [`assist`] until this one [dismisses](dismiss) them, on a file system that
+    /// all of them see.
+    #[must_use]
+    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Self {
+        self.ranks = ranks;
+        self
     }
 
     /// The library's folder.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use epsilon::library::{Entry, Labelled, Library, Outcome as Tags};
 use epsilon::paths::{plain, shown};
-use epsilon::tagger::{TagError, TagEvent, TagOptions, TagReport, Tagger};
+use epsilon::tagger::{self, TagError, TagEvent, TagOptions, TagReport, Tagger};
 use indicatif::ProgressBar;
 
 use super::keep::KeepArgs;
@@ -89,6 +89,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let library = library.unwrap_or_else(|| Library::beside(&args.folder));
     let predictor = args.trained.load_learnt(&library, names.as_deref())?;
     args.trained.check_words(&predictor, names.as_deref())?;
+    let ranks = crate::ranks::of_job();
+    if !ranks.is_first() {
+        return match tagger::assist(&predictor, &*ranks) {
+            Ok(()) => Ok(Outcome::Done),
+            Err(error) => Err(with_option(error)),
+        };
+    }
     let options = TagOptions {
         keep: args.keep.of(predictor.model(), None)?,
         words,
@@ -103,10 +110,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         exclude: args.exclude,
     };
     let tagger = Tagger::open(&predictor, &args.folder, options);
-    let mut tagger = tagger.map_err(|error| match error {
+    let tagger = tagger.map_err(|error| match error {
         TagError::Predict(error) => with_option(error),
         other => other.into(),
     })?;
+    let mut tagger = tagger.with_ranks(ranks.clone());
     let report = match args.watch {
         true => watch::run(&mut tagger, args.json)?,
         false => {
@@ -115,6 +123,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
             report
         }
     };
+    tagger::dismiss(&*ranks);
     Ok(match report.failed {
         0 => Outcome::Done,
         _ => Outcome::SomeFailed,
