@@ -3,6 +3,7 @@
     python3 bench/ranks.py speed [--backbone tiny|small] [--images 5000] [--rounds 3] [--write]
     python3 bench/ranks.py kills [--count 30] [--seed 1]
     python3 bench/ranks.py hosts [--write]        # needs root: network namespaces, `ip` and `tc`
+    python3 bench/ranks.py model --step 3.964     # the tables of docs/scaling.md
 
 Builds the program with MPI. `speed` takes photographs of Corel5k (EPSILON_DATA, `../shared/data` where it is not set) and DeiT-Tiny, or a
 backbone of DeiT-Small's shape (D = 384) with random weights; the others draw pictures.
@@ -11,6 +12,7 @@ backbone of DeiT-Small's shape (D = 384) with random weights; the others draw pi
 import argparse
 import array
 import json
+import math
 import os
 import random
 import shutil
@@ -347,17 +349,67 @@ def hosts(args):
         (RESULTS / f"hosts-{processor.Processor(None).slug()}.md").write_text(f"# Sums over ranks\n\n`python3 bench/ranks.py hosts`\n\n{text}")
 
 
+# What a step of Epsilon's head at D = 768 has to sum: M = 8 groups, hidden width D/4, label vectors of 300 values.
+WIDTH, GROUPS, LABEL = 768, 8, 300
+GRADIENTS = (
+    GROUPS * (WIDTH * WIDTH + 2 * WIDTH * WIDTH // 4)  # GFP's split and its two layers
+    + (3 + 1 + 8) * WIDTH * WIDTH  # the encoder's block
+    + 3 * WIDTH * WIDTH  # GPA's query, key and value
+    + 2 * WIDTH * LABEL  # the fuser
+)
+BATCH = 96
+MACHINES = (1, 2, 4, 8, 16, 32, 64, 96, 256, 1000)
+# Tokens of an image in half precision, 196 and the class token.
+IMAGE = 197 * WIDTH * 2
+
+
+def step_seconds(machines, batch, args, gigabits):
+    """A step of `batch` images on a machine each: compute, then a ring's sum of the gradients."""
+    compute = args.step * batch / BATCH
+    link = gigabits * 1e9 / 8 * args.link
+    messages = 2 * (machines - 1) / machines * 4 * GRADIENTS / link
+    return compute + messages + 2 * args.latency * math.ceil(math.log2(machines))
+
+
+def model(args):
+    rates = (1, 10, 100)
+    print(f"{GRADIENTS:,} gradients, {4 * GRADIENTS / 1e6:.0f} MB a step; {IMAGE / 1e3:.0f} kB of tokens an image\n")
+    one = args.step
+    fixed, growing = [], []
+    for machines in MACHINES:
+        row = [machines]
+        for rate in rates:
+            seconds = step_seconds(machines, BATCH / machines, args, rate)
+            row += [f"{seconds:.2f}", f"{one / seconds / machines:.2f}"]
+        if machines <= BATCH:
+            fixed.append(row)
+        row = [machines]
+        for rate in rates:
+            seconds = step_seconds(machines, BATCH, args, rate)
+            row += [f"{machines * BATCH / seconds:,.0f}", f"{one / seconds:.2f}"]
+        growing.append([*row, f"{machines * BATCH / one * IMAGE / 1e9:.2f}"])
+    def columns(what):
+        return [text for rate in rates for text in (f"{what}, {rate} Gbit/s", "efficiency")]
+
+    print(turns.table(["machines", *columns("s a step")], fixed))
+    print()
+    print(turns.table(["machines", *columns("images/s"), "tokens read, GB/s"], growing))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "kills", "hosts"))
+    parser.add_argument("what", choices=("speed", "kills", "hosts", "model"))
     parser.add_argument("--backbone", choices=BACKBONES, default="tiny")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--step", type=float, help="seconds of a step of 96 images at D = 768 on one machine")
+    parser.add_argument("--link", type=float, default=1.0, help="share of a link's rate that a sum of many values gets")
+    parser.add_argument("--latency", type=float, default=1e-4, help="seconds of a message between two machines")
     parser.add_argument("--write", action="store_true", help="write the page in bench/results")
     args = parser.parse_args()
-    {"speed": speed, "kills": kills, "hosts": hosts}[args.what](args)
+    {"speed": speed, "kills": kills, "hosts": hosts, "model": model}[args.what](args)
 
 
 if __name__ == "__main__":

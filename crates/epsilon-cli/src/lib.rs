@@ -78,20 +78,17 @@ pub fn run_program(arguments: Vec<OsString>) -> u8 {
     let cli = Cli::parse_from(arguments);
     commands::shell::set_called(called);
     // Held to the end: where it is dropped, the processes of a job leave each other.
-    let job = match ranks::join(&cli.command) {
+    let _job = match ranks::join(&cli.command) {
         Ok(job) => job,
         Err(error) => return failed(&error),
     };
-    let outcome = run(cli);
-    let status = match outcome {
+    match run(cli) {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::SomeFailed) => 1,
         // A reader such as `head` closed the pipe: no error.
         Err(error) if console::is_closed_pipe(&error) => 0,
         Err(error) => failed(&error),
-    };
-    drop(job);
-    status
+    }
 }
 
 /// Reports an error that ends the program; in a job of several processes it ends them all.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{bail, ensure};
 use epsilon::ranks::{Alone, Ranks, started_with};
 
-use crate::{Command, console};
+use crate::Command;
 
 static RANKS: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
 
@@ -18,7 +18,7 @@ pub(crate) fn of_job() -> Arc<dyn Ranks> {
 #[cfg(feature = "mpi")]
 pub(crate) type Job = epsilon::ranks::Job;
 #[cfg(not(feature = "mpi"))]
-pub(crate) type Job = std::convert::Infallible;
+pub(crate) enum Job {}
 
 /// Joins the job that this process was started in, if it is of several processes; a command that does not share its work out is
 /// refused there, before all of them do the same.
@@ -58,7 +58,7 @@ fn joined(_: usize) -> anyhow::Result<Option<Job>> {
     };
     let ranks = job.ranks();
     if !ranks.is_first() {
-        console::be_quiet();
+        crate::console::be_quiet();
     }
     // The program is run once in a process.
     let _ = RANKS.set(ranks);

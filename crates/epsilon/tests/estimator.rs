@@ -72,6 +72,7 @@ impl Drawn {
             device: &Device::flex(),
             folder: None,
             resume: false,
+            ranks: &epsilon::ranks::Alone,
         };
         training.run(&mut |_| ControlFlow::Continue(())).unwrap()
     }

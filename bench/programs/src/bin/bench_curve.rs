@@ -34,6 +34,7 @@ fn run(name: &str, recipe: &Recipe, prepared: &Prepared, store: &TokenStore) -> 
         device: &device,
         folder: None,
         resume: false,
+        ranks: &epsilon::ranks::Alone,
     };
     let (mut losses, mut waiting) = (Vec::new(), Vec::new());
     let start = Instant::now();

@@ -156,6 +156,7 @@ fn main() -> Outcome<()> {
         labels: &seen.host,
         unseen: &unseen.host,
         seed: 0,
+        ranks: &epsilon::ranks::Alone,
     };
     let mut training = match kind.fitting() {
         Fitting::Gradient(method) => by_gradients(method, &dims, batch, rng)?,

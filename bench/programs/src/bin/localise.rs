@@ -74,6 +74,7 @@ fn main() -> Outcome<()> {
             device: &Device::flex(),
             folder: None,
             resume: false,
+            ranks: &epsilon::ranks::Alone,
         };
         let model = training.run(&mut |_| ControlFlow::Continue(()))?;
         let shares = measure(&model, &scenes, &*backbone, test)?;

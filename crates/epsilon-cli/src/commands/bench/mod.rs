@@ -460,6 +460,9 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// A setting with the figure that it is chosen by.
+type Tuned = (String, Option<f64>);
+
 /// A row to tune and to train, on one label fold if there are any.
 struct Task<'b, 'a> {
     bench: &'b Bench<'a>,
@@ -504,7 +507,7 @@ impl Task<'_, '_> {
     }
 
     /// A setting with the figure that it is chosen by; `None` where a result is missing and left so.
-    fn tuned(&self, point: usize) -> anyhow::Result<Option<(String, Option<f64>)>> {
+    fn tuned(&self, point: usize) -> anyhow::Result<Option<Tuned>> {
         let point = &self.points[point];
         let trial = self.trial(point, self.seeds()[0]);
         let value = match self.choose() {
@@ -518,7 +521,7 @@ impl Task<'_, '_> {
         Ok(value.map(|value| (label.clone(), value)))
     }
 
-    fn all_tuned(&self) -> anyhow::Result<Option<Vec<(String, Option<f64>)>>> {
+    fn all_tuned(&self) -> anyhow::Result<Option<Vec<Tuned>>> {
         let tuned = (0..self.points.len()).map(|point| self.tuned(point));
         tuned.collect()
     }
@@ -529,7 +532,7 @@ impl Task<'_, '_> {
         tuned.map(|tuned| self.best_of(&tuned)).transpose()
     }
 
-    fn best_of(&self, tuned: &[(String, Option<f64>)]) -> anyhow::Result<&Point> {
+    fn best_of(&self, tuned: &[Tuned]) -> anyhow::Result<&Point> {
         let values: Vec<Option<f64>> = tuned.iter().map(|(_, value)| *value).collect();
         Ok(&self.points[best(&values).context("a row without a recipe")?])
     }
