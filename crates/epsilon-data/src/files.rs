@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::mapped::Mapped;
 pub use self::own::{append, folder, own};
+pub(crate) use self::read::held;
 pub use self::read::{DESCRIPTION, LIST, open, read, read_list, read_text};
 pub use self::remembered::cache;
 pub use self::write::{check_place, replace, replace_if, tidy, write};
@@ -44,12 +45,17 @@ pub fn sha256(bytes: &[u8]) -> String {
 ///
 /// As [`open`].
 pub fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = open(path, u64::MAX)?;
+    hash(&mut open(path, u64::MAX)?)
+}
+
+fn hash(file: &mut impl Read) -> io::Result<String> {
     let (mut hash, mut part) = (Sha256::new(), vec![0; 1 << 16]);
     loop {
-        match file.read(&mut part)? {
-            0 => return Ok(hexadecimal(&hash.finalize())),
-            read => hash.update(&part[..read]),
+        match file.read(&mut part) {
+            Ok(0) => return Ok(hexadecimal(&hash.finalize())),
+            Ok(read) => hash.update(&part[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
     let failed = |reason| read_error(path, reason);
     let file = files::open(path, u64::MAX).map_err(failed)?;
     let mut reader = BufReader::with_capacity(1 << 18, file);
-    match stand_in::told_by(reader.fill_buf().map_err(failed)?) {
+    match stand_in::told_by(files::held(&mut reader).map_err(failed)?) {
         Some(what) => Err(DatasetError::Form {
             path: path.into(),
             reason: what.into(),
@@ -31,9 +31,7 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>, DatasetError> {
 /// [`open`] for a text file that is not read line by line: a byte order mark is passed over.
 pub(super) fn open_text(path: &Path) -> Result<BufReader<File>, DatasetError> {
     let mut reader = open(path)?;
-    let start = reader
-        .fill_buf()
-        .map_err(|reason| read_error(path, reason))?;
+    let start = files::held(&mut reader).map_err(|reason| read_error(path, reason))?;
     if start.starts_with(BYTE_ORDER_MARK) {
         reader.consume(BYTE_ORDER_MARK.len());
     }

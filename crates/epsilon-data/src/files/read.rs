@@ -1,7 +1,7 @@
 //! Reading files that somebody else may have made: regular ones alone, up to a size.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::path::Path;
 
 /// The largest file of settings that is read: a recipe, a card, a manifest, a configuration.
@@ -99,6 +99,18 @@ pub fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
     })
 }
 
+/// What a reader holds next, [`BufRead::fill_buf`], also where a signal came in between, as everything else that reads has it.
+pub(crate) fn held(reader: &mut impl BufRead) -> io::Result<&[u8]> {
+    loop {
+        match reader.fill_buf() {
+            Ok([]) => return Ok(&[]),
+            Ok(_) => return reader.fill_buf(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Opens what is there only if it is a regular file. `flags` are those of the system, beside the options.
 pub(super) fn open_regular(
     options: &mut OpenOptions,
@@ -179,8 +191,37 @@ fn refuse_large(length: u64, at_most: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::ffi::CString;
+    use std::io::BufReader;
     use std::io::Write;
     use std::os::unix::ffi::OsStrExt;
+
+    /// A signal before every byte.
+    struct Interrupted<'a>(&'a [u8], bool);
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            match self.1 {
+                true => Err(io::ErrorKind::Interrupted.into()),
+                false => self.0.read(&mut bytes[..1]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_is_no_end() {
+        let mut reader = BufReader::new(Interrupted(b"ab", false));
+        for expected in [&b"a"[..], b"b", b""] {
+            let found = held(&mut reader).unwrap();
+            assert_eq!(found, expected);
+            let length = found.len();
+            reader.consume(length);
+        }
+        assert_eq!(
+            super::super::hash(&mut Interrupted(b"ab", false)).unwrap(),
+            super::super::sha256(b"ab")
+        );
+    }
 
     /// Makes a named pipe.
     pub(super) fn pipe(path: &Path) {

@@ -27,7 +27,7 @@ pub(super) fn open(path: &Path) -> Result<BufReader<File>, LabelError> {
         reason,
     })?;
     let mut reader = BufReader::with_capacity(1 << 20, file);
-    let start = reader.fill_buf().map_err(|reason| LabelError::Read {
+    let start = files::held(&mut reader).map_err(|reason| LabelError::Read {
         path: path.into(),
         reason,
     })?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokenizers::Tokenizer;
 
 use super::BackboneError;
-use super::text::{highest, plain, whole_tokenizer};
+use super::text::{guarded, highest, plain, whole_tokenizer};
 
 const BEGIN: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -49,8 +49,7 @@ impl ClipTokens {
 
     /// The tokens of a text, begin and end included; what is beyond `length` is cut.
     pub(super) fn of(&self, text: &str, length: usize) -> Result<Vec<u32>, String> {
-        let encoding = self.tokenizer.encode(text, false);
-        let encoding = encoding.map_err(|error| error.to_string())?;
+        let encoding = guarded(|| self.tokenizer.encode(text, false))?;
         let inner = encoding.get_ids().iter().take(length.saturating_sub(2));
         let begin = std::iter::once(self.begin);
         Ok(begin.chain(inner.copied()).chain([self.end]).collect())
@@ -127,7 +126,7 @@ fn tokenizer(folder: &Path) -> Result<(PathBuf, Tokenizer), BackboneError> {
                   "end_of_word_suffix": "</w>", "fuse_unk": false, "byte_fallback": false,
                   "vocab": words, "merges": pairs},
     });
-    Tokenizer::from_bytes(whole.to_string())
+    guarded(|| Tokenizer::from_bytes(whole.to_string()))
         .map(|tokenizer| (vocabulary.clone(), plain(tokenizer)))
         .map_err(|error| {
             bad(

@@ -9,7 +9,7 @@ use tokenizers::Tokenizer;
 
 use super::BackboneError;
 use super::sentencepiece::{MODEL, SentencePiece};
-use super::text::{Outline, beside, highest, read_bytes, tokenizer_of};
+use super::text::{Outline, beside, guarded, highest, read_bytes, tokenizer_of};
 
 /// The tokenizer of SigLIP or SigLIP 2.
 pub(super) struct SiglipTokens {
@@ -87,8 +87,7 @@ impl SiglipTokens {
             Cut::Gemma(tokenizer) => {
                 // Letter by letter, as the tokenizer's own normaliser does.
                 let lower: String = text.chars().flat_map(char::to_lowercase).collect();
-                let encoding = tokenizer.encode(lower, false);
-                let encoding = encoding.map_err(|error| error.to_string())?;
+                let encoding = guarded(|| tokenizer.encode(lower, false))?;
                 encoding.get_ids().to_vec()
             }
         };

@@ -2,6 +2,8 @@
 //! SigLIP 2 (Tschannen et al., 2025): sentences to vectors that lie where the image tower's do, so that labels need no word
 //! vectors. The blocks and what becomes of the last token are the same; the tokens are each one's own.
 
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
@@ -263,9 +265,15 @@ pub(super) fn tokenizer_of(bytes: &[u8]) -> Result<Tokenizer, String> {
             "its normalizer is a compiled table: not the tokenizer of CLIP or SigLIP 2".into(),
         );
     }
-    Tokenizer::from_bytes(bytes)
+    guarded(|| Tokenizer::from_bytes(bytes))
         .map(plain)
         .map_err(|error| format!("not a tokenizer: {error}"))
+}
+
+/// Runs the library that tokenizers are read and used with; a panic in it, on a file made to harm, counts as damage.
+pub(super) fn guarded<T, E: Display>(work: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    let done = catch_unwind(AssertUnwindSafe(work)).map_err(|_| "its reader failed".to_string())?;
+    done.map_err(|error| error.to_string())
 }
 
 /// A tokenizer without padding and cutting.
@@ -284,4 +292,17 @@ pub(super) fn highest(tokenizer: &Tokenizer) -> u32 {
 /// A file of a folder, if it is there.
 pub(super) fn beside(folder: &Path, name: &str) -> Option<PathBuf> {
     Some(folder.join(name)).filter(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The library's reader panics on half a letter in a decoder (found by `fuzz/`).
+    #[test]
+    fn a_tokenizer_that_its_library_panics_on_is_damaged() {
+        let text = br#"{"version": "1.0", "decoder": {"pattern": "\ud800"}, "model": {"type": "BPE", "vocab": {}, "merges": []}}"#;
+        let refused = tokenizer_of(text).err().unwrap();
+        assert!(refused.contains("not a tokenizer"), "{refused}");
+    }
 }

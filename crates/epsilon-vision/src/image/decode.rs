@@ -228,6 +228,11 @@ impl<'a> File<'a> {
             limits.check_size(path, size)?;
         }
         let mut header = Header::read(self.kind, self.bytes, limits).map_err(failed)?;
+        // Not every decoder refuses one without pixels, of which nothing can be made.
+        if let (width, height @ 0) | (width @ 0, height) = header.size {
+            let reason = format!("{width} x {height} pixels are no picture");
+            return Err(failed(Fault::Broken(reason)));
+        }
         header.orientation = self.orientation.unwrap_or(header.orientation);
         if let Some((reduced, side)) = to.and_then(|to| header.reduced(to, self.bytes)) {
             let need = reduced.memory(side) + header.turning(3 * reduced.pixels(side));
@@ -491,6 +496,19 @@ mod tests {
         assert_eq!(a.dimensions(), b.dimensions());
         let pairs = a.as_raw().iter().zip(b.as_raw());
         pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+    }
+
+    /// Nothing can be made of one (found by `fuzz/`: it was made small to a size below zero).
+    #[test]
+    fn a_picture_without_pixels_is_refused() {
+        let path = fixture("../formats/plain.gif");
+        let whole = fs::read(&path).unwrap();
+        for side in [6, 8] {
+            let mut bytes = whole.clone();
+            bytes[side..side + 2].fill(0);
+            let refused = decode(&path, &bytes, &Limits::default()).unwrap_err();
+            assert!(refused.to_string().contains("are no picture"), "{refused}");
+        }
     }
 
     /// Each file beside what Pillow made of it (see `make.py` there).
