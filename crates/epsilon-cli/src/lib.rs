@@ -53,6 +53,7 @@ enum Command {
     Sweep(commands::sweep::Args),
     Rehearse(commands::rehearse::Args),
     Report(commands::report::Args),
+    Licences(commands::licences::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
 }
@@ -136,6 +137,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Sweep(args) => commands::sweep::run(args),
         Command::Rehearse(args) => commands::rehearse::run(args),
         Command::Report(args) => commands::report::run(args),
+        Command::Licences(args) => commands::licences::run(&args),
         Command::Completions(args) => commands::completions::run(args),
         Command::Man(args) => commands::man::run(args),
     }

@@ -14,6 +14,7 @@ pub(crate) mod formats;
 pub(crate) mod index;
 mod keep;
 pub(crate) mod learn;
+pub(crate) mod licences;
 mod limits;
 pub(crate) mod man;
 pub(crate) mod models;

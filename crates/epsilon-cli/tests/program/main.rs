@@ -17,6 +17,7 @@ mod learn;
 mod library;
 mod manners;
 mod photos;
+mod private;
 mod published;
 mod quickstart;
 mod ranks;
