@@ -370,7 +370,7 @@ def main():
     table = "\n".join(lines) + "\n"
     print(table)
     if options.write:
-        head = f"# Kills and faults\n\n`python3 bench/kills.py --kills {options.kills} --faults {options.faults} --seed {options.seed}`. What the columns mean is said in `bench/kills.py`.\n\n"
+        head = f"# Kills and faults\n\n`python3 bench/kills.py --kills {options.kills} --faults {options.faults} --seed {options.seed}`. A trial is an end that was compared; several kills or faults may have gone before it. In a run of `short` every other read and write is cut. What is `wrong` breaks a promise of [docs/trust.md](../../docs/trust.md).\n\n"
         (ROOT / "bench/results/kills.md").write_text(head + table)
     return 1 if wrong else 0
 

@@ -28,10 +28,10 @@ pub(crate) unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u
 }
 
 // No comparison of its own may stand here: it would call this again.
-fn compared(a: u64, b: u64) {
+fn compared(a: impl Into<u64>, b: impl Into<u64>) {
     let pair = &COMPARED[NEXT.fetch_add(1, Relaxed) & (PAIRS - 1)];
-    pair[0].store(a, Relaxed);
-    pair[1].store(b, Relaxed);
+    pair[0].store(a.into(), Relaxed);
+    pair[1].store(b.into(), Relaxed);
 }
 
 macro_rules! comparisons {
@@ -40,7 +40,7 @@ macro_rules! comparisons {
             /// Called before two numbers are compared.
             #[unsafe(no_mangle)]
             pub(crate) extern "C" fn $name(a: $number, b: $number) {
-                compared(a as u64, b as u64);
+                compared(a, b);
             }
         )*
     };

@@ -43,11 +43,12 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             };
             let run = |target: &Target| run(target, Duration::from_secs(seconds), seed);
-            chosen(targets).map(run).fold(true, |all, done| all && done)
+            chosen(targets).map(run).filter(|done| !done).count() == 0
         }
-        ["replay", targets @ ..] => chosen(targets)
-            .map(|target| alone(target, &["replayed"]))
-            .fold(true, |all, done| all && done),
+        ["replay", targets @ ..] => {
+            let replay = |target| alone(target, &["replayed"]);
+            chosen(targets).map(replay).filter(|done| !done).count() == 0
+        }
         ["replayed", name, folder] => child(name, folder, |place, target| {
             let inputs = seeds(target).into_iter().chain(finds(target));
             let mut done = true;

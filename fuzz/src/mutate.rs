@@ -113,7 +113,7 @@ fn once(random: &mut Random, bytes: &mut Vec<u8>, other: &[u8], words: &[&str]) 
         2 => {
             bytes[place] = bytes[place]
                 .wrapping_add(random.below(71) as u8)
-                .wrapping_sub(35)
+                .wrapping_sub(35);
         }
         3 => number(random, bytes, place, |random, _| {
             EDGES[random.below(EDGES.len())]

@@ -825,7 +825,7 @@ fn store(at: &Path) {
             store.read_tokens(row, &mut tokens);
             store.read_global(row, &mut global);
         }
-        let _ = store.ids().iter().map(|id| store.row_of(id)).count();
+        assert!(store.ids().iter().all(|id| store.row_of(id).is_some()));
     }
     let _ = merge(&[at.into()], &at.join("merged"));
 }
