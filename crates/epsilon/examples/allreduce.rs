@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 /// Sums of each size.
-const REPEATS: usize = 15;
+const REPEATS: usize = 7;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let job = epsilon::ranks::start()?;
