@@ -252,6 +252,8 @@ def ip(*arguments, **options):
 
 def take_down():
     for host in HOSTS:
+        # A namespace takes its links along only after a while.
+        subprocess.run(["ip", "link", "del", f"epsilon-v{host}"], capture_output=True)
         subprocess.run(["ip", "netns", "del", f"epsilon{host}"], capture_output=True)
     subprocess.run(["ip", "link", "del", "epsilon-br"], capture_output=True)
 
@@ -301,6 +303,7 @@ def network(folder):
         put_up(rate)
         for hosts in ([1, 2], [1, 2, 3, 4]):
             rows.append([f"{len(hosts)} hosts, {rate}", *sums(across(folder, hosts, allreduce, *SIZES))])
+            print(*rows[-1], flush=True)
     milliseconds = [[name, *(f"{1000 * value:.3g}" for value in values)] for name, *values in rows]
     return turns.table(["ms for so many values", *(f"{size:,}" for size in SIZES)], milliseconds)
 
