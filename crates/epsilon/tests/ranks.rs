@@ -114,7 +114,7 @@ fn several_ranks_train_what_one_process_trains() {
             });
             for (ours, their) in courses {
                 close(&format!("{name} by {size}"), &ours, &losses);
-                let apart = (ours_map(&their) - ours_map(&figures)).abs();
+                let apart = (seen_map(&their) - seen_map(&figures)).abs();
                 assert!(apart < 1e-3, "{name} by {size}: mAP {apart} apart");
             }
             assert!(run(size).join("seed-1/model.safetensors").exists());
@@ -123,7 +123,7 @@ fn several_ranks_train_what_one_process_trains() {
     }
 }
 
-fn ours_map(figures: &Figures) -> f64 {
+fn seen_map(figures: &Figures) -> f64 {
     figures.seen().map
 }
 

@@ -109,6 +109,16 @@ impl NormaliseArgs {
     }
 }
 
+/// What is evaluated without a token store is not shared out.
+fn in_one_process() -> anyhow::Result<()> {
+    let count = crate::ranks::of_job().size();
+    ensure!(
+        count == 1,
+        "a model on its token store is evaluated by several processes; photographs and scores are by one, and {count} were started"
+    );
+    Ok(())
+}
+
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match (&args.model, &args.scores, &args.labels) {
         (Some(model), ..) => return of_model(&args, model),
@@ -149,12 +159,17 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
         settings.k_gzsl.clone_from(ks);
     }
     let scored = super::measuring(|progress| experiment.score(&model, progress))?;
+    // Every rank has all scores; what is written and printed is the first one's.
+    if !experiment.ranks().is_first() {
+        return Ok(Outcome::Done);
+    }
     show(args, &scored, &protocols, &settings)?;
     Ok(Outcome::Done)
 }
 
 /// Measures a network without training, or a bundle, on the test photographs of a recipe.
 fn of_photographs(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
+    in_one_process()?;
     let Some(data) = &args.data else {
         bail!(
             "{}: is no model of this program; a network without training is evaluated on the data of a recipe: --data RECIPE",
@@ -213,6 +228,7 @@ fn show(
 }
 
 fn of_scores(args: &Args, scores: &Path, labels: &Path) -> anyhow::Result<()> {
+    in_one_process()?;
     let protocols = protocols(args, "epsilon")?;
     let mut settings = EvaluationSettings::default();
     args.normalise.put_into(&mut settings);

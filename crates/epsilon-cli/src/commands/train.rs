@@ -148,7 +148,8 @@ pub(crate) struct EventFile {
 impl EventFile {
     /// The event file in this folder, if one is asked for.
     fn of(args: &Args, folder: PathBuf) -> Option<Self> {
-        args.tensorboard.then_some(Self {
+        let writes = args.tensorboard && crate::ranks::of_job().is_first();
+        writes.then_some(Self {
             folder,
             resume: args.resume,
             events: None,

@@ -179,6 +179,13 @@ mod started {
         let ended = run(&world, 2, "quickstart --out quick");
         assert_ne!(ended.code, Some(0));
         assert!(ended.stderr.contains("runs in one process"), "{ended:?}");
+        world.write("scores.csv", "photo,red\na,0.5\n");
+        world.write("truth.csv", "photo,red\na,1\n");
+        let scores =
+            "eval --scores scores.csv --labels truth.csv --zero negative --per-label out.csv";
+        let ended = run(&world, 2, scores);
+        assert!(ended.stderr.contains("2 were started"), "{ended:?}");
+        assert!(!world.path("out.csv").exists());
     }
 
     /// The processes of the program below one of `mpirun`.
