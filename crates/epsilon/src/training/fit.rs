@@ -504,17 +504,17 @@ impl Trainer<'_> {
 
     /// The checkpoint of the folder, if it has one, as the first rank reads it.
     fn checkpoint(&self) -> Result<Option<(PathBuf, Vec<u8>)>, TrainingError> {
-        let read = self.folder.map(|folder| {
-            let path = folder.checkpoint();
-            match files::read(&path, u64::MAX) {
-                Ok(bytes) => Ok((path, bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok((path, Vec::new())),
-                Err(e) => Err(failed(&path, e)),
-            }
-        });
-        let (path, bytes) = read.transpose()?.unwrap_or_default();
-        let bytes = self.ranks.share(0, bytes);
-        Ok((!bytes.is_empty()).then_some((path, bytes)))
+        let path = self.folder.map(RunFolder::checkpoint).unwrap_or_default();
+        let read = match self.folder.map(|_| files::read(&path, u64::MAX)) {
+            None => Vec::new(),
+            // A byte before it tells the other ranks of a checkpoint that is empty.
+            Some(Ok(bytes)) => [&[1], &bytes[..]].concat(),
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Some(Err(e)) => return Err(failed(&path, e)),
+        };
+        let shared = self.ranks.share(0, read);
+        let bytes = shared.split_first().map(|(_, bytes)| bytes.to_vec());
+        Ok(bytes.map(|bytes| (path, bytes)))
     }
 
     /// The weights before the first step: drawn, or what the method makes of the labels.
