@@ -208,7 +208,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that every room may know: they know none.
-const TOOLS: &[&str] = &["device", "fields", "profile", "parameters"];
+const TOOLS: &[&str] = &["device", "fields", "profile", "parameters", "ranks"];
 
 /// The crates of the house, and those of them that each depends on.
 const CRATES: &[(&str, &[&str])] = &[
