@@ -83,9 +83,13 @@ pub(crate) fn abandon(status: u8) {
     let _ = status;
 }
 
-/// How many compute threads a process has where nothing is said: its share of the processors, where the launcher has not bound it to
-/// some of its own.
+/// How many compute threads a process of several has where nothing is said: its share of the processors, where the launcher has not
+/// bound it to some of its own.
 pub(crate) fn threads() -> Option<usize> {
+    // A batch script's own commands have the variables of its job, too, and all of its processors.
+    if of_job().size() == 1 {
+        return None;
+    }
     let names = [
         "OMPI_COMM_WORLD_LOCAL_SIZE",
         "MPI_LOCALNRANKS",

@@ -38,6 +38,15 @@ impl Job {
     }
 }
 
+impl Drop for Job {
+    /// A rank that panics ends the others: to leave the job in order it would wait for them, and they for it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            abort(101);
+        }
+    }
+}
+
 /// Joins the MPI job that this process was started in. All calls of MPI are made one at a time, from whatever thread.
 ///
 /// # Errors

@@ -506,14 +506,13 @@ impl Trainer<'_> {
     fn checkpoint(&self) -> Result<Option<(PathBuf, Vec<u8>)>, TrainingError> {
         let path = self.folder.map(RunFolder::checkpoint).unwrap_or_default();
         let read = match self.folder.map(|_| files::read(&path, u64::MAX)) {
-            None => Vec::new(),
-            // A byte before it tells the other ranks of a checkpoint that is empty.
-            Some(Ok(bytes)) => [&[1], &bytes[..]].concat(),
-            Some(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            None => None,
+            Some(Ok(bytes)) => Some(bytes),
+            Some(Err(e)) if e.kind() == std::io::ErrorKind::NotFound => None,
             Some(Err(e)) => return Err(failed(&path, e)),
         };
-        let shared = self.ranks.share(0, read);
-        let bytes = shared.split_first().map(|(_, bytes)| bytes.to_vec());
+        let is_there = self.ranks.share(0, vec![u8::from(read.is_some())]) == [1];
+        let bytes = is_there.then(|| self.ranks.share(0, read.unwrap_or_default()));
         Ok(bytes.map(|bytes| (path, bytes)))
     }
 
