@@ -47,6 +47,7 @@ fn shares_its_work(command: &Command) -> bool {
             | Command::Sweep(_)
             | Command::Tag(_)
             | Command::Search(_)
+            | Command::Serve(_)
     )
 }
 

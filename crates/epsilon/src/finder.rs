@@ -12,8 +12,7 @@ use crate::library::{
 };
 use crate::model::{Model, ModelError};
 use crate::predictor::{PredictError, Predictor, WordVectors};
-use crate::ranks::{Alone, Ranks};
-use crate::semantic_index::{Index, IndexError};
+use crate::semantic_index::{Index, IndexError, Searchers};
 use epsilon_data::labels::VectorFile;
 use epsilon_data::paths::{self, shown};
 
@@ -169,7 +168,7 @@ pub struct Finder {
     library: Library,
     folder: PathBuf,
     catalog: Catalog,
-    ranks: Arc<dyn Ranks>,
+    searchers: Option<Arc<Searchers>>,
 }
 
 impl Finder {
@@ -183,15 +182,15 @@ impl Finder {
             catalog: Catalog::read(&folder)?,
             library,
             folder,
-            ranks: Arc::new(Alone),
+            searchers: None,
         })
     }
 
-    /// Searches the index together with the other ranks of a job, which make the same searches
-    /// ([`Index::with_ranks`]).
+    /// Searches the index together with the other ranks of a job, which
+    /// [assist](crate::semantic_index::assist).
     #[must_use]
-    pub fn with_ranks(mut self, ranks: Arc<dyn Ranks>) -> Self {
-        self.ranks = ranks;
+    pub fn shared_with(mut self, searchers: Arc<Searchers>) -> Self {
+        self.searchers = Some(searchers);
         self
     }
 
@@ -374,7 +373,11 @@ impl Finder {
     pub fn index(&self, model: Option<&Model>) -> Result<Index, FindError> {
         let place = Library::index(&self.folder);
         if Index::is_at(&place) {
-            return Ok(Index::open(&place)?.with_ranks(self.ranks.clone()));
+            let index = Index::open(&place)?;
+            return Ok(match &self.searchers {
+                Some(searchers) => index.shared_with(searchers.clone()),
+                None => index,
+            });
         }
         let method = match model {
             Some(model) => format!("the method `{}`", model.card().method().name()),

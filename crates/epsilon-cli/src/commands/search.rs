@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail, ensure};
 use epsilon::Finder;
 use epsilon::finder::{self, FindError, Found};
-use epsilon::library::Order;
+use epsilon::library::{Library, Order};
 use epsilon::paths;
+use epsilon::semantic_index::{self, Searchers};
 
 use super::trained::{VectorArgs, with_option};
 use crate::{Outcome, console};
@@ -78,7 +79,13 @@ enum Sort {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.check()?;
-    let mut finder = Finder::open(&args.library)?.with_ranks(crate::ranks::of_job());
+    let ranks = crate::ranks::of_job();
+    if !ranks.is_first() {
+        let (_, folder) = Library::read(&args.library)?;
+        semantic_index::assist(&Library::index(&folder), &*ranks);
+        return Ok(Outcome::Done);
+    }
+    let mut finder = Finder::open(&args.library)?.shared_with(Searchers::new(ranks));
     if matches!(args.sort, Some(Sort::Doubt)) {
         finder.find_telling()?;
     }

@@ -47,6 +47,7 @@ mod started {
 
     use serde_json::Value;
 
+    use crate::server::Server;
     use crate::world::{Ended, World};
 
     /// The program as so many ranks of one thread each.
@@ -151,6 +152,69 @@ mod started {
         let found = world.run("search two magenta --json").json();
         assert_eq!(found.as_array().unwrap().len(), 4);
         assert_eq!(run(&world, 3, "search two magenta --json").json(), found);
+    }
+
+    /// All ranks are there for every search, several at once and after the library has grown, and end with the server.
+    #[test]
+    fn a_library_is_served_by_all() {
+        let world = crate::gallery::world();
+        let one = Server::of_library(&world, "photos");
+        let arguments = "serve --library photos --listen 127.0.0.1:0";
+        let mut all = Server::started(command(&world, 3, arguments));
+        let searches = [
+            "q=magenta",
+            "q=purple&folder=sub",
+            "like=b.png",
+            "q=red&order=date",
+        ];
+        let found = |server: &Server, search: &str| {
+            let found = server.get(&format!("/v1/library/photos?{search}")).json();
+            found["photos"].clone()
+        };
+        let same = || {
+            std::thread::scope(|scope| {
+                for search in searches.iter().cycle().take(24) {
+                    scope.spawn(|| assert_eq!(found(&all, search), found(&one, search)));
+                }
+            });
+        };
+        same();
+        assert_eq!(found(&all, "q=magenta").as_array().unwrap().len(), 5);
+        std::fs::copy(world.path("test-0030.jpg"), world.path("photos/new.jpg")).unwrap();
+        world
+            .run("tag --model out/seed-1/model.safetensors photos --top 3")
+            .partly(&["broken.png"]);
+        same();
+        assert_eq!(found(&all, "q=magenta").as_array().unwrap().len(), 6);
+        let ranks = children(all.pid());
+        assert_eq!(ranks.len(), 3);
+        let stop = |pid: u32| Command::new("kill").arg(pid.to_string()).status();
+        assert!(stop(ranks[0]).unwrap().success());
+        assert_eq!(all.wait(), Some(0), "the others leave with the first");
+
+        let lost = Server::started(command(&world, 3, arguments));
+        let ranks = children(lost.pid());
+        let killed = Command::new("kill")
+            .args(["-9", &ranks[2].to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        let mut lost = lost;
+        assert_ne!(
+            lost.wait(),
+            Some(0),
+            "without one of them there is no server"
+        );
+    }
+
+    #[test]
+    fn only_a_library_is_served_by_several() {
+        let world = World::new();
+        let ended = run(&world, 2, "serve --model nothing --listen 127.0.0.1:0");
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stderr.contains("serve a tagged library together"),
+            "{ended:?}"
+        );
     }
 
     /// Photographs with the names of their labels, or why they have none.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -76,7 +76,11 @@ impl Server {
     }
 
     fn of(world: &World, arguments: &str) -> Self {
-        let mut command = world.command(&format!("serve {arguments}"));
+        Self::started(world.command(&format!("serve {arguments}")))
+    }
+
+    /// What this command starts.
+    pub(crate) fn started(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
         let stdout = child.stdout.take().unwrap();

@@ -10,7 +10,9 @@
 mod dots;
 mod ids;
 mod manifest;
+mod ranked;
 mod record;
+mod rows;
 mod search;
 mod writer;
 
@@ -20,6 +22,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use ranked::{Searchers, assist};
 pub use search::{Hit, Index, Selection};
 pub use writer::IndexWriter;
 
@@ -54,6 +57,14 @@ pub enum IndexError {
     Unknown {
         /// Its id.
         photo: String,
+    },
+    /// Another rank of the job cannot search.
+    #[error("rank {rank}: {reason}")]
+    Rank {
+        /// Its number.
+        rank: usize,
+        /// Why.
+        reason: String,
     },
     /// Rows or a query that are not of the index's sizes, or not finite.
     #[error("{0}")]
@@ -114,7 +125,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::ranks::{Alone, Ranks, Threads};
+    use crate::ranks::{Ranks, Threads};
 
     fn info(groups: usize, width: usize) -> IndexInfo {
         IndexInfo {
@@ -201,8 +212,7 @@ mod tests {
             writer.push(&photo.to_string(), &row).unwrap();
         }
         writer.commit().unwrap();
-        let search = |ranks: std::sync::Arc<dyn Ranks>| {
-            let index = Index::open(folder.path()).unwrap().with_ranks(ranks);
+        let search = |index: &Index| {
             let selection = index.select(|id| id != "7").unwrap();
             let words = index.search_in(&selection, &[0.5, -1.0, 0.25], 30).unwrap();
             (
@@ -211,13 +221,76 @@ mod tests {
                 index.search(&[1.0; 3], 80).unwrap(),
             )
         };
-        let alone = search(std::sync::Arc::new(Alone));
+        let alone = search(&Index::open(folder.path()).unwrap());
         assert_eq!((alone.0.len(), alone.2.len()), (30, 50));
-        for size in 2..5 {
-            for found in Threads::run(size, |rank| search(std::sync::Arc::new(rank.clone()))) {
-                assert_eq!(found, alone, "{size} ranks");
-            }
+        for size in 1..5 {
+            Threads::run(size, |rank| {
+                if !rank.is_first() {
+                    return assist(folder.path(), rank);
+                }
+                let searchers = Searchers::new(std::sync::Arc::new(rank.clone()));
+                let open = || {
+                    let index = Index::open(folder.path()).unwrap();
+                    index.shared_with(searchers.clone())
+                };
+                let index = open();
+                assert_eq!(search(&index), alone, "{size} ranks");
+                // Several threads may search at once, in indexes that were opened at different times.
+                std::thread::scope(|scope| {
+                    for _ in 0..3 {
+                        scope.spawn(|| assert_eq!(search(&open()), alone));
+                    }
+                });
+                assert_eq!(search(&index), alone);
+                searchers.dismiss();
+                assert_eq!(search(&index), alone, "by the first one alone");
+            });
         }
+    }
+
+    #[test]
+    fn a_rank_that_cannot_search_is_an_error_and_stays() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let open = || IndexWriter::open(folder.path(), &info(1, 2)).unwrap();
+        let mut writer = open();
+        for photo in ["a", "b", "c", "d"] {
+            writer.push(photo, &[1.0, 0.0]).unwrap();
+        }
+        writer.commit().unwrap();
+        Threads::run(2, |rank| {
+            if !rank.is_first() {
+                return assist(elsewhere.path(), rank);
+            }
+            let searchers = Searchers::new(std::sync::Arc::new(rank.clone()));
+            let index = Index::open(folder.path()).unwrap();
+            let index = index.shared_with(searchers.clone());
+            let said = || {
+                let found = index.search(&[1.0, 0.0], 9);
+                found
+                    .map(|hits| hits.len())
+                    .map_err(|error| error.to_string())
+            };
+            let missing = said().unwrap_err();
+            assert!(missing.starts_with("rank 1: ") && missing.contains("index.json"));
+            let mut other = IndexWriter::open(elsewhere.path(), &info(2, 2)).unwrap();
+            other.push("a", &[1.0; 4]).unwrap();
+            other.commit().unwrap();
+            let differs = said().unwrap_err();
+            assert!(differs.contains("search again"), "{differs}");
+        });
+        Threads::run(2, |rank| {
+            if !rank.is_first() {
+                return assist(folder.path(), rank);
+            }
+            let index = Index::open(folder.path()).unwrap();
+            let index = index.shared_with(Searchers::new(std::sync::Arc::new(rank.clone())));
+            // What was added since it was opened is not searched, by anybody.
+            let mut writer = open();
+            writer.push("e", &[9.0, 0.0]).unwrap();
+            writer.commit().unwrap();
+            assert_eq!(index.search(&[1.0, 0.0], 9).unwrap().len(), 4);
+            assert_eq!(Index::open(folder.path()).unwrap().len(), 5);
+        });
     }
 
     /// Replaced, taken out and written anew as the records of other models.

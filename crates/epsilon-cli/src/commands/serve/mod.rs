@@ -22,6 +22,8 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use axum::Router;
 use epsilon::library::Library;
+use epsilon::ranks::Ranks;
+use epsilon::semantic_index::{self, Searchers};
 use epsilon_data::files;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
@@ -82,6 +84,11 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
+    let ranks = crate::ranks::of_job();
+    if !ranks.is_first() {
+        return assist(args.library.as_deref(), &*ranks);
+    }
+    let searchers = Searchers::new(ranks);
     let token = args.token_file.as_deref().map(read_token).transpose()?;
     if !args.listen.ip().is_loopback() && token.is_none() {
         console::complain(
@@ -123,7 +130,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         timeout,
     });
     let gallery = library.map(|(library, folder)| {
-        let search = Search::new(&library, &folder, load_words(trained, &library));
+        let words = load_words(trained, &library);
+        let search = Search::new(&library, &folder, words, searchers.clone());
         Gallery::open(library, folder, search, limits, state.clone()).map(Arc::new)
     });
     let gallery = gallery.transpose()?;
@@ -138,11 +146,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let served = runtime.block_on(serve(address, routes, connections, engine));
     // The last handle on the engine goes with the runtime's tasks; the worker then ends.
     runtime.shutdown_timeout(limits::STOP);
+    searchers.dismiss();
     served?;
     let worker = worker.lock().unwrap_or_else(PoisonError::into_inner).take();
     if worker.is_some_and(|worker| worker.join().is_err()) {
         bail!("the engine has failed, as said above: start the server again");
     }
+    Ok(Outcome::Done)
+}
+
+/// Searches in the library's index with the first rank, which serves, until that ends.
+fn assist(library: Option<&Path>, ranks: &dyn Ranks) -> anyhow::Result<Outcome> {
+    let library = library.context(
+        "several processes serve a tagged library together, by searching in it: give --library, or start one process",
+    )?;
+    let (_, folder) = Library::read(library)?;
+    // A signal to stop goes to all processes: the first one answers what it has begun, which these are needed for.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.spawn(told_to_stop());
+    semantic_index::assist(&Library::index(&folder), ranks);
     Ok(Outcome::Done)
 }
 

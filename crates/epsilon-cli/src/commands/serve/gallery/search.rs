@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use epsilon::library::Library;
 use epsilon::model::Model;
 use epsilon::predictor::WordVectors;
-use epsilon::semantic_index::Index;
+use epsilon::semantic_index::{Index, Searchers};
 use tokio::sync::OnceCell;
 
 use super::blocking;
@@ -44,17 +44,24 @@ pub(in super::super) struct Search {
     folder: PathBuf,
     /// The index, and when the file was written that says what of it counts.
     index: Arc<Mutex<Option<Opened>>>,
+    searchers: Arc<Searchers>,
 }
 
 impl Search {
-    /// In the library of a folder.
-    pub(in super::super) fn new(library: &Library, folder: &Path, load: LoadWords) -> Self {
+    /// In the library of a folder, by all ranks of a job.
+    pub(in super::super) fn new(
+        library: &Library,
+        folder: &Path,
+        load: LoadWords,
+        searchers: Arc<Searchers>,
+    ) -> Self {
         Self {
             load: Arc::new(load),
             words: OnceCell::new(),
             identity: library.identity.clone(),
             folder: Library::index(folder),
             index: Arc::default(),
+            searchers,
         }
     }
 
@@ -108,13 +115,15 @@ impl Search {
             return Err(Refusal::new(StatusCode::CONFLICT, "index", message));
         }
         let (folder, kept) = (self.folder.clone(), self.index.clone());
+        let searchers = self.searchers.clone();
         let index = blocking(move || {
             let written = Index::written(&folder).map_err(failed)?;
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
                 Some((at, index)) if *at == written => Ok(index.clone()),
                 _ => {
-                    let index = Arc::new(Index::open(&folder).map_err(failed)?);
+                    let index = Index::open(&folder).map_err(failed)?;
+                    let index = Arc::new(index.shared_with(searchers));
                     *kept = Some((written, index.clone()));
                     Ok(index)
                 }
