@@ -10,12 +10,13 @@ use crate::fused::linear::linear;
 use crate::fused::self_attention::self_attention;
 use crate::parameters::{Spec, Start, Weights};
 use epsilon_vision::backbone::{
-    self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Features, Global,
+    self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Engine, Features, Global,
     HeadInput, Network, Options, Precision, VitConfig, VitWeights,
 };
 use std::path::Path;
 
 /// Loads a backbone onto a device: the CPU has an engine of its own ([`backbone::load_with`]), others run the tensor framework's.
+/// Where the options name another engine, the device is that engine's.
 ///
 /// # Errors
 /// See [`BackboneError`]; [`BackboneError::Device`] for networks and precisions that run on the CPU only.
@@ -24,7 +25,7 @@ pub fn load_on(
     options: &Options,
     device: &Device,
 ) -> Result<Box<dyn Backbone>, BackboneError> {
-    if *device == Device::flex() {
+    if *device == Device::flex() || options.engine != Engine::Own {
         return backbone::load_with(path, options);
     }
     if options.precision != Precision::F32 {

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use clap::Args;
 use epsilon::Experiment;
+use epsilon::backbone::Engine;
 use epsilon::experiment::{ExperimentError, Layout};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
@@ -59,6 +60,34 @@ pub(crate) struct Place {
     /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+/// What runs the backbone.
+#[derive(Args)]
+pub(crate) struct EngineArgs {
+    /// What runs the backbone: this program's own engine, on the device; or ONNX Runtime, whose library ORT_DYLIB_PATH names.
+    #[cfg(feature = "onnxruntime")]
+    #[arg(long, default_value = "own", value_name = "ENGINE", value_parser = engine())]
+    engine: Engine,
+}
+
+/// Parses the name of an engine.
+#[cfg(feature = "onnxruntime")]
+fn engine() -> impl clap::builder::TypedValueParser<Value = Engine> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(Engine::NAMES)
+        .try_map(|name| Engine::by_name(&name).ok_or("no engine has this name"))
+}
+
+impl EngineArgs {
+    pub(crate) fn get(&self) -> Engine {
+        #[cfg(feature = "onnxruntime")]
+        return self.engine;
+        #[cfg(not(feature = "onnxruntime"))]
+        Engine::Own
+    }
 }
 
 impl Place {
@@ -76,7 +105,9 @@ impl Place {
     pub(crate) fn open(&self, recipe: Recipe, folder: &Path) -> anyhow::Result<Experiment> {
         let device = epsilon::device::device(&self.device)?;
         let experiment = Experiment::open(recipe, folder)?.with_device(device);
-        let experiment = experiment.with_ranks(crate::ranks::of_job());
+        let experiment = experiment
+            .with_engine(self.engine.get())
+            .with_ranks(crate::ranks::of_job());
         Ok(experiment.with_download_bar(console::is_terminal()))
     }
 }

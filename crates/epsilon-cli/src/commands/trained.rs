@@ -18,6 +18,7 @@ use epsilon::paths::shown;
 use epsilon::predictor::{PredictorOptions, WordVectors};
 use epsilon::{PredictError, Predictor};
 
+use super::EngineArgs;
 use super::limits::LimitArgs;
 use crate::console;
 
@@ -53,6 +54,8 @@ pub(super) struct TrainedArgs {
     /// Where to compute.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
+    #[command(flatten)]
+    engine: EngineArgs,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -120,6 +123,7 @@ impl TrainedArgs {
     ) -> anyhow::Result<Predictor> {
         let mut options = (self.model.options(named)?)
             .device(epsilon::device::device(&self.device)?)
+            .engine(self.engine.get())
             .limits(self.limits.limits());
         if let Some(words) = words {
             options = options.labels(words.to_vec());
@@ -131,6 +135,7 @@ impl TrainedArgs {
     pub(super) fn load_of(&self, library: &Library) -> anyhow::Result<Predictor> {
         let mut options = (self.model.options(Some(&library.model))?)
             .device(epsilon::device::device(&self.device)?)
+            .engine(self.engine.get())
             .limits(self.limits.limits());
         if let (None, Some(file)) = (self.model.vectors.file(), &library.vectors) {
             options = options.vectors(file.clone());

@@ -70,9 +70,45 @@ pub struct Options {
     pub global: Global,
     /// What its products are computed in.
     pub precision: Precision,
+    /// What runs it.
+    pub engine: Engine,
     /// Of a file that holds several networks, such as the weights and their running average, the key that one stands under:
     /// `model_ema`, or `teacher.backbone`; `.` is the file itself. A file with one network needs none.
     pub weights_key: Option<String>,
+}
+
+/// What runs a network. The tokens of all are the same but for the rounding of sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// This program's own: on the CPU its kernels, on other devices the tensor framework.
+    #[default]
+    Own,
+    /// ONNX Runtime.
+    #[cfg(feature = "onnxruntime")]
+    OnnxRuntime(super::Provider),
+}
+
+impl Engine {
+    /// Names that [`Engine::by_name`] takes in this build.
+    pub const NAMES: &[&str] = &[
+        "own",
+        #[cfg(feature = "onnxruntime")]
+        "onnxruntime",
+        #[cfg(feature = "onnxruntime")]
+        "onnxruntime-cuda",
+    ];
+
+    /// The engine of one of the [`NAMES`](Self::NAMES).
+    pub fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "own" => Some(Self::Own),
+            #[cfg(feature = "onnxruntime")]
+            "onnxruntime" => Some(Self::OnnxRuntime(super::Provider::Cpu)),
+            #[cfg(feature = "onnxruntime")]
+            "onnxruntime-cuda" => Some(Self::OnnxRuntime(super::Provider::Cuda)),
+            _ => None,
+        }
+    }
 }
 
 /// The first thing in which two backbones differ.
@@ -194,6 +230,7 @@ impl BackboneInfo {
             Tokens::Plain
         };
         Options {
+            engine: Engine::Own,
             tokens,
             global: match self.classes {
                 Some(_) => Global::Classes,

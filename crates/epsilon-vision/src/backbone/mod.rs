@@ -7,6 +7,8 @@ mod families;
 mod hub;
 mod info;
 mod models;
+#[cfg(feature = "onnxruntime")]
+mod onnx;
 mod pack;
 mod pairing;
 mod precision;
@@ -28,10 +30,12 @@ use thiserror::Error;
 
 pub use self::families::{FAMILIES, Family, Network};
 pub use self::hub::{Download, HUB_PREFIX, HubError, is_hub_id, locate};
-pub use self::info::{BackboneInfo, Difference, DifferenceKind, Global, Options, Tokens};
+pub use self::info::{BackboneInfo, Difference, DifferenceKind, Engine, Global, Options, Tokens};
 pub use self::models::{
     DEFAULT_MODEL, MODELS, ModelKind, PublishedModel, by_name, model, published,
 };
+#[cfg(feature = "onnxruntime")]
+pub use self::onnx::{OnnxRuntime, Provider};
 pub use self::pack::{Packed, pack};
 pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
@@ -178,6 +182,13 @@ pub enum BackboneError {
         /// What it is.
         family: &'static str,
     },
+    /// ONNX Runtime cannot be had, or does not run the network.
+    #[cfg(feature = "onnxruntime")]
+    #[error("ONNX Runtime: {reason}")]
+    OnnxRuntime {
+        /// Why.
+        reason: String,
+    },
     /// The CPU, or the cap that `EPSILON_CPU` sets, lacks the instructions of a precision.
     #[error(
         "precision = \"{precision}\" needs {needs}; this CPU's instructions are `{level}`: give \"f32\""
@@ -281,7 +292,7 @@ pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
     load_with(path, &Options::default())
 }
 
-/// Loads a backbone as [`load`] does, with a choice of tokens and precision.
+/// Loads a backbone as [`load`] does, with a choice of tokens, precision and engine.
 ///
 /// ```
 /// use epsilon_vision::backbone::{BUILT_IN, Options, Precision, load_with};
@@ -298,7 +309,12 @@ pub fn load(path: &Path) -> Result<Box<dyn Backbone>, BackboneError> {
 ///
 /// See [`BackboneError`].
 pub fn load_with(path: &Path, options: &Options) -> Result<Box<dyn Backbone>, BackboneError> {
-    read(path, options)?.on_cpu(options.precision)
+    let network = read(path, options)?;
+    match options.engine {
+        Engine::Own => network.on_cpu(options.precision),
+        #[cfg(feature = "onnxruntime")]
+        Engine::OnnxRuntime(provider) => network.on_onnx_runtime(options.precision, provider),
+    }
 }
 
 /// The weights of a backbone, checked, before they are laid out for a device; [`load`] says what is read. Large ones stay in the
@@ -386,6 +402,27 @@ impl Network {
             Network::Vit(weights) => Box::new(Vit::new(*weights, precision)?),
             Network::Vgg(weights) => Box::new(Vgg::new(*weights, precision)?),
         })
+    }
+
+    /// The network on ONNX Runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BackboneError::OnnxRuntime`] where that cannot be had, for a VGG, and in another precision than f32.
+    #[cfg(feature = "onnxruntime")]
+    pub fn on_onnx_runtime(
+        self,
+        precision: Precision,
+        provider: Provider,
+    ) -> Result<Box<dyn Backbone>, BackboneError> {
+        let refused = |reason: String| Err(BackboneError::OnnxRuntime { reason });
+        match self {
+            _ if precision != Precision::F32 => refused(format!(
+                "precision = \"{precision}\" is of this program's own engine: give \"f32\""
+            )),
+            Network::Vit(weights) => Ok(Box::new(OnnxRuntime::new(&weights, provider)?)),
+            Network::Vgg(_) => refused("VGG runs on this program's own engine alone".into()),
+        }
     }
 }
 

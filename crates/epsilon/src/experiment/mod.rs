@@ -23,7 +23,7 @@ use burn::tensor::Device;
 use epsilon_data::dataset::DatasetError;
 use epsilon_data::labels::LabelError;
 use epsilon_metrics::MetricsError;
-use epsilon_vision::backbone::{self, BackboneError, Download};
+use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Engine, Options};
 use epsilon_vision::tokens::{
     ExtractReport, FeatureError, MergeError, Part, Progress, StoreError, TokenStore,
 };
@@ -265,6 +265,7 @@ pub struct Experiment {
     recipe: Recipe,
     folder: PathBuf,
     device: Device,
+    engine: Engine,
     resume: bool,
     show_downloads: bool,
     ranks: Arc<dyn Ranks>,
@@ -283,6 +284,7 @@ impl Experiment {
             recipe,
             folder: folder.into(),
             device: Device::flex(),
+            engine: Engine::Own,
             resume: false,
             show_downloads: false,
             ranks: Arc::new(Alone),
@@ -337,6 +339,13 @@ impl Experiment {
     #[must_use]
     pub fn with_device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// Has the backbone run by this engine.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -616,12 +625,20 @@ impl Experiment {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
         let prepared = self.prepare()?;
+        let network = self.load_backbone()?;
+        let report = extract(&self.recipe, &prepared, &*network, dir, part, progress)?;
+        Ok((TokenStore::open(dir)?, report))
+    }
+
+    fn load_backbone(&self) -> Result<Box<dyn Backbone>, ExperimentError> {
         let settings = self.recipe.backbone.as_ref();
         let settings = settings.ok_or(ExperimentError::NoBackbone)?;
         let path = backbone::locate(&settings.weights, Download::shown(self.show_downloads))?;
-        let network = tensor_vit::load_on(&path, &settings.options(), &self.device)?;
-        let report = extract(&self.recipe, &prepared, &*network, dir, part, progress)?;
-        Ok((TokenStore::open(dir)?, report))
+        let options = Options {
+            engine: self.engine,
+            ..settings.options()
+        };
+        Ok(tensor_vit::load_on(&path, &options, &self.device)?)
     }
 
     /// The token store, after what is missing in it was extracted; [`extract`](Self::extract) does that and can be stopped.

@@ -4,14 +4,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use epsilon_vision::backbone::{self, Download};
 use epsilon_vision::tokens::{
     self, ExtractReport, Failure, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Experiment, ExperimentError, Layout, extract};
-use crate::tensor_vit;
 
 /// The most parts of an extraction.
 const MOST: usize = 4096;
@@ -81,10 +79,7 @@ impl Experiment {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Found, ExperimentError> {
         let prepared = self.prepare()?;
-        let settings = self.recipe.backbone.as_ref();
-        let settings = settings.ok_or(ExperimentError::NoBackbone)?;
-        let path = backbone::locate(&settings.weights, Download::shown(self.show_downloads))?;
-        let network = tensor_vit::load_on(&path, &settings.options(), &self.device)?;
+        let network = self.load_backbone()?;
         let images = prepared.dataset.records.len();
         let (start, mut found) = (Instant::now(), Found::default());
         let mut deal = self.ranks.deal(of);

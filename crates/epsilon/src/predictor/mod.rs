@@ -20,7 +20,9 @@ use crate::explain::{heat, overlay};
 use crate::methods::LabelMap;
 use crate::model::{Model, ModelError, Ranker, Ranking};
 use epsilon_data::labels::{LabelError, LabelVectors, VectorFile, composed, short};
-use epsilon_vision::backbone::{self, Backbone, BackboneError, Download, Features, is_hub_id};
+use epsilon_vision::backbone::{
+    self, Backbone, BackboneError, Download, Engine, Features, Options, is_hub_id,
+};
 use epsilon_vision::image::{self, Flaw, ImageError, Limits, Pixels, RgbImage};
 use epsilon_vision::tokens::usual_batch;
 
@@ -200,6 +202,7 @@ pub struct PredictorOptions {
     classes: Option<PathBuf>,
     labels: Option<Vec<String>>,
     device: Device,
+    engine: Engine,
     progress: bool,
     allow_download: bool,
     limits: Limits,
@@ -241,6 +244,13 @@ impl PredictorOptions {
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;
+        self
+    }
+
+    /// What runs the backbone [default: this program's own engine, on the [`device`](Self::device)].
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -303,7 +313,10 @@ impl PredictorOptions {
             }
         };
         let weights = weights.map_err(PredictError::Backbone)?;
-        let options = card.backbone().options();
+        let options = Options {
+            engine: self.engine,
+            ..card.backbone().options()
+        };
         let backbone = crate::tensor_vit::load_on(&weights, &options, &self.device);
         // Nobody can name another place for a bundle's own.
         let backbone = backbone.map_err(match weights == self.model {
@@ -420,6 +433,7 @@ impl Predictor {
             classes: None,
             labels: None,
             device: Device::flex(),
+            engine: Engine::Own,
             progress: false,
             allow_download: false,
             limits: Limits::default(),

@@ -119,6 +119,7 @@ fn load_backbone(
 ) -> Result<Box<dyn Backbone>, PredictError> {
     let chosen = Options {
         global,
+        engine: options.engine,
         ..Options::default()
     };
     crate::tensor_vit::load_on(path, &chosen, &options.device).map_err(PredictError::Network)
