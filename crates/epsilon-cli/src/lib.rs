@@ -76,10 +76,10 @@ pub fn run_program(arguments: Vec<OsString>) -> u8 {
         .format_timestamp(None)
         .init();
     let called = arguments.first().cloned();
-    let cli = Cli::parse_from(arguments);
+    let cli = Cli::parse_from(&arguments);
     commands::shell::set_called(called);
     // Held to the end: where it is dropped, the processes of a job leave each other.
-    let _job = match ranks::join(&cli.command) {
+    let _job = match ranks::join(&cli.command, &arguments) {
         Ok(job) => job,
         Err(error) => return failed(&error),
     };

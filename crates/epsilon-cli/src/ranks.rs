@@ -1,8 +1,11 @@
 //! The ranks of a job that this process may be one of: started by `mpirun` or `srun`, several of them work on one command.
 
+use std::ffi::OsString;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{bail, ensure};
+#[cfg(feature = "mpi")]
+use epsilon::ranks::dissenter;
 use epsilon::ranks::{Alone, Ranks, started_with};
 
 use crate::Command;
@@ -22,7 +25,8 @@ pub(crate) enum Job {}
 
 /// Joins the job that this process was started in, if it is of several processes; a command that does not share its work out is
 /// refused there, before all of them do the same.
-pub(crate) fn join(command: &Command) -> anyhow::Result<Option<Job>> {
+/// All processes have to be given the same `arguments`.
+pub(crate) fn join(command: &Command, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
     let Some(count) = started_with().filter(|&count| count > 1) else {
         return Ok(None);
     };
@@ -34,7 +38,7 @@ pub(crate) fn join(command: &Command) -> anyhow::Result<Option<Job>> {
         shares_its_work(command),
         "this command runs in one process, and mpirun or srun has started {count}: start it without them"
     );
-    joined(count)
+    joined(count, arguments)
 }
 
 fn shares_its_work(command: &Command) -> bool {
@@ -52,7 +56,7 @@ fn shares_its_work(command: &Command) -> bool {
 }
 
 #[cfg(feature = "mpi")]
-fn joined(_: usize) -> anyhow::Result<Option<Job>> {
+fn joined(_: usize, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
     let job = match epsilon::ranks::start() {
         Ok(job) => job,
         Err(reason) => bail!("MPI: {reason}"),
@@ -62,16 +66,40 @@ fn joined(_: usize) -> anyhow::Result<Option<Job>> {
         crate::console::be_quiet();
     }
     // The program is run once in a process.
-    let _ = RANKS.set(ranks);
+    let _ = RANKS.set(ranks.clone());
+    if let Some(other) = dissenter(&*ranks, told(arguments).into_bytes()) {
+        // One message is enough; it ends all.
+        if !ranks.is_first() {
+            ranks.wait();
+        }
+        bail!(
+            "rank {other} was started with another command than rank 0: give all of them the same"
+        );
+    }
     Ok(Some(job))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn joined(count: usize) -> anyhow::Result<Option<Job>> {
+fn joined(count: usize, _: &[OsString]) -> anyhow::Result<Option<Job>> {
     bail!(
         "mpirun or srun has started {count} processes, and this program was built without MPI: each would do the same work; build it \
          with `--features mpi`, or start one"
     )
+}
+
+/// What a process was told to do, but for how many threads it has.
+#[cfg(any(feature = "mpi", test))]
+fn told(arguments: &[OsString]) -> String {
+    let mut words = arguments.iter().skip(1);
+    let mut told = Vec::new();
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("--threads") => drop(words.next()),
+            Some(word) if word.starts_with("--threads=") => {}
+            _ => told.push(word),
+        }
+    }
+    format!("{told:?}")
 }
 
 /// Ends all processes of the job after an error in one of them; returns where there are no others.
@@ -121,6 +149,19 @@ fn processors() -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranks_may_differ_in_threads_alone() {
+        let of = |line: &str| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            told(&words)
+        };
+        let one = of("epsilon train a.toml --seed 1");
+        assert_eq!(one, of("/bin/epsilon train a.toml --threads 3 --seed 1"));
+        assert_eq!(one, of("epsilon train --threads=3 a.toml --seed 1"));
+        assert_ne!(one, of("epsilon train a.toml --seed 2"));
+        assert_ne!(one, of("epsilon eval a.toml --seed 1"));
+    }
 
     #[test]
     fn processes_that_are_not_bound_share_the_processors() {

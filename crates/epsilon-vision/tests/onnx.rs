@@ -78,7 +78,11 @@ fn its_tokens_are_those_of_our_own_engine() {
                 assert!(worst < 1e-4, "{}: {worst} apart", path.display());
             }
         }
-        assert!(theirs.forward(&[0.0; 5], 1, &mut Features::default()).is_err());
+        assert!(
+            theirs
+                .forward(&[0.0; 5], 1, &mut Features::default())
+                .is_err()
+        );
     }
 }
 

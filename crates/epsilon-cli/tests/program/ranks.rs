@@ -154,6 +154,108 @@ mod started {
         assert_eq!(run(&world, 3, "search two magenta --json").json(), found);
     }
 
+    /// Two ranks, each with a command of its own, in a folder of its own.
+    fn run_two(world: &World, [first, second]: [(&str, &str); 2]) -> Ended {
+        let mut job = Command::new("mpirun");
+        job.args([
+            "--allow-run-as-root",
+            "--oversubscribe",
+            "--bind-to",
+            "none",
+        ]);
+        for (at, (folder, arguments)) in [first, second].into_iter().enumerate() {
+            if at > 0 {
+                job.arg(":");
+            }
+            job.args(["-n", "1", "--wdir"])
+                .arg(world.path(folder))
+                .arg(env!("CARGO_BIN_EXE_epsilon"))
+                .args(arguments.split_whitespace())
+                .args(["--threads", "1"]);
+        }
+        job.env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        world.end(job, "two commands")
+    }
+
+    /// A machine with an older copy of a file would otherwise make a mixture of both.
+    #[test]
+    fn ranks_that_were_given_something_else_are_refused() {
+        let world = World::new();
+        world.run("train recipe.toml --out one").done();
+        world.run("train recipe.toml --out two --seed 2").done();
+        let refused = |commands, part: &str| {
+            let ended = run_two(&world, commands);
+            assert_eq!(ended.code, Some(2), "{ended:?}");
+            assert!(ended.stderr.contains(part), "{part}: {ended:?}");
+        };
+        let train = "train recipe.toml --out three";
+        refused(
+            [
+                (".", train),
+                (".", "train recipe.toml --out three --seed 2"),
+            ],
+            "rank 1 was started with another command",
+        );
+        refused(
+            [(".", "search one red"), (".", train)],
+            "rank 1 was started with another command",
+        );
+        // The other one's folder has a recipe, a model and data of its own.
+        std::fs::create_dir_all(world.path("other")).unwrap();
+        let out = world.path("three");
+        let train = format!("train recipe.toml --out {}", out.display());
+        let other = |from: &str, to: &str| {
+            for file in ["labels.tsv", "seen.txt", "unseen.txt", "vectors.txt"] {
+                std::fs::copy(world.path(file), world.path(format!("other/{file}"))).unwrap();
+            }
+            let recipe = world.text("recipe.toml").replace(from, to);
+            world.write("other/recipe.toml", recipe);
+        };
+        let differs = "rank 1 has another recipe, or other data, than rank 0";
+        other("learning-rate = 1e-3", "learning-rate = 2e-3");
+        refused([(".", &train), ("other", &train)], differs);
+        other("no such text", "");
+        refused([(".", &train), ("other", &train)], differs);
+        let here = world.path(".");
+        let eval = "eval seed-1/model.safetensors";
+        std::fs::rename(world.path("two/seed-2"), world.path("two/seed-1")).unwrap();
+        refused([("one", eval), ("two", eval)], "rank 1 has another");
+        // Folders that are not the same one.
+        let train = format!("train {}/recipe.toml --out three", here.display());
+        refused(
+            [("one", &train), ("two", &train)],
+            "rank 1 does not see there",
+        );
+        assert!(!world.path("one/three/tokens-parts").exists());
+    }
+
+    /// What ranks have begun to extract, one process goes on with.
+    #[test]
+    fn parts_are_finished_by_one_process() {
+        let world = World::of(290, 20);
+        run(&world, 2, "extract recipe.toml --out whole").done();
+        let mut job = command(&world, 2, "extract recipe.toml --out part");
+        let mut job = job.spawn().unwrap();
+        let parts = world.path("part/tokens-parts");
+        let start = Instant::now();
+        while !parts.exists() && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        job.kill().unwrap();
+        job.wait().unwrap();
+        // Its ranks end a moment later.
+        std::thread::sleep(Duration::from_secs(3));
+        world.run("extract recipe.toml --out part").done();
+        crate::world::assert_same_files(&world.files("part/tokens"), &world.files("whole/tokens"));
+        // A job that was killed while it removed the parts leaves some.
+        std::fs::create_dir_all(&parts).unwrap();
+        run(&world, 2, "extract recipe.toml --out part").done();
+        assert!(!parts.exists());
+    }
+
     /// All ranks are there for every search, several at once and after the library has grown, and end with the server.
     #[test]
     fn a_library_is_served_by_all() {

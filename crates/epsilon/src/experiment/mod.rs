@@ -43,7 +43,7 @@ pub use train::Training;
 use crate::methods::MethodError;
 use crate::model::{Model, ModelError};
 use crate::predictor::PredictError;
-use crate::ranks::{Alone, Ranks};
+use crate::ranks::{self, Alone, Ranks};
 use crate::recipe::{Recipe, RecipeError};
 use crate::tensor_vit;
 use crate::training::{Event, RunFolder, TrainingError};
@@ -144,6 +144,27 @@ pub enum ExperimentError {
         "the validation images cannot choose: {0}; give a greater validation or validation-labels in [training]"
     )]
     Choosing(MetricsError),
+    /// The ranks of a job have not been given the same.
+    #[error(
+        "rank {rank} has {what} than rank 0: all ranks need the same command and the same files; is a copy on its machine an older one?"
+    )]
+    RanksDiffer {
+        /// The first one that differs.
+        rank: usize,
+        /// What is another one there.
+        what: &'static str,
+    },
+    /// A rank does not see what the first one writes.
+    #[error(
+        "{folder}: rank {rank} does not see there what rank 0 writes: the run's folder has to lie on a file system that all machines see, at \
+         the same path"
+    )]
+    NotShared {
+        /// The run's folder, as this rank names it.
+        folder: PathBuf,
+        /// The first rank that does not see it.
+        rank: usize,
+    },
     /// Several ranks were to go on with what one process has begun.
     #[error(
         "{dir}: was begun by one process: finish it with `epsilon extract` in one process, or delete it and let all ranks begin anew"
@@ -432,6 +453,10 @@ impl Experiment {
                 if self.ranks.is_first() {
                     self.ranks.wait();
                 }
+                self.agree_on("another recipe, or other data,", || {
+                    let recipe = serde_json::json!(self.recipe);
+                    format!("{recipe} {}", sums::whole(&prepared))
+                })?;
                 Arc::new(prepared)
             }
         };
@@ -598,7 +623,7 @@ impl Experiment {
                 };
                 (store, report)
             }
-            None if self.ranks.size() > 1 => self.extract_by_ranks(progress)?,
+            None if self.ranks.size() > 1 || self.has_parts() => self.extract_by_ranks(progress)?,
             None => self.extract_into(&self.layout().tokens(), None, progress)?,
         };
         self.store = Some(Arc::new(store));
@@ -628,6 +653,21 @@ impl Experiment {
         let network = self.load_backbone()?;
         let report = extract(&self.recipe, &prepared, &*network, dir, part, progress)?;
         Ok((TokenStore::open(dir)?, report))
+    }
+
+    /// Makes sure that all ranks have the same of something.
+    fn agree_on(
+        &self,
+        what: &'static str,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), ExperimentError> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        match ranks::dissenter(&*self.ranks, text().into_bytes()) {
+            Some(rank) => Err(ExperimentError::RanksDiffer { rank, what }),
+            None => Ok(()),
+        }
     }
 
     fn load_backbone(&self) -> Result<Box<dyn Backbone>, ExperimentError> {
@@ -777,6 +817,7 @@ impl Experiment {
         let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
         let prepared = self.prepare()?;
         let images = score::test_images(model, &prepared, &store)?;
+        self.agree_on("another model", || model.identity())?;
         let on = (&self.device, &*self.ranks);
         score::score_images(model, &prepared, &store, &images, on, progress)
     }
@@ -794,6 +835,7 @@ impl Experiment {
         let store = self.tokens_told(&mut |at| progress(at.done + at.failed, at.total))?;
         let prepared = self.prepare()?;
         let settings = &self.recipe.evaluation;
+        self.agree_on("another model", || model.identity())?;
         let on = (&self.device, &*self.ranks);
         score::measure_by(model, &prepared, &store, settings, on, progress)
     }

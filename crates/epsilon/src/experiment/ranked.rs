@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use epsilon_data::files;
 use epsilon_vision::tokens::{
     self, ExtractReport, Failure, FeatureError, Part, Progress, StoreError, TokenStore,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Experiment, ExperimentError, Layout, extract};
+use crate::training::TrainingError;
 
 /// The most parts of an extraction.
 const MOST: usize = 4096;
@@ -29,6 +31,11 @@ struct Found {
 }
 
 impl Experiment {
+    /// Whether ranks have begun an extraction: one process goes on with it, too.
+    pub(super) fn has_parts(&self) -> bool {
+        Layout(&self.folder).parts().exists()
+    }
+
     /// Extracts what is missing with all ranks. Whatever moment a rank is lost at, the next call goes on, with as many ranks as it
     /// then has.
     pub(super) fn extract_by_ranks(
@@ -36,15 +43,22 @@ impl Experiment {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
         let dir = self.layout().tokens();
+        self.share_folder()?;
         let state = self.ranks.share(0, vec![state(&dir)]);
+        let folder = Layout(&self.folder).parts();
         match state[..] {
-            [COMPLETE] => return self.extract_into(&dir, None, progress),
+            [COMPLETE] => {
+                // What a job has left that was killed while it removed them.
+                if self.ranks.is_first() && folder.exists() {
+                    let _ = std::fs::remove_dir_all(&folder);
+                }
+                return self.extract_into(&dir, None, progress);
+            }
             [BEGUN] => return Err(ExperimentError::BegunAlone { dir }),
             _ => {}
         }
         let images = self.prepare()?.dataset.records.len();
         let of = parts(images, self.recipe.extract_options().shard_size);
-        let folder = Layout(&self.folder).parts();
         let found = self.extract_dealt(&folder, of, progress)?;
         let all = self.ranks.gather(json(&found)?);
         if self.ranks.is_first() {
@@ -69,6 +83,36 @@ impl Experiment {
             report.flawed.extend(found.flawed);
         }
         Ok((store, report))
+    }
+
+    /// Makes sure that all ranks see the run's folder: the first one writes a file into it, whose name nobody knows beforehand.
+    fn share_folder(&self) -> Result<(), ExperimentError> {
+        let named = |name: &[u8]| self.folder.join(String::from_utf8_lossy(name).as_ref());
+        let failed = |reason: std::io::Error| {
+            let (path, reason) = (self.folder.clone(), reason.to_string());
+            ExperimentError::Training(TrainingError::File { path, reason })
+        };
+        let mut name = Vec::new();
+        if self.ranks.is_first() {
+            let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            name = format!(".epsilon-ranks-{}-{}", std::process::id(), since.as_nanos()).into();
+            files::folder(&self.folder).map_err(failed)?;
+            files::write(&named(&name), b"").map_err(failed)?;
+        }
+        let name = self.ranks.share(0, name);
+        let sees = named(&name).exists();
+        let all = self.ranks.gather(vec![u8::from(sees)]);
+        if self.ranks.is_first() {
+            // Left behind, it does no harm.
+            let _ = std::fs::remove_file(named(&name));
+        }
+        match all.iter().position(|sees| *sees != [1]) {
+            Some(rank) => Err(ExperimentError::NotShared {
+                folder: self.folder.clone(),
+                rank,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Extracts the parts that this rank is dealt.

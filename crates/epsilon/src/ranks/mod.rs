@@ -77,6 +77,15 @@ pub trait Ranks: Debug + Send + Sync {
     }
 }
 
+/// The first rank that has other bytes than rank 0, of something that all have to have the same.
+pub fn dissenter(ranks: &dyn Ranks, bytes: Vec<u8>) -> Option<usize> {
+    if ranks.size() == 1 {
+        return None;
+    }
+    let all = ranks.gather(bytes);
+    all.iter().position(|theirs| *theirs != all[0])
+}
+
 /// Work that is dealt.
 pub trait Deal {
     /// The next piece for this rank; `None` when there is none left, for any rank.
@@ -176,6 +185,19 @@ mod tests {
             "a batch script is one process"
         );
         assert_eq!(of("PMI_SIZE", "many"), None);
+    }
+
+    #[test]
+    fn a_rank_of_another_opinion_is_found_by_all() {
+        let opinions = |other: usize| {
+            Threads::run(3, |ranks| {
+                dissenter(ranks, vec![u8::from(ranks.rank() == other)])
+            })
+        };
+        assert_eq!(opinions(9), [None; 3]);
+        assert_eq!(opinions(2), [Some(2); 3]);
+        assert_eq!(opinions(0), [Some(1); 3], "rank 0 is the measure");
+        assert_eq!(dissenter(&Alone, vec![1]), None);
     }
 
     #[test]

@@ -85,8 +85,12 @@ fn range(range: RangeInclusive<i64>) -> clap::builder::RangedI64ValueParser<u32>
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     args.keep.check()?;
     let ranks = crate::ranks::of_job();
-    if !ranks.is_first() {
-        return assist(args.library.as_deref(), &*ranks);
+    ensure!(
+        ranks.size() == 1 || args.library.is_some(),
+        "several processes serve a tagged library together, by searching in it: give --library, or start one process"
+    );
+    if let (false, Some(library)) = (ranks.is_first(), &args.library) {
+        return assist(library, &*ranks);
     }
     let searchers = Searchers::new(ranks);
     let token = args.token_file.as_deref().map(read_token).transpose()?;
@@ -156,10 +160,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
 }
 
 /// Searches in the library's index with the first rank, which serves, until that ends.
-fn assist(library: Option<&Path>, ranks: &dyn Ranks) -> anyhow::Result<Outcome> {
-    let library = library.context(
-        "several processes serve a tagged library together, by searching in it: give --library, or start one process",
-    )?;
+fn assist(library: &Path, ranks: &dyn Ranks) -> anyhow::Result<Outcome> {
     let (_, folder) = Library::read(library)?;
     // A signal to stop goes to all processes: the first one answers what it has begun, which these are needed for.
     let runtime = tokio::runtime::Builder::new_multi_thread()
