@@ -79,11 +79,11 @@ pub fn run_program(arguments: Vec<OsString>) -> u8 {
     let cli = Cli::parse_from(&arguments);
     commands::shell::set_called(called);
     // Held to the end: where it is dropped, the processes of a job leave each other.
-    let _job = match ranks::join(&cli.command, &arguments) {
+    let _job = match ranks::join(&cli.command) {
         Ok(job) => job,
         Err(error) => return failed(&error),
     };
-    match run(cli) {
+    match ranks::agree(&arguments).and_then(|()| run(cli)) {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::SomeFailed) => 1,
         // A reader such as `head` closed the pipe: no error.

@@ -4,9 +4,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{bail, ensure};
-#[cfg(feature = "mpi")]
-use epsilon::ranks::dissenter;
-use epsilon::ranks::{Alone, Ranks, started_with};
+use epsilon::ranks::{Alone, Ranks, dissenter, started_with};
 
 use crate::Command;
 
@@ -25,8 +23,7 @@ pub(crate) enum Job {}
 
 /// Joins the job that this process was started in, if it is of several processes; a command that does not share its work out is
 /// refused there, before all of them do the same.
-/// All processes have to be given the same `arguments`.
-pub(crate) fn join(command: &Command, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
+pub(crate) fn join(command: &Command) -> anyhow::Result<Option<Job>> {
     let Some(count) = started_with().filter(|&count| count > 1) else {
         return Ok(None);
     };
@@ -38,7 +35,7 @@ pub(crate) fn join(command: &Command, arguments: &[OsString]) -> anyhow::Result<
         shares_its_work(command),
         "this command runs in one process, and mpirun or srun has started {count}: start it without them"
     );
-    joined(count, arguments)
+    joined(count)
 }
 
 fn shares_its_work(command: &Command) -> bool {
@@ -56,7 +53,7 @@ fn shares_its_work(command: &Command) -> bool {
 }
 
 #[cfg(feature = "mpi")]
-fn joined(_: usize, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
+fn joined(_: usize) -> anyhow::Result<Option<Job>> {
     let job = match epsilon::ranks::start() {
         Ok(job) => job,
         Err(reason) => bail!("MPI: {reason}"),
@@ -66,7 +63,21 @@ fn joined(_: usize, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
         crate::console::be_quiet();
     }
     // The program is run once in a process.
-    let _ = RANKS.set(ranks.clone());
+    let _ = RANKS.set(ranks);
+    Ok(Some(job))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn joined(count: usize) -> anyhow::Result<Option<Job>> {
+    bail!(
+        "mpirun or srun has started {count} processes, and this program was built without MPI: each would do the same work; build it \
+         with `--features mpi`, or start one"
+    )
+}
+
+/// Makes sure that all ranks of the job, which lives, were started with the same command.
+pub(crate) fn agree(arguments: &[OsString]) -> anyhow::Result<()> {
+    let ranks = of_job();
     if let Some(other) = dissenter(&*ranks, told(arguments).into_bytes()) {
         // One message is enough; it ends all.
         if !ranks.is_first() {
@@ -76,19 +87,10 @@ fn joined(_: usize, arguments: &[OsString]) -> anyhow::Result<Option<Job>> {
             "rank {other} was started with another command than rank 0: give all of them the same"
         );
     }
-    Ok(Some(job))
-}
-
-#[cfg(not(feature = "mpi"))]
-fn joined(count: usize, _: &[OsString]) -> anyhow::Result<Option<Job>> {
-    bail!(
-        "mpirun or srun has started {count} processes, and this program was built without MPI: each would do the same work; build it \
-         with `--features mpi`, or start one"
-    )
+    Ok(())
 }
 
 /// What a process was told to do, but for how many threads it has.
-#[cfg(any(feature = "mpi", test))]
 fn told(arguments: &[OsString]) -> String {
     let mut words = arguments.iter().skip(1);
     let mut told = Vec::new();

@@ -83,7 +83,10 @@ fn a_card_is_written_anew_and_the_rest_stays() {
     bundle(&made.path().join("model.safetensors"), &path, false);
     let before = fs::read(&path).unwrap();
     let device = epsilon::device::device("cpu").unwrap();
-    Model::load(&path, &device).unwrap().update(&path).unwrap();
+    let model = Model::load(&path, &device).unwrap();
+    let level = epsilon::cpu::level().unwrap().to_string();
+    assert_eq!(model.card().cpu(), Some(level.as_str()), "what trained it");
+    model.update(&path).unwrap();
     assert!(fs::read(&path).unwrap() == before);
 }
 

@@ -208,7 +208,13 @@ mod started {
         let out = world.path("three");
         let train = format!("train recipe.toml --out {}", out.display());
         let other = |from: &str, to: &str| {
-            for file in ["labels.tsv", "seen.txt", "unseen.txt", "vectors.txt"] {
+            for file in [
+                "labels.tsv",
+                "seen.txt",
+                "unseen.txt",
+                "vectors.txt",
+                "backbone.safetensors",
+            ] {
                 std::fs::copy(world.path(file), world.path(format!("other/{file}"))).unwrap();
             }
             let recipe = world.text("recipe.toml").replace(from, to);
