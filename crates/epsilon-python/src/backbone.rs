@@ -32,7 +32,7 @@ pub(crate) struct Backbone(pub(crate) Arc<dyn backbone::Backbone>);
 impl Backbone {
     /// Loads a network's weights: a file, a folder, `hf:OWNER/NAME` or a short name of `models()`, which is downloaded once.
     ///
-    /// `tokens` are `plain` or `projected`, `global_vector` is `features` or `classes`, `precision` is `f32`, `bf16` or `int8`, as in
+    /// `tokens` are `plain` or `projected`, `global_vector` is `features` or `classes`, `precision` is `f32`, `bf16`, `f16` or `int8`, as in
     /// recipes; `weights_key` names the network in a file that holds several.
     ///
     /// Raises BackboneError.

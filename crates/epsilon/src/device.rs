@@ -5,12 +5,26 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_autodiff::ops::NodeGuard;
 use burn_flex::FlexTensor;
 
-/// A device name that this build cannot use.
+/// A device that cannot be computed on.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown device `{name}`: this build knows {known}")]
-pub struct DeviceError {
-    name: String,
-    known: String,
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A name that this build does not know.
+    #[error("unknown device `{name}`: this build knows {known}")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// Those that are known.
+        known: String,
+    },
+    /// A device of this build that the machine does not have.
+    #[error("--device {name}: {reason}")]
+    Missing {
+        /// The device.
+        name: &'static str,
+        /// What was not found and what to do.
+        reason: String,
+    },
 }
 
 /// Names that [`device`] takes in this build.
@@ -22,23 +36,69 @@ pub const NAMES: &[&str] = &[
     "wgpu",
 ];
 
-/// The device of this name: `cpu`, and where built in `cuda` (the first GPU) and `wgpu` (the best one found).
+/// The device of this name: `cpu`, and where built in `cuda` (the first GPU) and `wgpu` (the best one found). A GPU is made ready
+/// here, so that what it lacks is told before anything starts.
 ///
 /// # Errors
-/// [`DeviceError`] names what this build knows.
+/// [`DeviceError::Unknown`] names what this build knows, [`DeviceError::Missing`] what the machine lacks.
 pub fn device(name: &str) -> Result<Device, DeviceError> {
     match name {
         "cpu" => Ok(Device::flex()),
         #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(0)),
+        "cuda" => cuda(),
         #[cfg(feature = "wgpu")]
-        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        _ => Err(DeviceError {
+        "wgpu" => wgpu(),
+        _ => Err(DeviceError::Unknown {
             name: name.into(),
             known: NAMES.join(", "),
         }),
     }
 }
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Result<Device, DeviceError> {
+    // Making the device itself would panic where there is no driver.
+    let mut found = Device::enumerate(burn::tensor::DeviceType::Cuda).into_iter();
+    found.next().ok_or_else(|| DeviceError::Missing {
+        name: "cuda",
+        reason: "no NVIDIA GPU answers: install the NVIDIA driver (`nvidia-smi` must list the card), or give --device cpu"
+            .into(),
+    })
+}
+
+/// The framework makes a device ready once in a process, so what came of it is kept.
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Result<Device, DeviceError> {
+    use std::sync::OnceLock;
+    static FOUND: OnceLock<Result<Device, String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let (device, setup) = Device::wgpu_options()
+            .init_with_setup()
+            .map_err(|error| format!("{error}; {INSTALL}"))?;
+        let adapter = setup.adapter.get_info();
+        let on_cpu = adapter.device_type == burn::tensor::wgpu::wgpu::DeviceType::Cpu;
+        if on_cpu && std::env::var_os(SELECTION).is_none_or(|chosen| chosen != "Cpu") {
+            return Err(format!(
+                "the only driver found is `{}`, which computes on the CPU and slower than --device cpu does; {INSTALL}, or set \
+                 {SELECTION}=Cpu to take it all the same",
+                adapter.name
+            ));
+        }
+        Ok(device)
+    });
+    found.clone().map_err(|reason| DeviceError::Missing {
+        name: "wgpu",
+        reason,
+    })
+}
+
+/// The framework's variable that says which adapter to take.
+#[cfg(feature = "wgpu")]
+const SELECTION: &str = "CUBECL_WGPU_DEFAULT_DEVICE";
+
+#[cfg(feature = "wgpu")]
+const INSTALL: &str = "install the card's Vulkan driver and its loader (Debian: libvulkan1, and mesa-vulkan-drivers for AMD and \
+                       Intel or nvidia-driver for NVIDIA; `vulkaninfo --summary` must list the card)";
 
 const CPU_ONLY: &str = "fused operations are only reached with CPU tensors";
 

@@ -60,6 +60,7 @@ pub mod ranks;
 pub mod recipe;
 pub mod semantic_index;
 pub mod tagger;
+pub mod tensor_vgg;
 pub mod tensor_vit;
 pub mod training;
 

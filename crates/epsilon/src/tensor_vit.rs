@@ -1,14 +1,15 @@
 //! The Vision Transformer and its relatives over the tensor framework: for GPUs, and for training the built-in
 //! backbone.
 
-use burn::tensor::{Device, Tensor, TensorData, activation};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, activation};
 
 use crate::device;
 use crate::fused::gelu::gelu;
 use crate::fused::layer_norm::layer_norm;
 use crate::fused::linear::linear;
-use crate::fused::self_attention::self_attention;
+use crate::fused::self_attention;
 use crate::parameters::{Spec, Start, Weights};
+use crate::tensor_vgg::TensorVgg;
 use epsilon_vision::backbone::{
     self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Engine, Features, Global,
     HeadInput, Network, Options, Precision, VitConfig, VitWeights,
@@ -19,7 +20,7 @@ use std::path::Path;
 /// Where the options name another engine, the device is that engine's.
 ///
 /// # Errors
-/// See [`BackboneError`]; [`BackboneError::Device`] for networks and precisions that run on the CPU only.
+/// See [`BackboneError`]; [`BackboneError::Device`] for a precision that the device does not compute in.
 pub fn load_on(
     path: &Path,
     options: &Options,
@@ -28,13 +29,21 @@ pub fn load_on(
     if *device == Device::flex() || options.engine != Engine::Own {
         return backbone::load_with(path, options);
     }
-    if options.precision != Precision::F32 {
-        let family = "precision = \"bf16\" or \"int8\"";
-        return Err(BackboneError::Device { family });
+    let precision = options.precision;
+    let refused = |what| Err(BackboneError::Device { precision, what });
+    let half = match precision {
+        Precision::F32 => None,
+        Precision::F16 => Some(FloatDType::F16),
+        Precision::Bf16 => Some(FloatDType::BF16),
+        Precision::Int8 => return refused("any network"),
+    };
+    if half.is_some_and(|half| !device.supports_dtype(half)) {
+        return refused("any network");
     }
     match backbone::read(path, options)? {
-        Network::Vit(weights) => Ok(Box::new(TensorVit::new(&weights, device))),
-        Network::Vgg(_) => Err(BackboneError::Device { family: "VGG" }),
+        Network::Vit(weights) => Ok(Box::new(TensorVit::new(&weights, device, half))),
+        Network::Vgg(_) if half.is_some() => refused("a VGG"),
+        Network::Vgg(weights) => Ok(Box::new(TensorVgg::new(&weights, device))),
     }
 }
 
@@ -102,9 +111,20 @@ pub fn specs(config: &VitConfig) -> Vec<Spec> {
 /// All tokens `[B, P + N, D]` after the final LayerNorm, those before the patches first, of normalised images
 /// `[B, 3, S, S]`.
 pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tensor<3> {
+    forward_in(config, weights, None, images)
+}
+
+/// [`forward`], large products in half precision where there is one.
+fn forward_in(
+    config: &VitConfig,
+    weights: &Weights,
+    half: Option<FloatDType>,
+    images: Tensor<4>,
+) -> Tensor<3> {
     let net = Net {
         config: &config.blocks,
         weights,
+        half,
     };
     let [count, _, size, _] = images.dims();
     let (grid, patch, width) = (config.grid, config.patch, config.blocks.dim);
@@ -139,16 +159,22 @@ pub fn forward(config: &VitConfig, weights: &Weights, images: Tensor<4>) -> Tens
 struct Net<'a> {
     config: &'a BlockConfig,
     weights: &'a Weights,
+    /// What the products of the blocks are computed in, if not in f32; what stands between them is f32.
+    half: Option<FloatDType>,
 }
 
 impl Net<'_> {
     fn linear(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
         let weight: Tensor<2> = self.weights.get(&format!("{name}.weight"));
-        linear(
-            x,
-            weight.transpose(),
-            self.weights.get(&format!("{name}.bias")),
-        )
+        let bias: Tensor<1> = self.weights.get(&format!("{name}.bias"));
+        let Some(half) = self.half.filter(|_| is_halved(name)) else {
+            return linear(x, weight.transpose(), bias);
+        };
+        let [count, rows, width] = x.dims();
+        let x = x.reshape([count * rows, width]).cast(half);
+        let out = x.matmul(weight.transpose()).cast(FloatDType::F32);
+        let outputs = bias.dims()[0];
+        (out + bias.unsqueeze()).reshape([count, rows, outputs])
     }
 
     fn norm(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
@@ -207,14 +233,25 @@ impl Net<'_> {
 
     fn attention(&self, name: &str, x: Tensor<3>) -> Tensor<3> {
         let qkv = self.linear(&format!("{name}.qkv"), x);
-        let mixed = self_attention(qkv, self.config.heads);
+        let mixed = match self.half {
+            None => self_attention::self_attention(qkv, self.config.heads),
+            Some(half) => {
+                self_attention::composed(qkv.cast(half), self.config.heads).cast(FloatDType::F32)
+            }
+        };
         self.linear(&format!("{name}.proj"), mixed)
     }
+}
+
+/// Whether the linear map of this name is computed in half precision where the network is: those of the blocks, which take the time.
+fn is_halved(name: &str) -> bool {
+    name.starts_with("blocks.")
 }
 
 /// A Vision Transformer on a device of the framework.
 pub struct TensorVit {
     config: VitConfig,
+    half: Option<FloatDType>,
     info: BackboneInfo,
     weights: Weights,
     /// What each part of the classifier reads, where its scores are the global vector.
@@ -223,8 +260,8 @@ pub struct TensorVit {
 }
 
 impl TensorVit {
-    /// Puts the weights on a device.
-    pub fn new(weights: &VitWeights, device: &Device) -> Self {
+    /// Puts the weights on a device, which has `half` where the blocks' products are to be computed in that.
+    pub fn new(weights: &VitWeights, device: &Device, half: Option<FloatDType>) -> Self {
         let config = weights.config.clone();
         let mut specs = specs(&config);
         let mut values = std::collections::BTreeMap::from([
@@ -293,10 +330,27 @@ impl TensorVit {
             specs.push(Spec::new("pool.probe", &shape, Start::Constant(0.0)));
             values.insert("pool.probe".into(), values_of);
         }
-        let weights_on = Weights::from_values(specs, values, device)
+        let mut weights_on = Weights::from_values(specs, values, device)
             .expect("loading has checked every shape against the configuration");
+        let mut info = weights.info();
+        if let Some(half) = half {
+            let maps: Vec<bool> = weights_on
+                .specs()
+                .iter()
+                .map(|spec| is_halved(&spec.name) && spec.shape.len() == 2)
+                .collect();
+            weights_on.change(|place, value| match maps[place] {
+                true => value.cast(half),
+                false => value,
+            });
+            info.precision = match half {
+                FloatDType::BF16 => Precision::Bf16,
+                _ => Precision::F16,
+            };
+        }
         Self {
-            info: weights.info(),
+            info,
+            half,
             weights: weights_on,
             head,
             device: device.clone(),
@@ -319,9 +373,10 @@ impl Backbone for TensorVit {
         self.info.check_images(images, count)?;
         let size = self.info.preprocess.size as usize;
         let images = TensorData::new(images.to_vec(), [count, 3, size, size]);
-        let all = forward(
+        let all = forward_in(
             &self.config,
             &self.weights,
+            self.half,
             Tensor::from_data(images, &self.device),
         );
         let [_, rows, width] = all.dims();
@@ -334,6 +389,7 @@ impl Backbone for TensorVit {
         let net = Net {
             config: &self.config.blocks,
             weights: &self.weights,
+            half: self.half,
         };
         let parts = self.head.iter().enumerate().map(|(index, input)| {
             let read = match *input {
@@ -403,7 +459,7 @@ mod tests {
                 .map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0)
                 .collect();
             let (mut ours, mut theirs) = (Features::default(), Features::default());
-            TensorVit::new(&weights, &Device::flex())
+            TensorVit::new(&weights, &Device::flex(), None)
                 .forward(&images, count, &mut ours)
                 .unwrap();
             engine.forward(&images, count, &mut theirs).unwrap();

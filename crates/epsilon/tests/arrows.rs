@@ -19,7 +19,8 @@ const ROOMS: &[(&str, &[&str])] = &[
         "methods",
         &["batch", "optimiser", "fused", "loss", "data::labels"],
     ),
-    ("tensor_vit", &["fused", "vision::backbone"]),
+    ("tensor_vgg", &["vision::backbone"]),
+    ("tensor_vit", &["fused", "tensor_vgg", "vision::backbone"]),
     (
         "training",
         &[

@@ -37,6 +37,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     if let Some(path) = &args.train_backbone {
+        anyhow::ensure!(
+            args.place.device == "cpu",
+            "--train-backbone trains on the CPU: leave --device out"
+        );
         return train_backbone(path);
     }
     let folder = args.place.folder(Path::new("quickstart"));

@@ -173,7 +173,7 @@ class Backbone:
         *,
         tokens: Literal["plain", "projected"] = "plain",
         global_vector: Literal["features", "classes"] = "features",
-        precision: Literal["f32", "bf16", "int8"] = "f32",
+        precision: Literal["f32", "bf16", "f16", "int8"] = "f32",
         weights_key: str | None = None,
         device: str = "cpu",
     ) -> Backbone: ...

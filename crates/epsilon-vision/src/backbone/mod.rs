@@ -41,7 +41,7 @@ pub use self::pairing::{Pairing, pairing};
 pub use self::precision::Precision;
 pub use self::text::TextTower;
 pub use self::values::Values;
-pub use self::vgg::{Vgg, VggWeights};
+pub use self::vgg::{Convolution, Vgg, VggWeights};
 pub use self::vit::Vit;
 pub use self::weights::{
     Activation, BlockConfig, BlockWeights, HeadInput, HeadPart, Linear, NormWeights, PoolWeights,
@@ -176,11 +176,15 @@ pub enum BackboneError {
         /// The usual names.
         usual: String,
     },
-    /// The network does not run on the device.
-    #[error("{family} runs on the CPU only: --device cpu")]
+    /// The device does not compute in this precision, or not this network.
+    #[error(
+        "precision = \"{precision}\" is not to be had for {what} on this device: give \"f32\" or --device cpu"
+    )]
     Device {
-        /// What it is.
-        family: &'static str,
+        /// The precision asked for.
+        precision: Precision,
+        /// The kind of network.
+        what: &'static str,
     },
     /// ONNX Runtime cannot be had, or does not run the network.
     #[cfg(feature = "onnxruntime")]

@@ -13,8 +13,10 @@ pub enum Precision {
     /// Single precision, on every CPU.
     #[default]
     F32,
-    /// bf16 values. It needs AVX-512 with bf16.
+    /// bf16 values. It needs AVX-512 with bf16, or a GPU that computes in it.
     Bf16,
+    /// Half precision, on a GPU that computes in it.
+    F16,
     /// Linear maps in bytes: weights scaled by output, activations by token, after a transform that spreads large values; attention,
     /// and the first blocks of a transformer, in bf16, or in f32 where the CPU has no bf16. It needs AVX2, or Arm's dot product of
     /// bytes.
@@ -43,6 +45,7 @@ impl Precision {
             Self::Bf16 => Bf16Instructions::find()
                 .map(Arithmetic::Bf16)
                 .ok_or_else(|| lacks("AVX-512 with bf16")),
+            Self::F16 => Err(lacks("a GPU that has it, and --device")),
             Self::Int8 => Int8Instructions::find()
                 .map(Arithmetic::Int8)
                 .ok_or_else(|| lacks("AVX2, or Arm's dot product of bytes")),
@@ -55,6 +58,7 @@ impl std::fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::Int8 => "int8",
         })
     }

@@ -43,12 +43,14 @@ pub(super) struct Parts {
     head: Option<Linear>,
 }
 
-struct Convolution {
+/// A 3 x 3 convolution with a border of zeros, and the ReLU after it.
+pub struct Convolution {
     /// `[outputs, inputs, 3, 3]`.
-    map: Linear,
-    inputs: usize,
+    pub map: Linear,
+    /// Channels that it reads.
+    pub inputs: usize,
     /// Whether a 2 x 2 maximum stands before it.
-    pooled: bool,
+    pub pooled: bool,
 }
 
 /// Takes the tensors of a VGG; the layers follow from the gaps in their numbers.
@@ -171,6 +173,25 @@ impl VggWeights {
             projected: false,
             precision: Precision::F32,
         }
+    }
+
+    /// The convolutions, in order; a last 2 x 2 maximum and a mean over 7 x 7 windows lead from them to the
+    /// [`connected`](Self::connected) layers.
+    pub fn convolutions(&self) -> &[Convolution] {
+        &self.parts.convolutions
+    }
+
+    /// Side of the map that the fully connected layers read, `[channels, 7, 7]`.
+    pub const POOLED: usize = POOLED;
+
+    /// The two fully connected layers, each with a ReLU after it.
+    pub fn connected(&self) -> &[Linear; 2] {
+        &self.parts.connected
+    }
+
+    /// The classifier, where its scores are the global vector ([`Global::Classes`]).
+    pub fn scores(&self) -> Option<&Linear> {
+        self.head().filter(|_| self.global == Global::Classes)
     }
 
     /// Classes of the classifier, if the file has one.

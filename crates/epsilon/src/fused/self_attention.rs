@@ -25,8 +25,8 @@ pub(crate) fn self_attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     run(sizes, [qkv.into()], [images, tokens, width / 3]).0
 }
 
-/// The straight form, from the framework's own operations.
-fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+/// The straight form, from the framework's own operations; in any precision.
+pub(crate) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [images, tokens, width] = qkv.dims();
     let head = width / 3 / heads;
     let qkv = qkv
@@ -37,7 +37,9 @@ fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
             .narrow(0, index, 1)
             .reshape([images, heads, tokens, head])
     };
-    let logits = part(0).matmul(part(1).swap_dims(2, 3)) * (head as f64).sqrt().recip();
+    // Scaled before the product: half precision would not hold every product of long vectors.
+    let queries = part(0) * (head as f64).sqrt().recip();
+    let logits = queries.matmul(part(1).swap_dims(2, 3));
     let mixed = activation::softmax(logits, 3).matmul(part(2));
     mixed.swap_dims(1, 2).reshape([images, tokens, width / 3])
 }

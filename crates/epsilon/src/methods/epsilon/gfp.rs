@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::{Epsilon, GlobalSource};
 use crate::batch::TrainingPrecision;
+use crate::fused::gelu;
 use crate::fused::gfp::{self, Gfp};
 use crate::parameters::{Spec, Start, Weights};
 
@@ -88,7 +89,7 @@ pub(super) fn shares(
         global = global.matmul(of("gfp.split.weight", group)) + bias("gfp.split.bias", group);
     }
     let inner = global.matmul(of("gfp.fc1.weight", mlp)) + bias("gfp.fc1.bias", mlp);
-    let logits = activation::gelu(inner).matmul(of("gfp.fc2.weight", mlp));
+    let logits = gelu::composed(inner).matmul(of("gfp.fc2.weight", mlp));
     activation::softmax(logits, 0).mean_dim(1).squeeze_dim(1)
 }
 
@@ -118,7 +119,7 @@ fn composed(
         weight.expand([groups, inputs, outputs])
     };
     let inner = global.clone().matmul(spread(fc1)) + bias1.reshape([mlps, 1, hidden]);
-    let logits = activation::gelu(inner).matmul(spread(fc2));
+    let logits = gelu::composed(inner).matmul(spread(fc2));
     let weights = activation::softmax(logits.reshape([groups, images, count, width]), 2);
     (global.reshape([groups, images, count, width]) * weights)
         .sum_dim(2)
