@@ -1,13 +1,16 @@
 //! The anchor against its twin in NumPy (`anchor/make.py`, which writes the files beside it), through a model file.
 
+#[path = "common/device.rs"]
+mod device;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use device::device;
 use epsilon::backbone::BackboneInfo;
 use epsilon::batch::Dims;
-use epsilon::burn::tensor::Device;
 use epsilon::classes::ClassNames;
 use epsilon::image::{Fit, Preprocess};
 use epsilon::labels::{LabelVectors, VectorIndex, resolve};
@@ -131,7 +134,7 @@ fn model(words: &Path, beta: Option<f32>) -> Model {
         ("direction.bias".to_string(), tensor("shift")),
     ]);
     values.extend(beta.map(|beta| (BETA.to_string(), vec![beta])));
-    let weights = Weights::from_values(specs, values, &Device::flex()).unwrap();
+    let weights = Weights::from_values(specs, values, &device()).unwrap();
     with_method(method, settings, weights)
 }
 
@@ -146,7 +149,7 @@ fn of_rows(rows: usize, beta: Option<f32>, weight: f64, seed: u64) -> Model {
         ..Anchor::default()
     };
     let specs = settings.specs(&*method, &DIMS).unwrap();
-    let device = Device::flex();
+    let device = device();
     let mut weights = Weights::draw(specs, &mut ChaCha8Rng::seed_from_u64(seed), &device);
     if let Some(beta) = beta {
         weights.set_host(BETA, vec![beta], &device);
@@ -155,7 +158,7 @@ fn of_rows(rows: usize, beta: Option<f32>, weight: f64, seed: u64) -> Model {
 }
 
 fn scores(model: &Model, labels: &LabelVectors) -> Vec<f32> {
-    let scorer = model.scorer(labels, &Device::flex()).unwrap();
+    let scorer = model.scorer(labels, &device()).unwrap();
     scorer.score(IMAGES, vec![0.0; IMAGES * 7], tensor("x"))
 }
 
@@ -167,7 +170,7 @@ fn others() -> LabelVectors {
 fn the_anchors_scores_equal_the_twins() {
     let words = folder().join("words.txt");
     let vectors = resolve(&words, &names(&OWN)).unwrap().vectors;
-    let device = Device::flex();
+    let device = device();
     let anchor = head(&words).on(&Anchor::default(), vectors.values(), &device);
     let on = Arc::new(vectors.unit());
     let batch = epsilon::batch::Batch {
@@ -209,7 +212,7 @@ fn a_models_scores_equal_the_twins_before_and_after_its_file() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("model.safetensors");
     trained.save(&file).unwrap();
-    let read = Model::load(&file, &Device::flex()).unwrap();
+    let read = Model::load(&file, &device()).unwrap();
     assert_eq!(read.card(), trained.card());
     assert_eq!(read.identity(), trained.identity());
     assert_ne!(read.identity(), at_test.identity());
@@ -226,8 +229,8 @@ fn other_words_need_the_anchors_own_vectors() {
     let file = place.path().join("model.safetensors");
     model(&words, None).save(&file).unwrap();
     let said = |labels: &LabelVectors| {
-        let model = Model::load(&file, &Device::flex()).unwrap();
-        let refused = model.scorer(labels, &Device::flex()).err();
+        let model = Model::load(&file, &device()).unwrap();
+        let refused = model.scorer(labels, &device()).err();
         assert!(matches!(refused, None | Some(ModelError::Anchor { .. })));
         refused.map(|error| error.to_string())
     };
@@ -272,10 +275,7 @@ fn a_damaged_anchor_is_refused() {
         let mut damaged = whole.clone();
         damaged[at..at + to.len()].copy_from_slice(to.as_bytes());
         fs::write(&file, &damaged).unwrap();
-        let said = Model::load(&file, &Device::flex())
-            .err()
-            .unwrap()
-            .to_string();
+        let said = Model::load(&file, &device()).err().unwrap().to_string();
         assert!(said.contains(expected), "{said}");
     }
 }
@@ -299,7 +299,7 @@ proptest! {
         rows in 1_usize..4, beta in proptest::option::of(-2.0_f32..3.0), weight in 0.0..2.0, size in 0.1_f32..3.0, seed: u64,
     ) {
         let model = of_rows(rows, beta, weight, seed);
-        let device = Device::flex();
+        let device = device();
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 1);
         let images: Vec<f32> = (0..8 * 7).map(|_| size * rng.random_range(-1.0..1.0)).collect();
         let mut kept: Vec<Vec<f32>> = Vec::new();

@@ -1,11 +1,15 @@
 //! Epsilon against its PyTorch twin (`reference/epsilon_twin.py`): every intermediate, every gradient, and the loss
 //! over twenty Adam steps, for every setting.
 
+#[path = "common/device.rs"]
+mod device;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
+use device::device;
 use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
 use epsilon::labels::LabelVectors;
 use epsilon::loss::{self, Negatives, PairWeight};
@@ -163,15 +167,12 @@ impl Fixture {
             .iter()
             .map(|s| (s.name.clone(), self.weight("param", &s.name)))
             .collect();
-        Weights::from_values(specs, values, &Device::flex()).unwrap()
+        Weights::from_values(specs, values, &device()).unwrap()
     }
 
     fn tensor<const R: usize>(&self, name: &str) -> Tensor<R> {
         let (shape, values) = &self.tensors[name];
-        Tensor::from_data(
-            TensorData::new(values.clone(), shape.clone()),
-            &Device::flex(),
-        )
+        Tensor::from_data(TensorData::new(values.clone(), shape.clone()), &device())
     }
 
     fn label_vectors(&self) -> Arc<LabelVectors> {
@@ -382,7 +383,7 @@ fn binary_cross_entropy_takes_the_place_of_the_ranking() {
     let images = batch.tokens.dims()[0];
     let scores = settings.scores(&weights, &batch);
     let scores: Vec<f32> = scores.to_data().try_to_vec().unwrap();
-    let labels = batch.targets.tensor(&Device::flex());
+    let labels = batch.targets.tensor(&device());
     let labels: Vec<f32> = labels.to_data().try_to_vec().unwrap();
     let cross_entropy = |(&score, &label): (&f32, &f32)| {
         let sign = if label > 0.0 { -1.0 } else { 1.0 };

@@ -1,15 +1,22 @@
-//! The Vision Transformers over the tensor framework against the CPU engine, on the small networks of `epsilon-vision`'s tests.
+//! The networks over the tensor framework against the CPU engine, on the small ones of `epsilon-vision`'s tests.
 
-use std::path::Path;
+#[path = "common/device.rs"]
+mod device;
 
-use epsilon::backbone::{self, Backbone, Features};
-use epsilon::burn::tensor::Device;
-use epsilon::tensor_vit::TensorVit;
+use std::path::{Path, PathBuf};
+
+use device::device;
+use epsilon::backbone::{self, Backbone, Features, Global, Network, Options, Precision, Tokens};
+use epsilon::burn::tensor::{Device, FloatDType};
+use epsilon::tensor_vgg::TensorVgg;
+use epsilon::tensor_vit::{TensorVit, load_on};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-vision/tests/fixtures")
+}
 
 #[test]
 fn every_vision_transformer_gives_what_the_cpu_engine_gives() {
-    let folder =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../epsilon-vision/tests/fixtures/backbones");
     for name in [
         "vit",
         "dinov2",
@@ -19,21 +26,108 @@ fn every_vision_transformer_gives_what_the_cpu_engine_gives() {
         "clip",
         "open_clip",
     ] {
-        let path = folder.join(name);
-        let engine = backbone::load(&path).unwrap();
-        let tensors = TensorVit::new(&backbone::load_weights(&path).unwrap(), &Device::flex());
-        let length = engine.info().preprocess.len();
-        let images: Vec<f32> = (0..2 * length).map(|i| (i as f32 * 0.37).sin()).collect();
-        let run = |network: &dyn Backbone| {
-            let mut out = Features::default();
-            network.forward(&images, 2, &mut out).unwrap();
-            [out.tokens, out.global]
+        agree(&format!("backbones/{name}"), &Options::default(), 1e-4);
+    }
+    let projected = Options {
+        tokens: Tokens::Projected,
+        ..Options::default()
+    };
+    agree("backbones/clip", &projected, 1e-4);
+    agree("siglip/siglip", &Options::default(), 1e-4);
+    agree("siglip/siglip2", &projected, 1e-4);
+}
+
+#[test]
+fn every_vgg_gives_what_the_cpu_engine_gives() {
+    let classes = Options {
+        global: Global::Classes,
+        ..Options::default()
+    };
+    for name in ["backbones/vgg19.pth", "backbones/vgg19_bn.pth"] {
+        agree(name, &Options::default(), 1e-4);
+        agree(name, &classes, 1e-4);
+    }
+}
+
+/// In half precision a token points where that in f32 does; what a device does not compute in is refused by name.
+#[test]
+fn half_precision_keeps_the_direction_of_every_token() {
+    let device = device();
+    if device == Device::flex() {
+        return println!("skipped: EPSILON_TEST_DEVICE names no other device");
+    }
+    let of = |name: &str, precision| {
+        let options = Options {
+            precision,
+            ..Options::default()
         };
-        for (ours, theirs) in run(&tensors).iter().zip(&run(&*engine)) {
-            assert_eq!(ours.len(), theirs.len(), "{name}");
-            let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-            let worst = apart.fold(0.0f32, f32::max);
-            assert!(worst < 1e-4, "{name}: {worst} apart");
+        load_on(&fixtures().join("backbones").join(name), &options, &device)
+    };
+    for (precision, kind) in [
+        (Precision::F16, Some(FloatDType::F16)),
+        (Precision::Bf16, Some(FloatDType::BF16)),
+        (Precision::Int8, None),
+    ] {
+        if !kind.is_some_and(|kind| device.supports_dtype(kind)) {
+            let error = of("vit", precision).err().unwrap().to_string();
+            assert!(error.contains(&precision.to_string()), "{error}");
+            println!("{precision}: not on this device");
+            continue;
         }
+        assert!(of("vgg19.pth", precision).is_err());
+        for name in ["vit", "dinov2", "clip"] {
+            let [half, whole] = [precision, Precision::F32].map(|precision| {
+                let network = of(name, precision).unwrap();
+                assert_eq!(network.info().precision, precision);
+                let length = network.info().preprocess.len();
+                let images: Vec<f32> = (0..2 * length).map(|i| (i as f32 * 0.37).sin()).collect();
+                let mut out = Features::default();
+                network.forward(&images, 2, &mut out).unwrap();
+                (out.tokens, network.info().dim)
+            });
+            let rows = half
+                .0
+                .chunks_exact(half.1)
+                .zip(whole.0.chunks_exact(whole.1));
+            let cosines = rows.map(|(a, b)| cosine(a, b));
+            // Not `min`, which would let a NaN pass.
+            let least = cosines.fold(1.0, |least, next| if next >= least { least } else { next });
+            println!("{name} in {precision}: the least cosine is {least:.6}");
+            assert!(least > 0.999, "{name}: {least}");
+        }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn agree(name: &str, options: &Options, tolerance: f32) {
+    let path = fixtures().join(name);
+    let engine = backbone::load_with(&path, options).unwrap();
+    let tensors: Box<dyn Backbone> = match backbone::read(&path, options).unwrap() {
+        Network::Vit(weights) => Box::new(TensorVit::new(&weights, &device(), None)),
+        Network::Vgg(weights) => Box::new(TensorVgg::new(&weights, &device())),
+    };
+    let length = engine.info().preprocess.len();
+    let images: Vec<f32> = (0..2 * length).map(|i| (i as f32 * 0.37).sin()).collect();
+    let run = |network: &dyn Backbone| {
+        let mut out = Features::default();
+        network.forward(&images, 2, &mut out).unwrap();
+        [out.tokens, out.global]
+    };
+    for (ours, theirs) in run(&*tensors).iter().zip(&run(&*engine)) {
+        assert_eq!(ours.len(), theirs.len(), "{name}");
+        // Of the largest value there: a VGG's have no fixed scale. Not `max`, which would let a NaN pass.
+        let scale = theirs
+            .iter()
+            .fold(1.0f32, |top, value| top.max(value.abs()));
+        let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
+        let worst = apart.fold(0.0f32, |top, gap| if gap <= top { top } else { gap });
+        assert!(
+            worst <= tolerance * scale,
+            "{name}: {worst} apart at scale {scale}"
+        );
     }
 }

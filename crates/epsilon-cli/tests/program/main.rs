@@ -7,6 +7,8 @@ mod bad_input;
 mod bundle;
 mod cases;
 mod comparison;
+#[cfg(feature = "wgpu")]
+mod devices;
 mod explain;
 mod export;
 mod full_disk;

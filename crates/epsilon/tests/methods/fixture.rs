@@ -11,7 +11,7 @@ use epsilon::methods::Kind;
 use epsilon::parameters::Weights;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::device;
+use crate::device::device;
 
 pub(crate) struct Fixture {
     pub name: String,

@@ -1,14 +1,17 @@
 //! Every method against its twin in PyTorch or NumPy (`reference/make_*.py`, which write `fixtures/*.safetensors`), by
 //! finite differences, through a model file, and on 64 drawn scenes that it must fit.
 
+#[path = "../common/device.rs"]
+mod device;
 mod fixture;
 mod scenes;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow::Continue;
 
+use device::device;
 use epsilon::batch::Batch;
-use epsilon::burn::tensor::{Device, Tensor};
+use epsilon::burn::tensor::Tensor;
 use epsilon::methods::{Fitting, Kind, Whole};
 use fixture::{Fixture, assert_close};
 
@@ -200,8 +203,4 @@ fn host<const R: usize>(tensor: &Tensor<R>) -> Vec<f32> {
 
 fn sum(tensor: &Tensor<1>) -> f64 {
     host(tensor).iter().map(|&v| f64::from(v)).sum()
-}
-
-fn device() -> Device {
-    Device::flex()
 }

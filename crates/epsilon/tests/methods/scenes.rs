@@ -15,7 +15,7 @@ use epsilon::tokens::TokenStore;
 use epsilon::training::{Event, RunFolder};
 use epsilon_metrics::{Labels, Protocol, Scores, evaluate};
 
-use crate::device;
+use crate::device::device;
 
 const IMAGES: u32 = 64;
 
