@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use epsilon::batch::{Batch, Dims, Draws, Targets, TrainingPrecision};
+use epsilon::device::device;
 use epsilon::labels::LabelVectors;
 use epsilon::methods::Method;
 use epsilon::methods::epsilon::Epsilon;
@@ -31,6 +32,7 @@ pub const NAMES: &[&str] = &[
     "warmup",
     "seed",
     "precision",
+    "device",
 ];
 
 /// Most positives of an image.
@@ -70,7 +72,7 @@ impl Step {
             ..TrainingSettings::default()
         };
         let mut rng = ChaCha8Rng::seed_from_u64(arguments.get("seed", 0)?);
-        let device = Device::flex();
+        let device = device(&arguments.get("device", String::from("cpu"))?)?;
         let weights = Weights::draw(method.specs(&dims)?, &mut rng, &device);
         let precision = match arguments.get("precision", String::from("f32"))?.as_str() {
             "f32" => TrainingPrecision::F32,
@@ -78,7 +80,7 @@ impl Step {
             other => return Err(format!("--precision {other}: f32 or bf16").into()),
         };
         let optimiser = Optimiser::new(settings.optimiser, &weights);
-        let labels = Labels::draw(dims.labels, dims.label_width, precision, &mut rng)?;
+        let labels = Labels::draw(dims.labels, dims.label_width, precision, &mut rng)?.on(&device);
         let part = part(&method, &dims, settings.batch);
         let parts = (0..settings.batch)
             .step_by(part)
@@ -120,7 +122,7 @@ pub struct Labels {
     precision: TrainingPrecision,
     /// The vectors on the host.
     pub host: Arc<LabelVectors>,
-    tensor: Tensor<2>,
+    device: Device,
 }
 
 impl Labels {
@@ -133,12 +135,20 @@ impl Labels {
     ) -> Outcome<Self> {
         let names = (0..count).map(|index| index.to_string()).collect();
         let host = LabelVectors::new(names, dim, normal(count * dim, rng))?.unit();
-        let data = TensorData::new(host.values().to_vec(), [count, dim]);
         Ok(Self {
             precision,
             host: Arc::new(host),
-            tensor: Tensor::from_data(data, &Device::flex()),
+            device: Device::flex(),
         })
+    }
+
+    /// The same for batches on another device than the CPU.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            ..self
+        }
     }
 
     /// Random tokens and global vectors, with 1 to `MAX_POSITIVES` positives an image.
@@ -154,10 +164,14 @@ impl Labels {
         let tokens = TensorData::new(tokens, [images, dims.tokens, dims.width]);
         let global = normal(images * dims.global_width(), rng);
         let global = TensorData::new(global, [images, dims.global_width()]);
+        let vectors = TensorData::new(
+            self.host.values().to_vec(),
+            [self.host.len(), self.host.dim()],
+        );
         Batch {
-            tokens: Tensor::from_data(tokens, &Device::flex()),
-            global: Tensor::from_data(global, &Device::flex()),
-            label_vectors: self.tensor.clone(),
+            tokens: Tensor::from_data(tokens, &self.device),
+            global: Tensor::from_data(global, &self.device),
+            label_vectors: Tensor::from_data(vectors, &self.device),
             label_vectors_host: self.host.clone(),
             targets: Targets::new(values, self.host.len()),
             columns: (0..self.host.len()).collect(),
@@ -168,7 +182,7 @@ impl Labels {
 }
 
 /// Standard normal values, by the cosine branch of Box and Muller.
-fn normal(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+pub fn normal(count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
     let mut draw = || {
         let radius = (-2.0 * (1.0 - rng.random::<f32>()).ln()).sqrt();
         radius * (std::f32::consts::TAU * rng.random::<f32>()).cos()
