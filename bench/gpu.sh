@@ -24,7 +24,7 @@ fi
 
 say "building with --features $device"
 packages=(--locked --release -p epsilon-zsl -p epsilon-cli -p epsilon-bench --features "epsilon-cli/$device,epsilon-bench/$device")
-if ! cargo build "${packages[@]}"; then
+if ! cargo build "${packages[@]}" --bin epsilon --bin bench_device; then
     if [ "$device" = cuda ]; then
         echo "not built: the CUDA kernels' compiler downloads LLVM when it is built, so a network is needed"
         say "type-checking alone"

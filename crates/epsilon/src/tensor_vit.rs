@@ -248,6 +248,32 @@ fn is_halved(name: &str) -> bool {
     name.starts_with("blocks.")
 }
 
+/// The weights, those maps' in half precision if they are to be.
+fn halved(mut weights: Weights, half: Option<FloatDType>) -> Weights {
+    let maps: Vec<bool> = weights
+        .trained()
+        .map(|(spec, _)| is_halved(&spec.name) && spec.shape.len() == 2)
+        .collect();
+    weights.change(|place, value| match half {
+        Some(half) if maps[place] => value.cast(half),
+        _ => value,
+    });
+    weights
+}
+
+/// What the network is, and what it is computed in.
+fn info_in(weights: &VitWeights, half: Option<FloatDType>) -> BackboneInfo {
+    let precision = match half {
+        None => Precision::F32,
+        Some(FloatDType::BF16) => Precision::Bf16,
+        Some(_) => Precision::F16,
+    };
+    BackboneInfo {
+        precision,
+        ..weights.info()
+    }
+}
+
 /// A Vision Transformer on a device of the framework.
 pub struct TensorVit {
     config: VitConfig,
@@ -330,28 +356,12 @@ impl TensorVit {
             specs.push(Spec::new("pool.probe", &shape, Start::Constant(0.0)));
             values.insert("pool.probe".into(), values_of);
         }
-        let mut weights_on = Weights::from_values(specs, values, device)
+        let weights_on = Weights::from_values(specs, values, device)
             .expect("loading has checked every shape against the configuration");
-        let mut info = weights.info();
-        if let Some(half) = half {
-            let maps: Vec<bool> = weights_on
-                .specs()
-                .iter()
-                .map(|spec| is_halved(&spec.name) && spec.shape.len() == 2)
-                .collect();
-            weights_on.change(|place, value| match maps[place] {
-                true => value.cast(half),
-                false => value,
-            });
-            info.precision = match half {
-                FloatDType::BF16 => Precision::Bf16,
-                _ => Precision::F16,
-            };
-        }
         Self {
-            info,
+            info: info_in(weights, half),
             half,
-            weights: weights_on,
+            weights: halved(weights_on, half),
             head,
             device: device.clone(),
             config,
