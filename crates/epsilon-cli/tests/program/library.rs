@@ -501,6 +501,29 @@ fn a_sidecar_that_is_no_xmp_is_named_and_left_alone() {
     assert!(world.path("photos/b.xmp").exists());
 }
 
+/// Where something happens without end there is never a quiet moment to begin in.
+#[test]
+fn a_watched_folder_that_is_never_still_is_tagged() {
+    let world = world();
+    let tag = format!("tag --model {MODEL} photos --top 1 --watch --out lib");
+    let mut watching = world.command(&tag).spawn().unwrap();
+    let start = Instant::now();
+    let tags = || fs::read_to_string(world.path("lib/tags.jsonl")).unwrap_or_default();
+    let (mut noise, mut added) = (0, false);
+    while !tags().contains("late.png") {
+        assert!(start.elapsed() < Duration::from_secs(60), "{}", tags());
+        if !added && tags().contains("sub/f.png") {
+            fs::copy(world.path("test-0029.png"), world.path("photos/late.png")).unwrap();
+            added = true;
+        }
+        noise += 1;
+        world.write("photos/noise.txt", noise.to_string());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+}
+
 #[test]
 fn photographs_that_come_are_tagged_while_it_watches() {
     let world = world();

@@ -15,6 +15,9 @@ use super::{name_others, round};
 const SETTLE: Duration = Duration::from_secs(2);
 /// How long nothing must happen before a round begins.
 const QUIET: Duration = Duration::from_millis(500);
+/// A round begins after this long even where something happens without end, as in a folder that a camera or a download
+/// writes to: otherwise nothing would be tagged until it is over.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the folder and the library are still where they were. A folder that is moved away takes the
 /// watch with it, and what is made anew in its place is not watched: that ends the program with an error that says so.
@@ -42,8 +45,8 @@ pub(super) fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagRepo
     }
 }
 
-/// Waits until something has happened to photographs and then nothing for a while, or until `again` is over; false when
-/// nobody watches any more.
+/// Waits until something has happened to photographs and then nothing for a while, though not for ever, or until `again` is
+/// over; false when nobody watches any more.
 fn wait(
     events: &Receiver<notify::Result<Event>>,
     tagger: &Tagger<'_>,
@@ -71,18 +74,45 @@ fn wait(
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         }
     }
-    loop {
+    let end = Instant::now() + LONGEST;
+    while Instant::now() < end {
         match events.recv_timeout(QUIET) {
             Ok(event) => drop(event?),
-            Err(RecvTimeoutError::Timeout) => return Ok(true),
+            Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         }
     }
+    Ok(true)
 }
 
 /// Whether an event may be about photographs: not a file that was only read, our own files, or sidecars. What has gone may
-/// have been a folder of them.
+/// have been a folder of them, and so may what the system lost count of, which names no path.
 fn concerns(event: &Event, walk: &Walk, library: &Path) -> bool {
     let about = |path: &PathBuf| !path.starts_with(library) && walk.concerns(path);
-    !event.kind.is_access() && event.paths.iter().any(about)
+    event.need_rescan() || !event.kind.is_access() && event.paths.iter().any(about)
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{AccessKind, CreateKind, EventKind, Flag};
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_lost_count_of_concerns_us() {
+        let walk = Walk::new(Path::new("photos"), &[] as &[&str]).unwrap();
+        let library = Path::new("photos/.epsilon");
+        let about = |kind, path: &str| Event::new(kind).add_path(PathBuf::from(path));
+        let create = EventKind::Create(CreateKind::File);
+        assert!(concerns(&about(create, "photos/a.jpg"), &walk, library));
+        assert!(!concerns(
+            &about(create, "photos/.epsilon/tags.jsonl"),
+            &walk,
+            library
+        ));
+        let read = EventKind::Access(AccessKind::Any);
+        assert!(!concerns(&about(read, "photos/a.jpg"), &walk, library));
+        let lost = Event::new(EventKind::Other).set_flag(Flag::Rescan);
+        assert!(concerns(&lost, &walk, library));
+    }
 }
