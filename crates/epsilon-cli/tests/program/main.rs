@@ -17,6 +17,7 @@ mod hub;
 mod kill;
 mod learn;
 mod library;
+mod load;
 mod manners;
 mod photos;
 mod private;
