@@ -1,5 +1,7 @@
 //! Three-valued labels of many images, held by their listed entries only.
 
+use std::ops::Range;
+
 use super::DatasetError;
 
 /// A matrix of labels in {-1, 0, +1}, of shape [images, labels]. Each image lists some entries, +1 or -1;
@@ -187,9 +189,34 @@ impl SparseLabels {
     /// If `row` lies outside the matrix or `out` has another length.
     pub fn dense_row(&self, row: usize, out: &mut [i8]) {
         assert_eq!(out.len(), self.columns, "room for one value a label");
+        self.dense_part(row, 0..self.columns, out);
+    }
+
+    /// As [`SparseLabels::dense_row`], of some neighbouring labels alone: its work grows with those and with the entries among them.
+    ///
+    /// ```
+    /// use epsilon_data::dataset::SparseLabels;
+    ///
+    /// let labels = SparseLabels::new(4, -1, vec![vec![(0, 1), (2, 1)]])?;
+    /// let mut part = [0; 2];
+    /// labels.dense_part(0, 1..3, &mut part);
+    /// assert_eq!(part, [-1, 1]);
+    /// # Ok::<(), epsilon_data::dataset::DatasetError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `row` or a label lies outside the matrix or `out` has another length.
+    pub fn dense_part(&self, row: usize, labels: Range<usize>, out: &mut [i8]) {
+        assert!(labels.end <= self.columns, "labels to {}", labels.end);
+        assert_eq!(out.len(), labels.len(), "room for one value a label");
         out.fill(self.rest);
-        for &(label, value) in self.entries(row) {
-            out[label as usize] = value;
+        let entries = self.entries(row);
+        let first = entries.partition_point(|&(label, _)| (label as usize) < labels.start);
+        for &(label, value) in &entries[first..] {
+            let Some(place) = out.get_mut(label as usize - labels.start) else {
+                break;
+            };
+            *place = value;
         }
     }
 
@@ -221,6 +248,13 @@ mod tests {
             let rows = values.len() / columns;
             prop_assert_eq!(labels.rows(), rows);
             prop_assert_eq!(labels.dense(0..rows, columns), values);
+            for (row, values) in values.chunks_exact(columns).enumerate() {
+                for (first, end) in (0..columns).flat_map(|first| (first..=columns).map(move |end| (first, end))) {
+                    let mut part = vec![9; end - first];
+                    labels.dense_part(row, first..end, &mut part);
+                    prop_assert_eq!(&part, &values[first..end]);
+                }
+            }
         }
     }
 

@@ -1,12 +1,12 @@
 //! The data set of a recipe with the vectors of its labels, and the tokens of its images.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use epsilon_data::dataset::{Dataset, Split, Summary};
+use epsilon_data::dataset::{Dataset, SparseLabels, Split, Summary};
 use epsilon_data::labels::{LabelVectors, Resolution};
-use epsilon_metrics::{InMemory, Labels, MetricsError, Protocol, Scores};
+use epsilon_metrics::{MetricsError, Protocol, Table};
 use epsilon_vision::backbone::{Backbone, BackboneInfo, Download};
 use epsilon_vision::tokens::{self, ExtractOptions, ExtractReport, Part, Progress, TokenStore};
 
@@ -115,12 +115,11 @@ impl Prepared {
         images: &[Example],
         settings: &EvaluationSettings,
     ) -> Result<(), MetricsError> {
-        let count = self.dataset.names.len();
-        let scores = vec![0.0; images.len() * count];
         let protocol: Protocol = settings.protocol.parse()?;
-        let scores = Scores::new(&scores, images.len(), count)?;
-        let targets = dense(&self.dataset, images, count);
-        let table = InMemory::new(scores, Labels::new(&targets, images.len(), count)?)?;
+        let table = Unscored {
+            labels: &self.dataset.labels,
+            images,
+        };
         figures(&table, self.dataset.seen, &[protocol], settings).map(drop)
     }
 
@@ -164,6 +163,40 @@ impl Prepared {
     }
 }
 
+/// The labels of images that all have the same score: never held whole, because there are as many cells as images times labels.
+struct Unscored<'a> {
+    labels: &'a SparseLabels,
+    images: &'a [Example],
+}
+
+impl Table for Unscored<'_> {
+    type Score = f32;
+
+    fn images(&self) -> usize {
+        self.images.len()
+    }
+
+    fn labels(&self) -> usize {
+        self.labels.columns()
+    }
+
+    fn read(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        scores: &mut [f32],
+        labels: &mut [i8],
+    ) -> Result<(), MetricsError> {
+        scores.fill(0.0);
+        let rows = self.images[rows].iter();
+        for (image, out) in rows.zip(labels.chunks_exact_mut(columns.len())) {
+            self.labels
+                .dense_part(image.label_row, columns.clone(), out);
+        }
+        Ok(())
+    }
+}
+
 /// Extracts the tokens of a data set's images, or of one part of them, into the store at `dir`; an interrupted extraction is
 /// resumed. `progress` can break off.
 ///
@@ -195,4 +228,26 @@ pub fn extract(
 pub(super) fn dense(dataset: &Dataset, images: &[Example], labels: usize) -> Vec<i8> {
     let rows = images.iter().map(|image| image.label_row);
     dataset.labels.dense(rows, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unscored_table_has_the_labels_of_its_images() {
+        let labels = SparseLabels::from_dense(3, &[1, 0, -1, 0, 0, 1, -1, 1, 0]).unwrap();
+        let image = |label_row| Example {
+            store_row: 0,
+            label_row,
+        };
+        let table = Unscored {
+            labels: &labels,
+            images: &[image(2), image(0)],
+        };
+        assert_eq!((table.images(), table.labels()), (2, 3));
+        let (mut scores, mut found) = ([1.0; 4], [9; 4]);
+        table.read(0..2, 1..3, &mut scores, &mut found).unwrap();
+        assert_eq!((scores, found), ([0.0; 4], [1, 0, 0, -1]));
+    }
 }
