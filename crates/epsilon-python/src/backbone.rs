@@ -52,6 +52,7 @@ impl Backbone {
             global: named("global_vector", global_vector)?,
             precision: named("precision", precision)?,
             weights_key,
+            ..Options::default()
         };
         let device = epsilon::device::device(device).or_raise()?;
         let loaded = work(py, |_| {
