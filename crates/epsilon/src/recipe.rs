@@ -671,8 +671,8 @@ mod tests {
             with("bf16").unwrap().backbone.unwrap().options().precision,
             Precision::Bf16
         );
-        let error = with("f16").unwrap_err();
-        assert!(error.contains("f16") && error.contains("int8"), "{error}");
+        let error = with("fp16").unwrap_err();
+        assert!(error.contains("fp16") && error.contains("int8"), "{error}");
     }
 
     #[test]
