@@ -280,6 +280,11 @@ impl Ranks for Two {
         self.0.wait();
     }
 
+    /// The other one has the same.
+    fn gather(&self, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+        vec![bytes; 2]
+    }
+
     fn deal(&self, count: usize) -> Box<dyn epsilon::ranks::Deal + Send + '_> {
         self.0.deal(count)
     }
