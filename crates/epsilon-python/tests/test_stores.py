@@ -34,8 +34,8 @@ def test_a_backbone(backbone, drawn):
         backbone.features([photos[0], b"words"])
     with pytest.raises(BackboneError, match="none"):
         Backbone.load(drawn / "none")
-    with pytest.raises(ValueError, match="precision.*f16"):
-        Backbone.load(drawn / "backbone.safetensors", precision="f16")
+    with pytest.raises(ValueError, match="precision.*fp16"):
+        Backbone.load(drawn / "backbone.safetensors", precision="fp16")
 
 
 def test_photographs_of_every_kind(backbone, drawn):
