@@ -247,6 +247,28 @@ fn the_store_does_not_depend_on_the_ranks_that_extract_nor_on_how_often_they_wer
     assert_eq!(ours, theirs);
 }
 
+#[test]
+fn a_rank_that_does_not_see_the_firsts_store_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    drawn(folder.path(), 20);
+    let recipe = recipe(folder.path(), "[method]\nkind = \"ridge\"\n");
+    let extract = |run: &str, ranks: Arc<dyn Ranks>| {
+        let experiment = Experiment::open(recipe.clone(), folder.path().join(run)).unwrap();
+        let extracted = experiment.with_ranks(ranks).extract(&mut |_| Continue(()));
+        extracted.err()
+    };
+    assert!(extract("whole", Arc::new(Alone)).is_none());
+    let runs = ["whole", "elsewhere"];
+    for error in Threads::run(2, |rank| extract(runs[rank.rank()], Arc::new(rank.clone()))) {
+        let named = matches!(error, Some(ExperimentError::NotShared { rank: 1, .. }));
+        assert!(named, "{error:?}");
+    }
+    assert!(
+        !folder.path().join("elsewhere").exists(),
+        "nothing is begun there"
+    );
+}
+
 /// Says that there are two ranks where there is one, so that an extraction is dealt.
 #[derive(Debug)]
 struct Two(Threads);

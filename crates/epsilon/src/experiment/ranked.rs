@@ -11,6 +11,7 @@ use epsilon_vision::tokens::{
 use serde::{Deserialize, Serialize};
 
 use super::{Experiment, ExperimentError, Layout, extract};
+use crate::ranks;
 use crate::training::TrainingError;
 
 /// The most parts of an extraction.
@@ -43,19 +44,22 @@ impl Experiment {
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(TokenStore, ExtractReport), ExperimentError> {
         let dir = self.layout().tokens();
-        self.share_folder()?;
-        let state = self.ranks.share(0, vec![state(&dir)]);
+        // A rank that sees another store, or none where the first one has a whole one, would go its own way.
+        let state = state(&dir);
+        if let Some(rank) = ranks::dissenter(&*self.ranks, vec![state]) {
+            return Err(self.not_shared(rank));
+        }
         let folder = Layout(&self.folder).parts();
-        match state[..] {
-            [COMPLETE] => {
+        match state {
+            COMPLETE => {
                 // What a job has left that was killed while it removed them.
                 if self.ranks.is_first() && folder.exists() {
                     let _ = std::fs::remove_dir_all(&folder);
                 }
                 return self.extract_into(&dir, None, progress);
             }
-            [BEGUN] => return Err(ExperimentError::BegunAlone { dir }),
-            _ => {}
+            BEGUN => return Err(ExperimentError::BegunAlone { dir }),
+            _ => self.share_folder()?,
         }
         let images = self.prepare()?.dataset.records.len();
         let of = parts(images, self.recipe.extract_options().shard_size);
@@ -107,11 +111,15 @@ impl Experiment {
             let _ = std::fs::remove_file(named(&name));
         }
         match all.iter().position(|sees| *sees != [1]) {
-            Some(rank) => Err(ExperimentError::NotShared {
-                folder: self.folder.clone(),
-                rank,
-            }),
+            Some(rank) => Err(self.not_shared(rank)),
             None => Ok(()),
+        }
+    }
+
+    fn not_shared(&self, rank: usize) -> ExperimentError {
+        ExperimentError::NotShared {
+            folder: self.folder.clone(),
+            rank,
         }
     }
 
@@ -162,7 +170,7 @@ const MISSING: u8 = 0;
 const BEGUN: u8 = 1;
 const COMPLETE: u8 = 2;
 
-/// What there is of a store, in one byte for the other ranks.
+/// What there is of a store, in one byte to be compared with the other ranks'.
 fn state(dir: &Path) -> u8 {
     match TokenStore::open(dir) {
         Err(StoreError::Missing { .. }) => MISSING,
