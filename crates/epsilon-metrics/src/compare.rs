@@ -55,7 +55,8 @@ pub struct Resampled {
 /// says. [`Over::Labels`] draws from the labels that the mAP averages, and
 /// means their AP over all images.
 ///
-/// Memory: 2 bytes for each image (or label) and resample, and 24 for each label and resample.
+/// Memory: 1 byte for each image (or label) and resample, of which there are as many as the next
+/// multiple of 128, and 24 for each label and resample.
 ///
 /// # Errors
 /// Those of [`bootstrap_table`](crate::bootstrap_table).
@@ -113,7 +114,8 @@ pub fn resample(
             let kept = kept(table, request.columns, request.protocol.settings().images)?;
             truth.add(kept.iter().map(|kept| u64::from(kept.is_some())));
             // Every image keeps its own place, so that all parts and rows have the same draws.
-            let own: Vec<Option<usize>> = (0..kept.len()).map(|i| kept[i].map(|_| i)).collect();
+            let places = kept.iter().zip(0..);
+            let own: Vec<Option<u32>> = places.map(|(kept, i)| kept.map(|_| i)).collect();
             let draws = Draws::new(own.len(), resamples, seed, 0, || table.ask())?;
             resampled_maps(table, &whole, &own, &draws)?
         }
@@ -142,7 +144,7 @@ fn over_labels(
     let of_resample = |resample: usize| {
         let labels = averaged.iter().enumerate();
         labels.flat_map(move |(place, label)| {
-            let drawn = usize::from(draws.of(place)[resample]);
+            let drawn = draws.of(place, resample);
             std::iter::repeat_n((label.average_precision, label.counts()), drawn)
         })
     };

@@ -23,8 +23,8 @@ impl<P: Packed> Entry<P> {
     }
 
     /// A copy of the entry with another image index, below 2^30.
-    pub(crate) fn with_image(self, image: usize) -> Self {
-        Self(self.0.with_low(self.0.low() & 3 | (image as u32) << 2))
+    pub(crate) fn with_image(self, image: u32) -> Self {
+        Self(self.0.with_low(self.0.low() & 3 | image << 2))
     }
 
     pub(crate) fn is_positive(self) -> bool {

@@ -702,7 +702,7 @@ def bootstrap(
 ) -> Bootstrap:
     """Standard error and 95 % interval of the mAP: images are drawn with replacement, as many as the protocol keeps.
 
-    The same seed gives the same result on any machine. Memory: 2 bytes for each image and resample.
+    The same seed gives the same result on any machine. Memory: 1 byte for each image and resample.
 
     Args:
         preds: Scores ``[images, labels]``.
