@@ -37,7 +37,7 @@ from pathlib import Path
 import turns
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAM = ROOT / "target/release/epsilon"
+PROGRAM = Path(os.environ.get("EPSILON_PROGRAM", ROOT / "target/release/epsilon"))
 BACKBONE = ROOT / "crates/epsilon-vision/assets/scenes_vit.safetensors"
 SIDE, CELL = 64, 16
 # Tokens of the built-in backbone in half precision: 64 patches and the global one.
