@@ -342,18 +342,43 @@ fn pictures_are_shown_and_no_other_file() {
 }
 
 #[test]
-fn a_library_that_another_model_tagged_meanwhile_is_not_searched_by_the_first() {
+fn a_library_that_another_model_tagged_meanwhile_is_searched_and_explained_by_that() {
     let world = world();
     let server = Server::of_library(&world, "photos");
-    assert_eq!(server.get("/v1/library/photos?q=purple").json()["total"], 5);
+    let found = |server: &Server| server.get("/v1/library/photos?q=purple").json();
+    let explained = |server: &Server| {
+        let asked = json!({"photo": "sub/e.JPG", "label": "purple"});
+        post(server, "/v1/library/explain", &asked).json()
+    };
+    let before = (found(&server), explained(&server));
+    assert_eq!(before.0["total"], 5);
     world.edit("recipe.toml", "seeds = [1]", "seeds = [2]");
     world.run("train recipe.toml --out other").done();
     world
         .run("tag photos --model other/seed-2/model.safetensors --top 2")
         .partly(&["broken.png"]);
-    let reply = server.get("/v1/library/photos?q=purple");
-    refused(&reply, 503, "search", "start the server again");
-    assert_eq!(server.get("/v1/library/photos").json()["total"], 6);
+    let now = (found(&server), explained(&server));
+    // The number of a selection is the server's own.
+    assert_eq!(now.0["total"], 5);
+    assert_ne!(now, before);
+    let fresh = Server::of_library(&world, "photos");
+    assert_eq!(ids(&now.0), ids(&found(&fresh)));
+    assert_eq!(now.0["photos"], found(&fresh)["photos"]);
+    assert_eq!(now.1, explained(&fresh));
+    // The engine of the first model has ended, and the server has not.
+    assert_eq!(server.get("/healthz").status, 200);
+
+    // A model's file that has become another's, which tagged nothing yet: whoever has loaded it goes on with it.
+    fs::copy(
+        world.path(MODEL),
+        world.path("other/seed-2/model.safetensors"),
+    )
+    .unwrap();
+    assert_eq!(now.0["photos"], found(&server)["photos"]);
+    let late = Server::of_library(&world, "photos");
+    let reply = late.get("/v1/library/photos?q=purple");
+    refused(&reply, 503, "search", "tag it again");
+    assert_eq!(late.get("/v1/library/photos").json()["total"], 6);
 }
 
 #[test]

@@ -86,10 +86,10 @@ impl Engine {
         self.alive.has_changed().is_ok()
     }
 
-    /// Waits until its thread has ended.
-    pub(super) async fn ended(&self) {
+    /// What waits until its thread has ended, without keeping it alive.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + use<> {
         let mut alive = self.alive.clone();
-        while alive.changed().await.is_ok() {}
+        async move { while alive.changed().await.is_ok() {} }
     }
 
     /// What the model sees in a photograph.

@@ -107,8 +107,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let (address, limits) = (args.listen, args.trained.limits());
     let library = args.library.as_deref().map(Library::read).transpose()?;
     let trained = Arc::new(args.trained);
-    let model = Lazy::new(
-        load(trained.clone(), library.as_ref()),
+    let folder = library.as_ref().map(|(_, folder)| folder.clone());
+    let mut model = Lazy::new(
+        load(trained.clone(), folder.clone()),
+        is_right(folder),
         args.keep,
         metrics.clone(),
     );
@@ -134,8 +136,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         timeout,
     });
     let gallery = library.map(|(library, folder)| {
-        let words = load_words(trained, &library);
-        let search = Search::new(&library, &folder, words, searchers.clone());
+        let words = load_words(trained, folder.clone());
+        let search = Search::new(&folder, words, searchers.clone());
         Gallery::open(library, folder, search, limits, state.clone()).map(Arc::new)
     });
     let gallery = gallery.transpose()?;
@@ -172,21 +174,27 @@ fn assist(library: &Path, ranks: &dyn Ranks) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What loads the model, that of the library where one is served.
-fn load(trained: Arc<TrainedArgs>, library: Option<&(Library, PathBuf)>) -> model::Load {
-    let library = library.map(|(library, _)| library.clone());
+/// What loads the model: that of the library in this folder, which is read anew because it may be tagged by another model meanwhile.
+fn load(trained: Arc<TrainedArgs>, library: Option<PathBuf>) -> model::Load {
     Box::new(move || match &library {
-        Some(library) => trained.load_of(library),
+        Some(folder) => trained.load_of(&Library::read(folder)?.0),
         None => trained.load(None),
     })
 }
 
+/// What says whether a model is still that of the library. While a library cannot be read, its last model is.
+fn is_right(library: Option<PathBuf>) -> model::IsRight {
+    Box::new(move |model| {
+        let now = library.as_ref().map(|folder| Library::read(folder));
+        !matches!(now, Some(Ok((library, _))) if library.identity != model.identity())
+    })
+}
+
 /// What loads the library's model without its backbone.
-fn load_words(trained: Arc<TrainedArgs>, library: &Library) -> gallery::LoadWords {
-    let library = library.clone();
+fn load_words(trained: Arc<TrainedArgs>, folder: PathBuf) -> gallery::LoadWords {
     // Of a network without training no vectors are made beforehand but that of this word.
     let words = ["photo".to_string()];
-    Box::new(move || trained.load_words(&library, &words))
+    Box::new(move || trained.load_words(&Library::read(&folder)?.0, &words))
 }
 
 fn read_token(path: &Path) -> anyhow::Result<String> {

@@ -1,16 +1,16 @@
-//! The model that ranks, with its engine: loaded before the server starts, or, where a library is served, when it is first needed.
+//! The model that ranks, with its engine: loaded before the server starts, or, where a library is served, when it is first needed,
+//! and again when the library has been tagged by another one.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use anyhow::anyhow;
 use axum::http::StatusCode;
 use epsilon::Predictor;
 use epsilon::labels::LabelVectors;
 use epsilon::model::{Keep, Model};
 use epsilon::predictor::WordVectors;
 use serde::Serialize;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{Mutex as Turns, watch};
 
 use super::engine::Engine;
 use super::metrics::Metrics;
@@ -41,22 +41,33 @@ pub(super) type Came = watch::Receiver<Option<Engine>>;
 pub(super) type Worker = Arc<Mutex<Option<JoinHandle<()>>>>;
 /// What loads the model.
 pub(super) type Load = Box<dyn Fn() -> anyhow::Result<Predictor> + Send + Sync>;
+/// What says whether this model is still the right one.
+pub(super) type IsRight = Box<dyn Fn(&Model) -> bool + Send + Sync>;
 
 /// The model, loaded or not.
 pub(super) struct Lazy {
     source: Arc<Source>,
-    loaded: OnceCell<Arc<Loaded>>,
+    loaded: Turns<Option<Arc<Loaded>>>,
     engine: watch::Sender<Option<Engine>>,
 }
 
 struct Source {
     load: Load,
+    is_right: IsRight,
     keep: KeepArgs,
     metrics: Metrics,
     worker: Worker,
 }
 
 impl Source {
+    /// The model as it should be now: the one that is loaded, or another.
+    fn now(&self, loaded: Option<Arc<Loaded>>) -> anyhow::Result<Arc<Loaded>> {
+        match loaded {
+            Some(loaded) if (self.is_right)(loaded.predictor.model()) => Ok(loaded),
+            _ => self.load().map(Arc::new),
+        }
+    }
+
     fn load(&self) -> anyhow::Result<Loaded> {
         let predictor = Arc::new((self.load)()?);
         let keep = self.keep.of(predictor.model(), Some(limits::TOP))?;
@@ -74,46 +85,48 @@ impl Source {
 
 impl Lazy {
     /// One that is loaded when it is first needed.
-    pub(super) fn new(load: Load, keep: KeepArgs, metrics: Metrics) -> Self {
+    pub(super) fn new(load: Load, is_right: IsRight, keep: KeepArgs, metrics: Metrics) -> Self {
         let worker = Worker::default();
         Self {
             source: Arc::new(Source {
                 load,
+                is_right,
                 keep,
                 metrics,
                 worker,
             }),
-            loaded: OnceCell::new(),
+            loaded: Turns::default(),
             engine: watch::channel(None).0,
         }
     }
 
     /// Loads it now.
-    pub(super) fn load(&self) -> anyhow::Result<()> {
-        let loaded = Arc::new(self.source.load()?);
-        self.came(&loaded);
-        let twice = |_| anyhow!("a model is loaded once");
-        self.loaded.set(loaded).map_err(twice)
-    }
-
-    fn came(&self, loaded: &Loaded) {
+    pub(super) fn load(&mut self) -> anyhow::Result<()> {
+        let loaded = self.source.now(None)?;
         self.engine.send_replace(Some(loaded.engine.clone()));
+        *self.loaded.get_mut() = Some(loaded);
+        Ok(())
     }
 
-    /// The model; loads it where that has not been done.
+    /// The model; loads it where that has not been done, or another one is the right one now.
     pub(super) async fn get(&self) -> Result<Arc<Loaded>, Refusal> {
-        let load = async || {
-            let source = self.source.clone();
-            let loaded = tokio::task::spawn_blocking(move || source.load()).await;
-            let loaded = loaded.map_err(failed)?.map_err(|error| {
-                console::complain(format_args!("the model cannot be loaded: {error:#}"));
-                let message = "the model cannot be loaded; the server's log says why";
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "model", message)
-            })?;
-            self.came(&loaded);
-            Ok(Arc::new(loaded))
-        };
-        self.loaded.get_or_try_init(load).await.cloned()
+        // Whoever comes while it is loaded waits for it.
+        let mut loaded = self.loaded.lock().await;
+        let (source, before) = (self.source.clone(), loaded.clone());
+        let now = tokio::task::spawn_blocking(move || source.now(before)).await;
+        let now = now.map_err(failed)?.map_err(|error| {
+            console::complain(format_args!("the model cannot be loaded: {error:#}"));
+            let message = "the model cannot be loaded; the server's log says why";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "model", message)
+        })?;
+        if !loaded
+            .as_ref()
+            .is_some_and(|before| Arc::ptr_eq(before, &now))
+        {
+            self.engine.send_replace(Some(now.engine.clone()));
+            *loaded = Some(now.clone());
+        }
+        Ok(now)
     }
 
     /// Tells of the engine when there is one.
@@ -126,13 +139,17 @@ impl Lazy {
     }
 }
 
-/// Waits until the engine has ended; for ever where there is none.
+/// Waits until the engine has ended without another in its place; for ever where there is none.
 pub(super) async fn ended(mut engine: Came) {
-    let Ok(engine) = engine.wait_for(Option::is_some).await.map(|it| it.clone()) else {
-        return std::future::pending().await;
-    };
-    if let Some(engine) = engine {
-        engine.ended().await;
+    loop {
+        let came = engine.wait_for(Option::is_some).await;
+        let Ok(Some(ended)) = came.map(|engine| engine.as_ref().map(Engine::ended)) else {
+            return std::future::pending().await;
+        };
+        ended.await;
+        if !engine.borrow().as_ref().is_some_and(Engine::is_alive) {
+            return;
+        }
     }
 }
 

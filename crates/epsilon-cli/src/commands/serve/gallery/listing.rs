@@ -130,8 +130,9 @@ impl Gallery {
             }
             (None, Some(words)) => {
                 let words = label(&words)?;
-                let query = self.search.query(&self.server, &words).await?;
-                Some((self.search.index().await?, Asks::Words(words, query)))
+                let index = self.search.index().await?;
+                let query = self.search.query(&self.server, &index, &words).await?;
+                Some((index, Asks::Words(words, query)))
             }
             (None, None) => None,
         };

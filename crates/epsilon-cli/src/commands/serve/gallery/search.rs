@@ -9,7 +9,7 @@ use epsilon::library::Library;
 use epsilon::model::Model;
 use epsilon::predictor::WordVectors;
 use epsilon::semantic_index::{Index, Searchers};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex as Turns;
 
 use super::blocking;
 use crate::commands::serve::refusal::{Refusal, failed};
@@ -38,9 +38,7 @@ type Opened = (SystemTime, Arc<Index>);
 /// A search in a library.
 pub(in super::super) struct Search {
     load: Arc<LoadWords>,
-    words: OnceCell<Arc<Words>>,
-    /// The model that made the index.
-    identity: String,
+    words: Turns<Option<Arc<Words>>>,
     folder: PathBuf,
     /// The index, and when the file was written that says what of it counts.
     index: Arc<Mutex<Option<Opened>>>,
@@ -49,16 +47,10 @@ pub(in super::super) struct Search {
 
 impl Search {
     /// In the library of a folder, by all ranks of a job.
-    pub(in super::super) fn new(
-        library: &Library,
-        folder: &Path,
-        load: LoadWords,
-        searchers: Arc<Searchers>,
-    ) -> Self {
+    pub(in super::super) fn new(folder: &Path, load: LoadWords, searchers: Arc<Searchers>) -> Self {
         Self {
             load: Arc::new(load),
-            words: OnceCell::new(),
-            identity: library.identity.clone(),
+            words: Turns::default(),
             folder: Library::index(folder),
             index: Arc::default(),
             searchers,
@@ -72,14 +64,19 @@ impl Search {
 
     /// Loads model and index, so that the first search need not wait for them. Whoever searches is told what is wrong.
     pub(super) async fn prepare(&self) {
-        if self.index().await.is_ok() {
-            let _ = self.loaded().await;
+        if let Ok(index) = self.index().await {
+            let _ = self.of(&index).await;
         }
     }
 
-    /// The query of some words.
-    pub(super) async fn query(&self, server: &State, words: &str) -> Result<Vec<f32>, Refusal> {
-        let loaded = self.loaded().await?;
+    /// The query of some words for an index.
+    pub(super) async fn query(
+        &self,
+        server: &State,
+        index: &Index,
+        words: &str,
+    ) -> Result<Vec<f32>, Refusal> {
+        let loaded = self.of(index).await?;
         let vectors = server.vectors(&loaded, vec![words.into()]).await?;
         blocking(move || {
             let device = epsilon::device::device("cpu").map_err(failed)?;
@@ -88,24 +85,30 @@ impl Search {
         .await
     }
 
-    async fn loaded(&self) -> Result<Arc<Words>, Refusal> {
+    /// The model that made an index: the one that is loaded, or that of the library by now.
+    async fn of(&self, index: &Index) -> Result<Arc<Words>, Refusal> {
         let refused =
             |message: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "search", message);
-        let load = async || {
-            let load = self.load.clone();
-            let loaded = tokio::task::spawn_blocking(move || load()).await;
-            let (model, vectors) = loaded.map_err(failed)?.map_err(|error| {
-                console::complain(format_args!("the library's model cannot be loaded: {error:#}"));
-                refused("the model that tagged this library cannot be loaded; the server's log says why. Labels and filters need no model")
-            })?;
-            if model.identity() != self.identity {
-                return Err(refused(
-                    "the model's file is another one now than that which tagged this library: tag it again (`epsilon tag`)",
-                ));
-            }
-            Ok(Arc::new(Words { model, vectors }))
-        };
-        self.words.get_or_try_init(load).await.cloned()
+        let is_its = |words: &Words| words.model.identity() == index.info().model;
+        // Whoever comes while it is loaded waits for it.
+        let mut words = self.words.lock().await;
+        if let Some(words) = words.as_ref().filter(|words| is_its(words)) {
+            return Ok(words.clone());
+        }
+        let load = self.load.clone();
+        let loaded = tokio::task::spawn_blocking(move || load()).await;
+        let (model, vectors) = loaded.map_err(failed)?.map_err(|error| {
+            console::complain(format_args!("the library's model cannot be loaded: {error:#}"));
+            refused("the model that tagged this library cannot be loaded; the server's log says why. Labels and filters need no model")
+        })?;
+        let loaded = Arc::new(Words { model, vectors });
+        if !is_its(&loaded) {
+            return Err(refused(
+                "the model's file is another one now than that which tagged this library: tag it again (`epsilon tag`)",
+            ));
+        }
+        *words = Some(loaded.clone());
+        Ok(loaded)
     }
 
     /// The index as it is now.
@@ -116,7 +119,7 @@ impl Search {
         }
         let (folder, kept) = (self.folder.clone(), self.index.clone());
         let searchers = self.searchers.clone();
-        let index = blocking(move || {
+        blocking(move || {
             let written = Index::written(&folder).map_err(failed)?;
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
@@ -129,19 +132,6 @@ impl Search {
                 }
             }
         })
-        .await?;
-        // The words' queries are those of the model that tagged the library when the server began.
-        match index.info().model == self.identity {
-            true => Ok(index),
-            false => {
-                let message =
-                    "the library was tagged anew by another model: start the server again";
-                Err(Refusal::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "search",
-                    message,
-                ))
-            }
-        }
+        .await
     }
 }
