@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::comparison;
 use crate::world::World;
 
 /// Tokens, a model, and what it makes of photographs, all of it computed on a device.
@@ -88,6 +89,34 @@ fn every_command_gives_what_it_gives_on_the_cpu() {
     alike("eval", &gpu.again, &on_cpu);
     let compared = "compare wgpu/seed-1/model.safetensors cpu/seed-1/model.safetensors --bootstrap 20 --device wgpu --json";
     world.run(compared).json();
+}
+
+/// The settings that a comparison or a sweep trained, and their figures.
+fn figures(rows: &Value) -> Value {
+    let rows = rows.as_array().unwrap().iter();
+    let trained = rows.flat_map(|row| row["trained"].as_array().unwrap());
+    trained
+        .map(|training| {
+            Value::from(vec![
+                training["recipe"].clone(),
+                training["figures"].clone(),
+            ])
+        })
+        .collect()
+}
+
+#[test]
+fn comparisons_and_sweeps_give_what_they_give_on_the_cpu() {
+    let world = World::of(24, 40);
+    world.write("table.toml", comparison::table(""));
+    for command in ["bench table.toml", "sweep recipe.toml --set groups=1,2"] {
+        let [cpu, gpu] = ["cpu", "wgpu"].map(|device| {
+            let out = format!("--out {device} --device {device} --json");
+            figures(&world.run(&format!("{command} {out}")).json())
+        });
+        assert_eq!(cpu.as_array().unwrap().len(), gpu.as_array().unwrap().len());
+        alike(command, &gpu, &cpu);
+    }
 }
 
 #[test]
