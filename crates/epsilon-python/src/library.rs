@@ -283,18 +283,17 @@ impl Library {
         let subject = subject.or_raise()?.remove(0);
         self.say(py, &photo, |photo, item, identity| {
             let key = folded(&subject.name);
-            let given = item.labels.iter().map(|of| &of.label);
-            let mut given = given.filter(|label| label.score.is_some());
-            let given = given.find(|label| folded(&label.name) == key);
+            let mut given = item.labels.iter().filter(|tag| tag.score().is_some());
+            let given = given.find(|tag| folded(tag.name()) == key);
             Line::Label(Correction {
                 photo,
                 label: subject.name,
                 parents: subject.parents,
                 verdict,
                 at: now(),
-                by: given.map(|label| Proposal {
+                by: given.map(|tag| Proposal {
                     model: identity.into(),
-                    probability: label.probability,
+                    probability: tag.probability(),
                 }),
             })
         })

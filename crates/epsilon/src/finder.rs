@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::device::{DeviceError, device};
 use crate::library::{
-    Catalog, DateError, Filter, Item, Labelled, Library, LibraryError, Match, Order, dates, now,
+    Catalog, DateError, Filter, Item, Library, LibraryError, Match, Order, Tag, dates, now,
     photo_ids,
 };
 use crate::model::{Model, ModelError};
@@ -128,7 +128,7 @@ pub struct Found<'a> {
     /// When it was taken, as [`dates::text`] writes it.
     pub date: String,
     /// Its labels.
-    pub labels: &'a [Labelled],
+    pub labels: &'a [Tag],
     /// Why it could not be tagged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a str>,

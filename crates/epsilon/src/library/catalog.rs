@@ -4,16 +4,17 @@
 //! A [`Catalog`] is a snapshot in memory. It changes nothing on the disk, so it may be read beside a program that is tagging.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::corrections::{Corrections, Labelled, State};
-use super::journal::{self, Entry, Label, Outcome};
+use super::corrections::{Corrections, State};
+use super::journal;
+use super::kinds::{Kind, Kinds, Tag};
 use super::lines::{News, Tail};
 use super::ownership::folded;
-use super::{Library, LibraryError};
+use super::{Library, LibraryError, quick};
 use crate::coverage::{Looks, most_telling};
 use crate::semantic_index::{Index, IndexError};
 
@@ -37,17 +38,17 @@ pub struct Item {
     /// When it was taken, seconds since 1970 on the camera's clock; where that is not known, when its file was last changed.
     pub date: i64,
     /// Its labels, those among them that the owner rejected, too.
-    pub labels: Vec<Labelled>,
+    pub labels: Box<[Tag]>,
     /// Why it could not be tagged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// [`Entry::doubt`].
+    /// [`super::Entry::doubt`].
     pub doubt: Option<f32>,
     /// Whether its owner has looked at all of it.
     pub reviewed: bool,
-    /// The labels that the program gave it.
+    /// The labels that the program gave it, where its owner has said anything of it, as far as was heard.
     #[serde(skip)]
-    given: Vec<Label>,
+    given: Option<Box<[Tag]>>,
 }
 
 /// Which photographs: those that meet all criteria given.
@@ -91,8 +92,7 @@ pub struct Catalog {
     corrections: Corrections,
     /// By their ids.
     items: Vec<Item>,
-    /// The folded forms of all names of labels and their parents.
-    names: HashMap<String, String>,
+    kinds: Kinds,
     /// The photographs that teach most, by their ids, and their places in that order.
     telling: HashMap<String, usize>,
     /// How many photographs there were when these were found, and how many of them were reviewed.
@@ -109,7 +109,7 @@ impl Catalog {
             tags: Tail::new(library.join(journal::NAME)),
             corrections: Corrections::read(library)?,
             items: Vec::new(),
-            names: HashMap::new(),
+            kinds: Kinds::default(),
             telling: HashMap::new(),
             told: None,
         };
@@ -122,25 +122,20 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::read`]; the catalog is then as it was.
     pub fn refresh(&mut self) -> Result<bool, LibraryError> {
-        let mut lines = BTreeMap::new();
+        let (mut lines, kinds) = (Vec::new(), &mut self.kinds);
         let news = self.tags.read(journal::HINT, &mut |line| {
-            let entry: Entry = serde_json::from_slice(line)?;
-            lines.insert(entry.photo.clone(), entry);
+            lines.push(quick::item(line, kinds)?);
             Ok(())
         })?;
         let corrected = self.corrections.refresh()?;
         if news == News::Anew {
             self.items.clear();
         }
-        self.take(lines.into_values());
+        self.take(lines);
         if corrected {
             self.hear();
         }
-        let changed = corrected || news != News::None;
-        if changed {
-            self.learn_names();
-        }
-        Ok(changed)
+        Ok(corrected || news != News::None)
     }
 
     /// The photographs, by their ids.
@@ -170,8 +165,7 @@ impl Catalog {
             return Ok(());
         }
         let looks = Index::open(&place)?;
-        let readable = |item: &Item| item.error.is_none();
-        let selection = looks.select(|id| self.item(id).is_some_and(readable))?;
+        let selection = self.in_index(&looks, |at| self.items[at].error.is_none())?;
         let (ids, vectors) = looks.vectors(&selection)?;
         let items: Vec<&Item> = ids.iter().filter_map(|id| self.item(id)).collect();
         let doubt: Vec<f32> = items.iter().map(|item| item.doubt.unwrap_or(1.0)).collect();
@@ -195,51 +189,78 @@ impl Catalog {
     }
 
     /// Where a photograph stands among [`Catalog::items`], or would stand.
-    fn place(&self, id: &str) -> Result<usize, usize> {
+    pub(super) fn place(&self, id: &str) -> Result<usize, usize> {
         self.items.binary_search_by(|item| item.id.as_str().cmp(id))
     }
 
-    /// Takes up lines about photographs, by their ids.
-    fn take(&mut self, lines: impl Iterator<Item = Entry>) {
-        let mut new = Vec::new();
-        for line in lines {
-            let mut item = Item::of(line);
-            item.hear(&self.corrections);
-            match self.place(&item.id) {
-                Ok(place) => self.items[place] = item,
-                Err(_) => new.push(item),
+    /// Takes up lines about photographs, of which the later holds.
+    fn take(&mut self, mut lines: Vec<Item>) {
+        lines.sort_by(|a, b| a.id.cmp(&b.id));
+        lines.dedup_by(|later, earlier| {
+            let same = later.id == earlier.id;
+            if same {
+                std::mem::swap(later, earlier);
             }
+            same
+        });
+        lines.retain_mut(|item| {
+            item.hear(&self.corrections, &mut self.kinds);
+            match self.place(&item.id) {
+                Ok(place) => {
+                    std::mem::swap(&mut self.items[place], item);
+                    false
+                }
+                Err(_) => true,
+            }
+        });
+        if self.items.is_empty() {
+            self.items = lines;
+        } else if !lines.is_empty() {
+            self.items.extend(lines);
+            self.items.sort_by(|a, b| a.id.cmp(&b.id));
         }
-        self.items.extend(new);
-        self.items.sort_by(|a, b| a.id.cmp(&b.id));
     }
 
     /// Takes up what owners have said or taken back.
     fn hear(&mut self) {
         for item in &mut self.items {
-            if item.is_judged() || self.corrections.of(&item.id).is_some() {
-                item.hear(&self.corrections);
-            }
+            item.hear(&self.corrections, &mut self.kinds);
         }
     }
 
-    /// Learns how names of labels are written.
-    fn learn_names(&mut self) {
-        let labels = self.items.iter().flat_map(|item| &item.labels);
-        for Labelled { label, .. } in labels {
-            for name in label.parents.iter().chain([&label.name]) {
-                if !self.names.contains_key(name) {
-                    self.names.insert(name.clone(), folded(name));
-                }
+    /// How many photographs have each label, those left out whose owner rejected it; by the labels' names.
+    pub fn label_counts(&self) -> BTreeMap<String, usize> {
+        let mut of_kinds = vec![0; self.kinds.count()];
+        for tag in self.items.iter().flat_map(|item| &item.labels) {
+            of_kinds[tag.kind.number] += 1;
+        }
+        let mut counts = BTreeMap::new();
+        for kind in self.kinds.all() {
+            let count = of_kinds[kind.number];
+            if count > 0 && kind.state != State::Rejected {
+                *counts.entry(kind.name.clone()).or_default() += count;
             }
         }
+        counts
+    }
+
+    /// A label whose name passes, as the first photograph has it that was given one.
+    pub fn first_label(&self, passes: impl Fn(&str) -> bool) -> Option<&Tag> {
+        let passing = self.kinds.which(|kind| passes(&kind.name));
+        if !passing.contains(&true) {
+            return None;
+        }
+        let mut tags = self.items.iter().flat_map(|item| &item.labels);
+        tags.find(|tag| passing[tag.kind.number])
     }
 
     /// Places among [`Catalog::items`] of the photographs that a filter passes, in an order; those that are equal in it by
     /// their ids.
     pub fn select(&self, filter: &Filter, order: Order) -> Vec<usize> {
         let criteria = Criteria::of(filter, self);
-        let mut selected: Vec<usize> = self.passing(&criteria).collect();
+        let all = 0..self.items.len();
+        let passing = all.filter(|at| criteria.pass(&self.items[*at]));
+        let mut selected: Vec<usize> = passing.collect();
         if order == Order::Relevance && filter.label.is_some() {
             let relevance = |at: usize| (criteria.relevance(&self.items[at]), at);
             let mut by_label: Vec<_> = selected.into_iter().map(relevance).collect();
@@ -248,11 +269,6 @@ impl Catalog {
         }
         self.sort(&mut selected, order, |at| *at);
         selected
-    }
-
-    /// The photographs that meet criteria, by their ids.
-    pub(super) fn passing(&self, criteria: &Criteria<'_>) -> impl Iterator<Item = usize> {
-        (0..self.items.len()).filter(|at| criteria.pass(&self.items[*at]))
     }
 
     /// Puts what belongs to photographs in an order; by relevance it stays as it is.
@@ -278,80 +294,77 @@ impl Catalog {
     /// What the owner says of a label, by its name alone, for each photograph. That one was reviewed rejects the labels that it was
     /// given, and no other words.
     pub(super) fn judgement(&self, name: &str) -> impl Fn(&Item) -> State + use<'_> {
-        let (key, names) = (folded(name), self.spelt(name));
+        let key = folded(name);
+        let named = self.kinds.which(|kind| kind.is_named(&key));
         move |item| {
+            if item.given.is_none() {
+                return State::Automatic;
+            }
             let opinion = self.corrections.of(&item.id);
             let opinion = opinion.filter(|opinion| opinion.labels.contains_key(&key));
-            let given = || item.labels.iter().find(|of| names.contains(&of.label.name));
+            let given = || item.labels.iter().find(|tag| named[tag.kind.number]);
             match opinion {
                 Some(opinion) => opinion.state(&key),
-                None => given().map_or(State::Automatic, |of| of.state),
+                None => given().map_or(State::Automatic, Tag::state),
             }
         }
-    }
-
-    /// How a name is written in this library.
-    fn spelt(&self, name: &str) -> HashSet<String> {
-        let name = folded(name);
-        let written = self.names.iter().filter(|(_, folded)| **folded == name);
-        written.map(|(written, _)| written.clone()).collect()
     }
 }
 
 impl Item {
-    /// Of a line, without its owner's word.
-    fn of(entry: Entry) -> Self {
-        let (given, error) = match entry.outcome {
-            Outcome::Labels(labels) => (labels, None),
-            Outcome::Error(reason) => (Vec::new(), Some(reason)),
-        };
+    /// One without labels, of which nothing was said; with the size of its file and when that was changed.
+    pub(super) fn new(id: String, (bytes, modified): (u64, u64), taken: Option<i64>) -> Self {
         Self {
-            id: entry.photo,
-            bytes: entry.bytes,
-            modified: entry.modified,
-            date: (entry.taken).unwrap_or((entry.modified / NANOSECONDS) as i64),
-            labels: Vec::new(),
-            error,
-            doubt: entry.doubt,
+            id,
+            bytes,
+            modified,
+            date: taken.unwrap_or((modified / NANOSECONDS) as i64),
+            labels: Box::default(),
+            error: None,
+            doubt: None,
             reviewed: false,
-            given,
+            given: None,
         }
     }
 
     /// Applies its owner's word, whatever it was before.
-    fn hear(&mut self, corrections: &Corrections) {
-        self.labels = corrections.apply(&self.id, self.given.clone());
-        self.reviewed = corrections
-            .of(&self.id)
-            .is_some_and(|opinion| opinion.reviewed);
-    }
-
-    /// Whether its owner has said anything of it, as far as was heard.
-    fn is_judged(&self) -> bool {
-        let is_judged = |label: &Labelled| label.state != State::Automatic;
-        self.reviewed || self.labels.iter().any(is_judged)
+    fn hear(&mut self, corrections: &Corrections, kinds: &mut Kinds) {
+        if let Some(given) = self.given.take() {
+            self.labels = given;
+        }
+        let opinion = corrections.of(&self.id);
+        self.reviewed = opinion.is_some_and(|opinion| opinion.reviewed);
+        if opinion.is_some() {
+            let given = self.labels.iter().map(Tag::label).collect();
+            let heard = corrections.apply(&self.id, given);
+            let heard = heard.iter().map(|labelled| kinds.tag(labelled)).collect();
+            self.given = Some(std::mem::replace(&mut self.labels, heard));
+        }
     }
 }
 
 /// A filter, ready to be held against many photographs.
 pub(super) struct Criteria<'a> {
     filter: &'a Filter,
-    /// How the label is written in this library; none where no label is asked for.
-    names: Option<HashSet<String>>,
+    /// Of every kind of label, whether it is asked for and not rejected.
+    asked: Vec<bool>,
     /// See [`within`].
     folder: String,
 }
 
 impl<'a> Criteria<'a> {
     pub(super) fn of(filter: &'a Filter, catalog: &Catalog) -> Self {
+        let label = filter.label.as_deref().map(folded);
+        let is_asked = |kind: &Kind| label.as_ref().is_none_or(|label| kind.is_within(label));
+        let asked = |kind: &Kind| kind.state != State::Rejected && is_asked(kind);
         Self {
-            names: filter.label.as_ref().map(|label| catalog.spelt(label)),
+            asked: catalog.kinds.which(asked),
             folder: within(filter.folder.as_deref().unwrap_or_default()),
             filter,
         }
     }
 
-    fn pass(&self, item: &Item) -> bool {
+    pub(super) fn pass(&self, item: &Item) -> bool {
         let filter = self.filter;
         item.id.starts_with(&self.folder)
             && filter.since.is_none_or(|since| since <= item.date)
@@ -366,30 +379,23 @@ impl<'a> Criteria<'a> {
         if filter.label.is_none() && filter.probability.is_none() {
             return true;
         }
-        self.labels(item).any(|label| {
-            let probable = |least| certainty(label).is_some_and(|probability| probability >= least);
+        self.labels(item).any(|tag| {
+            let probable = |least| certainty(tag).is_some_and(|probability| probability >= least);
             filter.probability.is_none_or(probable)
         })
     }
 
     /// The labels of a photograph that are asked for and not rejected.
-    fn labels<'b>(&'b self, item: &'b Item) -> impl Iterator<Item = &'b Labelled> {
-        item.labels.iter().filter(|Labelled { label, state }| {
-            let is_asked = |names: &HashSet<String>| {
-                names.contains(&label.name)
-                    || label.parents.iter().any(|parent| names.contains(parent))
-            };
-            *state != State::Rejected && self.names.as_ref().is_none_or(is_asked)
-        })
+    fn labels<'b>(&'b self, item: &'b Item) -> impl Iterator<Item = &'b Tag> {
+        item.labels.iter().filter(|tag| self.asked[tag.kind.number])
     }
 
     /// How surely a photograph has the label, in the order of [`surer`].
     fn relevance(&self, item: &Item) -> (bool, f32) {
-        let each = self.labels(item).map(|label| {
-            let value = certainty(label)
-                .or(label.label.score)
-                .unwrap_or(f32::NEG_INFINITY);
-            (label.state == State::Approved, value)
+        let each = self.labels(item).map(|tag| {
+            let value = certainty(tag).or(tag.score());
+            let value = value.unwrap_or(f32::NEG_INFINITY);
+            (tag.state() == State::Approved, value)
         });
         let most = each.max_by(|a, b| surer(*a, *b));
         most.unwrap_or((false, f32::NEG_INFINITY))
@@ -405,10 +411,10 @@ fn within(folder: &str) -> String {
 }
 
 /// How probable a label is with the owner's word on it.
-fn certainty(label: &Labelled) -> Option<f32> {
-    match label.state {
+fn certainty(tag: &Tag) -> Option<f32> {
+    match tag.state() {
         State::Approved => Some(1.0),
-        _ => label.label.probability,
+        State::Automatic | State::Rejected => tag.probability(),
     }
 }
 
@@ -423,7 +429,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::{Correction, Journal, Line, Reviewed, Verdict};
+    use super::super::{Correction, Entry, Journal, Label, Line, Outcome, Reviewed, Verdict};
     use super::*;
 
     fn label(name: &str, probability: Option<f32>) -> Label {
@@ -666,7 +672,7 @@ mod tests {
         let catalog = Catalog::read(folder.path()).unwrap();
         let item = &catalog.items()[0];
         assert_eq!((item.date, item.doubt, item.bytes), (2, None, 1));
-        assert_eq!(item.labels[0].label.score, Some(1.5));
+        assert_eq!(item.labels[0].score(), Some(1.5));
     }
 
     const NAMES: [&str; 5] = ["sea", "Sea", "dog", "animal", "b|c"];
@@ -754,22 +760,21 @@ mod tests {
     /// Each criterion on its own, as it is documented.
     fn meets(item: &Item, filter: &Filter) -> bool {
         let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
-        let is_asked = |of: &&Labelled| {
+        let is_asked = |of: &&Tag| {
             filter.label.as_ref().is_none_or(|name| {
-                same(&of.label.name, name)
-                    || of.label.parents.iter().any(|parent| same(parent, name))
+                same(of.name(), name) || of.parents().iter().any(|parent| same(parent, name))
             })
         };
-        let is_there = |of: &&Labelled| of.state != State::Rejected;
-        let there: Vec<&Labelled> = item
+        let is_there = |of: &&Tag| of.state() != State::Rejected;
+        let there: Vec<&Tag> = item
             .labels
             .iter()
             .filter(is_asked)
             .filter(is_there)
             .collect();
-        let is_probable = |of: &&Labelled| {
+        let is_probable = |of: &&Tag| {
             let least = filter.probability.unwrap_or(0.0);
-            of.state == State::Approved || of.label.probability.is_some_and(|p| p >= least)
+            of.state() == State::Approved || of.probability().is_some_and(|p| p >= least)
         };
         let folder = filter.folder.as_ref().filter(|folder| !folder.is_empty());
         folder.is_none_or(|folder| item.id.starts_with(&format!("{folder}/")))

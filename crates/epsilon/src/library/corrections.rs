@@ -395,8 +395,11 @@ impl Corrections {
     /// parents that the owner gave them, and those that the model did not keep stand at the end. All that is not approved of a
     /// photograph that was reviewed is rejected.
     pub fn apply(&self, photo: &str, labels: Vec<Label>) -> Vec<Labelled> {
-        let nothing = Opinion::default();
-        let opinion = self.of(photo).unwrap_or(&nothing);
+        let Some(opinion) = self.of(photo) else {
+            let state = State::Automatic;
+            let labels = labels.into_iter();
+            return labels.map(|label| Labelled { label, state }).collect();
+        };
         let approved = opinion.approved();
         let mut left: BTreeMap<String, &Judged> = approved.map(|j| (folded(&j.name), j)).collect();
         let mut applied = Vec::with_capacity(labels.len());

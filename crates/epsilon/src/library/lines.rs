@@ -11,6 +11,9 @@ use same_file::Handle;
 use super::{LibraryError, failed};
 use epsilon_data::files;
 
+/// Bytes that a reader of all lines takes at once: a line of many labels has thousands.
+const READ: usize = 1 << 16;
+
 /// The file, open for more.
 pub(super) struct Lines {
     path: PathBuf,
@@ -182,7 +185,7 @@ impl Tail {
         let file = Handle::from_file(file).map_err(system)?;
         let anew = self.file.as_ref() != Some(&file) || length < self.end;
         let (mut end, mut lines) = if anew { (0, 0) } else { (self.end, self.lines) };
-        let mut reader = BufReader::new(file.as_file());
+        let mut reader = BufReader::with_capacity(READ, file.as_file());
         reader.seek(SeekFrom::Start(end)).map_err(system)?;
         let (mut line, begin) = (Vec::new(), lines);
         while reader.read_until(b'\n', &mut line).map_err(system)? > 0 && line.ends_with(b"\n") {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use super::ids::Ids;
@@ -99,12 +98,12 @@ impl Index {
         Ok((ids, values))
     }
 
-    /// Those of its photographs whose ids pass.
+    /// Those of its photographs whose ids pass; they are asked for one after the other, in the order in which they were pushed.
     ///
     /// # Errors
     /// [`IndexError::Form`] for an id that is no text.
-    pub fn select(&self, passes: impl Fn(&str) -> bool + Sync) -> Result<Selection, IndexError> {
-        let records = (0..self.rows.len()).into_par_iter();
+    pub fn select(&self, mut passes: impl FnMut(&str) -> bool) -> Result<Selection, IndexError> {
+        let records = 0..self.rows.len();
         let passes =
             records.map(|place| Ok(self.ids.is_living(place) && passes(&self.ids.text(place)?)));
         let passes = passes.collect::<Result<_, _>>()?;

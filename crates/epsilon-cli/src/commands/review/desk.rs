@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use epsilon::library::ownership::{Subject, folded};
 use epsilon::library::{
     Catalog, Correction, Corrections, Item, Labelled, Library, LibraryError, Line, Opinion,
-    Proposal, Reviewed, State, Verdict, now, photo_ids,
+    Proposal, Reviewed, State, Tag, Verdict, now, photo_ids,
 };
 use epsilon::paths;
 
@@ -90,8 +90,8 @@ impl Desk {
     pub(super) fn labels(&self, photo: &str) -> Vec<Labelled> {
         let item = self.catalog.item(photo);
         let labels = item.into_iter().flat_map(|item| &item.labels);
-        let given = labels.filter(|labelled| labelled.label.score.is_some());
-        let given = given.map(|labelled| labelled.label.clone()).collect();
+        let given = labels.filter(|tag| tag.score().is_some());
+        let given = given.map(Tag::label).collect();
         let mut labels = self.corrections.apply(photo, given);
         let opinion = self.corrections.of(photo);
         for judged in opinion.into_iter().flat_map(Opinion::rejected) {

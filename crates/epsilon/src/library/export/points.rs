@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Export, ExportError, Item, failed};
-use crate::library::{Labelled, dates};
+use crate::library::{Tag, dates};
 use epsilon_data::files;
 
 /// A point: the M vectors of a photograph, and what is known of it.
@@ -23,7 +23,7 @@ struct Payload<'a> {
     photo: &'a str,
     path: String,
     date: String,
-    labels: &'a [Labelled],
+    labels: &'a [Tag],
 }
 
 impl Export<'_> {

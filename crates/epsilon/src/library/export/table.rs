@@ -15,7 +15,7 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 
 use super::{Export, ExportError, Item, failed};
-use crate::library::Labelled;
+use crate::library::Tag;
 use epsilon_data::files;
 
 /// The key of [`super::Vectors`] among the file's metadata.
@@ -149,12 +149,12 @@ fn write_labels<W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     rows: &[(usize, &Item)],
 ) -> Result<(), ParquetError> {
-    let names = |l: &Labelled| Some(l.label.name.as_str().into());
-    let states = |l: &Labelled| Some(l.state.name().into());
+    let names = |tag: &Tag| Some(tag.name().into());
+    let states = |tag: &Tag| Some(tag.state().name().into());
     write_list::<ByteArrayType, W>(group, rows, 1, names)?;
     write_list::<ByteArrayType, W>(group, rows, 1, states)?;
-    write_list::<FloatType, W>(group, rows, 2, |labelled| labelled.label.score)?;
-    write_list::<FloatType, W>(group, rows, 2, |labelled| labelled.label.probability)
+    write_list::<FloatType, W>(group, rows, 2, Tag::score)?;
+    write_list::<FloatType, W>(group, rows, 2, Tag::probability)
 }
 
 /// A column of the labels' structs, with `present` as the level of a value that is there: one that is not is a level below, and the
@@ -163,12 +163,12 @@ fn write_list<T: DataType, W: Write + Send>(
     group: &mut SerializedRowGroupWriter<'_, W>,
     rows: &[(usize, &Item)],
     present: i16,
-    value: impl Fn(&Labelled) -> Option<T::T>,
+    value: impl Fn(&Tag) -> Option<T::T>,
 ) -> Result<(), ParquetError> {
     let (mut values, mut levels, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
     for (_, item) in rows {
-        for (place, labelled) in item.labels.iter().enumerate() {
-            let value = value(labelled);
+        for (place, tag) in item.labels.iter().enumerate() {
+            let value = value(tag);
             levels.push(present - i16::from(value.is_none()));
             repeated.push(i16::from(place > 0));
             values.extend(value);

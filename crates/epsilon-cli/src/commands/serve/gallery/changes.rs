@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Request, State as Given};
 use epsilon::library::ownership::folded;
 use epsilon::library::{
-    Catalog, Correction, Corrections, Item, Labelled, Line, Proposal, Reviewed, Verdict, now,
+    Catalog, Correction, Corrections, Item, Line, Proposal, Reviewed, Tag, Verdict, now,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ impl Gallery {
                 label: name.clone(),
             });
             let (name, parents) = match named(item, &name) {
-                Some(said) => (said.label.name.clone(), said.label.parents.clone()),
+                Some(said) => (said.name().into(), said.parents().into()),
                 None => spelt
                     .entry(name.clone())
                     .or_insert_with(|| elsewhere(&catalog, name))
@@ -123,9 +123,9 @@ impl Gallery {
     /// What the program had said of a label.
     fn proposal(&self, item: &Item, name: &str) -> Option<Proposal> {
         let said = named(item, name)?;
-        said.label.score.map(|_| Proposal {
+        said.score().map(|_| Proposal {
             model: self.library.identity.clone(),
-            probability: said.label.probability,
+            probability: said.probability(),
         })
     }
 
@@ -146,18 +146,16 @@ impl Gallery {
 type Spelt = HashMap<String, (String, Vec<String>)>;
 
 /// The label of this name of a photograph.
-fn named<'i>(item: &'i Item, name: &str) -> Option<&'i Labelled> {
+fn named<'i>(item: &'i Item, name: &str) -> Option<&'i Tag> {
     let name = folded(name);
     let mut labels = item.labels.iter();
-    labels.find(|label| folded(&label.label.name) == name)
+    labels.find(|label| folded(label.name()) == name)
 }
 
 /// Name and parents of a label as the first photograph has them that it was given.
 fn elsewhere(catalog: &Catalog, name: String) -> (String, Vec<String>) {
-    let mut labels = catalog.items().iter().flat_map(|item| &item.labels);
-    let known = labels.find(|label| label.label.name.eq_ignore_ascii_case(&name));
-    match known {
-        Some(Labelled { label, .. }) => (label.name.clone(), label.parents.clone()),
+    match catalog.first_label(|known| known.eq_ignore_ascii_case(&name)) {
+        Some(label) => (label.name().into(), label.parents().into()),
         None => (name, Vec::new()),
     }
 }

@@ -8,7 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State as Given};
 use axum::http::StatusCode;
 use epsilon::library::dates::span;
-use epsilon::library::{Filter, Order, State, now};
+use epsilon::library::{Filter, Order, now};
 use epsilon::semantic_index::IndexError;
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +59,10 @@ impl Selections {
             self.kept.pop_front();
         }
         self.next += 1;
-        let kept = (self.next, Arc::new(ids));
+        // Most who come ask for all photographs; a list that many have asked for is held once.
+        let same = self.kept.iter().find(|(_, kept)| **kept == ids);
+        let ids = same.map_or_else(|| Arc::new(ids), |(_, kept)| kept.clone());
+        let kept = (self.next, ids);
         self.kept.push_back(kept.clone());
         kept
     }
@@ -217,14 +220,7 @@ pub(super) async fn labels(
     Given(gallery): Given<Arc<Gallery>>,
 ) -> Result<Json<Vec<Counted>>, Refusal> {
     blocking(move || {
-        let catalog = gallery.catalog()?;
-        let mut counts = BTreeMap::new();
-        for label in catalog.items().iter().flat_map(|item| &item.labels) {
-            if label.state != State::Rejected {
-                count(&mut counts, &label.label.name);
-            }
-        }
-        let mut labels = counted(counts);
+        let mut labels = counted(gallery.catalog()?.label_counts());
         labels.sort_by_key(|label| std::cmp::Reverse(label.photographs));
         Ok(Json(labels))
     })
@@ -267,7 +263,8 @@ mod tests {
             selections.keep(Vec::new());
         }
         assert_eq!(selections.get(first).unwrap()[0], "a");
-        let (last, _) = selections.keep(Vec::new());
+        let (last, empty) = selections.keep(Vec::new());
+        assert!(Arc::ptr_eq(&empty, &selections.kept[0].1), "held once");
         assert!(selections.get(first).is_none() && selections.get(last).is_some());
     }
 }

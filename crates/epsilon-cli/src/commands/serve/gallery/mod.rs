@@ -16,7 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use epsilon::image::Limits;
 use epsilon::library::thumbnails::{Thumbnails, Version};
-use epsilon::library::{Catalog, Corrections, Item, Labelled, Library};
+use epsilon::library::{Catalog, Corrections, Item, Library, Tag};
 use epsilon::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -171,7 +171,7 @@ async fn about(Given(gallery): Given<Arc<Gallery>>) -> Result<Json<About>, Refus
         let items = || catalog.items().iter();
         let has_probability = |item: &Item| {
             let mut labels = item.labels.iter();
-            labels.any(|label| label.label.probability.is_some())
+            labels.any(|label| label.probability().is_some())
         };
         Ok(Json(About {
             photographs: items().count(),
@@ -193,7 +193,7 @@ struct Shown {
     version: String,
     /// Seconds since 1970 on the camera's clock.
     date: i64,
-    labels: Vec<Labelled>,
+    labels: Box<[Tag]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,7 +221,7 @@ impl Shown {
             id: id.into(),
             version: String::new(),
             date: 0,
-            labels: Vec::new(),
+            labels: Box::default(),
             error: Some("it is not in the library any more".into()),
             doubt: None,
             reviewed: false,
