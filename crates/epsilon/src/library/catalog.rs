@@ -120,18 +120,19 @@ impl Catalog {
     /// Reads what other programs have added since; whether something was.
     ///
     /// # Errors
-    /// As [`Catalog::read`]; the catalog is then as it was.
+    /// As [`Catalog::read`]; the catalog is then as it was, or has the new photographs without what was newly said.
     pub fn refresh(&mut self) -> Result<bool, LibraryError> {
         let (mut lines, kinds) = (Vec::new(), &mut self.kinds);
         let news = self.tags.read(journal::HINT, &mut |line| {
             lines.push(quick::item(line, kinds)?);
             Ok(())
         })?;
-        let corrected = self.corrections.refresh()?;
         if news == News::Anew {
             self.items.clear();
         }
+        // Before corrections are read, which may fail: these lines are not shown again.
         self.take(lines);
+        let corrected = self.corrections.refresh()?;
         if corrected {
             self.hear();
         }
@@ -505,6 +506,22 @@ mod tests {
         };
         journal.add(&[old, broken, new]).unwrap();
         folder
+    }
+
+    #[test]
+    fn damaged_corrections_cost_no_photograph() {
+        let folder = three();
+        let mut catalog = Catalog::read(folder.path()).unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        journal.add(&[entry("late.jpg", &[("sea", 0.1)])]).unwrap();
+        let corrections = folder.path().join("corrections.jsonl");
+        fs::write(&corrections, "{\"photo\":\n").unwrap();
+        let error = catalog.refresh().unwrap_err().to_string();
+        assert!(error.contains("corrections.jsonl"), "{error}");
+        fs::remove_file(&corrections).unwrap();
+        catalog.refresh().unwrap();
+        assert_eq!(catalog.items().len(), 4);
+        assert_eq!(catalog.item("late.jpg").unwrap().labels[0].name(), "sea");
     }
 
     #[test]
