@@ -1,8 +1,10 @@
 //! Per-label results of the first run's model: average precision, precision-recall curves, calibration.
 
+use std::ops::Range;
+
 use epsilon::calibration::Calibration;
 use epsilon::experiment::{LabelSet, Prepared, Scored, Standardised};
-use epsilon_metrics::{precision_recall, reliability};
+use epsilon_metrics::{InMemory, Labels, Scores, precision_recall, reliability};
 
 use super::charts::{self, Series};
 use super::page::{self, Page};
@@ -67,35 +69,21 @@ pub(super) fn labels(page: &mut Page, run: &Run, prepared: &Prepared) {
 
 /// Adds precision-recall curves, pooled over all pairs of an image and a label.
 pub(super) fn precision_recall_curves(page: &mut Page, scored: &Scored) -> anyhow::Result<()> {
-    let count = scored.labels.len();
-    let of = |from: usize, to: usize| -> Vec<(f64, f64)> {
-        let choose = |row: usize| row * count + from..row * count + to;
-        let rows = 0..scored.images.len();
-        let scores: Vec<f32> = rows
-            .clone()
-            .flat_map(|r| scored.scores[choose(r)].to_vec())
-            .collect();
-        let labels: Vec<i8> = rows
-            .flat_map(|r| scored.targets()[choose(r)].to_vec())
-            .collect();
-        let curve = precision_recall(&scores, &labels, POINTS).into_iter();
-        curve
-            .map(|(recall, precision)| (100.0 * recall, 100.0 * precision))
-            .collect()
+    let (images, count) = (scored.images.len(), scored.labels.len());
+    let scores = Scores::new(&scored.scores, images, count)?;
+    let table = InMemory::new(scores, Labels::new(scored.targets(), images, count)?)?;
+    let of = |name: &str, columns: Range<usize>| -> anyhow::Result<Series> {
+        let curve = precision_recall(&table, columns, POINTS)?.into_iter();
+        let percent = |(recall, precision)| (100.0 * recall, 100.0 * precision);
+        Ok(Series {
+            name: name.into(),
+            points: curve.map(percent).collect(),
+        })
     };
-    let mut series = vec![Series {
-        name: "seen labels".into(),
-        points: of(0, scored.seen),
-    }];
+    let mut series = vec![of("seen labels", 0..scored.seen)?];
     if scored.seen < count {
-        series.push(Series {
-            name: "unseen labels".into(),
-            points: of(scored.seen, count),
-        });
-        series.push(Series {
-            name: "all labels".into(),
-            points: of(0, count),
-        });
+        series.push(of("unseen labels", scored.seen..count)?);
+        series.push(of("all labels", 0..count)?);
     }
     series.retain(|series| series.points.len() > 1);
     if series.is_empty() {
