@@ -43,12 +43,13 @@ pub fn precision_recall<T: Table>(
 ) -> Result<Vec<(f64, f64)>, MetricsError> {
     check_table(table)?;
     let positives = positives(table, &columns)?;
-    let steps: Vec<&[Order<T>]> = positives.chunk_by(|a, b| a == b).collect();
-    let negatives = negatives(table, &columns, &steps)?;
+    let steps = positives.chunk_by(|a, b| a == b);
+    let thresholds: Vec<Order<T>> = steps.clone().map(|step| step[0]).collect();
+    let negatives = negatives(table, &columns, &thresholds)?;
     let all = positives.len() as f64;
     let (mut found, mut passed) = (0, 0);
     let mut curve = Vec::new();
-    for (step, [above, equal]) in steps.iter().zip(negatives) {
+    for (step, [above, equal]) in steps.zip(negatives) {
         let above = above.into_inner();
         passed += above;
         if above > 0 && found > 0 {
@@ -75,28 +76,34 @@ fn positives<T: Table>(table: &T, columns: &Range<usize>) -> Result<Vec<Order<T>
     Ok(orders)
 }
 
-/// How many negative pairs have a score between that of each step and of the step before, and how many have the step's.
+/// How many negative pairs have a score between that of each threshold and of the one before, and how many have the threshold's.
 fn negatives<T: Table>(
     table: &T,
     columns: &Range<usize>,
-    steps: &[&[Order<T>]],
+    thresholds: &[Order<T>],
 ) -> Result<Vec<[AtomicU64; 2]>, MetricsError> {
-    let counts: Vec<[AtomicU64; 2]> = steps.iter().map(|_| Default::default()).collect();
-    fold_rows(
-        table,
-        || (),
-        |(), _, scores, labels| {
-            let pairs = pairs(table, columns, scores, labels);
-            for (score, _) in pairs.filter(|(_, label)| *label < 0) {
-                let order = score.order();
-                let place = steps.partition_point(|step| step[0] < order);
-                // Past full recall only precision falls.
-                if let Some(step) = steps.get(place) {
-                    counts[place][usize::from(step[0] == order)].fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        },
-    )?;
+    let counts: Vec<[AtomicU64; 2]> = thresholds.iter().map(|_| Default::default()).collect();
+    fold_rows(table, Vec::new, |orders, _, scores, labels| {
+        let pairs = pairs(table, columns, scores, labels);
+        let negative = pairs.filter(|(_, label)| *label < 0);
+        orders.clear();
+        orders.extend(negative.map(|(score, _)| score.order()));
+        // Sorted they pass the thresholds in one walk; looked up one by one they would wait for memory.
+        orders.sort_unstable();
+        let mut place = 0;
+        for equal in orders.chunk_by(|a, b| a == b) {
+            let passed = thresholds[place..].iter();
+            place += passed
+                .take_while(|threshold| **threshold < equal[0])
+                .count();
+            // Past full recall only precision falls.
+            let Some(threshold) = thresholds.get(place) else {
+                break;
+            };
+            let side = usize::from(*threshold == equal[0]);
+            counts[place][side].fetch_add(equal.len() as u64, Ordering::Relaxed);
+        }
+    })?;
     Ok(counts)
 }
 
