@@ -9,6 +9,11 @@ use toml::{Table, Value};
 
 use crate::recipe::{Recipe, RecipeError, with_nearest};
 
+/// Recipes of a comparison, each of them a training: a few lists of a grid multiply to any number.
+const MOST: usize = 10_000;
+/// Bytes of all of them as text.
+const MOST_TEXT: usize = 64 << 20;
+
 /// Published figures of a method, in percent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -134,6 +139,8 @@ impl Comparison {
         let rows: Vec<Written> = rows
             .try_into()
             .map_err(|e| form(format!("[[row]]: {}", with_nearest(&e.to_string()))))?;
+        let grids = rows.iter().map(|row| row.grid.as_ref().unwrap_or(&grid));
+        bounded(grids, &text).map_err(form)?;
         let rows = rows
             .into_iter()
             .map(|row| Row::of(row, &shared, &grid, path))
@@ -212,6 +219,7 @@ impl Comparison {
                 return Err(form(format!("{key} is set twice")));
             }
         }
+        bounded([&grid], &text).map_err(form)?;
         let rows = combinations(&grid)
             .map_err(form)?
             .into_iter()
@@ -336,6 +344,20 @@ pub fn file_name(name: &str) -> String {
     let dashed: String = name.chars().map(plain).collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.is_empty()).collect();
     parts.join("-")
+}
+
+/// Refuses the grids of a file where they multiply to more than memory and time would suffice for.
+fn bounded<'a>(grids: impl IntoIterator<Item = &'a Table>, text: &str) -> Result<(), String> {
+    // An empty list is refused when its turn comes, which is after those before it were multiplied.
+    let values = |values: &Value| values.as_array().map_or(1, |values| values.len().max(1));
+    let points = |grid: &Table| grid.values().map(values).fold(1, usize::saturating_mul);
+    let all = grids.into_iter().map(points).fold(0, usize::saturating_add);
+    match all > MOST || all.saturating_mul(text.len()) > MOST_TEXT {
+        true => Err(format!(
+            "its grids have {all} combinations of values: more than can be tried"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Every combination of a grid's values, the last key fastest; one empty combination for an empty grid.
@@ -556,6 +578,13 @@ mod tests {
         assert!(said.contains("list of values"), "{said}");
         let said = row("method = { kind = \"ridge\" }\ntraining = { epochs = 0 }");
         assert!(said.contains("epochs = 0"), "{said}");
+        let keys = (0..20).map(|key| format!("\"training.{key}\" = [1, 2, 3, 4]"));
+        let grid = format!(
+            "grid = {{ {}, z = [] }}",
+            keys.collect::<Vec<_>>().join(", ")
+        );
+        let said = row(&format!("method = {{ kind = \"ridge\" }}\n{grid}"));
+        assert!(said.contains("1099511627776 combinations"), "{said}");
         assert!(read("").unwrap_err().to_string().contains("[[row]]"));
         let twice = "[[row]]\nname = \"A\"\nmethod = { kind = \"ridge\" }\n";
         let said = read(&twice.repeat(2)).unwrap_err().to_string();
