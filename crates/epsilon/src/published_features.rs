@@ -347,6 +347,8 @@ struct Source {
 }
 
 const FEATURES: &str = "-features";
+/// Values of an image, a hundred times what published files have.
+const LARGEST: u64 = 1 << 24;
 
 impl Source {
     fn open(path: &Path) -> Result<Self, ImportError> {
@@ -390,17 +392,11 @@ impl Source {
             let data = self.file.dataset(&key).map_err(|error| error.to_string())?;
             Ok(data.shape().to_vec())
         });
-        match shape.map_err(|reason| self.error(reason))?.as_slice() {
-            &[channels, positions]
-                if (1..=1 << 16).contains(&channels) && (1..=1 << 16).contains(&positions) =>
-            {
-                Ok((channels as usize, positions as usize))
-            }
-            other => {
-                let reason = format!("{key} has shape {other:?}, not [channels, positions]");
-                Err(self.error(reason))
-            }
-        }
+        let shape = shape.map_err(|reason| self.error(reason))?;
+        sizes(&shape).ok_or_else(|| {
+            let reason = format!("{key} has shape {shape:?}, not [channels, positions]");
+            self.error(reason)
+        })
     }
 
     /// Features of an image, `[channels, positions]`.
@@ -483,6 +479,18 @@ impl Source {
         }
         Ok(None)
     }
+}
+
+/// Channels and positions, where a network may have made as many.
+fn sizes(shape: &[u64]) -> Option<(usize, usize)> {
+    let &[channels, positions] = shape else {
+        return None;
+    };
+    // A file of some bytes can have any shape: what was never written is filled up when it is read.
+    let sides = 1..=1 << 16;
+    let fits =
+        sides.contains(&channels) && sides.contains(&positions) && channels * positions <= LARGEST;
+    fits.then_some((channels as usize, positions as usize))
 }
 
 /// Names of images in a group and the groups below it: image names may hold slashes.
@@ -604,6 +612,22 @@ mod tests {
             ..TableOptions::in_folder(dir)
         };
         table::read(&options).unwrap().0
+    }
+
+    #[test]
+    fn features_are_no_larger_than_a_network_makes_them() {
+        assert_eq!(sizes(&[512, 196]), Some((512, 196)));
+        assert_eq!(sizes(&[1 << 16, 1 << 8]), Some((1 << 16, 1 << 8)));
+        for shape in [
+            &[1 << 16, (1 << 8) + 1][..],
+            &[1 << 16, 1 << 16],
+            &[0, 4],
+            &[u64::MAX, 2],
+            &[4],
+            &[4, 4, 4],
+        ] {
+            assert_eq!(sizes(shape), None, "{shape:?}");
+        }
     }
 
     #[test]
