@@ -21,7 +21,7 @@ use epsilon::model::Model;
 use epsilon::predictor::is_bundle;
 use epsilon::published_features::{ImportOptions, Zeros, import};
 use epsilon::recipe::Recipe;
-use epsilon::semantic_index::Index;
+use epsilon::semantic_index::{Index, IndexWriter};
 use epsilon::tokens::{TokenStore, TokenType, merge};
 use epsilon::{Finder, Predictor, classes::ClassNames};
 use epsilon_data::formats::{pickle, sealed};
@@ -845,6 +845,8 @@ fn index(at: &Path) {
         let _ = index.like(id, 2);
     }
     let _ = index.len();
+    // Last, as it may write.
+    let _ = IndexWriter::open(at, &info);
 }
 
 fn library(at: &Path) {

@@ -430,6 +430,24 @@ mod tests {
         }
         fs::write(&path, whole).unwrap();
         assert_eq!(Index::open(folder.path()).unwrap().len(), 2);
+        // Files of the last generation there can be, all of them dead: there is none to write the rest into.
+        let (manifest, last) = (folder.path().join("index.json"), u64::MAX);
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::copy(&path, folder.path().join(format!("rows-{last}.bin"))).unwrap();
+        let ids = folder.path().join(format!("ids-{last}.jsonl"));
+        fs::write(ids, "\"a\"\n0\n\"b\"\n1\n").unwrap();
+        let damaged = text.replace("\"generation\":0", &format!("\"generation\":{last}"));
+        fs::write(
+            &manifest,
+            damaged.replace("\"ids_bytes\":8", "\"ids_bytes\":12"),
+        )
+        .unwrap();
+        let error = IndexWriter::open(folder.path(), &info(1, 2)).err().unwrap();
+        assert!(
+            error.to_string().contains("the last there can be"),
+            "{error}"
+        );
+        fs::write(&manifest, text).unwrap();
         fs::write(folder.path().join("ids-0.jsonl"), "\"a\"\n\"a\"\n").unwrap();
         let twice = IndexWriter::open(folder.path(), &info(1, 2)).err().unwrap();
         assert!(twice.to_string().contains("\"a\" is the id of"), "{twice}");

@@ -6,7 +6,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::ids::{Ids, Line, line};
-use super::manifest::{Manifest, version};
+use super::manifest::{MANIFEST, Manifest, version};
 use super::search::Index;
 use super::{IndexError, IndexInfo, failed, form};
 use epsilon_data::files;
@@ -89,7 +89,11 @@ impl IndexWriter {
         let mut living: Vec<(&String, &u64)> = self.places.iter().collect();
         living.sort_by_key(|(_, place)| **place);
         let mut manifest = self.manifest.clone();
-        manifest.generation += 1;
+        let next = manifest.generation.checked_add(1);
+        manifest.generation = next.ok_or_else(|| {
+            let reason = format!("generation {}, the last there can be", manifest.generation);
+            form(&self.folder.join(MANIFEST), reason)
+        })?;
         manifest.records = living.len() as u64;
         let (rows, ids) = (manifest.rows(&self.folder), manifest.ids(&self.folder));
         files::replace(&rows, |file| {
