@@ -29,7 +29,10 @@ pub(crate) unsafe extern "C" fn __sanitizer_cov_8bit_counters_init(start: *mut u
 
 // No comparison of its own may stand here: it would call this again.
 fn compared(a: impl Into<u64>, b: impl Into<u64>) {
-    let pair = &COMPARED[NEXT.fetch_add(1, Relaxed) & (PAIRS - 1)];
+    // Two threads may take the same place: a pair is lost, and nobody waits for a bus.
+    let next = NEXT.load(Relaxed);
+    NEXT.store(next.wrapping_add(1), Relaxed);
+    let pair = &COMPARED[next & (PAIRS - 1)];
     pair[0].store(a.into(), Relaxed);
     pair[1].store(b.into(), Relaxed);
 }
@@ -71,7 +74,7 @@ pub(crate) fn pair(which: u64) -> (u64, u64) {
 /// The edges reached until now, each with how often in classes (1, 2, 3, 4-7, ...).
 pub(crate) struct Reached {
     /// Eight counters in each, to be passed over at once where all are zero.
-    words: Vec<&'static AtomicU64>,
+    words: Vec<&'static [AtomicU64]>,
     classes: Vec<[u8; 8]>,
     /// Edges reached at all.
     pub edges: usize,
@@ -88,10 +91,11 @@ impl Reached {
             // A few at the ends that share no word with others are not looked at.
             // SAFETY: every pattern of bits is a number.
             let (_, middle, _) = unsafe { bytes.align_to::<AtomicU64>() };
-            words.extend(middle);
+            words.push(middle);
         }
+        let count = words.iter().map(|range| range.len()).sum();
         Self {
-            classes: vec![[0; 8]; words.len()],
+            classes: vec![[0; 8]; count],
             words,
             edges: 0,
         }
@@ -99,13 +103,14 @@ impl Reached {
 
     /// Edges that the program has; 0 where it was built without counters.
     pub(crate) fn all(&self) -> usize {
-        8 * self.words.len()
+        8 * self.classes.len()
     }
 
     /// Takes up what was counted since the last look; whether any of it is new.
     pub(crate) fn look(&mut self) -> bool {
         let mut new = false;
-        for (word, classes) in self.words.iter().zip(&mut self.classes) {
+        let words = self.words.iter().copied().flatten();
+        for (word, classes) in words.zip(&mut self.classes) {
             if word.load(Relaxed) == 0 {
                 continue;
             }

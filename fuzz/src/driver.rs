@@ -5,7 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::coverage::Reached;
@@ -13,8 +13,10 @@ use crate::memory;
 use crate::mutate::{Random, damaged};
 use crate::targets::{BETWEEN, Target};
 
-/// What an input may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// Processor time that an input may take: other work on the machine does not count.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same by the clock, for what waits and never ends.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 /// Memory that an input may make its reader hold at once: pictures are read within a quarter of a gigabyte, nothing else needs more.
 const BUDGET: usize = 512 << 20;
 /// Bytes of an input.
@@ -22,8 +24,9 @@ const LONGEST: usize = 256 << 10;
 
 /// What the last panic said, and where.
 static SAID: Mutex<String> = Mutex::new(String::new());
-/// Ticks that the input which is running has taken: where the whole process is stopped for a while, no time passes.
-static TICKS: AtomicU32 = AtomicU32::new(0);
+/// Inputs that were begun.
+static BEGUN: AtomicU64 = AtomicU64::new(0);
+/// How often is looked whether the input that is running takes too long.
 const TICK: Duration = Duration::from_millis(200);
 
 /// A folder for the inputs of a target.
@@ -55,15 +58,7 @@ impl<'a> Place<'a> {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner) = format!("{place}: {said}");
         }));
-        std::thread::spawn(|| {
-            loop {
-                std::thread::sleep(TICK);
-                if TICKS.fetch_add(1, Relaxed) * TICK > PATIENCE {
-                    eprintln!("an input takes longer than {PATIENCE:?}");
-                    std::process::abort();
-                }
-            }
-        });
+        std::thread::spawn(watch);
         Ok(Self {
             target,
             at,
@@ -77,7 +72,7 @@ impl<'a> Place<'a> {
         fs::write(&self.current, input).map_err(failed)?;
         self.lay_out(input).map_err(failed)?;
         let held = memory::start();
-        TICKS.store(0, Relaxed);
+        BEGUN.fetch_add(1, Relaxed);
         let ended = catch_unwind(AssertUnwindSafe(|| (self.target.read)(&self.at)));
         let most = memory::peak().saturating_sub(held);
         self.tidy().map_err(failed)?;
@@ -144,6 +139,41 @@ impl<'a> Place<'a> {
         }
         Ok(())
     }
+}
+
+/// Ends the process, and with it a run of a target, where an input takes too long.
+fn watch() {
+    let (mut input, mut ticks, mut start) = (0, 0, processor_time());
+    loop {
+        std::thread::sleep(TICK);
+        let now = processor_time();
+        let running = BEGUN.load(Relaxed);
+        if running != input {
+            (input, ticks, start) = (running, 0, now);
+            continue;
+        }
+        // Counted, not measured: where the whole process is stopped for a while, no time passes.
+        ticks += 1;
+        let worked = now.saturating_sub(start);
+        if worked > PATIENCE || ticks * TICK > WAIT {
+            eprintln!("an input takes longer than {PATIENCE:?}: {worked:?} of processor time");
+            std::process::abort();
+        }
+    }
+}
+
+/// Processor time of this process until now; none where the system does not say it as Linux does.
+fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The program's name, in brackets, may hold anything; behind it come eleven fields, then those of user and system in 1/100 s.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let hundredths: u64 = fields
+        .split_ascii_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(10 * hundredths)
 }
 
 /// The seeds of a target with their names: its own, and its fixtures.

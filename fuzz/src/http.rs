@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::driver::PATIENCE;
+use crate::driver::WAIT;
 
 /// A server, started when it is first asked.
 pub(crate) struct Server {
@@ -92,7 +92,7 @@ fn tagged(folder: &Path, model: &str) {
 pub(crate) fn ask(at: &Path, server: &Server) {
     let request = fs::read(at.join("request")).unwrap_or_default();
     let mut stream = TcpStream::connect(server.address(at)).expect("the server takes connections");
-    let patience = Some(PATIENCE);
+    let patience = Some(WAIT);
     stream.set_read_timeout(patience).expect("a socket");
     stream.set_write_timeout(patience).expect("a socket");
     // It may refuse, and close, before it has read all.
@@ -101,7 +101,7 @@ pub(crate) fn ask(at: &Path, server: &Server) {
     let mut answer = Vec::new();
     if let Err(error) = stream.take(1 << 24).read_to_end(&mut answer) {
         let late = [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut];
-        assert!(!late.contains(&error.kind()), "no answer in {PATIENCE:?}");
+        assert!(!late.contains(&error.kind()), "no answer in {WAIT:?}");
     }
     let status = answer
         .split(|&byte| byte == b' ')

@@ -3,6 +3,18 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+/// What the address sanitizer's runtime asks for, where `fuzz/run` has compiled it in; `ASAN_OPTIONS` goes before it.
+///
+/// A report ends the process by a signal, which is how a process of a target dies of an input. What is still held when a process ends is
+/// no find: much is kept on purpose, and what an input holds is counted below. Memory that cannot be had is refused, as the system
+/// does. Places of a stack stay on the stack, whose size is tried here. Freed memory is watched until as much again is freed, which
+/// the count does not see, and of the calls that asked for it the last few are told.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn __asan_default_options() -> *const std::ffi::c_char {
+    c"abort_on_error=1:detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0:quarantine_size_mb=64:malloc_context_size=4"
+        .as_ptr()
+}
+
 /// What the process may hold. Beyond it an allocation fails, which ends the process.
 const MOST: usize = 4 << 30;
 
