@@ -93,7 +93,7 @@ impl Reached {
             let (_, middle, _) = unsafe { bytes.align_to::<AtomicU64>() };
             words.push(middle);
         }
-        let count = words.iter().map(|range| range.len()).sum();
+        let count = words.iter().copied().map(<[AtomicU64]>::len).sum();
         Self {
             classes: vec![[0; 8]; count],
             words,
