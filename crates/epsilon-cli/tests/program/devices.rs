@@ -108,7 +108,7 @@ fn figures(rows: &Value) -> Value {
 #[test]
 fn comparisons_and_sweeps_give_what_they_give_on_the_cpu() {
     let world = World::of(24, 40);
-    world.write("table.toml", comparison::table(""));
+    world.write("table.toml", comparison::table("validation = 0.25"));
     for command in ["bench table.toml", "sweep recipe.toml --set groups=1,2"] {
         let [cpu, gpu] = ["cpu", "wgpu"].map(|device| {
             let out = format!("--out {device} --device {device} --json");
