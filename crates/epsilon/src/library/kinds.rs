@@ -2,6 +2,7 @@
 //! labels of a kind have in common is held once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -138,8 +139,10 @@ impl Kind {
 /// All kinds of labels that a catalog has met.
 #[derive(Default)]
 pub(super) struct Kinds {
-    by_name: HashMap<String, Vec<Arc<Kind>>>,
-    count: usize,
+    /// At their numbers.
+    all: Vec<Arc<Kind>>,
+    /// Numbers by the hash of what tells kinds apart: one name may have any number of parents, in a library from anybody.
+    numbers: HashMap<u64, Vec<usize>>,
 }
 
 impl Kinds {
@@ -163,13 +166,21 @@ impl Kinds {
         state: State,
     ) -> Arc<Kind> {
         let parents = || parents.iter().map(AsRef::as_ref);
-        let of_name = self.by_name.get(name).into_iter().flatten();
-        let mut alike = of_name.filter(|kind| (kind.seen, kind.state) == (seen, state));
-        if let Some(known) = alike.find(|kind| parents().eq(&kind.parents)) {
+        let mut hasher = self.numbers.hasher().build_hasher();
+        (name, seen, state).hash(&mut hasher);
+        parents().for_each(|parent| parent.hash(&mut hasher));
+        let numbers = self.numbers.entry(hasher.finish()).or_default();
+        let mut alike = numbers.iter().map(|&number| &self.all[number]);
+        let known = alike.find(|kind| {
+            kind.name == name
+                && (kind.seen, kind.state) == (seen, state)
+                && parents().eq(&kind.parents)
+        });
+        if let Some(known) = known {
             return known.clone();
         }
         let kind = Arc::new(Kind {
-            number: self.count,
+            number: self.all.len(),
             name: name.into(),
             parents: parents().map(String::from).collect(),
             seen,
@@ -177,28 +188,23 @@ impl Kinds {
             key: folded(name),
             above: parents().map(folded).collect(),
         });
-        self.count += 1;
-        let of_name = self.by_name.entry(name.into()).or_default();
-        of_name.push(kind.clone());
+        numbers.push(kind.number);
+        self.all.push(kind.clone());
         kind
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.all.len()
     }
 
     /// Of every kind, at its number, whether it passes.
     pub(super) fn which(&self, passes: impl Fn(&Kind) -> bool) -> Vec<bool> {
-        let mut which = vec![false; self.count];
-        for kind in self.all() {
-            which[kind.number] = passes(kind);
-        }
-        which
+        self.all().map(passes).collect()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Kind> {
-        self.by_name.values().flatten().map(Arc::as_ref)
+        self.all.iter().map(Arc::as_ref)
     }
 }
 
