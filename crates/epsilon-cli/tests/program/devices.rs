@@ -108,14 +108,21 @@ fn figures(rows: &Value) -> Value {
 #[test]
 fn comparisons_and_sweeps_give_what_they_give_on_the_cpu() {
     let world = World::of(24, 40);
-    world.write("table.toml", comparison::table("validation = 0.25"));
+    // Of one point, because a choice between two that are about as good may fall on either. Chance is drawn from the bits of the
+    // photographs' vectors, which are another device's own.
+    let table = comparison::table("validation = 0.25")
+        .replace("[1e-4, 1e-3]", "[1e-3]")
+        .replace("{ kind = \"random\" }", "{ kind = \"ridge\" }");
+    world.write("table.toml", table);
     for command in ["bench table.toml", "sweep recipe.toml --set groups=1,2"] {
         let [cpu, gpu] = ["cpu", "wgpu"].map(|device| {
             let out = format!("--out {device} --device {device} --json");
             figures(&world.run(&format!("{command} {out}")).json())
         });
         assert_eq!(cpu.as_array().unwrap().len(), gpu.as_array().unwrap().len());
-        alike(command, &gpu, &cpu);
+        for (gpu, cpu) in gpu.as_array().unwrap().iter().zip(cpu.as_array().unwrap()) {
+            alike(&format!("{command}: {}", cpu[0]), gpu, cpu);
+        }
     }
 }
 
