@@ -1,16 +1,17 @@
 //! Seeded bootstrap over images: standard error and 95 % interval of the mAP.
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::columns::map_rankings;
+use crate::draws::{Draws, Figure, resampled};
 use crate::entry::Entry;
 use crate::error::MetricsError;
 use crate::images::{LabelSet, count_images};
 use crate::input::{Labels, Scores};
 use crate::pooled::Pools;
-use crate::protocol::{Counts, EmptyLabel, Images, Pool, Protocol, Ties, TopKTies, Unknown};
+use crate::protocol::{EmptyLabel, Images, Pool, Protocol, Settings, TopKTies, Unknown};
 use crate::request::{Request, check_request};
 use crate::score::{Packed, Score};
 use crate::table::{InMemory, Table, check_table};
@@ -89,13 +90,20 @@ pub fn bootstrap<S: Score>(
         protocol,
         ks: &[],
     };
-    bootstrap_table(&InMemory::new(scores, labels)?, request, resamples, seed)
+    let table = InMemory::new(scores, labels)?;
+    let intervals = bootstrap_table(&table, &[request], resamples, seed)?;
+    // One request has one result.
+    intervals.into_iter().next().ok_or(MetricsError::NoColumns)
 }
 
-/// Bootstrap of the mAP of any [`Table`], by the method of [`bootstrap`]. The `ks` of the request are not used.
+/// Bootstrap of the mAP of any [`Table`] for every request, by the method of [`bootstrap`], in the order of the requests. Their
+/// `ks` are not used. Each column is sorted once, and reweighted once for all requests that rank the same images of it.
+///
+/// Memory: 1 byte per image and resample, as in [`bootstrap`], for every number of images kept, and 24 bytes per
+/// label, resample and way to rank a label.
 ///
 /// # Errors
-/// The errors of [`bootstrap`], and [`MetricsError::Read`] when the table cannot be read.
+/// The errors of [`bootstrap`] for any request, and [`MetricsError::Read`] when the table cannot be read.
 ///
 /// ```rust
 /// use epsilon_metrics::{InMemory, Labels, Protocol, Request, Scores, bootstrap_table};
@@ -106,155 +114,290 @@ pub fn bootstrap<S: Score>(
 /// let scores = [0.0; 100];
 /// let table = InMemory::new(Scores::new(&scores, 100, 1)?, Labels::new(&labels, 100, 1)?)?;
 ///
-/// let request = Request { columns: &[0], protocol: &Protocol::lesa_nus(), ks: &[] };
-/// let interval = bootstrap_table(&table, request, 2000, 1)?;
-/// assert!((interval.standard_error - 0.0433).abs() < 0.004);
+/// let protocols = [Protocol::lesa_nus(), Protocol::epsilon()];
+/// let requests = protocols.each_ref().map(|protocol| Request { columns: &[0], protocol, ks: &[] });
+/// let intervals = bootstrap_table(&table, &requests, 2000, 1)?;
+/// assert!((intervals[0].standard_error - 0.0433).abs() < 0.004);
+/// // `epsilon` keeps the images with a positive, and every draw of these has AP 1.
+/// assert_eq!((intervals[1].low, intervals[1].standard_error), (1.0, 0.0));
 /// # Ok::<(), epsilon_metrics::MetricsError>(())
 /// ```
 pub fn bootstrap_table(
     table: &impl Table,
-    request: Request<'_>,
+    requests: &[Request<'_>],
     resamples: usize,
     seed: u64,
-) -> Result<Bootstrap, MetricsError> {
+) -> Result<Vec<Bootstrap>, MetricsError> {
     if resamples < 2 {
         return Err(MetricsError::TooFewResamples { resamples });
     }
     check_table(table)?;
-    check_request(&request, table.labels())?;
-    let Request {
-        columns, protocol, ..
-    } = request;
-    let settings = protocol.settings();
-    let kept = kept(table, columns, settings.images)?;
-    let images = kept.iter().flatten().count();
-    let draws = Draws::new(images, resamples, seed, 0, || table.ask())?;
-    let mut maps: Vec<f64> = resampled_maps(table, &request, &kept, &draws)?
-        .into_iter()
-        .flatten()
-        .collect();
-    if maps.len() < 2 {
-        return Err(MetricsError::TooFewResamples {
-            resamples: maps.len(),
-        });
+    for request in requests {
+        check_request(request, table.labels())?;
     }
-    maps.sort_by(f64::total_cmp);
-    Ok(Bootstrap {
-        resamples,
-        seed,
-        standard_error: standard_deviation(&maps),
-        low: quantile(&maps, 0.025),
-        high: quantile(&maps, 0.975),
-    })
+    let (kept, of_request) = kept(table, requests)?;
+    let images = |kept: &Places| kept.iter().flatten().count();
+    let mut draws = BTreeMap::new();
+    for images in kept.iter().map(images) {
+        if !draws.contains_key(&images) {
+            draws.insert(
+                images,
+                Draws::new(images, resamples, seed, 0, || table.ask())?,
+            );
+        }
+    }
+    let sampled = requests.iter().zip(of_request).map(|(&request, of)| {
+        let kept = &kept[of];
+        Sampled::new(request, kept, &draws[&images(kept)], table.labels())
+    });
+    let maps = resampled_maps(table, &sampled.collect::<Vec<_>>())?;
+    let bootstrap = |maps| Bootstrap::new(maps, resamples, seed);
+    maps.into_iter().map(bootstrap).collect()
 }
 
-/// AP, `None` where it is left out, and counts of one label in one resample.
-type Figure = (Option<f64>, Counts);
-
-/// The mAP of each resample; `None` where no label has an AP. `kept` gives the index of each image kept among the `draws`.
-pub(crate) fn resampled_maps(
-    table: &impl Table,
-    request: &Request<'_>,
-    kept: &[Option<u32>],
-    draws: &Draws,
-) -> Result<Vec<Option<f64>>, MetricsError> {
-    let Request {
-        columns, protocol, ..
-    } = *request;
-    let settings = protocol.settings();
-    let mut wanted = vec![false; table.labels()];
-    for &column in columns {
-        wanted[column] = true;
+impl Bootstrap {
+    /// Of the mAP of each resample that has one.
+    fn new(maps: Vec<Option<f64>>, resamples: usize, seed: u64) -> Result<Self, MetricsError> {
+        let mut maps: Vec<f64> = maps.into_iter().flatten().collect();
+        if maps.len() < 2 {
+            return Err(MetricsError::TooFewResamples {
+                resamples: maps.len(),
+            });
+        }
+        maps.sort_by(f64::total_cmp);
+        Ok(Self {
+            resamples,
+            seed,
+            standard_error: standard_deviation(&maps),
+            low: quantile(&maps, 0.025),
+            high: quantile(&maps, 0.975),
+        })
     }
-    let pools = match settings.pool {
-        Pool::Label => None,
-        Pool::AnnotatedImages => {
-            let pools = Pools::new(table, request, |image| kept[image].is_some())?;
-            Some(pools.map(table, |entries| {
-                rank(
-                    &counted(entries, kept, settings.unknown),
-                    settings.ties,
-                    draws,
-                )
-            })?)
+}
+
+/// The index of each image of a table among those drawn from; `None` for an image that is not kept.
+pub(crate) type Places = Vec<Option<u32>>;
+
+/// A request and the images that its resamples draw.
+pub(crate) struct Sampled<'a> {
+    request: Request<'a>,
+    places: &'a Places,
+    draws: &'a Draws,
+    /// Of each column of the table, whether the request has it.
+    wanted: Vec<bool>,
+}
+
+impl<'a> Sampled<'a> {
+    /// `labels` are the columns of the table.
+    pub(crate) fn new(
+        request: Request<'a>,
+        places: &'a Places,
+        draws: &'a Draws,
+        labels: usize,
+    ) -> Self {
+        let mut wanted = vec![false; labels];
+        for &column in request.columns {
+            wanted[column] = true;
         }
-    };
-    let place_of = |column: usize| columns.iter().position(|&c| c == column);
-    let measured = map_rankings(table, &wanted, |column, entries| {
-        let counted = counted(entries, kept, settings.unknown);
-        let (mut empty, mut figures) = rank(&counted, settings.ties, draws);
-        if let (Some(pools), Some(place)) = (&pools, place_of(column)) {
-            let (pool_empty, pool) = &pools[place];
-            empty = *pool_empty;
-            for (figure, pooled) in figures.iter_mut().zip(pool) {
-                figure.0 = pooled.0;
-            }
+        Self {
+            request,
+            places,
+            draws,
+            wanted,
         }
-        let is_zero = match settings.empty_label {
-            EmptyLabel::Zero => empty,
-            EmptyLabel::SkipUnannotated => empty && !counted.is_empty(),
+    }
+
+    fn settings(&self) -> Settings {
+        self.request.protocol.settings()
+    }
+
+    /// Whether a label is ranked alike for both. What is done to unknown ones matters only where there are any.
+    fn ranks_like(&self, other: &Self, any_unknown: bool) -> bool {
+        let (own, others) = (self.settings(), other.settings());
+        let keeps_unknown = |settings: &Settings| settings.unknown == Unknown::Negative;
+        std::ptr::eq(self.places, other.places)
+            && std::ptr::eq(self.draws, other.draws)
+            && own.ties == others.ties
+            && (keeps_unknown(&own) == keeps_unknown(&others) || !any_unknown)
+    }
+
+    fn rank<P: Packed>(&self, entries: &[Entry<P>]) -> Ranked {
+        let settings = self.settings();
+        let entries = counted(entries, self.places, settings.unknown);
+        Ranked {
+            has_positive: entries.iter().any(|entry| entry.is_positive()),
+            is_annotated: !entries.is_empty(),
+            figures: resampled(&entries, settings.ties, self.draws),
+        }
+    }
+
+    /// The labels' rankings in the pools of [`Pool::AnnotatedImages`], in the order of the columns; `None` under other protocols.
+    fn pools<T: Table>(&self, table: &T) -> Result<Option<Vec<Ranked>>, MetricsError> {
+        if self.settings().pool == Pool::Label {
+            return Ok(None);
+        }
+        let kept = |image: usize| self.places[image].is_some();
+        let pools = Pools::new(table, &self.request, kept)?;
+        pools.map(table, |entries| self.rank(entries)).map(Some)
+    }
+
+    /// The mAP of each resample; `None` where no label has an AP.
+    fn maps(
+        &self,
+        labels: &[&Ranked],
+        pools: Option<&[Ranked]>,
+    ) -> Result<Vec<Option<f64>>, MetricsError> {
+        let settings = self.settings();
+        // With pools, AP and positives are the pool's, the counts the label's own.
+        let of_ap = |place: usize| pools.map_or(labels[place], |pools| &pools[place]);
+        let places = 0..labels.len();
+        let empty = |&place: &usize| !of_ap(place).has_positive;
+        if let (EmptyLabel::Error, Some(place)) = (settings.empty_label, places.clone().find(empty))
+        {
+            return Err(MetricsError::LabelWithoutPositives {
+                column: self.request.columns[place],
+                protocol: self.request.protocol.name().into(),
+            });
+        }
+        let is_zero = |place: usize| match settings.empty_label {
+            EmptyLabel::Zero => empty(&place),
+            EmptyLabel::SkipUnannotated => empty(&place) && labels[place].is_annotated,
             EmptyLabel::Skip | EmptyLabel::Error => false,
         };
-        if is_zero {
-            figures.iter_mut().for_each(|f| f.0 = Some(0.0));
-        }
-        (empty, figures)
-    })?;
-    let labels: Vec<_> = columns
-        .iter()
-        .filter_map(|&column| measured[column].as_ref())
-        .collect();
-    let first_empty = labels.iter().position(|(empty, _)| *empty);
-    if let (Some(place), EmptyLabel::Error) = (first_empty, settings.empty_label) {
-        return Err(MetricsError::LabelWithoutPositives {
-            column: columns[place],
-            protocol: protocol.name().into(),
-        });
+        let figure = |resample: usize, place: usize| {
+            let ap = match is_zero(place) {
+                true => Some(0.0),
+                false => of_ap(place).figures[resample].0,
+            };
+            (ap, labels[place].figures[resample].1)
+        };
+        let map = |r| {
+            settings
+                .mean
+                .over(places.clone().map(|place| figure(r, place)))
+        };
+        Ok((0..self.draws.resamples()).map(map).collect())
     }
-    let of_resample = |r: usize| labels.iter().map(move |(_, figures)| figures[r]);
-    let map = |r: usize| settings.mean.over(of_resample(r));
-    Ok((0..draws.resamples).map(map).collect())
 }
 
-/// Whether a ranking has no positive, and its figures in each resample.
-fn rank<P: Packed>(entries: &[Entry<P>], ties: Ties, draws: &Draws) -> (bool, Vec<Figure>) {
-    let empty = !entries.iter().any(|entry| entry.is_positive());
-    (empty, resampled(entries, ties, draws))
+/// The ranking of one label in each resample.
+#[derive(Clone)]
+struct Ranked {
+    /// In the whole table.
+    has_positive: bool,
+    /// Whether any image of the whole table counts.
+    is_annotated: bool,
+    figures: Vec<Figure>,
 }
 
-/// The index of each image among those kept; `None` for an image that is not kept.
+/// A column's rankings, each in all the ways that requests want it.
+struct Column {
+    ranked: Vec<Ranked>,
+    /// Of each request, which of them is its own; `None` where it does not have the column.
+    of_request: Vec<Option<usize>>,
+}
+
+impl Column {
+    fn new<P: Packed>(column: usize, entries: &[Entry<P>], requests: &[Sampled<'_>]) -> Self {
+        let any_unknown = entries.iter().any(|entry| entry.is_unknown());
+        let mut first: Vec<&Sampled<'_>> = Vec::new();
+        let mut ranked = Vec::new();
+        let of_request = requests.iter().map(|request| {
+            request.wanted[column].then(|| {
+                let alike = |other: &&Sampled<'_>| request.ranks_like(other, any_unknown);
+                first.iter().position(alike).unwrap_or_else(|| {
+                    first.push(request);
+                    ranked.push(request.rank(entries));
+                    first.len() - 1
+                })
+            })
+        });
+        Self {
+            of_request: of_request.collect(),
+            ranked,
+        }
+    }
+
+    fn of(&self, request: usize) -> Option<&Ranked> {
+        self.of_request[request].map(|place| &self.ranked[place])
+    }
+}
+
+/// The mAP of each resample of each request; `None` where no label has an AP.
+pub(crate) fn resampled_maps(
+    table: &impl Table,
+    requests: &[Sampled<'_>],
+) -> Result<Vec<Vec<Option<f64>>>, MetricsError> {
+    let wanted: Vec<bool> = (0..table.labels())
+        .map(|column| requests.iter().any(|request| request.wanted[column]))
+        .collect();
+    let columns = map_rankings(table, &wanted, |column, entries| {
+        Column::new(column, entries, requests)
+    })?;
+    let of_request = requests.iter().enumerate().map(|(place, request)| {
+        let pools = request.pools(table)?;
+        let own = request.request.columns.iter();
+        let labels = own.filter_map(|&column| columns[column].as_ref()?.of(place));
+        request.maps(&labels.collect::<Vec<_>>(), pools.as_deref())
+    });
+    of_request.collect()
+}
+
+/// The images that each request keeps: all that are different, and which of them is whose.
 pub(crate) fn kept(
     table: &impl Table,
-    columns: &[usize],
-    images: Images,
-) -> Result<Vec<Option<u32>>, MetricsError> {
-    let set = LabelSet {
+    requests: &[Request<'_>],
+) -> Result<(Vec<Places>, Vec<usize>), MetricsError> {
+    let mut columns: Vec<&[usize]> = Vec::new();
+    for request in requests {
+        if !columns.contains(&request.columns) {
+            columns.push(request.columns);
+        }
+    }
+    let set = |columns| LabelSet {
         columns,
         without_unknown: false,
         top_k_ties: TopKTies::default(),
         ks: Vec::new(),
     };
-    let totals = count_images(table, &[set])?;
-    let positives: Vec<u32> = totals.into_iter().flat_map(|o| o.positives).collect();
-    if positives.iter().all(|&positives| positives == 0) {
-        return Err(MetricsError::NoPositives {
-            images: table.images(),
-            labels: columns.len(),
-        });
-    }
-    let mut next = 0;
-    let kept = positives
-        .into_iter()
-        .map(|positives| {
-            let keep = images == Images::All || positives > 0;
-            next += u32::from(keep);
-            keep.then(|| next - 1)
-        })
-        .collect();
-    Ok(kept)
+    let sets: Vec<LabelSet<'_>> = columns.iter().copied().map(set).collect();
+    let totals = count_images(table, &sets)?;
+    let mut distinct: Vec<Places> = Vec::new();
+    let of_request = requests.iter().map(|request| {
+        let positives = columns.iter().zip(&totals);
+        let mut of_request = positives.filter(|(columns, _)| **columns == request.columns);
+        let positives = of_request
+            .next()
+            .map_or(&[][..], |(_, totals)| &totals.positives);
+        if positives.iter().all(|&positives| positives == 0) {
+            return Err(MetricsError::NoPositives {
+                images: table.images(),
+                labels: request.columns.len(),
+            });
+        }
+        let places = places(positives, request.protocol.settings().images);
+        let known = distinct.iter().position(|other| *other == places);
+        Ok(known.unwrap_or_else(|| {
+            distinct.push(places);
+            distinct.len() - 1
+        }))
+    });
+    let of_request = of_request.collect::<Result<Vec<usize>, MetricsError>>()?;
+    Ok((distinct, of_request))
 }
 
-/// The entries that count for AP, with the indices that [`kept`] gives.
+/// Of images with these numbers of positives, the index of each among those kept.
+fn places(positives: &[u32], images: Images) -> Places {
+    let mut next = 0;
+    let place = |&positives: &u32| {
+        let keep = images == Images::All || positives > 0;
+        next += u32::from(keep);
+        keep.then(|| next - 1)
+    };
+    positives.iter().map(place).collect()
+}
+
+/// The entries that count for AP, with the indices of [`Places`].
 fn counted<P: Packed>(
     entries: &[Entry<P>],
     kept: &[Option<u32>],
@@ -263,154 +406,6 @@ fn counted<P: Packed>(
     let counts = |entry: &&Entry<P>| unknown == Unknown::Negative || !entry.is_unknown();
     let kept = |entry: &Entry<P>| kept[entry.image()].map(|image| entry.with_image(image));
     entries.iter().filter(counts).filter_map(kept).collect()
-}
-
-/// Resamples whose counts of one image are adjacent: two cache lines, and sums that fit in the registers of any processor.
-const LANES: usize = 128;
-
-/// Number of times each image was drawn, [resamples / 128, images, 128]; resamples after the last one draw nothing.
-///
-/// A ranking reads the counts in an order of its own, so that the time of a bootstrap is the memory's. So a count is a byte: it
-/// has a mean of 1, and is above 255 with a chance below 1e-500. And whole cache lines are read, of as little memory as one pass
-/// needs.
-pub(crate) struct Draws {
-    counts: Vec<[u8; LANES]>,
-    images: usize,
-    resamples: usize,
-    /// Images whose counts have sums that fit in a byte, whichever they are; at least 1.
-    images_in_a_byte: usize,
-}
-
-impl Draws {
-    /// Draws of different streams are independent. `ask` says before each resample whether to go on.
-    pub(crate) fn new(
-        images: usize,
-        resamples: usize,
-        seed: u64,
-        stream: u64,
-        ask: impl Fn() -> Result<(), MetricsError>,
-    ) -> Result<Self, MetricsError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream);
-        let too_many = || MetricsError::TooManyResamples { images, resamples };
-        let rows = resamples.div_ceil(LANES).checked_mul(images);
-        let rows = rows.ok_or_else(too_many)?;
-        let mut counts = Vec::new();
-        counts.try_reserve_exact(rows).map_err(|_| too_many())?;
-        counts.resize(rows, [0_u8; LANES]);
-        let mut drawn = vec![0_u8; images];
-        let mut most = 1;
-        for resample in 0..resamples {
-            ask()?;
-            drawn.fill(0);
-            for _ in 0..images {
-                let count = &mut drawn[rng.random_range(0..images)];
-                *count = count.saturating_add(1);
-                most = most.max(*count);
-            }
-            let first = resample / LANES * images;
-            for (row, &count) in counts[first..first + images].iter_mut().zip(&drawn) {
-                row[resample % LANES] = count;
-            }
-        }
-        Ok(Self {
-            counts,
-            images,
-            resamples,
-            images_in_a_byte: usize::from(u8::MAX / most),
-        })
-    }
-
-    /// How often one image was drawn in a resample.
-    pub(crate) fn of(&self, image: usize, resample: usize) -> usize {
-        let row = resample / LANES * self.images + image;
-        usize::from(self.counts[row][resample % LANES])
-    }
-
-    /// Adds the counts of `images` to `totals`, one for each resample of a block of [`LANES`].
-    fn add(&self, block: usize, images: &[u32], totals: &mut [u32; LANES]) {
-        let rows = &self.counts[block * self.images..][..self.images];
-        for images in images.chunks(self.images_in_a_byte) {
-            // Neither these sums overflow, by the size of the chunk, nor those of all images, which are as many as were drawn: a
-            // checked addition is not made for many numbers at once.
-            let mut sums = [0_u8; LANES];
-            for &image in images {
-                for (sum, &count) in sums.iter_mut().zip(&rows[image as usize]) {
-                    *sum = sum.wrapping_add(count);
-                }
-            }
-            for (total, &sum) in totals.iter_mut().zip(&sums) {
-                *total = total.wrapping_add(u32::from(sum));
-            }
-        }
-    }
-}
-
-/// What a resampled AP needs of a ranking.
-struct Ranking {
-    /// Images in the order of their ranks.
-    images: Vec<u32>,
-    positives: Vec<u32>,
-    /// Of each run of images that share a rank, positives among them: where it ends in `images`, and where in `positives`.
-    ends: Vec<(usize, usize)>,
-}
-
-impl Ranking {
-    fn new<P: Packed>(entries: &[Entry<P>], ties: Ties) -> Self {
-        let image = |entry: &Entry<P>| entry.image() as u32;
-        let mut ranking = Self {
-            images: entries.iter().map(image).collect(),
-            positives: Vec::new(),
-            ends: Vec::new(),
-        };
-        let mut end = 0;
-        for run in entries.chunk_by(|a, b| ties == Ties::Grouped && a.order() == b.order()) {
-            end += run.len();
-            let before = ranking.positives.len();
-            let positives = run.iter().filter(|entry| entry.is_positive());
-            ranking.positives.extend(positives.map(image));
-            if ranking.positives.len() > before {
-                ranking.ends.push((end, ranking.positives.len()));
-            }
-        }
-        ranking
-    }
-
-    /// AP (`None` where no positive was drawn) and counts in the resamples of one block: the running counts of
-    /// `Measured::new`, one of each per resample.
-    fn figures(&self, draws: &Draws, block: usize) -> impl Iterator<Item = Figure> {
-        let (mut ranked, mut found, mut sums) = ([0; LANES], [0_u32; LANES], [0.0; LANES]);
-        let (mut start, mut first) = (0, 0);
-        for &(end, last) in &self.ends {
-            draws.add(block, &self.images[start..end], &mut ranked);
-            let mut positives = [0; LANES];
-            draws.add(block, &self.positives[first..last], &mut positives);
-            (start, first) = (end, last);
-            for lane in 0..LANES {
-                found[lane] = found[lane].wrapping_add(positives[lane]);
-                // Where nothing was drawn yet the sum gains 0 / 1.
-                sums[lane] += f64::from(positives[lane]) * f64::from(found[lane])
-                    / f64::from(ranked[lane].max(1));
-            }
-        }
-        draws.add(block, &self.images[start..], &mut ranked);
-        (0..LANES).map(move |lane| {
-            let ap = (found[lane] > 0).then(|| sums[lane] / f64::from(found[lane]));
-            let counts = Counts {
-                annotated: ranked[lane],
-                positives: found[lane],
-            };
-            (ap, counts)
-        })
-    }
-}
-
-/// The figures of one ranking in each resample.
-fn resampled<P: Packed>(entries: &[Entry<P>], ties: Ties, draws: &Draws) -> Vec<Figure> {
-    let ranking = Ranking::new(entries, ties);
-    let blocks = 0..draws.resamples.div_ceil(LANES);
-    let figures = blocks.flat_map(|block| ranking.figures(draws, block));
-    figures.take(draws.resamples).collect()
 }
 
 /// With Bessel's correction; `values` holds at least two.
@@ -431,8 +426,8 @@ pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::average_precision::average_precision;
-    use crate::protocol::Settings;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     /// Scores with ties and three-valued labels, the same on every call.
     fn tables(images: usize, labels: usize) -> (Vec<f32>, Vec<i8>) {
@@ -444,33 +439,6 @@ mod tests {
             .map(|_| [1, -1, -1, 0][rng.random_range(0..4)])
             .collect();
         (scores, values)
-    }
-
-    #[test]
-    fn reweighting_equals_copying_images() {
-        let (scores, labels) = tables(40, 1);
-        let draws = Draws::new(40, 25, 3, 0, || Ok(())).unwrap();
-        let known = (0..40).filter(|&i| labels[i] != 0);
-        let mut entries: Vec<Entry<u64>> = known
-            .map(|image| Entry::new(image, scores[image], labels[image]))
-            .collect();
-        entries.sort_unstable();
-        let figures = resampled(&entries, Ties::Grouped, &draws);
-        for (resample, (ap, counts)) in figures.into_iter().enumerate() {
-            let copies: Vec<usize> = (0..40)
-                .flat_map(|i| std::iter::repeat_n(i, draws.of(i, resample)))
-                .collect();
-            assert_eq!(copies.len(), 40);
-            let s: Vec<f32> = copies.iter().map(|&i| scores[i]).collect();
-            let l: Vec<i8> = copies.iter().map(|&i| labels[i]).collect();
-            let expected = average_precision(&s, &l, Ties::Grouped).unwrap().unwrap();
-            assert!((ap.unwrap() - expected).abs() < 1e-12);
-            let of = |values: &[i8]| l.iter().filter(|l| values.contains(l)).count() as u32;
-            assert_eq!(
-                (counts.annotated, counts.positives),
-                (of(&[1, -1]), of(&[1]))
-            );
-        }
     }
 
     #[test]

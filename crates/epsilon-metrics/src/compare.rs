@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Draws, kept, quantile, resampled_maps, standard_deviation};
+use crate::bootstrap::{Sampled, kept, quantile, resampled_maps, standard_deviation};
+use crate::draws::Draws;
 use crate::error::MetricsError;
 use crate::evaluation::{Evaluation, evaluate_table};
 use crate::request::{Request, check_request};
@@ -111,13 +112,14 @@ pub fn resample(
     }
     let maps = match over {
         Over::Images => {
-            let kept = kept(table, request.columns, request.protocol.settings().images)?;
+            let kept = kept(table, &[request])?.0.remove(0);
             truth.add(kept.iter().map(|kept| u64::from(kept.is_some())));
             // Every image keeps its own place, so that all parts and rows have the same draws.
             let places = kept.iter().zip(0..);
             let own: Vec<Option<u32>> = places.map(|(kept, i)| kept.map(|_| i)).collect();
             let draws = Draws::new(own.len(), resamples, seed, 0, || table.ask())?;
-            resampled_maps(table, &whole, &own, &draws)?
+            let sampled = Sampled::new(whole, &own, &draws, table.labels());
+            resampled_maps(table, &[sampled])?.remove(0)
         }
         Over::Labels => over_labels(&evaluation, resampling)?,
     };

@@ -47,6 +47,7 @@ mod columns;
 mod compare;
 mod curve;
 mod decisions;
+mod draws;
 mod entry;
 mod error;
 mod evaluation;

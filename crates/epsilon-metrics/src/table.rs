@@ -207,9 +207,9 @@ impl<S: Score> Table for InMemory<'_, S> {
 /// // Set by another thread, or by a signal.
 /// let stopped = AtomicBool::new(false);
 /// let stop = || stopped.load(Ordering::Relaxed);
-/// assert!(bootstrap_table(&Stoppable::new(&table, &stop), request, 100, 1).is_ok());
+/// assert!(bootstrap_table(&Stoppable::new(&table, &stop), &[request], 100, 1).is_ok());
 /// stopped.store(true, Ordering::Relaxed);
-/// let ended = bootstrap_table(&Stoppable::new(&table, &stop), request, 100, 1);
+/// let ended = bootstrap_table(&Stoppable::new(&table, &stop), &[request], 100, 1);
 /// assert_eq!(ended, Err(MetricsError::Stopped));
 /// # Ok::<(), MetricsError>(())
 /// ```

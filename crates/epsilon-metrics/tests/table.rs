@@ -138,8 +138,8 @@ fn scores_in_f64_are_not_rounded() {
         ks: &[],
     };
     assert_eq!(
-        bootstrap_table(&fine, request, 5, 1),
-        bootstrap_table(&ranks, request, 5, 1)
+        bootstrap_table(&fine, &[request], 5, 1),
+        bootstrap_table(&ranks, &[request], 5, 1)
     );
     for average in [Average::Micro, Average::Macro] {
         let of = multilabel_average_precision(&fine, average);
@@ -210,22 +210,39 @@ fn the_radix_sort_agrees_with_the_single_label_function() {
 }
 
 #[test]
-fn the_bootstrap_streams_too() {
-    let (scores, values) = random(200, 12);
+fn the_bootstrap_streams_too_and_gives_all_requests_at_once_what_each_has_alone() {
+    let (mut scores, mut values) = random(200, 12);
+    // A label that is known everywhere, one without positives, one without images, and scores that tie.
+    for (place, (score, value)) in scores.iter_mut().zip(&mut values).enumerate() {
+        match place % 12 {
+            3 => *value = [1, -1][place % 2],
+            5 => *value = (*value).min(0),
+            7 => *score = (4.0 * *score).round(),
+            9 => *value = 0,
+            _ => {}
+        }
+    }
     let table = Columns::new(200, &scores, &values);
     let scores = Scores::new(&scores, 200, 12).unwrap();
     let values = Labels::new(&values, 200, 12).unwrap();
-    let columns = [7, 3, 11];
-    for protocol in &protocols() {
-        let request = Request {
-            columns: &columns,
+    let sets: [&[usize]; 3] = [&[7, 3, 11], &[0, 1, 2, 4, 5, 9], &[3, 9, 5, 7]];
+    let protocols = protocols();
+    let of_protocol = |protocol| {
+        sets.map(|columns| Request {
+            columns,
             protocol,
             ks: &[],
-        };
-        let streamed = bootstrap_table(&table, request, 40, 9).unwrap();
-        let whole = bootstrap(scores, values, &columns, protocol, 40, 9).unwrap();
-        assert_eq!(streamed, whole, "{protocol}");
+        })
+    };
+    let requests: Vec<Request<'_>> = protocols.iter().flat_map(of_protocol).collect();
+    let streamed = bootstrap_table(&table, &requests, 140, 9).unwrap();
+    assert_eq!(streamed.len(), requests.len());
+    for (streamed, request) in streamed.into_iter().zip(&requests) {
+        let (columns, protocol) = (request.columns, request.protocol);
+        let whole = bootstrap(scores, values, columns, protocol, 140, 9).unwrap();
+        assert_eq!(streamed, whole, "{protocol}, {columns:?}");
     }
+    assert_eq!(bootstrap_table(&table, &[], 140, 9).unwrap(), []);
 }
 
 #[test]
@@ -480,7 +497,7 @@ fn what_is_evaluated_or_resampled_stops_when_it_is_told_to() {
             &|table| {
                 evaluate_protocols(table, 30, std::slice::from_ref(protocol), &[1], &[1]).map(drop)
             },
-            &|table| bootstrap_table(table, request, 10, 1).map(drop),
+            &|table| bootstrap_table(table, &[request], 10, 1).map(drop),
             &|table| resample(table, request, &how(Over::Images)).map(drop),
             &|table| resample(table, request, &how(Over::Labels)).map(drop),
         ];

@@ -584,13 +584,13 @@ pub(crate) fn bootstrap(
         protocol: &protocol.0,
         ks: &[],
     };
-    let interval = measure(
+    let mut all = measure(
         py,
         (&preds, &target),
         ignore_index,
-        |table| with_table!(table, table => bootstrap_table(table, request, resamples, seed)),
+        |table| with_table!(table, table => bootstrap_table(table, &[request], resamples, seed)),
     )?;
-    Ok(interval.into())
+    Ok(all.remove(0).into())
 }
 
 /// The mAP of several arrays of scores on the same resamples, and their differences from one of them.

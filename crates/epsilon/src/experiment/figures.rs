@@ -366,23 +366,49 @@ impl<'a, T: Table> Parts<'a, T> {
             let both = all.into_iter().zip(apart);
             all = both.map(|(all, apart)| all.with_parts(apart)).collect();
         }
-        for (figures, protocol) in all.iter_mut().zip(protocols) {
-            for (set, part) in figures.parts_mut() {
-                part.scores = settings.normalisation();
-                if settings.bootstrap > 0 {
-                    let protocol = rules(protocol, set);
-                    let request = Request {
-                        columns: self.columns(set),
-                        protocol: &protocol,
-                        ks: &[],
-                    };
-                    let (table, resamples) = (self.table(set), settings.bootstrap);
-                    let bootstrap = bootstrap_table(table, request, resamples, BOOTSTRAP_SEED)?;
-                    part.bootstrap = Some(bootstrap);
-                }
-            }
+        let parts = all.iter_mut().flat_map(|figures| figures.parts_mut());
+        parts.for_each(|(_, part)| part.scores = settings.normalisation());
+        if settings.bootstrap > 0 {
+            self.bootstrap(&mut all, protocols, settings.bootstrap)?;
         }
         Ok(all)
+    }
+
+    /// Gives every part its bootstrap: those of a table, which share their resamples, at once.
+    fn bootstrap(
+        &self,
+        all: &mut [Figures],
+        protocols: &[Protocol],
+        resamples: usize,
+    ) -> Result<(), MetricsError> {
+        for table in [Some(&self.together), self.apart.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let (mut parts, mut own) = (Vec::new(), Vec::new());
+            for (figures, protocol) in all.iter_mut().zip(protocols) {
+                for (set, part) in figures.parts_mut() {
+                    if std::ptr::eq(self.table(set), table) {
+                        parts.push((set, part));
+                        own.push(rules(protocol, set));
+                    }
+                }
+            }
+            let requests = parts
+                .iter()
+                .zip(&own)
+                .map(|((set, _), protocol)| Request {
+                    columns: self.columns(*set),
+                    protocol,
+                    ks: &[],
+                });
+            let requests: Vec<Request<'_>> = requests.collect();
+            let bootstraps = bootstrap_table(table, &requests, resamples, BOOTSTRAP_SEED)?;
+            for ((_, part), bootstrap) in parts.iter_mut().zip(bootstraps) {
+                part.bootstrap = Some(bootstrap);
+            }
+        }
+        Ok(())
     }
 
     fn evaluate(
