@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bootstrap::{Sampled, kept, quantile, resampled_maps, standard_deviation};
+use crate::bootstrap::{Places, Sampled, kept, quantile, resampled_maps, standard_deviation};
 use crate::draws::Draws;
 use crate::error::MetricsError;
 use crate::evaluation::{Evaluation, evaluate_table};
@@ -86,49 +86,91 @@ pub fn resample(
     request: Request<'_>,
     resampling: &Resampling,
 ) -> Result<Resampled, MetricsError> {
-    let Resampling {
-        over,
-        resamples,
-        seed,
-    } = *resampling;
+    let all = resample_table(table, &[request], resampling)?;
+    // One request has one result.
+    all.into_iter().next().ok_or(MetricsError::NoColumns)
+}
+
+/// As [`resample`], for several requests in their order, such as the parts of a split. Each column is sorted once, and reweighted once
+/// for all requests that rank the same images of it.
+///
+/// # Errors
+/// Those of [`resample`] for any request.
+///
+/// ```rust
+/// use epsilon_metrics::{
+///     InMemory, Labels, Over, Protocol, Request, Resampling, Scores, resample, resample_table,
+/// };
+///
+/// let labels = Labels::new(&[1, 1, -1, -1, 1, -1, -1, 1], 4, 2)?;
+/// let table = InMemory::new(Scores::new(&[0.9, 0.2, 0.3, 0.9, 0.8, 0.7, 0.1, 0.6], 4, 2)?, labels)?;
+/// let protocol = Protocol::lesa_nus();
+/// let resampling = Resampling { over: Over::Images, resamples: 50, seed: 1 };
+/// let request = |columns| Request { columns, protocol: &protocol, ks: &[] };
+///
+/// let parts = resample_table(&table, &[request(&[0, 1]), request(&[1])], &resampling)?;
+/// assert_eq!(parts[1], resample(&table, request(&[1]), &resampling)?);
+/// # Ok::<(), epsilon_metrics::MetricsError>(())
+/// ```
+pub fn resample_table(
+    table: &impl Table,
+    requests: &[Request<'_>],
+    resampling: &Resampling,
+) -> Result<Vec<Resampled>, MetricsError> {
+    let resamples = resampling.resamples;
     if resamples < 2 {
         return Err(MetricsError::TooFewResamples { resamples });
     }
     check_table(table)?;
-    check_request(&request, table.labels())?;
-    let whole = Request { ks: &[], ..request };
-    let evaluation = evaluate_table(table, &[whole])?.remove(0);
-    let mut truth = Fingerprint::new();
-    truth.add(
-        request
-            .protocol
-            .settings()
-            .to_string()
-            .bytes()
-            .map(u64::from),
-    );
-    for label in &evaluation.per_label {
-        truth.add([label.column, label.positives, label.annotated].map(|n| n as u64));
+    for request in requests {
+        check_request(request, table.labels())?;
     }
-    let maps = match over {
-        Over::Images => {
-            let kept = kept(table, &[request])?.0.remove(0);
-            truth.add(kept.iter().map(|kept| u64::from(kept.is_some())));
-            // Every image keeps its own place, so that all parts and rows have the same draws.
-            let places = kept.iter().zip(0..);
-            let own: Vec<Option<u32>> = places.map(|(kept, i)| kept.map(|_| i)).collect();
-            let draws = Draws::new(own.len(), resamples, seed, 0, || table.ask())?;
-            let sampled = Sampled::new(whole, &own, &draws, table.labels());
-            resampled_maps(table, &[sampled])?.remove(0)
+    let requests = requests
+        .iter()
+        .map(|&request| Request { ks: &[], ..request });
+    let requests: Vec<Request<'_>> = requests.collect();
+    let evaluations = evaluate_table(table, &requests)?;
+    let mut truths: Vec<Fingerprint> = evaluations.iter().map(Fingerprint::of).collect();
+    let maps = match resampling.over {
+        Over::Images => over_images(table, &requests, resampling, &mut truths)?,
+        Over::Labels => {
+            let evaluations = evaluations.iter();
+            let maps = evaluations.map(|evaluation| over_labels(evaluation, resampling));
+            maps.collect::<Result<_, _>>()?
         }
-        Over::Labels => over_labels(&evaluation, resampling)?,
     };
-    Ok(Resampled {
+    let all = evaluations.iter().zip(truths).zip(maps);
+    let resampled = all.map(|((evaluation, truth), maps)| Resampled {
         resampling: *resampling,
         truth: truth.0,
         map: evaluation.map,
         maps,
-    })
+    });
+    Ok(resampled.collect())
+}
+
+/// The mAP of draws of the images; the images that each request keeps are added to its truth.
+fn over_images(
+    table: &impl Table,
+    requests: &[Request<'_>],
+    resampling: &Resampling,
+    truths: &mut [Fingerprint],
+) -> Result<Vec<Vec<Option<f64>>>, MetricsError> {
+    let (kept, of_request) = kept(table, requests)?;
+    // Every image keeps its own place, so that all parts and rows have the same draws.
+    let own = |kept: Places| -> Places {
+        let places = kept.into_iter().zip(0..);
+        places.map(|(kept, image)| kept.map(|_| image)).collect()
+    };
+    let kept: Vec<Places> = kept.into_iter().map(own).collect();
+    let (resamples, seed) = (resampling.resamples, resampling.seed);
+    let draws = Draws::new(table.images(), resamples, seed, 0, || table.ask())?;
+    let sampled = requests.iter().zip(of_request).zip(truths);
+    let sampled = sampled.map(|((&request, of), truth)| {
+        truth.add(kept[of].iter().map(|kept| u64::from(kept.is_some())));
+        Sampled::new(request, &kept[of], &draws, table.labels())
+    });
+    resampled_maps(table, &sampled.collect::<Vec<_>>())
 }
 
 /// The mAP of draws of the labels.
@@ -435,6 +477,16 @@ struct Fingerprint(u64);
 impl Fingerprint {
     fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
+    }
+
+    /// Of the rules, and of what the labels are: not of the scores.
+    fn of(evaluation: &Evaluation) -> Self {
+        let mut truth = Self::new();
+        truth.add(evaluation.settings.to_string().bytes().map(u64::from));
+        for label in &evaluation.per_label {
+            truth.add([label.column, label.positives, label.annotated].map(|n| n as u64));
+        }
+        truth
     }
 
     fn add(&mut self, words: impl IntoIterator<Item = u64>) {

@@ -71,7 +71,7 @@ pub use average::{Average, Figure};
 pub use average_precision::average_precision;
 pub use binned::{Binned, even_thresholds};
 pub use bootstrap::{Bootstrap, bootstrap, bootstrap_table};
-pub use compare::{Difference, Over, Resampled, Resampling, differences, resample};
+pub use compare::{Difference, Over, Resampled, Resampling, differences, resample, resample_table};
 pub use curve::precision_recall;
 pub use decisions::{Confusion, Decisions};
 pub use error::MetricsError;

@@ -352,9 +352,11 @@ fn bounded<'a>(grids: impl IntoIterator<Item = &'a Table>, text: &str) -> Result
     let values = |values: &Value| values.as_array().map_or(1, |values| values.len().max(1));
     let points = |grid: &Table| grid.values().map(values).fold(1, usize::saturating_mul);
     let all = grids.into_iter().map(points).fold(0, usize::saturating_add);
-    match all > MOST || all.saturating_mul(text.len()) > MOST_TEXT {
+    // Each combination becomes a recipe, about as long as this file.
+    let most = MOST.min(MOST_TEXT / text.len().max(1));
+    match all > most {
         true => Err(format!(
-            "its grids have {all} combinations of values: more than can be tried"
+            "its grids have {all} combinations of values, and at most {most} can be tried: give fewer values, or several files"
         )),
         false => Ok(()),
     }
@@ -585,6 +587,7 @@ mod tests {
         );
         let said = row(&format!("method = {{ kind = \"ridge\" }}\n{grid}"));
         assert!(said.contains("1099511627776 combinations"), "{said}");
+        assert!(said.contains("at most 10000"), "{said}");
         assert!(read("").unwrap_err().to_string().contains("[[row]]"));
         let twice = "[[row]]\nname = \"A\"\nmethod = { kind = \"ridge\" }\n";
         let said = read(&twice.repeat(2)).unwrap_err().to_string();

@@ -340,14 +340,7 @@ impl<'a, T: Table> Parts<'a, T> {
         }
     }
 
-    pub(super) fn table(&self, set: LabelSet) -> &Normalised<&'a T> {
-        match (set, &self.apart) {
-            (LabelSet::Unseen | LabelSet::Seen, Some(apart)) => apart,
-            _ => &self.together,
-        }
-    }
-
-    pub(super) fn columns(&self, set: LabelSet) -> &[usize] {
+    fn columns(&self, set: LabelSet) -> &[usize] {
         match set {
             LabelSet::Unseen => &self.columns[self.seen..],
             LabelSet::Seen => &self.columns[..self.seen],
@@ -374,37 +367,45 @@ impl<'a, T: Table> Parts<'a, T> {
         Ok(all)
     }
 
-    /// Gives every part its bootstrap: those of a table, which share their resamples, at once.
+    /// Each table with its label sets: what is asked of one table at once is computed once.
+    pub(super) fn by_table(&self) -> Vec<(&Normalised<&'a T>, Vec<LabelSet>)> {
+        let sets = self.sets();
+        let Some(apart) = &self.apart else {
+            return vec![(&self.together, sets.to_vec())];
+        };
+        let (all, parts) = sets.iter().partition(|set| **set == LabelSet::All);
+        vec![(&self.together, all), (apart, parts)]
+    }
+
+    /// Requests for the mAP of these label sets, each by its rules.
+    pub(super) fn requests<'r>(&'r self, rules: &'r [(LabelSet, Protocol)]) -> Vec<Request<'r>> {
+        let request = |(set, protocol): &'r (LabelSet, Protocol)| Request {
+            columns: self.columns(*set),
+            protocol,
+            ks: &[],
+        };
+        rules.iter().map(request).collect()
+    }
+
+    /// Gives every part its bootstrap.
     fn bootstrap(
         &self,
         all: &mut [Figures],
         protocols: &[Protocol],
         resamples: usize,
     ) -> Result<(), MetricsError> {
-        for table in [Some(&self.together), self.apart.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        for (table, sets) in self.by_table() {
             let (mut parts, mut own) = (Vec::new(), Vec::new());
             for (figures, protocol) in all.iter_mut().zip(protocols) {
-                for (set, part) in figures.parts_mut() {
-                    if std::ptr::eq(self.table(set), table) {
-                        parts.push((set, part));
-                        own.push(rules(protocol, set));
-                    }
+                let of_table = figures.parts_mut().into_iter();
+                for (set, part) in of_table.filter(|(set, _)| sets.contains(set)) {
+                    parts.push(part);
+                    own.push((set, rules(protocol, set)));
                 }
             }
-            let requests = parts
-                .iter()
-                .zip(&own)
-                .map(|((set, _), protocol)| Request {
-                    columns: self.columns(*set),
-                    protocol,
-                    ks: &[],
-                });
-            let requests: Vec<Request<'_>> = requests.collect();
+            let requests = self.requests(&own);
             let bootstraps = bootstrap_table(table, &requests, resamples, BOOTSTRAP_SEED)?;
-            for ((_, part), bootstrap) in parts.iter_mut().zip(bootstraps) {
+            for (part, bootstrap) in parts.into_iter().zip(bootstraps) {
                 part.bootstrap = Some(bootstrap);
             }
         }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use epsilon_metrics::{
-    MetricsError, Over, Protocol, Request, Resampled, Resampling, Table, resample,
-};
+use epsilon_metrics::{MetricsError, Over, Protocol, Resampled, Resampling, Table, resample_table};
 use serde::{Deserialize, Serialize};
 
 use super::LabelSet;
@@ -90,7 +88,7 @@ pub fn resampling(over: Over, resamples: usize) -> Resampling {
 /// The resamples of a table whose first `seen` labels are the seen ones, with the normalisation of the scores of `settings`.
 ///
 /// # Errors
-/// As [`resample`].
+/// As [`resample_table`].
 pub fn resamples(
     table: &impl Table,
     seen: usize,
@@ -111,15 +109,14 @@ pub(super) fn of_parts<T: Table>(
     resampling: &Resampling,
 ) -> Result<Resamples, MetricsError> {
     let mut all = Resamples::new();
-    for &set in parts.sets() {
-        let protocol = rules(protocol, set);
-        let request = Request {
-            columns: parts.columns(set),
-            protocol: &protocol,
-            ks: &[],
-        };
-        let resampled = resample(parts.table(set), request, resampling)?;
-        all.insert(Measure::of(set), resampled);
+    for (table, sets) in parts.by_table() {
+        let rules: Vec<_> = sets
+            .into_iter()
+            .map(|set| (set, rules(protocol, set)))
+            .collect();
+        let resampled = resample_table(table, &parts.requests(&rules), resampling)?;
+        let measures = rules.iter().map(|(set, _)| Measure::of(*set));
+        all.extend(measures.zip(resampled));
     }
     if let (Some(seen), Some(unseen)) = (all.get(&Measure::Seen), all.get(&Measure::Zsl)) {
         let harmonic = Resampled::harmonic(seen, unseen)?;

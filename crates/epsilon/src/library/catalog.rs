@@ -97,6 +97,8 @@ pub struct Catalog {
     telling: HashMap<String, usize>,
     /// How many photographs there were when these were found, and how many of them were reviewed.
     told: Option<(usize, usize)>,
+    /// Whether something was added of which [`Catalog::refresh`] has not told: it failed after that.
+    has_news: bool,
 }
 
 impl Catalog {
@@ -112,12 +114,13 @@ impl Catalog {
             kinds: Kinds::default(),
             telling: HashMap::new(),
             told: None,
+            has_news: false,
         };
         catalog.refresh()?;
         Ok(catalog)
     }
 
-    /// Reads what other programs have added since; whether something was.
+    /// Reads what other programs have added since the last call that succeeded; whether something was.
     ///
     /// # Errors
     /// As [`Catalog::read`]; the catalog is then as it was, or has the new photographs without what was newly said.
@@ -132,11 +135,12 @@ impl Catalog {
         }
         // Before corrections are read, which may fail: these lines are not shown again.
         self.take(lines);
-        let corrected = self.corrections.refresh()?;
-        if corrected {
+        self.has_news |= news != News::None;
+        if self.corrections.refresh()? {
+            self.has_news = true;
             self.hear();
         }
-        Ok(corrected || news != News::None)
+        Ok(std::mem::take(&mut self.has_news))
     }
 
     /// The photographs, by their ids.
@@ -519,7 +523,8 @@ mod tests {
         let error = catalog.refresh().unwrap_err().to_string();
         assert!(error.contains("corrections.jsonl"), "{error}");
         fs::remove_file(&corrections).unwrap();
-        catalog.refresh().unwrap();
+        assert!(catalog.refresh().unwrap());
+        assert!(!catalog.refresh().unwrap());
         assert_eq!(catalog.items().len(), 4);
         assert_eq!(catalog.item("late.jpg").unwrap().labels[0].name(), "sea");
     }
