@@ -1,7 +1,7 @@
 //! Names of files as text: without loss for results that programs read, and without control characters for people's screens.
 
 use std::fmt::{self, Display, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A path as text that loses nothing: a byte that is not UTF-8 becomes `\xHH`, its value in two hexadecimal digits. Everything
 /// else stands for itself, but for the backslash of a name that already reads like that, which becomes `\x5c`: so two paths
@@ -79,6 +79,27 @@ pub fn path(text: &str) -> PathBuf {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
+/// The longest [`text`] of a path below a folder, in bytes: no system has longer paths, with four characters for each byte.
+const LONGEST: usize = 1 << 15;
+
+/// Whether a [`text`] is the path of a file below some folder: names alone, neither absolute nor with `..`, and no longer than paths
+/// are. What stands in a file that may come from anybody is not taken for a place in a folder before.
+///
+/// ```
+/// use epsilon_data::paths::is_below;
+///
+/// assert!(is_below("2024/sea.jpg") && is_below("..jpg"));
+/// assert!(!is_below("../sea.jpg") && !is_below("/sea.jpg") && !is_below(""));
+/// ```
+pub fn is_below(text: &str) -> bool {
+    let mut parts = 0;
+    let is_name = |part| {
+        parts += 1;
+        matches!(part, Component::Normal(_))
+    };
+    text.len() <= LONGEST && path(text).components().all(is_name) && parts > 0
+}
+
 /// The value of a hexadecimal digit.
 fn value(digit: u8) -> u8 {
     (digit as char).to_digit(16).unwrap_or_default() as u8
@@ -129,6 +150,32 @@ mod tests {
             shown(Path::new(name)),
             r"a\nb\u{1b}[31m\t\u{7f}\u{9b}é\u{202e}gpj.exe"
         );
+    }
+
+    #[test]
+    fn a_path_below_a_folder_is_made_of_names() {
+        let long = "a/".repeat(LONGEST / 2);
+        for below in [
+            "a", "a/b.jpg", "...", "a//b", "a/./b", "a/b/", "é/\\", &long,
+        ] {
+            assert!(is_below(below), "{below}");
+        }
+        let longer = format!("{long}a");
+        for outside in [
+            "",
+            ".",
+            "..",
+            "./a",
+            "a/..",
+            "a/../b",
+            "/",
+            "/a",
+            "//a",
+            r"\x2e\x2e/a",
+            &longer,
+        ] {
+            assert!(!is_below(outside), "{outside}");
+        }
     }
 
     #[cfg(unix)]

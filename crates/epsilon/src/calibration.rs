@@ -5,6 +5,8 @@
 //! probability of label c is then 1 / (1 + exp(-(a z_c + b_c))), fitted by maximum likelihood: a slope a for the seen and one
 //! for the unseen labels, an offset b_c for every label with enough positives, one offset for the others of its side.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -350,22 +352,29 @@ impl Calibration {
         })
     }
 
-    /// How a label is judged; `seen` tells whether the model was trained on it.
-    pub fn judge(&self, label: &str, seen: bool) -> LabelCalibration {
-        let side = if seen { self.seen } else { self.unseen };
-        let own = self.labels.iter().find(|own| own.label == label);
-        LabelCalibration {
-            slope: side.slope,
-            offset: own.map_or(side.offset, |own| own.offset),
-            threshold: own.map_or(side.threshold, |own| own.threshold),
-        }
+    /// How labels are judged, in their order; `seen` tells of each whether the model was trained on it.
+    pub fn judges(&self, labels: &[String], seen: &[bool]) -> Vec<LabelCalibration> {
+        // Of two of a name, which only a damaged file has, the first holds.
+        let own = self.labels.iter().rev();
+        let own: HashMap<&str, &OfLabel> = own.map(|own| (own.label.as_str(), own)).collect();
+        let judge = |(label, &seen): (&String, &bool)| {
+            let side = if seen { self.seen } else { self.unseen };
+            let own = own.get(label.as_str());
+            LabelCalibration {
+                slope: side.slope,
+                offset: own.map_or(side.offset, |own| own.offset),
+                threshold: own.map_or(side.threshold, |own| own.threshold),
+            }
+        };
+        labels.iter().zip(seen).map(judge).collect()
     }
 
     /// Probabilities of all known pairs of the seen or of the unseen labels, with their truth.
     pub fn predictions(&self, judged: &LabelledScores, seen: bool) -> Vec<(f64, bool)> {
-        let labels = (0..judged.labels.len()).filter(|&label| judged.seen[label] == seen);
-        let pairs = labels.flat_map(|label| {
-            let judge = self.judge(&judged.labels[label], seen);
+        let judges = self.judges(judged.labels, judged.seen).into_iter();
+        let labels = judges.enumerate();
+        let labels = labels.filter(|(label, _)| judged.seen[*label] == seen);
+        let pairs = labels.flat_map(|(label, judge)| {
             let pairs = judged.column(label).0.into_iter();
             pairs.map(move |(score, truth)| (judge.probability(score), truth))
         });
@@ -374,15 +383,15 @@ impl Calibration {
 
     /// What its thresholds keep of labelled images, label by label.
     pub fn kept(&self, judged: &LabelledScores) -> Vec<Kept> {
-        let of_label = |(label, name): (usize, &String)| {
-            let judge = self.judge(name, judged.seen[label]);
+        let of_label = |(label, judge): (usize, LabelCalibration)| {
             let mut kept = Kept::default();
             for (score, truth) in judged.column(label).0 {
                 kept.add(judge.keeps(judge.probability(score)), truth);
             }
             kept
         };
-        judged.labels.iter().enumerate().map(of_label).collect()
+        let judges = self.judges(judged.labels, judged.seen);
+        judges.into_iter().enumerate().map(of_label).collect()
     }
 }
 
@@ -710,12 +719,13 @@ mod tests {
         assert_eq!(own, ["often", "new"]);
         assert_eq!((fitted.seen.labels, fitted.seen.positives), (2, 43));
         assert_eq!((fitted.unseen.labels, fitted.unseen.positives), (1, 30));
-        let side = fitted.judge("rare", true);
-        assert_eq!(side.threshold, fitted.seen.threshold);
-        assert_eq!(
-            fitted.judge("never heard of", false).slope,
-            fitted.unseen.slope
-        );
+        let names = ["rare", "never heard of", "often"].map(String::from);
+        let [rare, other, often] = fitted.judges(&names, &[true, false, true])[..] else {
+            unreachable!()
+        };
+        assert_eq!(rare.threshold, fitted.seen.threshold);
+        assert_eq!(other.slope, fitted.unseen.slope);
+        assert_eq!(often.offset, fitted.labels[0].offset);
         let kept = BothSides::of(&fitted.kept(&judged), judged.seen);
         assert_eq!(kept.seen.f1(), Some(1.0));
         assert_eq!(kept.unseen.recall(), Some(1.0));

@@ -147,8 +147,14 @@ impl Comparison {
             .collect::<Result<Vec<Row>, RecipeError>>()?;
         let folders: Vec<String> = rows.iter().map(Row::folder).collect();
         for (place, folder) in folders.iter().enumerate() {
-            if folder.is_empty() || folders[..place].contains(folder) {
-                let name = &rows[place].name;
+            let name = &rows[place].name;
+            // A folder of dots alone is the one above.
+            if !folder.contains(|c: char| c.is_ascii_alphanumeric()) {
+                return Err(form(format!(
+                    "[[row]] name = {name:?}: give it a letter or a digit, for the name of its folder"
+                )));
+            }
+            if folders[..place].contains(folder) {
                 return Err(form(format!(
                     "[[row]] name = {name:?}: give each row a name of its own"
                 )));
@@ -589,6 +595,13 @@ mod tests {
         assert!(said.contains("1099511627776 combinations"), "{said}");
         assert!(said.contains("at most 10000"), "{said}");
         assert!(read("").unwrap_err().to_string().contains("[[row]]"));
+        for name in ["", ".", "..", "ß", "= -"] {
+            let said = read(&format!(
+                "[[row]]\nname = {name:?}\nmethod = {{ kind = \"ridge\" }}\n"
+            ));
+            let said = said.unwrap_err().to_string();
+            assert!(said.contains("letter or a digit"), "{name}: {said}");
+        }
         let twice = "[[row]]\nname = \"A\"\nmethod = { kind = \"ridge\" }\n";
         let said = read(&twice.repeat(2)).unwrap_err().to_string();
         assert!(said.contains("name of its own"), "{said}");

@@ -343,6 +343,8 @@ struct Width {
 /// An open file.
 struct Source {
     path: PathBuf,
+    /// Of the file.
+    bytes: u64,
     file: Hdf5File,
 }
 
@@ -353,15 +355,18 @@ const LARGEST: u64 = 1 << 24;
 impl Source {
     fn open(path: &Path) -> Result<Self, ImportError> {
         let file = guarded(|| {
-            files::open(path, u64::MAX).map_err(|error| error.to_string())?;
-            Hdf5File::open(path).map_err(|error| error.to_string())
+            let bytes = files::open(path, u64::MAX).and_then(|file| file.metadata());
+            let bytes = bytes.map_err(|error| error.to_string())?.len();
+            let file = Hdf5File::open(path).map_err(|error| error.to_string())?;
+            Ok((file, bytes))
         });
-        let file = file.map_err(|reason| ImportError::File {
+        let (file, bytes) = file.map_err(|reason| ImportError::File {
             path: path.into(),
             reason: format!("cannot be read as HDF5: {reason}"),
         })?;
         Ok(Self {
             path: path.into(),
+            bytes,
             file,
         })
     }
@@ -378,7 +383,9 @@ impl Source {
         let list = || {
             let root = self.file.root_group().map_err(|error| error.to_string())?;
             let mut found = Vec::new();
-            collect(&root, "", 0, &mut found)?;
+            // A name takes more bytes than these.
+            let mut room = self.bytes / 8;
+            collect(&root, "", 0, &mut room, &mut found)?;
             found.sort_unstable();
             Ok(found)
         };
@@ -494,10 +501,14 @@ fn sizes(shape: &[u64]) -> Option<(usize, usize)> {
 }
 
 /// Names of images in a group and the groups below it: image names may hold slashes.
+///
+/// A group may stand in many others, so that few bytes could hold names without end: `room` is how many there can be where each has
+/// bytes of its own.
 fn collect(
     group: &Group,
     prefix: &str,
     depth: usize,
+    room: &mut u64,
     found: &mut Vec<String>,
 ) -> Result<(), String> {
     if depth > 8 {
@@ -506,13 +517,17 @@ fn collect(
         ));
     }
     let (groups, datasets) = group.member_names().map_err(|error| error.to_string())?;
+    let names = 1 + groups.len() + datasets.len();
+    *room = room
+        .checked_sub(names as u64)
+        .ok_or("the same groups stand in more places than names of images need")?;
     let names = datasets
         .iter()
         .filter_map(|name| name.strip_suffix(FEATURES));
     found.extend(names.map(|name| format!("{prefix}{name}")));
     for name in groups {
         let below = group.group(&name).map_err(|error| error.to_string())?;
-        collect(&below, &format!("{prefix}{name}/"), depth + 1, found)?;
+        collect(&below, &format!("{prefix}{name}/"), depth + 1, room, found)?;
     }
     Ok(())
 }
@@ -628,6 +643,21 @@ mod tests {
         ] {
             assert_eq!(sizes(shape), None, "{shape:?}");
         }
+    }
+
+    /// Groups that are linked 40 times in each other, eight deep, in 6,308 bytes.
+    #[test]
+    fn groups_hold_no_names_without_end() {
+        let links =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/finds/features/links.h5");
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(&[links.clone()], &[links]);
+        let error = import(&options, dir.path(), &mut |_| Continue(())).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("links.h5") && said.contains("the same groups"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -601,7 +601,8 @@ pub(crate) fn with_nearest(message: &str) -> String {
         .flat_map(|m| m.split('`'))
         .skip(1)
         .step_by(2);
-    let Some(unknown) = quoted.next() else {
+    // No key is nearly as long as this, and a distance takes the product of both lengths.
+    let Some(unknown) = quoted.next().filter(|unknown| unknown.len() <= 100) else {
         return message.into();
     };
     let nearest = quoted

@@ -256,14 +256,6 @@ fn what_the_owner_says_is_kept_and_undone() {
 fn pictures_are_shown_and_no_other_file() {
     let world = world();
     world.write("secret.png", fs::read(world.path("test-0024.jpg")).unwrap());
-    // A library that somebody handed over, with an id that leads out of the folder.
-    let journal = world.text("photos/.epsilon/tags.jsonl");
-    let first = journal.lines().next().unwrap();
-    let outside = first.replace("a.jpg", "../secret.png");
-    world.write(
-        "photos/.epsilon/tags.jsonl",
-        format!("{journal}{outside}\n"),
-    );
     let server = Server::of_library(&world, "photos");
     let listed = server.get("/v1/library/photos").json();
     let version = |id: &str| {
@@ -339,6 +331,41 @@ fn pictures_are_shown_and_no_other_file() {
         "photo",
         "",
     );
+}
+
+/// A library that somebody handed over, with lines that lead out of the folder of photographs.
+#[test]
+fn a_library_leads_to_no_file_outside() {
+    let world = world();
+    let secret = "<?xpacket?><x:xmpmeta xmlns:x=\"adobe:ns:meta/\"/>";
+    world.write("secret.xmp", secret);
+    let sha256 = epsilon_data::files::sha256(secret.as_bytes());
+    let long = format!("{}x.jpg", "a/".repeat(100_000));
+    let tag = |photo: &str| json!({"photo": photo, "bytes": 1, "modified": 1, "settings": "", "labels": []});
+    let said = json!({"photo": "../secret.png", "label": "red", "verdict": "approved", "at": 1});
+    let moved = json!({"photo": "a.jpg", "to": "/secret.png", "at": 1});
+    let owned = json!({"sidecar": "../secret.xmp", "made": [sha256], "told": true});
+    for (file, line) in [
+        ("tags.jsonl", tag("../secret.png")),
+        ("tags.jsonl", tag(&long)),
+        ("corrections.jsonl", said),
+        ("corrections.jsonl", moved),
+        ("sidecars.jsonl", owned),
+    ] {
+        let path = format!("photos/.epsilon/{file}");
+        let before = fs::read_to_string(world.path(&path)).unwrap_or_default();
+        world.write(&path, format!("{before}{line}\n"));
+        let parts = [file, "is no file below the folder of photographs"];
+        let tagged = world.run(&format!("tag --model {MODEL} photos --xmp --prune"));
+        assert_eq!(tagged.code, Some(2), "{tagged:?}");
+        tagged.refused(&parts);
+        if file != "sidecars.jsonl" {
+            world.run("review photos --list").refused(&parts);
+        }
+        assert_eq!(world.text("secret.xmp"), secret);
+        assert!(!world.path("secret.png.xmp").exists());
+        world.write(&path, before);
+    }
 }
 
 #[test]

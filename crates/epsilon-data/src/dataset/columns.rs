@@ -3,16 +3,21 @@
 use super::{DatasetError, LineError, lines};
 use crate::files;
 use crate::formats::stand_in;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
+use parquet::column::page::{Page, PageMetadata, PageReader};
+use parquet::column::reader::ColumnReaderImpl;
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Rows read at once: a bound on memory that does not depend on how large the file's row groups are.
 const AT_ONCE: usize = 8192;
+/// Values of a column in the pages that are opened for these rows. Repeated values take no bytes of a file, but some of memory each.
+const MOST_VALUES: u32 = 1 << 23;
 
 /// The columns of some rows, in the order asked for.
 pub(super) struct Rows {
@@ -136,9 +141,59 @@ pub(super) fn read(
 /// A column that is being read.
 struct Column<T: DataType> {
     reader: ColumnReaderImpl<T>,
+    /// Values that its pages may still have.
+    left: Arc<AtomicU32>,
     /// Level at which a value is there.
     present: i16,
     is_list: bool,
+}
+
+/// Pages of a column, as long as they have no more values than may be left.
+struct Bounded {
+    pages: Box<dyn PageReader>,
+    left: Arc<AtomicU32>,
+}
+
+impl PageReader for Bounded {
+    fn get_next_page(&mut self) -> Result<Option<Page>, ParquetError> {
+        let page = self.pages.get_next_page()?;
+        let values = page.as_ref().map_or(0, Page::num_values);
+        let left = self.left.load(Ordering::Relaxed).checked_sub(values);
+        let left = left.ok_or_else(|| {
+            let what = format!("more than {MOST_VALUES} values in {AT_ONCE} rows of a column");
+            ParquetError::General(what)
+        })?;
+        self.left.store(left, Ordering::Relaxed);
+        Ok(page)
+    }
+
+    fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
+        self.pages.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> Result<(), ParquetError> {
+        self.pages.skip_next_page()
+    }
+
+    fn supports_deferred_dictionary(&self) -> bool {
+        self.pages.supports_deferred_dictionary()
+    }
+
+    fn take_deferred_dictionary(&mut self) -> Result<Option<Page>, ParquetError> {
+        self.pages.take_deferred_dictionary()
+    }
+
+    fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
+        self.pages.at_record_boundary()
+    }
+}
+
+impl Iterator for Bounded {
+    type Item = Result<Page, ParquetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
 }
 
 fn columns<T: DataType>(
@@ -162,11 +217,16 @@ fn columns<T: DataType>(
             return Err(damaged(path, reason));
         }
         let (present, is_list) = (descr.max_def_level(), descr.max_rep_level() == 1);
-        let reader: ColumnReader = group
-            .get_column_reader(index)
-            .map_err(|error| damaged(path, error))?;
+        let pages = group.get_column_page_reader(index);
+        let pages = pages.map_err(|error| damaged(path, error))?;
+        let left = Arc::new(AtomicU32::new(0));
+        let pages = Bounded {
+            pages,
+            left: left.clone(),
+        };
         Ok(Column {
-            reader: get_typed_column_reader(reader),
+            reader: ColumnReaderImpl::new(column.column_descr_ptr(), Box::new(pages)),
+            left,
             present,
             is_list,
         })
@@ -187,6 +247,9 @@ fn pieces<T: DataType>(
 impl<T: DataType> Column<T> {
     /// The next `count` rows. A null is an empty list, or a cell without a value.
     fn read(&mut self, count: usize) -> Result<Cells<T::T>, ParquetError> {
+        // Without lists a row is a value.
+        let most = if self.is_list { MOST_VALUES } else { u32::MAX };
+        self.left.store(most, Ordering::Relaxed);
         let (mut present, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let (rows, _, levels) = self.reader.read_records(
             count,

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The longest line read, in bytes: far above a row of a thousand tags, and a bound on memory for a file without line
 /// ends.
-const LONGEST: usize = 1 << 24;
+pub(super) const LONGEST: usize = 1 << 24;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 

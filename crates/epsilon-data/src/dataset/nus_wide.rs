@@ -189,7 +189,14 @@ impl Files<'_> {
         self.first(&["dat", "txt"].map(|end| format!("NUS_WID_Tags/{part}_Tags1k.{end}")))
     }
 
+    /// The file of a concept, which is no path.
     fn labels(&self, concept: &str, part: &str) -> Result<PathBuf, DatasetError> {
+        if concept.contains(['/', '\\']) {
+            return Err(DatasetError::Form {
+                path: self.concepts()?,
+                reason: format!("{concept:?} is no concept: files are named after them"),
+            });
+        }
         let name = format!("TrainTestLabels/Labels_{concept}_{part}.txt");
         self.first(&[name.clone(), format!("Groundtruth/{name}")])
     }
@@ -351,6 +358,20 @@ mod tests {
     fn edit(path: PathBuf, change: impl Fn(String) -> String) {
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::write(path, change(text)).unwrap();
+    }
+
+    #[test]
+    fn a_concept_is_no_path() {
+        for concept in ["x/../../../secret", "x\\\\secret"] {
+            let said = message(|folder| {
+                let path = folder.join("ConceptsList/Concepts81.txt");
+                edit(path, |text| format!("{text}\n{concept}\n"));
+            });
+            assert!(
+                said.contains("Concepts81.txt") && said.contains("is no concept"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

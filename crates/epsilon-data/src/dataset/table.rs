@@ -284,6 +284,8 @@ fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), D
     };
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(read_error)?;
+    // A quote that nothing closes then holds a line end, too.
+    bytes.push(b'\n');
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -300,15 +302,24 @@ fn read_csv(path: &Path, mut reader: impl Read, sink: &mut Sink) -> Result<(), D
         .map_err(|error| read_error(error.into()))?
     {
         let line = lines.line_of(record.position().map_or(0, csv::Position::byte) as usize);
-        let texts: Result<Vec<&str>, _> = record.iter().map(std::str::from_utf8).collect();
-        let row = texts
-            .map_err(|_| LineError::NotUtf8)
-            .and_then(|texts| cells(&mut columns, texts.into_iter()));
+        let row = texts(&record).and_then(|texts| cells(&mut columns, texts.into_iter()));
         if let Some(row) = row.map_err(|problem| line_error(path, line, problem))? {
             sink(line, row)?;
         }
     }
     check_negatives(path, columns)
+}
+
+/// The cells of a record. None needs a line end: one that has some comes from a quote that swallows the lines behind it.
+fn texts(record: &csv::ByteRecord) -> Result<Vec<&str>, LineError> {
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if record.as_slice().iter().any(is_end) {
+        return Err(LineError::Quotes);
+    }
+    let texts = record.iter().map(std::str::from_utf8);
+    texts
+        .collect::<Result<_, _>>()
+        .map_err(|_| LineError::NotUtf8)
 }
 
 /// The columns of a Parquet table.
@@ -338,6 +349,11 @@ fn read_parquet(path: &Path, sink: &mut Sink) -> Result<(), DatasetError> {
         for row in 0..rows.count {
             line += 1;
             let error = |problem| line_error(path, line, problem);
+            // The same bytes may be many values.
+            let values = rows.texts.iter().flat_map(|cells| cells.row(row));
+            if values.map(|value| value.len() as u64).sum::<u64>() > lines::LONGEST as u64 {
+                return Err(error(LineError::Long(lines::LONGEST)));
+            }
             let text = |column: usize| match rows.texts[column].row(row) {
                 [value] => columns::text(value).map(|text| text.trim().to_string()),
                 _ => Ok(String::new()),
@@ -799,9 +815,22 @@ mod tests {
                 .starts_with(", line 6: 4 columns instead of 3;")
         );
         assert!(
-            message("t.csv", "a.jpg,train,\"cat\n,dog\"\nb.jpg,val,cat\n")
-                .starts_with(", line 3: unknown split \"val\"; it must be `train` or `test`")
+            message("t.csv", "a.jpg,train,\"cat,dog\"\nb.jpg,val,cat\n")
+                .starts_with(", line 2: unknown split \"val\"; it must be `train` or `test`")
         );
+        // A quote that swallows the rows behind it, to the end of the file or to another quote.
+        for (open, line) in [
+            ("a.jpg,train,\"cat\nb.jpg,test,cow\nc.jpg,test,\n", 1),
+            ("a.jpg,train,cat\nb.jpg,train,\"cat", 2),
+            ("a.jpg,train,\"cat\nb.jpg,test,cow\nc.jpg,test,dog\"\n", 1),
+            ("a.jpg,train,\"cat\rb.jpg,test,cow\"\n", 1),
+        ] {
+            let said = message("t.csv", open);
+            assert!(
+                said.starts_with(&format!(", line {line}: a quoted cell")),
+                "{said}"
+            );
+        }
         assert!(message("t.tsv", "a.jpg\tTrain\tcat\n").contains("unknown split \"Train\""));
         assert!(
             message("t.tsv", "a.jpg\ttrain\tcat\n\na.jpg\ttest\t\n")
@@ -947,6 +976,31 @@ missing      1 images
         let sky = dataset.names.iter().position(|name| name == "sky").unwrap();
         assert_eq!(dataset.labels.get(0, sky), 1); // train/1000.jpeg: city, mountain, sky, sun
         assert_eq!(dataset.labels.positives(0).count(), 4);
+    }
+
+    /// A page of one row that says how many values it has, all of them the same entry of its dictionary.
+    #[test]
+    fn a_parquet_row_has_no_values_without_end() {
+        let said = message(
+            "t.parquet",
+            include_bytes!("../../../../fuzz/finds/table-parquet/repeated"),
+        );
+        assert!(
+            said.contains("more than 8388608 values in 8192 rows of a column"),
+            "{said}"
+        );
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, false).unwrap();
+        let names = vec!["x".repeat(1 << 20); 17];
+        writer
+            .push("a.jpg", Split::Train, names, Vec::new())
+            .unwrap();
+        writer.finish().unwrap();
+        let said = message("t.parquet", bytes);
+        assert!(
+            said.starts_with(", line 1: longer than 16777216 bytes"),
+            "{said}"
+        );
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use super::lines;
 use super::summary::{Notes, WordCounts};
 use super::{Dataset, DatasetError, LineError, Record, SparseLabels, Split, Summary};
 use crate::files;
+use crate::formats::xml::{self, XmlError};
 use crate::labels::{composed, read_seen_unseen};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -121,27 +122,28 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
         .map(|((id, _), annotation)| image_file(&options.folder, id, annotation))
         .collect();
     let mut ignored = WordCounts::new();
-    let mut unknown = 0;
-    let rows = annotations
+    let said: Vec<Said> = annotations
         .into_iter()
         .map(|annotation| {
-            let mut values = vec![-1; names.len()];
+            let mut values = Said::new();
             for (class, difficult) in classes(annotation.objects) {
                 let Some(&label) = numbers.get(&*composed(&class)) else {
                     *ignored.entry(class).or_default() += 1;
                     continue;
                 };
-                values[label as usize] = match (difficult, options.difficult) {
+                let value = match (difficult, options.difficult) {
                     (false, _) | (true, Difficult::Positive) => 1,
                     (true, Difficult::Negative) => -1,
                     (true, Difficult::Unknown) => 0,
                 };
-                unknown += usize::from(values[label as usize] == 0);
+                values.insert(label, value);
             }
-            let listed = (0..).zip(values).filter(|(_, value)| *value != 0);
-            listed.collect()
+            values
         })
         .collect();
+    let unknown = said.iter().flat_map(BTreeMap::values);
+    let unknown = unknown.filter(|value| **value == 0).count();
+    let labels = matrix(options, names.len(), said, unknown > 0)?;
     if unknown > 0 {
         let what = "labels left unknown because every object is difficult";
         notes.add(what, unknown, Vec::new());
@@ -154,15 +156,50 @@ pub fn read(options: &VocOptions) -> Result<(Dataset, Summary), DatasetError> {
     };
     let dataset = Dataset {
         records: files.into_iter().zip(records).map(record).collect(),
-        labels: SparseLabels::new(names.len(), 0, rows)?,
+        labels,
         words: names.clone(),
         names,
         seen,
     };
     let mut summary = Summary::new(&dataset, ignored, notes);
-    // The matrix lists the negatives, so that what is difficult can be left out of it; an annotation does not.
+    // The matrix may list the negatives; an annotation does not.
     summary.unlisted_is_negative = true;
     Ok((dataset, summary))
+}
+
+/// What the objects of an image say of labels: +1, -1, or 0 for one that is left unknown.
+type Said = BTreeMap<u32, i8>;
+
+/// Most labels that are listed as negative, of all images together: 8 bytes each.
+const MOST_LISTED: usize = 1 << 27;
+
+/// The matrix of labels: what no object says is negative. Only what is not listed can be unknown, so that the negatives are listed
+/// where anything is.
+fn matrix(
+    options: &VocOptions,
+    labels: usize,
+    said: Vec<Said>,
+    has_unknown: bool,
+) -> Result<SparseLabels, DatasetError> {
+    if !has_unknown {
+        let rows = said.into_iter().map(|said| said.into_iter().collect());
+        return SparseLabels::new(labels, -1, rows.collect());
+    }
+    if labels.saturating_mul(said.len()) > MOST_LISTED {
+        let reason = format!(
+            "{} images with {labels} labels and difficult objects among them are more than {MOST_LISTED} values: count difficult \
+             objects as positive or negative (`difficult`)",
+            said.len()
+        );
+        let path = options.folder.clone();
+        return Err(DatasetError::Form { path, reason });
+    }
+    let row = |said: Said| {
+        let value = |label| said.get(&label).copied().unwrap_or(-1);
+        let all = (0..labels as u32).map(|label| (label, value(label)));
+        all.filter(|(_, value)| *value != 0).collect()
+    };
+    SparseLabels::new(labels, 0, said.into_iter().map(row).collect())
 }
 
 /// The ids of a set; a second column (of the sets of one class) is passed over.
@@ -226,12 +263,15 @@ fn read_annotation(path: &Path) -> Result<Annotation, DatasetError> {
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
         lines::line_error(path, line as u64, LineError::NotUtf8)
     })?;
-    let document = roxmltree::Document::parse(&text).map_err(|error| {
-        lines::line_error(
-            path,
-            error.pos().row.into(),
-            LineError::Xml(error.to_string()),
-        )
+    let document = xml::parse(&text).map_err(|error| match error {
+        XmlError::Form(error) => {
+            let (line, problem) = (error.pos().row.into(), LineError::Xml(error.to_string()));
+            lines::line_error(path, line, problem)
+        }
+        error => DatasetError::Form {
+            path: path.into(),
+            reason: error.to_string(),
+        },
     })?;
     let mut children = document.root_element().children();
     let file = children.find(|child| child.has_tag_name("filename"));
@@ -243,13 +283,16 @@ fn read_annotation(path: &Path) -> Result<Annotation, DatasetError> {
         if !object.has_tag_name("object") {
             continue;
         }
-        let line = document.text_pos_at(object.range().start).row.into();
         let field = |name| {
             let mut children = object.children();
             let child = children.find(|child| child.has_tag_name(name))?;
             Some(child.text().unwrap_or_default().trim())
         };
-        let error = |problem: String| lines::line_error(path, line, LineError::Xml(problem));
+        let error = |problem: String| {
+            // Lines are counted from the beginning of the file.
+            let line = document.text_pos_at(object.range().start).row.into();
+            lines::line_error(path, line, LineError::Xml(problem))
+        };
         let name = field("name").filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| error("an object without a name".into()))?;
         let difficult = match field("difficult").unwrap_or("0") {
@@ -338,6 +381,40 @@ mod tests {
             assert!(summary.ignored_words >= 1);
             assert_eq!(dataset.records[0].id, "JPEGImages/000001.jpg");
         }
+    }
+
+    /// Many objects on one line, and many seen names: the work is that of the file and of the names.
+    #[test]
+    fn large_annotations_are_read_in_time() {
+        let object = "<object><name>cat</name></object>";
+        let xml = format!("<annotation>{}</annotation>", object.repeat(100_000));
+        let (dataset, _) = with(&xml, Difficult::Unknown).unwrap();
+        assert_eq!((dataset.labels.get(0, 0), dataset.labels.rest()), (1, -1));
+        let many: String = (0..150_000).map(|i| format!(" a{i}=''")).collect();
+        let said = with(format!("<annotation{many}/>"), Difficult::Unknown);
+        let said = said.unwrap_err().to_string();
+        assert!(
+            said.contains("000001.xml") && said.contains("1000 attributes"),
+            "{said}"
+        );
+    }
+
+    /// Negatives are listed only where something is unknown, and not without end.
+    #[test]
+    fn what_is_listed_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path());
+        let images = MOST_LISTED / 60_000 + 1;
+        let said = || vec![Said::from([(7, 1)]); images];
+        let labels = matrix(&options, 60_000, said(), false).unwrap();
+        assert_eq!((labels.get(2, 7), labels.get(2, 8)), (1, -1));
+        let refused = matrix(&options, 60_000, said(), true).unwrap_err();
+        assert!(
+            refused.to_string().contains("count difficult objects"),
+            "{refused}"
+        );
+        let small = matrix(&options, 3, vec![Said::from([(0, 1), (2, 0)])], true).unwrap();
+        assert_eq!([0, 1, 2].map(|label| small.get(0, label)), [1, -1, 0]);
     }
 
     #[test]

@@ -6,3 +6,4 @@ pub mod pickle;
 pub mod safetensors;
 pub mod sealed;
 pub mod stand_in;
+pub mod xml;

@@ -4,7 +4,7 @@ use super::LabelError;
 use super::text_vectors::{Line, Lines, open, refuse_stand_in};
 use crate::files;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::path::Path;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
@@ -96,18 +96,17 @@ pub fn read_list(path: &Path) -> Result<Vec<String>, LabelError> {
 /// # Errors
 /// As [`read_names`], and a name that stands in both lists.
 pub fn read_seen_unseen(seen: &Path, unseen: &Path) -> Result<(Vec<String>, usize), LabelError> {
-    let mut names = read_names(seen)?;
-    let count = names.len();
-    for name in read_names(unseen)? {
-        if names[..count].contains(&name) {
-            return Err(LabelError::SeenAndUnseen {
-                name,
-                seen: seen.into(),
-                unseen: unseen.into(),
-            });
-        }
-        names.push(name);
+    let (mut names, others) = (read_names(seen)?, read_names(unseen)?);
+    let known: HashSet<&String> = names.iter().collect();
+    if let Some(name) = others.iter().find(|name| known.contains(name)) {
+        return Err(LabelError::SeenAndUnseen {
+            name: name.clone(),
+            seen: seen.into(),
+            unseen: unseen.into(),
+        });
     }
+    let count = names.len();
+    names.extend(others);
     Ok((names, count))
 }
 

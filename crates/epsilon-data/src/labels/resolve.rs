@@ -14,6 +14,8 @@ use std::path::Path;
 const JOINTS: [&str; 3] = ["_", "-", ""];
 /// Nearest words named for each part of a name without a vector.
 const NEAREST: usize = 3;
+/// Characters of a word that near ones are looked for.
+const LONGEST_WORD: usize = 200;
 /// Names and parts of names that nearest words are looked for at once: each costs a look at every word of the file.
 const SEARCHES: usize = 64;
 
@@ -448,7 +450,11 @@ impl Search {
     fn new(query: &str) -> Self {
         let query = composed(query).to_lowercase();
         let length = query.chars().count();
-        let limit = length.div_ceil(3).min(4);
+        // A distance takes the product of both lengths: of what is no word, none is near.
+        let limit = match length {
+            0..=LONGEST_WORD => length.div_ceil(3).min(4),
+            _ => 0,
+        };
         Self {
             letters: letters(&query),
             query,
@@ -466,7 +472,7 @@ impl Search {
             .length
             .abs_diff(length)
             .max((self.letters ^ letters).count_ones().div_ceil(2) as usize);
-        if !self.wants(bound) {
+        if self.limit == 0 || !self.wants(bound) {
             return;
         }
         let distance = strsim::osa_distance(&self.query, folded);
@@ -502,6 +508,19 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file
+    }
+
+    /// A distance of such words would take 10^10 steps.
+    #[test]
+    fn nothing_is_near_to_what_is_no_word() {
+        let long = |end: &str| format!("{}{end}", "a".repeat(100_000));
+        let mut search = Search::new(&long("b"));
+        let word = long("c");
+        search.offer(&word, &word, letters(&word), word.len());
+        assert!(search.best.is_empty());
+        let mut search = Search::new("hose");
+        search.offer("horse", "horse", letters("horse"), 5);
+        assert_eq!(search.best, [(1, "horse".to_string())]);
     }
 
     fn names(names: &[&str]) -> Vec<String> {

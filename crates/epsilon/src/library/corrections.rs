@@ -12,10 +12,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{News, Tail};
+use super::lines::{News, Tail, below};
 use super::ownership::folded;
 use super::scan::modified;
-use super::{Failed, Label, Library, LibraryError, Photo, Scan, failed};
+use super::sidecar::Name;
+use super::{Label, Library, LibraryError, Photo, Scan, failed};
 use epsilon_data::{files, paths};
 
 const NAME: &str = "corrections.jsonl";
@@ -138,6 +139,17 @@ enum Record {
     Said(Line),
     Content(Content),
     Moved(Moved),
+}
+
+impl Record {
+    /// [`Photo::id`] of the photographs that it is about.
+    fn photos(&self) -> Vec<&str> {
+        match self {
+            Self::Said(line) => vec![line.photo()],
+            Self::Content(content) => vec![&content.photo],
+            Self::Moved(moved) => vec![&moved.photo, &moved.to],
+        }
+    }
 }
 
 /// The word that holds for a label.
@@ -369,7 +381,9 @@ impl Corrections {
     fn read_on(&mut self) -> Result<bool, LibraryError> {
         let mut records = Vec::new();
         let news = self.tail.read(HINT, &mut |line| {
-            records.push(serde_json::from_slice(line)?);
+            let record: Record = serde_json::from_slice(line)?;
+            record.photos().into_iter().try_for_each(below)?;
+            records.push(record);
             Ok(())
         })?;
         if news == News::Anew {
@@ -389,6 +403,19 @@ impl Corrections {
     pub fn photos(&self) -> impl Iterator<Item = (&str, &Opinion)> {
         let opinions = self.opinions.iter();
         opinions.map(|(photo, opinion)| (photo.as_str(), opinion))
+    }
+
+    /// What holds for the photographs that a sidecar of this [`Name::key`] belongs to.
+    pub(super) fn of_sidecar(&self, key: &str) -> impl Iterator<Item = &Opinion> {
+        let stem = key.strip_suffix(".xmp").unwrap_or(key);
+        let endings = format!("{stem}.");
+        // A sidecar is named after the whole name of its photograph, or after what stands before that one's ending.
+        let whole = self.opinions.get_key_value(stem);
+        let begin = self.opinions.range(endings.clone()..);
+        let begin = begin.take_while(move |(id, _)| id.starts_with(&endings));
+        let its = whole.into_iter().chain(begin);
+        let its = its.filter(move |(id, _)| Name::ALL.iter().any(|name| name.key(id) == key));
+        its.map(|(_, opinion)| opinion)
     }
 
     /// A model's labels of a photograph with the owner's word applied: rejected ones are marked, approved ones have the name and
@@ -460,11 +487,11 @@ impl Corrections {
     /// The contents, by their size, of photographs that were spoken of and are surely gone.
     fn gone(&self, folder: &Path, scan: &Scan) -> HashMap<u64, Vec<&Content>> {
         let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
+        let unread = scan.unread();
         let mut gone: HashMap<u64, Vec<&Content>> = HashMap::new();
         for id in self.opinions.keys() {
             let path = folder.join(paths::path(id));
-            let unread = |failed: &Failed| path.starts_with(&failed.path);
-            if there.contains(id.as_str()) || scan.failed.iter().any(unread) || path.exists() {
+            if there.contains(id.as_str()) || unread.hides(&path) || path.exists() {
                 continue;
             }
             if let Some(content) = self.contents.get(id) {

@@ -31,12 +31,8 @@ pub fn unseen<'a>(
     believe: bool,
 ) -> Unseen {
     let seen: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
-    let hidden = |id: &str| {
-        let path = folder.join(paths::path(id));
-        scan.failed
-            .iter()
-            .any(|failed| path.starts_with(&failed.path))
-    };
+    let unread = scan.unread();
+    let hidden = |id: &str| unread.hides(&folder.join(paths::path(id)));
     let left_out = |id: &str| folder.join(paths::path(id)).exists();
     let (mut unseen, mut there, mut out) = (Unseen::default(), 0, Vec::new());
     for id in known {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::Lines;
+use super::lines::{Lines, below};
 use super::ownership::Subject;
 use super::{Corrections, Labelled, LibraryError, Photo, failed};
 use crate::model::Ranked;
@@ -155,6 +155,7 @@ impl Journal {
         let (mut known, mut stale) = (BTreeMap::new(), 0);
         let lines = Lines::open(folder.join(NAME), HINT, &mut |place, line| {
             let (photo, entry) = remembered(&serde_json::from_slice(line)?, place);
+            below(&photo)?;
             stale += usize::from(known.insert(photo, entry).is_some());
             Ok(())
         })?;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{Lines, Tail};
+use super::lines::{Lines, Tail, below};
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
@@ -80,6 +80,7 @@ impl Ledger {
         let (mut owned, mut stale) = (BTreeMap::new(), 0);
         let lines = Lines::open(path.into(), HINT, &mut |_, line| {
             let line: Line = serde_json::from_slice(line)?;
+            below(&line.sidecar)?;
             stale += usize::from(owned.insert(line.sidecar, line.owned).is_some());
             Ok(())
         })?;
@@ -102,6 +103,7 @@ impl Ledger {
         let mut owned = BTreeMap::new();
         Tail::new(library.join(NAME)).read(HINT, &mut |line| {
             let line: Line = serde_json::from_slice(line)?;
+            below(&line.sidecar)?;
             owned.insert(line.sidecar, line.owned);
             Ok(())
         })?;

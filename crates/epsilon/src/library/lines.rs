@@ -9,10 +9,23 @@ use std::path::{Path, PathBuf};
 use same_file::Handle;
 
 use super::{LibraryError, failed};
-use epsilon_data::files;
+use epsilon_data::{files, paths};
 
 /// Bytes that a reader of all lines takes at once: a line of many labels has thousands.
 const READ: usize = 1 << 16;
+
+/// Checks what a line says of where a file lies, seen from the folder of photographs: a library may come from anybody, and nothing
+/// outside that folder is looked at, written or removed for it.
+pub(super) fn below(place: &str) -> serde_json::Result<()> {
+    match paths::is_below(place) {
+        true => Ok(()),
+        false => {
+            let shown: String = place.chars().take(100).collect();
+            let reason = format!("{shown:?} is no file below the folder of photographs");
+            Err(serde::de::Error::custom(reason))
+        }
+    }
+}
 
 /// The file, open for more.
 pub(super) struct Lines {

@@ -14,6 +14,7 @@ use super::catalog::Item;
 use super::corrections::{Labelled, State};
 use super::journal::{Entry, Outcome};
 use super::kinds::{Kinds, Number, Tag, Values};
+use super::lines::below;
 
 /// What a line says, without its owner's word.
 ///
@@ -25,10 +26,12 @@ pub(super) fn item(line: &[u8], kinds: &mut Kinds) -> serde_json::Result<Item> {
         Some(b'{') => serde_json::from_slice(line).ok(),
         _ => None,
     };
-    match quick {
-        Some(quick) => Ok(of_ordinary(quick, kinds)),
-        None => Ok(of_entry(serde_json::from_slice(line)?, kinds)),
-    }
+    let item = match quick {
+        Some(quick) => of_ordinary(quick, kinds),
+        None => of_entry(serde_json::from_slice(line)?, kinds),
+    };
+    below(&item.id)?;
+    Ok(item)
 }
 
 fn of_ordinary(line: Ordinary<'_>, kinds: &mut Kinds) -> Item {
@@ -148,7 +151,10 @@ mod tests {
     /// The line as it is read here, and as an [`Entry`] is: each as the photograph, or what is wrong.
     fn both(line: &[u8]) -> [Result<Item, String>; 2] {
         let mut kinds = Kinds::default();
-        let plain = serde_json::from_slice(line).map(|entry| of_entry(entry, &mut kinds));
+        let plain = serde_json::from_slice(line).and_then(|entry| {
+            let item = of_entry(entry, &mut kinds);
+            below(&item.id).map(|()| item)
+        });
         [item(line, &mut kinds), plain].map(|read| read.map_err(|error| error.to_string()))
     }
 

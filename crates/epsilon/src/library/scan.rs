@@ -1,6 +1,6 @@
 //! Which photographs a folder holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,23 @@ pub struct Scan {
     pub failed: Vec<Failed>,
     /// Pictures that are of no kind that is decoded, counted by their usual endings.
     pub others: BTreeMap<String, usize>,
+}
+
+impl Scan {
+    /// What could not be looked at, to be asked for many paths.
+    pub(super) fn unread(&self) -> Unread<'_> {
+        Unread(self.failed.iter().map(|failed| &*failed.path).collect())
+    }
+}
+
+/// The paths of files and folders that could not be looked at.
+pub(super) struct Unread<'a>(HashSet<&'a Path>);
+
+impl Unread<'_> {
+    /// Whether a path is one of them, or below one.
+    pub(super) fn hides(&self, path: &Path) -> bool {
+        path.ancestors().any(|above| self.0.contains(above))
+    }
 }
 
 /// A file or folder that could not be looked at.

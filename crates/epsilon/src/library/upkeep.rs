@@ -143,9 +143,8 @@ impl Wanted {
         let there = text.and_then(|text| xmp::read(text).ok());
         let there = there.unwrap_or_default().subject;
         let there: HashSet<String> = there.iter().map(|name| folded(name)).collect();
-        let photos = corrections.photos();
-        let its = photos.filter(|(id, _)| Name::ALL.iter().any(|name| name.key(id) == sidecar));
-        let approved = its.flat_map(|(_, opinion)| opinion.approved());
+        let its = corrections.of_sidecar(sidecar);
+        let approved = its.flat_map(Opinion::approved);
         let mut wanted = Self::default();
         for judged in approved.filter(|judged| there.contains(&folded(&judged.name))) {
             wanted.labels.push(judged.label().subject());

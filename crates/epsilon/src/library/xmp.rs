@@ -1,24 +1,15 @@
 //! XMP as text: the lists of labels in it, and edits of them that leave every other byte as it was.
 //!
 //! The text is parsed to find places, and only entries that are added or taken out change (XMP specification, part 1, 7:
-//! serialisation as RDF/XML). Work and memory grow with the length of the text: what could make them grow faster is bounded
-//! by [`NAMESPACES`], [`ATTRIBUTES`], [`DEPTH`] and [`NODES`], far above what any program writes.
+//! serialisation as RDF/XML). Work and memory grow with the length of the text.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
-use roxmltree::{Document, Node, ParsingOptions};
+use epsilon_data::formats::xml;
+use roxmltree::{Document, Node};
 
 use super::ownership::{List, Lists, without};
-
-/// Declarations of namespaces in a file: each element that declares some is given all that hold around it, too.
-pub const NAMESPACES: usize = 512;
-/// Attributes of one element: each is compared with all others.
-pub const ATTRIBUTES: usize = 1_000;
-/// Elements within each other.
-pub const DEPTH: usize = 256;
-/// Elements, texts and comments of a file.
-pub const NODES: u32 = 500_000;
 
 pub(super) const RDF: &str = "http://www.w3.org/1999/02/22-rdf-syntax-ns#";
 /// A sidecar that says nothing yet.
@@ -121,84 +112,13 @@ pub fn edit(text: &str, gone: &Lists, new: &Lists) -> Result<String, String> {
     }
 }
 
+pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
+    xml::parse(text).map_err(|error| error.to_string())
+}
+
 /// The text without its byte order mark.
 pub(super) fn body(text: &str) -> &str {
     text.trim_start_matches('\u{feff}')
-}
-
-pub(super) fn parse(text: &str) -> Result<Document<'_>, String> {
-    bounded(text)?;
-    let options = ParsingOptions {
-        nodes_limit: NODES,
-        ..ParsingOptions::default()
-    };
-    Document::parse_with_options(text, options)
-        .map_err(|error| format!("cannot be read as XML: {error}"))
-}
-
-/// Refuses what would take the parser more than time and memory in proportion to the text.
-fn bounded(text: &str) -> Result<(), String> {
-    let above = |what: &str, limit: usize| Err(format!("has more than {limit} {what}"));
-    if text.matches("xmlns").take(NAMESPACES + 1).count() > NAMESPACES {
-        return above("declarations of namespaces", NAMESPACES);
-    }
-    let (mut rest, mut depth) = (text, 0_usize);
-    while let Some(at) = rest.find('<') {
-        rest = &rest[at..];
-        let marked = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")];
-        let special = marked.iter().find(|(begin, _)| rest.starts_with(begin));
-        let end = match special {
-            Some((_, end)) => rest.find(end).map(|at| at + end.len()),
-            None => {
-                let Tag { end, attributes } = tag(rest);
-                if attributes > ATTRIBUTES {
-                    return above("attributes in one element", ATTRIBUTES);
-                }
-                end
-            }
-        };
-        // What does not end is no XML, as the parser will say.
-        let Some(end) = end else { break };
-        let whole = &rest[..end];
-        if whole.starts_with("</") {
-            depth = depth.saturating_sub(1);
-        } else if special.is_none() && !whole.ends_with("/>") {
-            depth += 1;
-        }
-        if depth > DEPTH {
-            return above("elements within each other", DEPTH);
-        }
-        rest = &rest[end..];
-    }
-    Ok(())
-}
-
-/// Where a tag at the beginning of a text ends, and how many attributes it has.
-struct Tag {
-    end: Option<usize>,
-    attributes: usize,
-}
-
-fn tag(text: &str) -> Tag {
-    let (mut quote, mut attributes) = (None, 0);
-    for (at, byte) in text.bytes().enumerate() {
-        match (quote, byte) {
-            (None, b'>') => {
-                return Tag {
-                    end: Some(at + 1),
-                    attributes,
-                };
-            }
-            (None, b'"' | b'\'') => quote = Some(byte),
-            (None, b'=') => attributes += 1,
-            (Some(open), _) if open == byte => quote = None,
-            _ => {}
-        }
-    }
-    Tag {
-        end: None,
-        attributes,
-    }
 }
 
 /// The descriptions of an XMP document; there is at least one.

@@ -284,13 +284,8 @@ impl Ranker {
 
     /// How each label is judged, where the model has probabilities.
     fn judges(&self, model: &Model) -> Option<Vec<LabelCalibration>> {
-        let names = self.labels.names().iter();
         if let Some(calibration) = model.card().calibration() {
-            let both = names.zip(&self.seen);
-            return Some(
-                both.map(|(name, &seen)| calibration.judge(name, seen))
-                    .collect(),
-            );
+            return Some(calibration.judges(self.labels.names(), &self.seen));
         }
         let preset = model.card().preset()?;
         let scores = match preset.is_standardised() {

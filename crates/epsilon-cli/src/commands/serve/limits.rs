@@ -34,6 +34,8 @@ pub(super) const SMALL_ANSWER: usize = 4 << 10;
 
 /// Photographs in a request.
 pub(super) const PHOTOS: usize = 32;
+/// Folders within each other that are listed: a few ids of many parts would make a list without end.
+pub(super) const FOLDERS_DEEP: usize = 32;
 /// Photographs decoded or waiting for the engine at once: enough for two batches.
 pub(super) const WAITING_PHOTOS: usize = 64;
 /// Longest side of the pictures that maps are drawn on, in pixels.

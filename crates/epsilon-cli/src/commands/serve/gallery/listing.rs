@@ -227,7 +227,7 @@ pub(super) async fn labels(
     .await
 }
 
-/// All folders with the photographs in and below them, by their paths.
+/// All folders with the photographs in and below them, by their paths; of deeper ones than [`limits::FOLDERS_DEEP`] those above.
 pub(super) async fn folders(
     Given(gallery): Given<Arc<Gallery>>,
 ) -> Result<Json<Vec<Counted>>, Refusal> {
@@ -235,7 +235,7 @@ pub(super) async fn folders(
         let catalog = gallery.catalog()?;
         let mut counts = BTreeMap::new();
         for item in catalog.items() {
-            for (end, _) in item.id.match_indices('/') {
+            for (end, _) in item.id.match_indices('/').take(limits::FOLDERS_DEEP) {
                 count(&mut counts, &item.id[..end]);
             }
         }

@@ -60,7 +60,7 @@ async fn answer(
         blocking(move || {
             let _place = place;
             let item = gallery.item(&asked.id)?;
-            let now = there(&gallery.path(&item)?)?;
+            let now = there(&gallery.path(&item))?;
             let keeps = named(now) == asked.version;
             Ok((make(&gallery, &item, now)?, keeps))
         })
@@ -108,7 +108,7 @@ impl Gallery {
         if let Some(kept) = self.thumbnails.read(&item.id, version) {
             return Ok(kept);
         }
-        let file = self.path(item)?;
+        let file = self.path(item);
         let made = self.thumbnails.make(&item.id, &file, version, &self.limits);
         made.map_err(|error| match error {
             ThumbnailError::Image(error) => unreadable(item, &error),
@@ -118,7 +118,7 @@ impl Gallery {
 
     fn large(&self, item: &Item, _: Version) -> Result<Vec<u8>, Refusal> {
         let (side, quality) = (limits::PICTURE_SIDE, limits::PICTURE_QUALITY);
-        let picture = small_jpeg(&self.path(item)?, side, quality, &self.limits);
+        let picture = small_jpeg(&self.path(item), side, quality, &self.limits);
         picture.map_err(|error| unreadable(item, &error))
     }
 
@@ -159,7 +159,7 @@ impl Gallery {
                 let _place = place;
                 if gallery.thumbnails.read(&id, version).is_none()
                     && let Ok(item) = gallery.item(&id)
-                    && let Ok(now) = gallery.path(&item).and_then(|path| there(&path))
+                    && let Ok(now) = there(&gallery.path(&item))
                 {
                     let _ = gallery.thumbnail(&item, now);
                 }
@@ -174,7 +174,7 @@ impl Gallery {
     pub(super) async fn read(self: Arc<Self>, id: String) -> Result<(Bytes, Held), Refusal> {
         blocking(move || {
             let item = self.item(&id)?;
-            let path = self.path(&item)?;
+            let path = self.path(&item);
             let full = || {
                 let message =
                     "the server holds as many bytes of photographs as it takes: try again";
