@@ -1,12 +1,12 @@
 //! Writing files so that a reader never sees half of one, and a link that lies in wait is never followed.
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Write};
 use std::path::Path;
 
 use tempfile::Builder;
 
-use super::read::refuse_special;
+use super::read::{open, refuse_special};
 
 const PREFIX: &str = ".epsilon-";
 const SUFFIX: &str = ".tmp";
@@ -65,6 +65,8 @@ pub fn replace_if(
             }
             _ => error,
         })?;
+    // Tells `tidy` that somebody writes here; without it, where a system has no locks, the folder's own lock must do.
+    let _ = beside.as_file().try_lock_shared();
     fill(beside.as_file_mut())?;
     match path.symlink_metadata() {
         Ok(before) if before.is_file() => keep_owner_and_mode(beside.as_file(), &before)?,
@@ -140,8 +142,14 @@ fn is_leftover(name: &std::ffi::OsStr) -> bool {
     name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes())
 }
 
-/// Removes what killed processes left half-written in a folder, not in those below it. For who holds the folder's lock: what
-/// another process is writing there would be taken away, too.
+/// Whether a process is writing a leftover's file: it then holds a lock on it.
+fn is_written(path: &Path) -> bool {
+    let lock = open(path, u64::MAX).map(|file| file.try_lock());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Removes what killed processes left half-written in a folder, not in those below it. What a living one is writing there stays. For
+/// who holds the folder's lock, as not every system has locks of files.
 ///
 /// ```
 /// use epsilon_data::files;
@@ -159,7 +167,8 @@ fn is_leftover(name: &std::ffi::OsStr) -> bool {
 pub fn tidy(folder: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if is_leftover(&entry.file_name()) && !entry.file_type()?.is_dir() {
+        let is_file = is_leftover(&entry.file_name()) && !entry.file_type()?.is_dir();
+        if is_file && !is_written(&entry.path()) {
             std::fs::remove_file(entry.path())?;
         }
     }
@@ -198,6 +207,20 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_being_written_is_no_leftover() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        std::fs::write(folder.path().join(".epsilon-1a2b3c.tmp"), "half").unwrap();
+        let other = |file: &mut File| {
+            file.write_all(b"whole")?;
+            tidy(folder.path())
+        };
+        replace(&path, other).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
