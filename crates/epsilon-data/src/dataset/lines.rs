@@ -154,8 +154,9 @@ pub(super) fn csv_cells(text: &str) -> Result<Vec<String>, LineError> {
     if !text.contains('"') {
         return Ok(text.split(',').map(str::to_string).collect());
     }
-    // A quote that is not closed would take in the line's end, which is the only line end here.
+    // A quote that is not closed would take in the line's end, which is the only line end here: one byte alone (CR) is of a cell.
     let mut quotes = csv::ReaderBuilder::new()
+        .terminator(csv::Terminator::Any(b'\n'))
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
@@ -179,6 +180,13 @@ mod tests {
         })
         .unwrap();
         found
+    }
+
+    #[test]
+    fn cells_of_a_line_with_quotes_are_all_of_it() {
+        let cells = csv_cells("\"a, b\",c\rd,\"e\"\"f\"").unwrap();
+        assert_eq!(cells, ["a, b", "c\rd", "e\"f"]);
+        assert!(matches!(csv_cells("\"a,b"), Err(LineError::Quotes)));
     }
 
     #[test]

@@ -133,6 +133,7 @@ fn cells(line: &str) -> Result<Vec<String>, String> {
         return Err("a quote is not closed on its line".into());
     }
     let mut reader = ::csv::ReaderBuilder::new()
+        .terminator(::csv::Terminator::Any(b'\n'))
         .has_headers(false)
         .trim(::csv::Trim::All)
         .from_reader(line.as_bytes());
@@ -161,4 +162,18 @@ pub(super) fn write(
         writer.write_record(None::<&[u8]>)?;
     }
     writer.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_a_line_with_quotes_are_all_of_it() {
+        assert_eq!(
+            cells("\"a, b\", c\rd ,\"e\"\"f\"").unwrap(),
+            ["a, b", "c\rd", "e\"f"]
+        );
+        assert!(cells("\"a,b").is_err());
+    }
 }
