@@ -1,6 +1,6 @@
 //! Seeded bootstrap over images: standard error and 95 % interval of the mAP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use serde::{Deserialize, Serialize};
 
@@ -139,11 +139,8 @@ pub fn bootstrap_table(
     let images = |kept: &Places| kept.iter().flatten().count();
     let mut draws = BTreeMap::new();
     for images in kept.iter().map(images) {
-        if !draws.contains_key(&images) {
-            draws.insert(
-                images,
-                Draws::new(images, resamples, seed, 0, || table.ask())?,
-            );
+        if let btree_map::Entry::Vacant(place) = draws.entry(images) {
+            place.insert(Draws::new(images, resamples, seed, 0, || table.ask())?);
         }
     }
     let sampled = requests.iter().zip(of_request).map(|(&request, of)| {
