@@ -182,7 +182,7 @@ impl Raised for FeatureError {
 impl Raised for FindError {
     fn class(&self) -> &'static str {
         match self {
-            Self::Index(_) | Self::NoIndex { .. } => "SearchIndexError",
+            Self::Index(_) | Self::NoIndex { .. } | Self::OtherIndex { .. } => "SearchIndexError",
             Self::Predict(error) => error.class(),
             Self::Model(_) | Self::Changed { .. } => "ModelError",
             Self::Device(_) => "DeviceError",

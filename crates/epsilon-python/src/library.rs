@@ -36,6 +36,17 @@ struct Asked {
     top: usize,
 }
 
+/// Says of how many photographs a search knows nothing yet: what it does not find may be among them.
+fn warn_of_unindexed(finder: &Finder, filter: &Filter) -> Result<(), FindError> {
+    let (unindexed, asked) = finder.unindexed(filter)?;
+    if unindexed > 0 {
+        log::warn!(
+            "{unindexed} of {asked} photographs are not in the index yet and were not ranked: `tag` goes on with them"
+        );
+    }
+    Ok(())
+}
+
 impl Asked {
     /// Of keyword arguments.
     fn of(top: usize, sort: &str, criteria: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
@@ -133,6 +144,7 @@ impl Library {
                     finder.matching(&words, (&model, &vectors), &filter, order)?
                 }
             };
+            warn_of_unindexed(finder, &filter)?;
             Ok(json(&found))
         })
     }
@@ -150,7 +162,9 @@ impl Library {
         let asked = Asked::of(top, sort, criteria)?;
         self.find(py, |finder| {
             let (filter, order) = asked.filter(finder)?;
-            Ok(json(&finder.like(&photo, &filter, order)?))
+            let found = finder.like(&photo, &filter, order)?;
+            warn_of_unindexed(finder, &filter)?;
+            Ok(json(&found))
         })
     }
 

@@ -76,6 +76,15 @@ pub enum FindError {
         /// The model's file.
         model: PathBuf,
     },
+    /// The library's index is not of the model that tagged the library.
+    #[error(
+        "{}: holds the vectors of another model than the one that this library was tagged with: search again where it is being tagged \
+         just now, tag it again otherwise", folder.display()
+    )]
+    OtherIndex {
+        /// The index's folder.
+        folder: PathBuf,
+    },
     /// A library without an index.
     #[error(
         "{}: holds no index of photographs: {method} scores photographs otherwise than by semantic vectors, or none was tagged yet \
@@ -289,7 +298,7 @@ impl Finder {
     /// [`Finder::load_words`] or of the [`Predictor`] that tagged the library.
     ///
     /// # Errors
-    /// [`FindError::Changed`], [`FindError::NoIndex`], and those of words and index.
+    /// [`FindError::Changed`], those of the words, and those of [`Finder::index`].
     pub fn matching(
         &self,
         words: &str,
@@ -324,7 +333,7 @@ impl Finder {
     /// The `top` photographs most like one, which is given by its path or its id.
     ///
     /// # Errors
-    /// [`FindError::Photo`], [`FindError::NoIndex`], [`FindError::Index`].
+    /// [`FindError::Photo`], and those of [`Finder::index`].
     pub fn like(
         &self,
         photo: &Path,
@@ -366,14 +375,26 @@ impl Finder {
         }
     }
 
+    /// As [`Catalog::unindexed`], of the library's index.
+    ///
+    /// # Errors
+    /// Those of [`Finder::index`].
+    pub fn unindexed(&self, filter: &Filter) -> Result<(usize, usize), FindError> {
+        Ok(self.catalog.unindexed(&self.index(None)?, filter)?)
+    }
+
     /// The library's index; a `model` that is known is named where there is none.
     ///
     /// # Errors
-    /// [`FindError::NoIndex`], [`FindError::Index`].
+    /// [`FindError::NoIndex`], [`FindError::OtherIndex`], [`FindError::Index`].
     pub fn index(&self, model: Option<&Model>) -> Result<Index, FindError> {
         let place = Library::index(&self.folder);
         if Index::is_at(&place) {
             let index = Index::open(&place)?;
+            // Another model may have begun to tag the library since it was opened.
+            if index.info().model != self.library.identity {
+                return Err(FindError::OtherIndex { folder: place });
+            }
             return Ok(match &self.searchers {
                 Some(searchers) => index.shared_with(searchers.clone()),
                 None => index,

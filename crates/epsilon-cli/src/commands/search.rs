@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{anyhow, bail, ensure};
 use epsilon::Finder;
 use epsilon::finder::{self, FindError, Found};
-use epsilon::library::{Library, Order};
+use epsilon::library::{Filter, Library, Order};
 use epsilon::paths;
 use epsilon::semantic_index::{self, Searchers};
 
@@ -106,6 +106,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         (None, Some(photo)) => finder.like(photo, &filter, asked).map_err(named)?,
         (None, None) => finder.listed(&filter, asked),
     };
+    if args.words.is_some() || args.like.is_some() {
+        warn_of_unindexed(&finder, &filter)?;
+    }
     if args.json {
         console::print_json(&found)?;
     } else {
@@ -114,6 +117,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// Says of how many photographs a search knows nothing yet: what it does not find may be among them.
+fn warn_of_unindexed(finder: &Finder, filter: &Filter) -> anyhow::Result<()> {
+    let (unindexed, asked) = finder.unindexed(filter)?;
+    if unindexed > 0 {
+        console::warn(format_args!(
+            "{unindexed} of {asked} photographs are not in the index yet and were not ranked: `epsilon tag` goes on with them"
+        ));
+    }
+    Ok(())
 }
 
 impl Args {

@@ -398,3 +398,78 @@ fn a_search_for_nothing_is_refused() {
     world.write("photos/.epsilon/tags.jsonl", "{}\n");
     search_in(&world, ".", "photos --broken").refused(&["tags.jsonl", "line 1", "mend the line"]);
 }
+
+/// An index that another model left is no answer to any question.
+#[test]
+fn an_index_of_another_model_is_not_searched() {
+    let world = world();
+    let index = world.path("photos/.epsilon/index");
+    let recipe = world.text("recipe.toml");
+    let other = recipe.replace("groups = 2", "groups = 2\nscore = \"log-sum-exp\"");
+    world.write("other.toml", other);
+    world.run("train other.toml --out other").done();
+    assert!(index.exists());
+    let tag = "tag --model other/seed-1/model.safetensors photos --top 2";
+    world.run(tag).partly(&["broken"]);
+    for what in ["red", "--like a.jpg"] {
+        search_in(&world, ".", &format!("photos {what}")).refused(&["no index"]);
+    }
+    assert!(!index.exists());
+    // With vectors again, all of it.
+    world
+        .run(&format!("tag --model {MODEL} photos --top 2"))
+        .partly(&["broken"]);
+    assert_eq!(search(&world, "red").len(), 5);
+    // An index that was left all the same.
+    let library = world.text("photos/.epsilon/library.json");
+    let library: Value = serde_json::from_str(&library).unwrap();
+    let identity = library["identity"].as_str().unwrap();
+    world.edit("photos/.epsilon/library.json", identity, &"0".repeat(64));
+    let parts = ["photos/.epsilon/index", "another model", "search again"];
+    search_in(&world, ".", "photos --like a.jpg").refused(&parts);
+    world
+        .run("index export photos --to a.parquet")
+        .refused(&parts);
+    assert_eq!(search(&world, "--sort date").len(), 6, "it can be listed");
+}
+
+/// As after a tagging that was stopped: the index of the time before holds three of five photographs.
+#[test]
+fn photographs_that_are_not_in_the_index_yet_are_counted() {
+    let world = world();
+    let index = world.path("photos/.epsilon/index");
+    let tag = format!("tag --model {MODEL} photos --top 2");
+    for name in ["sub/e.JPG", "sub/f.png"] {
+        fs::rename(world.path("photos").join(name), world.path(&name[4..])).unwrap();
+    }
+    world.run(&tag).partly(&["broken"]);
+    let few = world.files("photos/.epsilon/index");
+    for name in ["sub/e.JPG", "sub/f.png"] {
+        fs::rename(world.path(&name[4..]), world.path("photos").join(name)).unwrap();
+    }
+    world.run(&tag).partly(&["broken"]);
+    assert_eq!(search(&world, "red").len(), 5);
+    fs::remove_dir_all(&index).unwrap();
+    fs::create_dir(&index).unwrap();
+    for (name, content) in few {
+        fs::write(index.join(name), content).unwrap();
+    }
+    for (arguments, found, warned) in [
+        (
+            "red",
+            3,
+            "warning: 2 of 5 photographs are not in the index yet",
+        ),
+        ("--like a.jpg", 2, "warning: 2 of 5 photographs"),
+        ("red --folder sub", 0, "warning: 2 of 2 photographs"),
+        ("red --until 2021-12", 3, ""),
+        ("--sort date", 6, ""),
+    ] {
+        let ended = search_in(&world, ".", &format!("photos {arguments} --json"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let json: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), found, "{arguments}");
+        assert!(ended.stderr.starts_with(warned), "{ended:?}");
+        assert_eq!(ended.stderr.is_empty(), warned.is_empty(), "{ended:?}");
+    }
+}

@@ -66,6 +66,19 @@ impl Catalog {
         Ok(found)
     }
 
+    /// Of the photographs that a filter passes, how many an index does not hold, and how many there are; without those that could not
+    /// be tagged. It lacks some while a library is tagged by another model, and after such a tagging was stopped.
+    ///
+    /// # Errors
+    /// Those of [`Index::select`].
+    pub fn unindexed(&self, index: &Index, filter: &Filter) -> Result<(usize, usize), IndexError> {
+        let criteria = Criteria::of(filter, self);
+        let is_asked = |item: &Item| item.error.is_none() && criteria.pass(item);
+        let held = self.in_index(index, |at| is_asked(&self.items()[at]))?;
+        let asked = self.items().iter().filter(|item| is_asked(item)).count();
+        Ok((asked.saturating_sub(held.count()), asked))
+    }
+
     /// Those of an index whose places in the catalog pass.
     pub(super) fn in_index(
         &self,
@@ -161,6 +174,8 @@ mod tests {
             let found = catalog.search(&index, &[1.0], "sea", &filter, best);
             let held: String = "bdca".chars().filter(|id| order.contains(*id)).collect();
             assert_eq!(ids(found.unwrap()), held, "{order}");
+            let lacking = 5 - held.len() - usize::from(order.contains('e'));
+            assert_eq!(catalog.unindexed(&index, &filter).unwrap(), (lacking, 5));
             let mut alike: Vec<char> = ids(catalog.like(&index, "a", &filter, best).unwrap())
                 .chars()
                 .collect();

@@ -29,6 +29,13 @@ pub struct Selection {
     passes: Vec<bool>,
 }
 
+impl Selection {
+    /// How many photographs it is.
+    pub fn count(&self) -> usize {
+        self.passes.iter().filter(|passes| **passes).count()
+    }
+}
+
 /// An index to search in.
 pub struct Index {
     rows: Rows,

@@ -1,6 +1,7 @@
 //! The indices of a library, as a tagging keeps them: by what a photograph is found for a word, and how it looks.
 
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::TagError;
@@ -40,7 +41,12 @@ impl Indices {
             width: vectors.width,
             classes: vectors.classes,
         });
-        let words = words.map(|info| opened(&Library::index(library), &info));
+        let place = Library::index(library);
+        let words = match words {
+            Some(info) => Some(opened(&place, &info)?),
+            // What an earlier model left would be searched as if it were this one's.
+            None => removed(&place).map(|()| None)?,
+        };
         let looks = IndexInfo {
             model: identity.into(),
             groups: 1,
@@ -48,7 +54,7 @@ impl Indices {
             classes: None,
         };
         Ok(Self {
-            words: words.transpose()?,
+            words,
             looks: opened(&Library::looks(library), &looks)?,
             width: dims.width,
         })
@@ -114,9 +120,17 @@ fn push(index: &mut IndexWriter, ids: &[String], values: &[f32]) -> Result<(), T
 fn opened(folder: &Path, info: &IndexInfo) -> Result<IndexWriter, TagError> {
     match IndexWriter::open(folder, info) {
         Err(IndexError::OtherModel { .. }) => {
-            std::fs::remove_dir_all(folder).map_err(|reason| failed(folder, reason))?;
+            removed(folder)?;
             Ok(IndexWriter::open(folder, info)?)
         }
         opened => Ok(opened?),
+    }
+}
+
+/// Removes a folder if it is there.
+fn removed(folder: &Path) -> Result<(), TagError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(reason) if reason.kind() != ErrorKind::NotFound => Err(failed(folder, reason)),
+        _ => Ok(()),
     }
 }
