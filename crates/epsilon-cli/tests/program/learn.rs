@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::backbones::put;
 use crate::untrained::run;
-use crate::world::{Ended, World};
+use crate::world::{Ended, World, assert_same_files};
 
 const LEARN: &str = "learn p --model backbone.safetensors --vectors vectors.txt --json";
 
@@ -220,6 +220,47 @@ fn a_killed_run_leaves_the_library_as_it_was() {
     let other = learnt(fresh.run(LEARN));
     assert_eq!(labels(&report), labels(&other));
     assert_eq!(report["held_out"], other["held_out"]);
+}
+
+/// The tokens as a kill leaves them before they take their place.
+#[test]
+fn tokens_of_a_killed_run_are_of_the_same_pictures_or_none() {
+    let world = world(40);
+    let (tokens, next) = ("p/.epsilon/learnt/tokens", "p/.epsilon/learnt/tokens.next");
+    let kill = || fs::rename(world.path(tokens), world.path(next)).unwrap();
+    let shards = || {
+        let mut files = world.files(tokens);
+        files.retain(|name, _| name.extension().is_some_and(|end| end == "safetensors"));
+        files
+    };
+    let shard = || {
+        let path = world.path(tokens).join("tokens-00000.safetensors");
+        path.metadata().unwrap().modified().unwrap()
+    };
+    learnt(world.run(LEARN));
+    let (before, made) = (shards(), shard());
+    kill();
+    learnt(world.run(LEARN));
+    assert_same_files(&shards(), &before);
+    assert_eq!(shard(), made, "it went on from there");
+
+    kill();
+    fs::copy(world.path("train-0003.jpg"), world.path("p/train-0000.jpg")).unwrap();
+    learnt(world.run(LEARN));
+    let after = shards();
+    assert!(after != before, "another picture");
+    // As if there had been none.
+    fs::remove_dir_all(world.path(tokens)).unwrap();
+    learnt(world.run(LEARN));
+    assert_same_files(&shards(), &after);
+
+    // What is half removed, or was left by an earlier version, says nothing of its photographs.
+    kill();
+    fs::remove_file(world.path(next).join("photographs.json")).unwrap();
+    fs::remove_file(world.path(next).join("tokens-00000.safetensors")).unwrap();
+    learnt(world.run(LEARN));
+    assert_same_files(&shards(), &after);
+    assert!(!world.path(next).exists());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tokens of a library's photographs: kept from one time to the next, so that only those of new and changed photographs are
-//! extracted.
+//! extracted. A store that is being made says what its photographs were from the beginning: what a killed run left is of use only
+//! while they are the same.
 
 use std::collections::HashMap;
 use std::fs;
@@ -68,6 +69,7 @@ pub(super) fn extract(
         None => false,
     };
     let kept = earlier.as_ref().map(|(store, _)| store);
+    place.begin(&stamps)?;
     let mut extract = || {
         let (options, to) = (ExtractOptions::default(), &*place.next);
         let tell = &mut |progress| observe(LearnEvent::Extracting(progress));
@@ -76,9 +78,9 @@ pub(super) fn extract(
         tokens::extract_beyond(earlier, &items, &*network, to, &options, tell)
     };
     let report = match extract() {
-        // Left by a run that was interrupted, of other photographs.
+        // Left by a run that was interrupted, by another network or in another order.
         Err(FeatureError::Store(StoreError::Other { .. })) => {
-            fs::remove_dir_all(&place.next).map_err(io(&place.next))?;
+            place.begin_anew(&stamps)?;
             extract()
         }
         report => report,
@@ -88,7 +90,7 @@ pub(super) fn extract(
         store.ids().iter().filter(|id| is_as_it_was(id)).count()
     });
     drop(earlier);
-    place.replace(&stamps)?;
+    place.replace()?;
     let tokens = TokenStore::open(&place.tokens)?;
     Ok(Extracted {
         new: tokens.len().saturating_sub(copied),
@@ -134,16 +136,9 @@ impl Place {
 
     /// The store of an earlier time and its photographs, if it was made by this network.
     fn earlier(&self, network: &dyn Backbone) -> Result<Option<(TokenStore, Stamps)>, LearnError> {
-        let path = self.tokens.join(STAMPS);
-        let text = match files::read(&path, files::DESCRIPTION) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io(&path)(error)),
+        let Some(stamps) = stamps_in(&self.tokens)? else {
+            return Ok(None);
         };
-        let stamps = serde_json::from_slice(&text).map_err(|error| {
-            let advice = format!("{error}; delete its folder to have the tokens made anew");
-            io(&path)(std::io::Error::other(advice))
-        })?;
         let store = TokenStore::open(&self.tokens)?;
         let made_by = &store.manifest().header.backbone;
         Ok(made_by
@@ -152,17 +147,51 @@ impl Place {
             .then_some((store, stamps)))
     }
 
-    /// Puts the next store in the place of the one that is there.
-    fn replace(&self, stamps: &Stamps) -> Result<(), LearnError> {
+    /// Makes the next store's folder ready for these photographs. What an interrupted run left there stays if they were the same
+    /// then: tokens go by ids, and under an id may be another picture by now, or the rest of one that was half copied.
+    fn begin(&self, stamps: &Stamps) -> Result<(), LearnError> {
+        match stamps_in(&self.next)? {
+            Some(then) if then == *stamps => Ok(()),
+            _ => self.begin_anew(stamps),
+        }
+    }
+
+    /// The same, without anything that was left there.
+    fn begin_anew(&self, stamps: &Stamps) -> Result<(), LearnError> {
         let path = self.next.join(STAMPS);
+        // First, so that a folder that is half removed is not taken for one to go on with.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(io(&path)(error)),
+            _ => remove(&self.next)?,
+        }
+        files::folder(&self.next).map_err(io(&self.next))?;
         let text = serde_json::to_vec(stamps).map_err(|error| io(&path)(error.into()))?;
-        files::write(&path, &text).map_err(io(&path))?;
+        files::write(&path, &text).map_err(io(&path))
+    }
+
+    /// Puts the next store in the place of the one that is there.
+    fn replace(&self) -> Result<(), LearnError> {
         if self.tokens.exists() {
             fs::rename(&self.tokens, &self.old).map_err(io(&self.old))?;
         }
         fs::rename(&self.next, &self.tokens).map_err(io(&self.tokens))?;
         remove(&self.old)
     }
+}
+
+/// What the photographs of the store in a folder were; none where nothing says so.
+fn stamps_in(store: &Path) -> Result<Option<Stamps>, LearnError> {
+    let path = store.join(STAMPS);
+    let text = match files::read(&path, files::DESCRIPTION) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(&path)(error)),
+    };
+    let stamps = serde_json::from_slice(&text).map_err(|error| {
+        let advice = format!("{error}; delete its folder to have the tokens made anew");
+        io(&path)(std::io::Error::other(advice))
+    })?;
+    Ok(Some(stamps))
 }
 
 fn remove(folder: &Path) -> Result<(), LearnError> {
