@@ -565,3 +565,28 @@ fn photographs_that_come_are_tagged_while_it_watches() {
         .partly(&["broken"]);
     assert_eq!(said, "", "all was done");
 }
+
+/// What is known of one folder's photographs is not said of another's, whose ids are the same.
+#[test]
+fn a_library_of_another_folder_is_not_taken_over() {
+    let world = world();
+    let tag = |folder: &str, more: &str| {
+        let command = format!("tag --model {MODEL} {folder} --top 1 --out lib {more}");
+        world.run(&command)
+    };
+    tag("photos", "").partly(&["broken"]);
+    fs::create_dir(world.path("others")).unwrap();
+    fs::copy(world.path("test-0030.jpg"), world.path("others/a.jpg")).unwrap();
+    let before = world.files("lib");
+    let parts = ["lib: this library is of", "/photos", "--out"];
+    tag("others", "--xmp").refused(&parts);
+    assert!(world.files("lib") == before && !world.path("others/a.jpg.xmp").exists());
+    let learn = "learn others --library lib --model backbone.safetensors --vectors vectors.txt";
+    world.run(learn).refused(&parts);
+    assert!(!world.path("lib/learnt").exists());
+    // The same folder by another name, and one that was moved.
+    tag("photos/sub/..", "").partly(&["broken"]);
+    fs::rename(world.path("photos"), world.path("moved")).unwrap();
+    tag("moved", "").partly(&["broken"]);
+    tag("others", "").refused(&["/moved"]);
+}

@@ -199,7 +199,8 @@ impl Learner {
     /// One for a folder of photographs. No other process can learn from the same library until this is dropped.
     ///
     /// # Errors
-    /// [`LearnError::File`] for a folder that cannot be read, [`LearnError::Exclude`], [`LearnError::Busy`].
+    /// [`LearnError::File`] for a folder that cannot be read, [`LearnError::Library`] for a library of other photographs,
+    /// [`LearnError::Exclude`], [`LearnError::Busy`].
     pub fn open(
         photos: &Path,
         network: Network,
@@ -211,6 +212,7 @@ impl Learner {
         let walk = Walk::new(&photos, &options.exclude)?;
         let library = options.library.clone();
         let library = library.unwrap_or_else(|| Library::beside(&photos));
+        Library::check_is_of(&library, &photos)?;
         let folder = Library::learnt(&library);
         files::folder(&library).map_err(io(&library))?;
         files::folder(&folder).map_err(io(&folder))?;

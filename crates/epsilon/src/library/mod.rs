@@ -84,6 +84,19 @@ pub enum LibraryError {
         /// The file.
         path: PathBuf,
     },
+    /// A library of another folder of photographs.
+    #[error(
+        "{}: this library is of {}, and what is known of its photographs must not be said of others: name another folder for the library \
+         (`epsilon tag --out`, `epsilon learn --library`)",
+        shown(folder),
+        shown(photos)
+    )]
+    OtherPhotos {
+        /// The library's folder.
+        folder: PathBuf,
+        /// The folder of photographs that it is of.
+        photos: PathBuf,
+    },
     /// A folder without a library.
     #[error(
         "{}: holds no tagged library (library.json): make one with `epsilon tag PHOTOS`",
@@ -205,6 +218,29 @@ impl Library {
         Ok((library, folder))
     }
 
+    /// Refuses a library's folder that is in use for other photographs: ids are paths, so that what is known of one folder would be
+    /// said of another. A folder that is not there any more was moved; then, and where there is no library yet, it is free.
+    ///
+    /// # Errors
+    /// [`LibraryError::OtherPhotos`].
+    pub fn check_is_of(folder: &Path, photos: &Path) -> Result<(), LibraryError> {
+        // The way to its photographs begins where it lies, not at a link to it.
+        let place = folder.canonicalize().unwrap_or_else(|_| folder.into());
+        let known = match Self::read(&place) {
+            Ok((library, found)) if found == place => library.photos,
+            // A damaged one names no photographs.
+            _ => return Ok(()),
+        };
+        let is_same = same_file::is_same_file(&known, photos).unwrap_or(false);
+        match is_same || !known.is_dir() {
+            true => Ok(()),
+            false => Err(LibraryError::OtherPhotos {
+                folder: folder.into(),
+                photos: known,
+            }),
+        }
+    }
+
     /// Writes `library.json` into a folder.
     ///
     /// # Errors
@@ -306,6 +342,29 @@ mod tests {
         }
         let moved = resolved(Path::new("/c/q/.epsilon"), Path::new(".."));
         assert_eq!(moved, Path::new("/c/q"));
+    }
+
+    #[test]
+    fn a_library_is_of_one_folder_wherever_that_is_moved() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["p", "q", "lib", "inner/.epsilon"] {
+            std::fs::create_dir_all(at(name)).unwrap();
+        }
+        let of = |name: &str| Library::new("m".into(), "i".into(), at(name));
+        let check = |photos: &str| Library::check_is_of(&at("lib"), &at(photos));
+        assert!(check("q").is_ok(), "there is none yet");
+        of("p").write(&at("lib")).unwrap();
+        assert!(check("p").is_ok() && check("q/../p").is_ok());
+        let refused = check("q").unwrap_err().to_string();
+        assert!(refused.contains("/lib: this library is of"), "{refused}");
+        std::fs::rename(at("p"), at("r")).unwrap();
+        assert!(check("q").is_ok() && check("r").is_ok(), "it was moved");
+        // A library of photographs within the folder is another one.
+        of("inner").write(&at("inner/.epsilon")).unwrap();
+        assert!(Library::check_is_of(&at("inner"), &at("q")).is_ok());
+        std::fs::write(at("lib/library.json"), "{").unwrap();
+        assert!(check("q").is_ok(), "nothing is known");
     }
 
     #[test]

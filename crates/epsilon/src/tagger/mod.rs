@@ -85,7 +85,7 @@ impl<'a> Tagger<'a> {
     ///
     /// # Errors
     /// [`TagError::File`] for a folder that cannot be read, [`TagError::Predict`] for words without a vector,
-    /// [`TagError::Library`] for a library in use or damaged.
+    /// [`TagError::Library`] for a library in use, of other photographs, or damaged.
     pub fn open(
         predictor: &'a Predictor,
         folder: &Path,
@@ -108,6 +108,7 @@ impl<'a> Tagger<'a> {
             None => Library::beside(&folder),
         };
         let lock = Library::lock(&library)?;
+        Library::check_is_of(&library, &folder)?;
         let model = absolute(predictor.path())?;
         let identity = predictor.model().identity();
         let indices = Indices::open(predictor, &ranker, &library, &identity)?;
