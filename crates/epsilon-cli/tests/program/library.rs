@@ -590,3 +590,36 @@ fn a_library_of_another_folder_is_not_taken_over() {
     tag("moved", "").partly(&["broken"]);
     tag("others", "").refused(&["/moved"]);
 }
+
+/// A disk that is away comes back: what was said of its photographs is still said of them, and of a copy, too.
+#[test]
+fn corrections_stay_with_photographs_whose_disk_is_away() {
+    let world = world();
+    fs::remove_file(world.path("photos/broken.png")).unwrap();
+    fs::create_dir(world.path("photos/disk")).unwrap();
+    for number in 30..40 {
+        let ending = if number % 3 == 0 { "jpg" } else { "png" };
+        let name = format!("test-00{number}.{ending}");
+        fs::copy(world.path(&name), world.path(format!("photos/disk/{name}"))).unwrap();
+    }
+    let tag = || world.run(&format!("tag --model {MODEL} photos --top 1"));
+    tag().done();
+    world.write(
+        "photos/.epsilon/corrections.jsonl",
+        "{\"photo\":\"disk/test-0030.jpg\",\"label\":\"dog\",\"verdict\":\"approved\",\"at\":1}\n",
+    );
+    tag().done();
+    fs::rename(world.path("photos/disk"), world.path("away")).unwrap();
+    fs::copy(world.path("test-0030.jpg"), world.path("photos/copy.jpg")).unwrap();
+    tag().partly(&[
+        "of 15 known photographs 5 are there",
+        "nothing was forgotten",
+    ]);
+    fs::rename(world.path("away"), world.path("photos/disk")).unwrap();
+    tag().done();
+    let said = world.run("review photos --list").done();
+    assert_eq!(
+        said,
+        "approved\tcopy.jpg\tdog\napproved\tdisk/test-0030.jpg\tdog\n"
+    );
+}

@@ -217,6 +217,28 @@ impl Opinion {
         self.with(Verdict::Rejected)
     }
 
+    /// The lines that say the same of a photograph.
+    fn lines(&self, photo: &str) -> Vec<Line> {
+        let labels = self.labels.values().cloned().map(|judged| {
+            Line::Label(Correction {
+                photo: photo.into(),
+                label: judged.name,
+                parents: judged.parents,
+                verdict: judged.verdict,
+                at: judged.at,
+                by: judged.by,
+            })
+        });
+        let reviewed = (self.reviewed_at > 0).then(|| {
+            Line::Photo(Reviewed {
+                photo: photo.into(),
+                reviewed: self.reviewed,
+                at: self.reviewed_at,
+            })
+        });
+        labels.chain(reviewed).collect()
+    }
+
     fn with(&self, verdict: Verdict) -> impl Iterator<Item = &Judged> {
         let labels = self.labels.values();
         labels.filter(move |judged| judged.verdict == verdict)
@@ -446,7 +468,8 @@ impl Corrections {
     }
 
     /// Follows photographs that were renamed or moved: what was said of one that is gone is said of a new one with the same
-    /// content. Also remembers the content of those that have changed. How many were followed.
+    /// content. Where it is `doubted` that one is gone, it is said of both: its disk may only be away, and once the new one is known
+    /// it could not be followed any more. Also remembers the content of those that have changed. How many were followed.
     ///
     /// # Errors
     /// As [`Corrections::add`].
@@ -455,6 +478,7 @@ impl Corrections {
         folder: &Path,
         scan: &Scan,
         is_known: impl Fn(&str) -> bool,
+        doubted: &HashSet<&str>,
     ) -> Result<usize, LibraryError> {
         let photos = scan.photos.iter();
         let changed = photos.clone().filter(|photo| self.of(&photo.id).is_some());
@@ -473,18 +497,35 @@ impl Corrections {
             let same = same_size.iter().position(|gone| gone.sha256 == sha256);
             if let Some(place) = same {
                 followed += 1;
-                records.push(Record::Moved(Moved {
-                    photo: same_size.swap_remove(place).photo.clone(),
-                    to: photo.id.clone(),
-                    at: now(),
-                }));
+                let gone = same_size.swap_remove(place);
+                match doubted.contains(gone.photo.as_str()) {
+                    true => records.extend(self.said_of_both(gone, photo)),
+                    false => records.push(Record::Moved(Moved {
+                        photo: gone.photo.clone(),
+                        to: photo.id.clone(),
+                        at: now(),
+                    })),
+                }
             }
         }
         self.append(&records)?;
         Ok(followed)
     }
 
-    /// The contents, by their size, of photographs that were spoken of and are surely gone.
+    /// What says of another photograph of the same content what holds for one.
+    fn said_of_both(&self, one: &Content, other: &Photo) -> Vec<Record> {
+        let lines = self.of(&one.photo).map(|opinion| opinion.lines(&other.id));
+        let lines = lines.into_iter().flatten().map(Record::Said);
+        let content = Record::Content(Content {
+            photo: other.id.clone(),
+            bytes: other.bytes,
+            modified: other.modified,
+            sha256: one.sha256.clone(),
+        });
+        lines.chain([content]).collect()
+    }
+
+    /// The contents, by their size, of photographs that were spoken of and are not to be seen where they were.
     fn gone(&self, folder: &Path, scan: &Scan) -> HashMap<u64, Vec<&Content>> {
         let there: HashSet<&str> = scan.photos.iter().map(|photo| photo.id.as_str()).collect();
         let unread = scan.unread();

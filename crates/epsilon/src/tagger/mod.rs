@@ -204,10 +204,8 @@ impl<'a> Tagger<'a> {
         for failed in &scan.failed {
             round.fail(&failed.reason)?;
         }
-        let known = self.journal.known();
-        let is_known = |id: &str| known.contains_key(id);
-        round.report.followed = self.corrections.follow(&self.folder, &scan, is_known)?;
         let unseen = self.forget(&scan, &mut round)?;
+        round.report.followed = self.follow(&scan, &unseen)?;
         let Scan { photos, others, .. } = scan;
         round.report.others = others;
         let name = self.options.sidecars;
@@ -238,6 +236,15 @@ impl<'a> Tagger<'a> {
                 && !known.again
                 && (known.failed || self.indices.contain(&photo.id))
         })
+    }
+
+    /// Brings corrections of photographs that have a new name to them; how many these are.
+    fn follow(&mut self, scan: &Scan, unseen: &Unseen) -> Result<usize, TagError> {
+        let known = self.journal.known();
+        let is_known = |id: &str| known.contains_key(id);
+        let doubted = unseen.kept.iter().map(String::as_str).collect();
+        let corrections = &mut self.corrections;
+        Ok(corrections.follow(&self.folder, scan, is_known, &doubted)?)
     }
 
     /// Forgets photographs that are not in the folder any more.

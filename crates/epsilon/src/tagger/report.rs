@@ -36,7 +36,7 @@ pub struct TagReport {
     pub tagged: usize,
     /// Photographs that had their tags already.
     pub unchanged: usize,
-    /// Photographs with corrections that were found under a new name.
+    /// Photographs with corrections that were found under a new name, also where the old one may only be away.
     pub followed: usize,
     /// Photographs, sidecars and folders that failed.
     pub failed: usize,

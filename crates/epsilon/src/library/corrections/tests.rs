@@ -253,7 +253,7 @@ fn a_renamed_photograph_keeps_what_was_said_of_it() {
     let mut follow = |known: &[&str]| {
         let is_known = |id: &str| known.contains(&id);
         corrections
-            .follow(&photos, &scan(&photos), is_known)
+            .follow(&photos, &scan(&photos), is_known, &HashSet::new())
             .unwrap()
     };
     assert_eq!(follow(&[]), 0, "nothing has moved");
@@ -274,14 +274,51 @@ fn a_renamed_photograph_keeps_what_was_said_of_it() {
     write("b.jpg", "edited");
     let mut corrections = Corrections::open(&library).unwrap();
     corrections
-        .follow(&photos, &scan(&photos), |_| true)
+        .follow(&photos, &scan(&photos), |_| true, &HashSet::new())
         .unwrap();
     fs::rename(photos.join("b.jpg"), photos.join("d.jpg")).unwrap();
     assert_eq!(
         corrections
-            .follow(&photos, &scan(&photos), |_| false)
+            .follow(&photos, &scan(&photos), |_| false, &HashSet::new())
             .unwrap(),
         1
     );
     assert_eq!(applied(&corrections, "d.jpg", &[]), "sky Ap");
+}
+
+/// A disk may be away whose photographs come back, or a folder may have been renamed: in either case nothing is lost.
+#[test]
+fn a_photograph_that_may_be_away_keeps_what_is_said_of_its_copy_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (photos, library) = (folder.path().join("p"), folder.path().join("lib"));
+    fs::create_dir_all(photos.join("disk")).unwrap();
+    fs::create_dir(&library).unwrap();
+    let described = Library::new("m".into(), "i".into(), photos.clone());
+    described.write(&library).unwrap();
+    fs::write(photos.join("disk/a.jpg"), "first").unwrap();
+    let mut corrections = Corrections::open(&library).unwrap();
+    let lines = [
+        said("disk/a.jpg", "sea", Verdict::Approved),
+        said("disk/a.jpg", "sky", Verdict::Rejected),
+        reviewed("disk/a.jpg", true),
+    ];
+    corrections.add(&lines).unwrap();
+    fs::rename(photos.join("disk"), folder.path().join("away")).unwrap();
+    fs::write(photos.join("copy.jpg"), "first").unwrap();
+    let mut follow = |doubted: &[&str], known: &[&str]| {
+        let doubted = doubted.iter().copied().collect();
+        let is_known = |id: &str| known.contains(&id);
+        corrections
+            .follow(&photos, &scan(&photos), is_known, &doubted)
+            .unwrap()
+    };
+    assert_eq!(follow(&["disk/a.jpg"], &["disk/a.jpg"]), 1);
+    let both = ["copy.jpg", "disk/a.jpg"];
+    assert_eq!(follow(&["disk/a.jpg"], &both), 0, "once");
+    assert_eq!(follow(&[], &["copy.jpg"]), 0, "gone after all");
+    let there = Corrections::read(&library).unwrap();
+    let ids: Vec<&str> = there.photos().map(|(id, _)| id).collect();
+    assert_eq!(ids, both);
+    assert_eq!(there.of("copy.jpg"), there.of("disk/a.jpg"));
+    assert_eq!(applied(&there, "copy.jpg", &["sky"]), "sky Re, sea Ap");
 }
