@@ -86,8 +86,29 @@ fn a_card_is_written_anew_and_the_rest_stays() {
     let model = Model::load(&path, &device).unwrap();
     let level = epsilon::cpu::level().unwrap().to_string();
     assert_eq!(model.card().cpu(), Some(level.as_str()), "what trained it");
-    model.update(&path).unwrap();
+    let read = epsilon_data::files::sha256(&before);
+    model.update(&path, &read).unwrap();
     assert!(fs::read(&path).unwrap() == before);
+}
+
+/// What a training wrote while a model was calibrated is not overwritten, nor is a bundle given another's card.
+#[test]
+fn a_newer_model_in_the_place_stays() {
+    let made = drawn_model("ridge").unwrap();
+    let path = made.path().join("model.safetensors");
+    let bundled = made.path().join("m.epsilon");
+    bundle(&path, &bundled, false);
+    let device = epsilon::device::device("cpu").unwrap();
+    let other = drawn_model("epsilon").unwrap();
+    let newer = fs::read(other.path().join("model.safetensors")).unwrap();
+    for path in [&path, &bundled] {
+        let read = epsilon_data::files::sha256_of(path).unwrap();
+        let model = Model::load(path, &device).unwrap();
+        fs::write(path, &newer).unwrap();
+        let refused = model.update(path, &read).unwrap_err().to_string();
+        assert!(refused.contains("another model now"), "{refused}");
+        assert!(fs::read(path).unwrap() == newer);
+    }
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use epsilon::Predictor;
 use epsilon::calibration::{BothSides, Calibration, Kept, Rule, Side, held_out};
 use epsilon::experiment::{self, Standardised};
 use epsilon::model::Model;
+use epsilon::paths;
 use epsilon::predictor::is_bundle;
 use epsilon::recipe::Recipe;
+use epsilon_data::files;
 use serde::Serialize;
 
 use crate::{Outcome, console};
@@ -45,13 +48,16 @@ struct Result {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let rule = args.precision.map_or(Rule::BestF1, Rule::Precision);
     let device = epsilon::device::device("cpu")?;
+    // Before it is read: scoring takes a while, and what a training writes meanwhile must not be overwritten.
+    let read = files::sha256_of(&args.model);
     let mut model = Model::load(&args.model, &device)?;
+    let read = read.with_context(|| paths::shown(&args.model))?;
     let (standardised, on, failed) = score(&args, &model)?;
     let judged = standardised.judged();
     let calibration = Calibration::fit(&judged, rule, on)?;
     let held_out = held_out(&judged, rule);
     model.calibrate(calibration.clone());
-    model.update(&args.model)?;
+    model.update(&args.model, &read)?;
     let result = Result {
         calibration,
         held_out,

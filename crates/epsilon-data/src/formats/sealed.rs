@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::files::{hexadecimal, replace};
+use crate::files::{hexadecimal, replace_if};
 
 /// Key of the metadata that holds the seal.
 pub const SEAL: &str = "epsilon.seal";
@@ -98,7 +99,20 @@ impl Tensor<'static> {
 pub fn write(
     path: &Path,
     tensors: &[Tensor<'_>],
+    metadata: BTreeMap<String, String>,
+) -> io::Result<u64> {
+    write_if(path, tensors, metadata, || Ok(()))
+}
+
+/// As [`write()`], with a last look at what is to be replaced, see [`replace_if`].
+///
+/// # Errors
+/// As [`write()`], and what `still` says.
+pub fn write_if(
+    path: &Path,
+    tensors: &[Tensor<'_>],
     mut metadata: BTreeMap<String, String>,
+    still: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<u64> {
     metadata.remove(SEAL);
     let mut sorted: Vec<&Tensor<'_>> = tensors.iter().collect();
@@ -124,7 +138,7 @@ pub fn write(
     }
     let mut header = serde_json::to_vec(&entries)?;
     header.resize(header.len().next_multiple_of(8), b' ');
-    replace(path, |file| {
+    let fill = |file: &mut File| {
         let mut file = BufWriter::new(file);
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
@@ -132,7 +146,8 @@ pub fn write(
             file.write_all(&tensor.bytes)?;
         }
         file.flush()
-    })?;
+    };
+    replace_if(path, fill, still)?;
     Ok((8 + header.len() + end) as u64)
 }
 

@@ -1,6 +1,8 @@
 //! The model file: reading, with every size and name checked against the others, and writing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -306,6 +308,30 @@ pub(crate) fn read_weights(
     Weights::from_values(specs, values, device).map_err(|error| error.to_string())
 }
 
+/// Writes a bundle's content with another card; what is wrong with the content is told.
+fn with_card(
+    path: &Path,
+    bytes: &[u8],
+    card: String,
+    still: impl FnOnce() -> io::Result<()>,
+) -> Result<io::Result<()>, String> {
+    sealed::check(bytes)?;
+    let read = |error: safetensors::SafeTensorError| error.to_string();
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(read)?;
+    let all = SafeTensors::deserialize(bytes).map_err(read)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let mut metadata: BTreeMap<String, String> = metadata.into_iter().collect();
+    metadata.insert(KEY.into(), card);
+    let tensors = all.tensors().into_iter().map(|(name, tensor)| Tensor {
+        name,
+        dtype: tensor.dtype(),
+        shape: tensor.shape().to_vec(),
+        bytes: tensor.data().into(),
+    });
+    let tensors: Vec<_> = tensors.collect();
+    Ok(sealed::write_if(path, &tensors, metadata, still).map(|_| ()))
+}
+
 fn is_too_large(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Array(values) => values.iter().any(is_too_large),
@@ -345,37 +371,42 @@ impl Model {
     }
 
     /// Writes its card into the file that it was read from, in place of the one there, whole or not at all: of a bundle the other
-    /// parts stay as they are.
+    /// parts stay as they are. `sha256` is [that of the file](files::sha256_of) when it was read: where somebody has put another
+    /// one in its place meanwhile, that one stays.
     ///
     /// # Errors
-    /// [`ModelError::File`] when it cannot be read or written.
-    pub fn update(&self, path: &Path) -> Result<(), ModelError> {
+    /// [`ModelError::Replaced`], and [`ModelError::File`] when it cannot be read or written.
+    pub fn update(&self, path: &Path, sha256: &str) -> Result<(), ModelError> {
         let file = |reason: String| ModelError::File {
             path: path.into(),
             reason,
         };
-        let sealed = format::metadata_at(path, SEAL).map_err(|e| file(e.to_string()))?;
-        if sealed.is_none() {
-            return self.save(path);
-        }
+        let replaced = || ModelError::Replaced { path: path.into() };
         let bytes = files::read(path, u64::MAX).map_err(|e| file(e.to_string()))?;
-        sealed::check(&bytes).map_err(file)?;
-        let read = |error: safetensors::SafeTensorError| file(error.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(read)?;
-        let all = SafeTensors::deserialize(&bytes).map_err(read)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let mut metadata: BTreeMap<String, String> = metadata.into_iter().collect();
+        if files::sha256(&bytes) != sha256 {
+            return Err(replaced());
+        }
+        let is_still_there = Cell::new(true);
+        let still = || {
+            is_still_there.set(files::sha256_of(path)? == sha256);
+            match is_still_there.get() {
+                true => Ok(()),
+                false => Err(io::Error::other("replaced")),
+            }
+        };
         let card = serde_json::to_string(&self.card).map_err(|e| file(e.to_string()))?;
-        metadata.insert(KEY.into(), card);
-        let tensors = all.tensors().into_iter().map(|(name, tensor)| Tensor {
-            name,
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
-            bytes: tensor.data().into(),
-        });
-        let tensors: Vec<_> = tensors.collect();
-        let written = sealed::write(path, &tensors, metadata);
-        written.map(|_| ()).map_err(|e| file(e.to_string()))
+        let written = match format::metadata(&bytes, SEAL) {
+            Ok(_) => with_card(path, &bytes, card, still).map_err(file)?,
+            Err(_) => {
+                let bytes = format::to_bytes(&self.tensors(), [(KEY.to_string(), card)].into());
+                let bytes = bytes.map_err(|e| file(e.to_string()))?;
+                files::replace_if(path, |out| out.write_all(&bytes), still)
+            }
+        };
+        written.map_err(|error| match is_still_there.get() {
+            true => file(error.to_string()),
+            false => replaced(),
+        })
     }
 
     /// Whether the file at this path is a model, and not weights of a network or anything else. A folder is none.

@@ -43,6 +43,14 @@ pub enum ModelError {
         /// What went wrong and what to do.
         reason: String,
     },
+    /// Somebody has written another file in the place of the one that a model was read from.
+    #[error(
+        "{path}: is another model now than the one that was read, and stays as it is: run it again"
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// The weights do not fit the method.
     #[error("{path}: {source}")]
     Method {
