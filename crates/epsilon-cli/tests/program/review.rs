@@ -140,6 +140,20 @@ fn what_is_unknown_is_named_and_changes_nothing() {
 }
 
 #[test]
+fn a_line_that_is_not_utf8_is_named_and_the_others_are_done() {
+    let world = world();
+    world.write(
+        "commands",
+        b"reject a.jpg red\nreject caf\xe9.jpg red\n\nreviewed sub/d.jpg",
+    );
+    let mut command = world.command("review p");
+    command.stdin(File::open(world.path("commands")).unwrap());
+    let ended = world.end(command, "review p");
+    let done = ended.partly(&["line 2: is not UTF-8", "\\xHH"]);
+    assert_eq!(done, "rejected\ta.jpg\tred\nreviewed\tsub/d.jpg\n");
+}
+
+#[test]
 fn decisions_are_listed_and_taken_back() {
     let world = world();
     assert_eq!(world.run("review p --list").done(), "");

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::lines::{Lines, Tail, below};
+use super::lines::{Lines, below, read_once};
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
 use super::{Journal, LibraryError, failed};
@@ -101,7 +101,7 @@ impl Ledger {
     /// When it cannot be read, or a line other than a last half one is damaged.
     pub fn snapshot(library: &Path) -> Result<BTreeMap<String, Owned>, LibraryError> {
         let mut owned = BTreeMap::new();
-        Tail::new(library.join(NAME)).read(HINT, &mut |line| {
+        read_once(library.join(NAME), HINT, &mut |line| {
             let line: Line = serde_json::from_slice(line)?;
             below(&line.sidecar)?;
             owned.insert(line.sidecar, line.owned);
@@ -257,6 +257,17 @@ mod tests {
             text,
             "{\"sidecar\":\"b.xmp\",\"subject\":[\"dog\"],\"made\":[\"aa\"]}\n"
         );
+        // A whole line that only lacks its end counts, also for who only reads it, and gets one.
+        let more = "{\"sidecar\":\"c.xmp\",\"subject\":[\"sea\"]}";
+        std::fs::write(&path, format!("{text}{more}")).unwrap();
+        let there = Ledger::snapshot(folder.path()).unwrap();
+        assert_eq!(there["c.xmp"].lists.subject, ["sea"]);
+        let mut ledger = open();
+        assert_eq!(ledger.of("c.xmp"), there["c.xmp"]);
+        ledger.settle("d.xmp", owned(&["sky"])).unwrap();
+        assert_eq!(open().sidecars().count(), 3);
+        let now = std::fs::read_to_string(&path).unwrap();
+        assert!(now.starts_with(&format!("{text}{more}\n{{")), "{now}");
         // A half line is dropped, a damaged one is named.
         std::fs::write(&path, format!("{text}{{\"side")).unwrap();
         let there = Ledger::snapshot(folder.path()).unwrap();

@@ -1,6 +1,6 @@
 //! A file of lines of JSON that is appended to while a library is tagged: a line that a killed program left half written is
-//! dropped, and a file that was taken away meanwhile is noticed before more is lost. [`Tail`] is for those who only read it, beside
-//! the program that writes.
+//! dropped, one that only lacks its end, as an editor may leave the last, is kept, and a file that was taken away meanwhile is noticed
+//! before more is lost. [`Tail`] is for those who only read it, beside the program that writes.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -56,10 +56,14 @@ impl Lines {
         let system = |source| failed(&self.path, source);
         let mut reader = BufReader::new(&self.file);
         let mut line = Vec::new();
+        let mut without_end = None;
         for number in 1.. {
             line.clear();
             let length = reader.read_until(b'\n', &mut line).map_err(system)?;
             if line.last() != Some(&b'\n') {
+                // No part of a line reads as a whole one: the last byte closes what the first opened.
+                let is_whole = !line.is_empty() && each(self.end, &line).is_ok();
+                without_end = is_whole.then_some(length as u64);
                 break;
             }
             each(self.end, &line).map_err(|error| LibraryError::Form {
@@ -67,6 +71,13 @@ impl Lines {
                 reason: format!("line {number}: {error}; {hint}"),
             })?;
             self.end += length as u64;
+        }
+        if let Some(length) = without_end {
+            let mut file = &self.file;
+            let place = SeekFrom::Start(self.end + length);
+            let ended = file.seek(place).and_then(|_| file.write_all(b"\n"));
+            ended.map_err(system)?;
+            self.end += length + 1;
         }
         self.file.set_len(self.end).map_err(system)
     }
@@ -136,6 +147,29 @@ impl Lines {
             }),
         }
     }
+}
+
+/// Shows the whole lines of such a file to one who reads it once and changes nothing, also a last one that only lacks its end.
+/// Nothing where there is no file.
+pub(super) fn read_once(
+    path: PathBuf,
+    hint: &str,
+    each: &mut dyn FnMut(&[u8]) -> serde_json::Result<()>,
+) -> Result<(), LibraryError> {
+    let mut tail = Tail::new(path);
+    tail.read(hint, each)?;
+    let Some(file) = &tail.file else {
+        return Ok(());
+    };
+    let (mut file, mut rest) = (file.as_file(), Vec::new());
+    let read = file.seek(SeekFrom::Start(tail.end));
+    let read = read.and_then(|_| file.read_to_end(&mut rest));
+    read.map_err(|source| failed(&tail.path, source))?;
+    if !rest.is_empty() {
+        // Half a line counts for nothing.
+        let _ = each(&rest);
+    }
+    Ok(())
 }
 
 /// What a [`Tail`] found.

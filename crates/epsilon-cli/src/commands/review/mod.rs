@@ -40,7 +40,8 @@ use crate::{Outcome, console};
 ///
 /// PHOTO is a path, or the name as in tags.jsonl. In double quotes, or with a tab behind it,
 /// it may hold spaces. Each decision is printed once it is on the disk. A line about an
-/// unknown photograph or label changes nothing and is named on stderr; the exit code is then 1.
+/// unknown photograph or label, or one that is not UTF-8, changes nothing and is named on
+/// stderr; the exit code is then 1.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -8,15 +8,16 @@ use epsilon::library::{Line, Verdict};
 use super::desk::{Desk, Saying, is_of_library, print, subject};
 use crate::{Outcome, console};
 
-pub(super) fn run(desk: &mut Desk, lines: impl BufRead, json: bool) -> anyhow::Result<Outcome> {
+pub(super) fn run(desk: &mut Desk, mut lines: impl BufRead, json: bool) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::Done;
-    for (number, line) in (1..).zip(lines.lines()) {
-        let line = line.context("standard input")?;
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = lines.read_until(b'\n', &mut line);
+        if read.context("standard input")? == 0 {
+            break;
         }
-        let done = match obey(desk, line) {
+        let done = match text(&line).and_then(|line| obey(desk, line)) {
             Ok(done) => done,
             Err(error) if is_of_library(&error) => return Err(error),
             Err(error) => {
@@ -30,7 +31,19 @@ pub(super) fn run(desk: &mut Desk, lines: impl BufRead, json: bool) -> anyhow::R
     Ok(outcome)
 }
 
+/// A line as text. The bytes of a name that is not UTF-8 can be given as everywhere; in a label they would be none of any word.
+fn text(line: &[u8]) -> anyhow::Result<&str> {
+    let text = std::str::from_utf8(line).context(
+        "is not UTF-8: write such a byte of a photograph's name as \\xHH, as tags.jsonl has it",
+    )?;
+    Ok(text.trim())
+}
+
+/// Does what a line says; nothing for an empty one.
 fn obey(desk: &mut Desk, line: &str) -> anyhow::Result<Vec<Line>> {
+    if line.is_empty() {
+        return Ok(Vec::new());
+    }
     let (verb, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     let rest = rest.trim_start();
     let verdict = match verb {
