@@ -175,6 +175,50 @@ fn t03_an_empty_folder_is_not_believed() {
 }
 
 #[test]
+fn sidecars_that_were_away_with_their_photos_are_known_again() {
+    let world = world();
+    let (disk, away) = (world.path("p/sub"), world.path("away"));
+    tag(&world, "A", "--xmp").done();
+    fs::rename(&disk, &away).unwrap();
+    tag(&world, "A", "--xmp --prune").done();
+    fs::rename(&away, &disk).unwrap();
+    tag(&world, "B", "--xmp").done();
+    assert_eq!(said(&world, "p/sub/c.jpg.xmp"), "purple");
+
+    // Another photograph with a sidecar of somebody else takes the name: the same word is theirs.
+    fs::rename(&disk, &away).unwrap();
+    tag(&world, "B", "--xmp").done();
+    fs::create_dir(&disk).unwrap();
+    fs::copy(world.path("test-0026.png"), disk.join("c.jpg")).unwrap();
+    world.write("p/sub/c.jpg.xmp", sidecar(&["purple"]));
+    tag(&world, "A", "--xmp").done();
+    assert!(said(&world, "p/sub/c.jpg.xmp").starts_with("purple "));
+
+    // Told that it is gone for good, nothing is remembered of it.
+    fs::remove_dir_all(&disk).unwrap();
+    tag(&world, "A", "--xmp --forget-missing").done();
+    assert!(!world.text("p/.epsilon/sidecars.jsonl").contains("sub/"));
+}
+
+#[test]
+fn nothing_is_written_into_an_empty_mount_point() {
+    let world = world();
+    tag(&world, "A", "--xmp --out lib").done();
+    world.write("commands", "add sub/c.jpg cat\n");
+    let mut command = world.command("review lib");
+    command.stdin(fs::File::open(world.path("commands")).unwrap());
+    world.end(command, "review lib").done();
+    fs::rename(world.path("p"), world.path("away")).unwrap();
+    fs::create_dir_all(world.path("p/sub")).unwrap();
+    tag(&world, "A", "--xmp --out lib").partly(&["nothing was forgotten"]);
+    assert_eq!(world.files("p").len(), 0);
+    fs::remove_dir_all(world.path("p")).unwrap();
+    fs::rename(world.path("away"), world.path("p")).unwrap();
+    tag(&world, "B", "--xmp --out lib").done();
+    assert_eq!(said(&world, "p/sub/c.jpg.xmp"), "purple cat");
+}
+
+#[test]
 fn t04_what_could_not_be_read_is_tried_again() {
     let world = world();
     world.write("p/broken.png", b"\x89PNG\r\n\x1a\nno more");

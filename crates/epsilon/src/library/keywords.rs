@@ -79,7 +79,7 @@ pub fn keywords(photo: &Photo, ours: &BTreeMap<String, Owned>, limits: &Limits) 
         ..Found::default()
     };
     for name in Name::ALL {
-        let ours = ours.get(&name.key(&photo.id)).map(|owned| &owned.lists);
+        let ours = ours.get(&name.key(&photo.id));
         found.sidecar(&name.of(&photo.path), ours);
     }
     found.picture(&photo.path, limits);
@@ -178,12 +178,13 @@ struct Found {
 }
 
 impl Found {
-    fn sidecar(&mut self, path: &Path, ours: Option<&Lists>) {
+    fn sidecar(&mut self, path: &Path, ours: Option<&Owned>) {
         self.file = shown(path);
         match sidecar::look(path) {
             Ok(found) => {
                 if let Some(text) = found.text {
-                    self.xmp(&text, ours);
+                    let ours = ours.filter(|ours| ours.is_of(&text));
+                    self.xmp(&text, ours.map(|ours| &ours.lists));
                 }
             }
             Err(error) => self.flaws.push(error.to_string()),

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::lines::{Lines, below, read_once};
 use super::ownership::{List, Lists, Subject};
 use super::sidecar::Name;
-use super::{Journal, LibraryError, failed};
-use epsilon_data::paths;
+use super::{Journal, LibraryError, failed, told};
+use epsilon_data::{files, paths};
 
 const NAME: &str = "sidecars.jsonl";
 const HINT: &str = "mend the line, or delete the file: what was written into sidecars then counts as somebody else's";
@@ -32,11 +32,23 @@ pub struct Owned {
     /// has one of these nobody else has written into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub made: Vec<String>,
+    /// Whether the sidecar was not there, with its photographs, when it was last looked for: on a disk that is away it may come
+    /// back, or else another one may take its name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub away: bool,
 }
 
 impl Owned {
     fn is_nothing(&self) -> bool {
         self.lists.is_empty() && !self.told && self.made.is_empty()
+    }
+
+    /// Whether this is about the sidecar that holds this text. Where it was away, one that has taken its name is somebody else's:
+    /// it neither says what became of our labels nor is a content of ours.
+    pub(super) fn is_of(&self, text: &str) -> bool {
+        let is_told = || told::read(text).is_ok_and(|told| !told.is_empty());
+        let is_made = || self.made.contains(&files::sha256(text.as_bytes()));
+        !self.away || is_told() || is_made()
     }
 }
 
@@ -231,8 +243,8 @@ mod tests {
                 subject: names.iter().map(ToString::to_string).collect(),
                 ..Lists::default()
             },
-            told: false,
             made: vec!["aa".into()],
+            ..Owned::default()
         }
     }
 

@@ -1,7 +1,7 @@
 //! Random sequences of what happens to a library and its sidecars: rounds with other words and names, kills at any moment,
-//! other programs' edits, photographs that break, come and go, and their owner's word on labels. These promises hold after every
-//! step: others' content is never lost, labels of ours never stay behind after a completed round, nor does one that the owner
-//! rejected, those that are approved are there, and nothing is said twice.
+//! other programs' edits, photographs that break, come and go, a disk that is away for a while, and their owner's word on
+//! labels. These promises hold after every step: others' content is never lost, labels of ours never stay behind after a completed
+//! round, nor does one that the owner rejected, those that are approved are there, and nothing is said twice.
 //!
 //! `EPSILON_TEST_SEQUENCES` is their number (300 where it is not set), `EPSILON_TEST_SEED` where they begin; a failure names
 //! the seed that repeats it alone.
@@ -81,8 +81,19 @@ struct World {
     /// Whether the folder `s` cannot be read.
     hidden: bool,
     truths: BTreeMap<String, Truth>,
+    /// What was on the disk that is mounted on the folder `s`, while it is away.
+    away: Option<Disk>,
     said: Vec<String>,
 }
+
+/// The photographs of a disk that is away, and what is true of its sidecars.
+struct Disk {
+    files: BTreeMap<String, File>,
+    truths: BTreeMap<String, Truth>,
+}
+
+/// Where the disk is mounted.
+const MOUNT: &str = "s/";
 
 /// How a round is run.
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +129,7 @@ impl World {
                 .collect(),
             hidden: false,
             truths: BTreeMap::new(),
+            away: None,
             said: Vec::new(),
         }
     }
@@ -139,18 +151,54 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.below(12) {
+        match self.below(13) {
             0..=4 => self.any_round(),
             5..=6 => self.edit(),
             7..=8 => self.judge(),
+            9 => self.mount(),
             _ => self.change_photos(),
         }
         self.nothing_of_others_is_lost();
     }
 
+    /// The disk goes away with all that it holds, and its empty mount point may stay; or it comes back.
+    fn mount(&mut self) {
+        let (mount, disk) = (self.photos().join("s"), self.folder.path().join("disk"));
+        let Some(Disk { files, truths }) = self.away.take() else {
+            fs::rename(&mount, &disk).unwrap();
+            let stays = self.one_in(2);
+            if stays {
+                fs::create_dir(&mount).unwrap();
+            }
+            self.said.push(format!(
+                "the disk goes away, the mount point stays: {stays}"
+            ));
+            self.away = Some(Disk {
+                files: of_disk(&mut self.files),
+                truths: of_disk(&mut self.truths),
+            });
+            return;
+        };
+        self.said.push("the disk comes back".into());
+        if mount.exists() {
+            fs::remove_dir(&mount).expect("nothing is written into an empty mount point");
+        }
+        fs::rename(disk, mount).unwrap();
+        self.files.extend(files);
+        self.truths.extend(truths);
+    }
+
+    /// Whether a photograph or a sidecar is on a disk that is away.
+    fn is_away(&self, key: &str) -> bool {
+        self.away.is_some() && key.starts_with(MOUNT)
+    }
+
     fn change_photos(&mut self) {
         let id = PHOTOS[self.below(PHOTOS.len())].to_string();
         let what = self.below(5);
+        if self.is_away(&id) {
+            return;
+        }
         self.said.push(format!("photo {id}: {what}"));
         let file = self.files.get(&id).copied();
         match (what, file) {
@@ -251,7 +299,8 @@ impl World {
             words: self.below(WORDS.len()),
             name: [None, Some(Name::Full), Some(Name::Full), Some(Name::Stem)][self.below(4)],
             prune: self.one_in(3),
-            believe: self.one_in(2),
+            // What is away would be taken for gone for good.
+            believe: self.one_in(2) && self.away.is_none(),
         };
         let kill = self.one_in(2).then(|| self.below(30) as u32);
         self.said.push(format!("{run:?}, killed at {kill:?}"));
@@ -318,7 +367,10 @@ impl World {
         if run.name.is_some() {
             places.keys().for_each(|key| keep(key, &journal));
         }
-        for orphan in sidecars.orphans(&places, &corrections).unwrap() {
+        for orphan in sidecars
+            .orphans(&places, &corrections, run.believe)
+            .unwrap()
+        {
             if run.prune {
                 sidecars.prune(&orphan, &corrections).unwrap();
             }
@@ -369,6 +421,9 @@ impl World {
     fn edit(&mut self) {
         let keys = self.keys();
         let key = &keys[self.below(keys.len())];
+        if self.is_away(key) {
+            return;
+        }
         let path = self.photos().join(key);
         let mut truth = self.truths.get(key).cloned().unwrap_or_default();
         let edited = match self.below(6) {
@@ -437,7 +492,13 @@ impl World {
     fn ours(&self, key: &str, list: List) -> Vec<String> {
         let journal = Journal::open(&self.library()).unwrap();
         let ledger = Ledger::open(&self.library(), &self.photos(), &journal).unwrap();
-        ledger.of(key).lists.get(list).clone()
+        let ours = ledger.of(key);
+        // What somebody begins where one was away is theirs from the first word.
+        match self.text(key) {
+            Some(text) if !ours.is_of(&text) => Vec::new(),
+            None if ours.away => Vec::new(),
+            _ => ours.lists.get(list).clone(),
+        }
     }
 
     /// What stands in a list beside what others typed, which is all there.
@@ -586,6 +647,15 @@ impl World {
     }
 }
 
+/// Takes out what is of the disk.
+fn of_disk<T>(all: &mut BTreeMap<String, T>) -> BTreeMap<String, T> {
+    let (of_disk, rest) = std::mem::take(all)
+        .into_iter()
+        .partition(|(key, _)| key.starts_with(MOUNT));
+    *all = rest;
+    of_disk
+}
+
 /// An entry of one list.
 fn one(list: List, entry: String) -> Lists {
     let mut lists = Lists::default();
@@ -630,6 +700,29 @@ fn a07_a_kill_at_any_moment_leaves_nothing_behind() {
             world.lose_what_was_not_synced();
         }
         let seen = world.round(run(1));
+        world.round_kept_its_promises(run(1), &seen);
+    }
+}
+
+#[test]
+fn a_folder_goes_away_and_comes_back_with_its_sidecars() {
+    let run = |words| Run {
+        words,
+        name: Some(Name::Full),
+        prune: true,
+        believe: false,
+    };
+    for seed in 0..8 {
+        let mut world = World::new(seed);
+        let words = |world: &World| world.lists("s/c.jpg.xmp").subject;
+        world.round(run(0));
+        assert_eq!(words(&world), ["sky"]);
+        world.mount();
+        world.round(run(2));
+        world.mount();
+        let seen = world.round(run(1));
+        // What the first round wrote was ours all the time.
+        assert_eq!(words(&world), ["Sea", "sun"]);
         world.round_kept_its_promises(run(1), &seen);
     }
 }

@@ -192,7 +192,8 @@ impl Sidecars {
     }
 
     /// Brings a sidecar of some photographs up to date, or leaves it as it is where nothing is wanted there and nothing is
-    /// ours. Whether it need not be looked at again in this round.
+    /// ours, or where none of the photographs was seen: their disk may be away, and a sidecar would be written into the empty folder
+    /// in its place. Whether it need not be looked at again in this round.
     ///
     /// # Errors
     /// [`UpkeepError`].
@@ -206,7 +207,8 @@ impl Sidecars {
             return Ok(true);
         };
         let named_so = place.photos.iter().any(|(_, named_so)| *named_so);
-        if !named_so && !self.ledger.owns(key) {
+        let seen = |(id, _): &(String, bool)| places.photos.contains_key(id);
+        if !place.photos.iter().any(seen) || !named_so && !self.ledger.owns(key) {
             return Ok(true);
         }
         let wanted = places.wanted(place, facts)?;
@@ -217,7 +219,8 @@ impl Sidecars {
     }
 
     /// Sidecars with entries of ours, beside those that the owner approved, whose photographs are all gone, not only left out of
-    /// the round, by their paths in the folder, written as [`paths::text`] does.
+    /// the round, by their paths in the folder, written as [`paths::text`] does. What was ours in a sidecar that is gone, too, is
+    /// remembered, since both may be on a disk that is away; it is forgotten where `believe` says that what is gone is gone for good.
     ///
     /// # Errors
     /// [`LibraryError`].
@@ -225,6 +228,7 @@ impl Sidecars {
         &mut self,
         places: &Places,
         corrections: &Corrections,
+        believe: bool,
     ) -> Result<Vec<String>, LibraryError> {
         let keys = self.ledger.sidecars();
         let keys = keys.filter(|key| !places.places.contains_key(*key));
@@ -236,6 +240,12 @@ impl Sidecars {
             }
             let found = sidecar::look(&path).ok();
             let ours = self.ledger.of(&key);
+            if found.as_ref().is_some_and(|found| found.text.is_none()) {
+                let away = Owned { away: true, ..ours };
+                let after = if believe { Owned::default() } else { away };
+                self.ledger.settle(&key, after)?;
+                continue;
+            }
             // What cannot be looked at may hold some.
             let act = found.and_then(|found| {
                 let text = found.text.as_deref();
@@ -423,6 +433,11 @@ enum Act {
 
 impl Act {
     fn of(text: Option<&str>, ours: &Owned, wanted: &Wanted) -> Result<Self, String> {
+        let nothing = Owned::default();
+        let ours = match text {
+            Some(text) if !ours.is_of(text) => &nothing,
+            _ => ours,
+        };
         let hash = |text: &str| files::sha256(text.as_bytes());
         let now: Vec<String> = text.map(hash).into_iter().collect();
         // Nobody else has written a byte of it.
@@ -439,11 +454,13 @@ impl Act {
             lists: plan.after.clone(),
             told: !told.is_empty(),
             made: made(hashes),
+            away: false,
         };
         let intent = |hashes| Owned {
             lists: plan.intent.clone(),
             told: true,
             made: hashes,
+            away: false,
         };
         if plan.is_done() && told == told_there {
             return Ok(Self::Nothing { after: after(now) });

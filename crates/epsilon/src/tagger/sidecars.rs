@@ -86,7 +86,11 @@ impl Tagger<'_> {
         kept: &Kept,
         round: &mut Round<'_, '_>,
     ) -> Result<(), TagError> {
-        for orphan in self.sidecars.orphans(&kept.places, &self.corrections)? {
+        let believe = self.options.forget_missing;
+        let orphans = self
+            .sidecars
+            .orphans(&kept.places, &self.corrections, believe)?;
+        for orphan in orphans {
             round.report.orphans += 1;
             if !self.options.prune {
                 round.tell(TagEvent::Orphan(&orphan))?;
