@@ -5,9 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use epsilon::Finder;
 use epsilon::finder::{Criteria, FindError, Found};
-use epsilon::library::ownership::folded;
 use epsilon::library::{
-    Correction, Corrections, Filter, Item, Line, Order, Proposal, Reviewed, Verdict, now,
+    Correction, Corrections, Filter, Item, Line, Order, Reviewed, Verdict, now,
 };
 use epsilon::paths;
 use pyo3::exceptions::PyValueError;
@@ -295,20 +294,14 @@ impl Library {
     fn judge(&self, py: Python<'_>, photo: PathBuf, label: &str, verdict: Verdict) -> PyResult<()> {
         let subject = epsilon::tagger::subjects(vec![label.to_string()], "label".as_ref());
         let subject = subject.or_raise()?.remove(0);
-        self.say(py, &photo, |photo, item, identity| {
-            let key = folded(&subject.name);
-            let mut given = item.labels.iter().filter(|tag| tag.score().is_some());
-            let given = given.find(|tag| folded(tag.name()) == key);
+        self.say(py, &photo, |photo, item, library| {
             Line::Label(Correction {
                 photo,
+                by: item.proposal(library, &subject.name),
                 label: subject.name,
                 parents: subject.parents,
                 verdict,
                 at: now(),
-                by: given.map(|tag| Proposal {
-                    model: identity.into(),
-                    probability: tag.probability(),
-                }),
             })
         })
     }
@@ -318,7 +311,7 @@ impl Library {
         &self,
         py: Python<'_>,
         photo: &Path,
-        line: impl FnOnce(String, &Item, &str) -> Line + Send,
+        line: impl FnOnce(String, &Item, &epsilon::library::Library) -> Line + Send,
     ) -> PyResult<()> {
         let said = work(py, |_| {
             let mut finder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -327,7 +320,7 @@ impl Library {
             let Some(item) = finder.catalog().item(&id) else {
                 return Ok(());
             };
-            let line = line(id.clone(), item, &finder.library().identity);
+            let line = line(id.clone(), item, finder.library());
             Corrections::open(finder.folder())?.add(&[line])?;
             finder.refresh()
         })?;

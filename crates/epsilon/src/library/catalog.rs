@@ -6,10 +6,11 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::corrections::{Corrections, State};
+use super::corrections::{Corrections, Proposal, State};
 use super::journal;
 use super::kinds::{Kind, Kinds, Tag};
 use super::lines::{News, Tail};
@@ -46,6 +47,9 @@ pub struct Item {
     pub doubt: Option<f32>,
     /// Whether its owner has looked at all of it.
     pub reviewed: bool,
+    /// [`super::Entry::settings`] of it.
+    #[serde(skip)]
+    pub(super) settings: Arc<str>,
     /// The labels that the program gave it, where its owner has said anything of it, as far as was heard.
     #[serde(skip)]
     given: Option<Box<[Tag]>>,
@@ -328,8 +332,24 @@ impl Item {
             error: None,
             doubt: None,
             reviewed: false,
+            settings: Arc::default(),
             given: None,
         }
+    }
+
+    /// What the model of its library had said of a label, by whatever case and Unicode form; none of a label that no model kept, and
+    /// none where the photograph may have been tagged by another model, as in a library that is half tagged anew.
+    pub fn proposal(&self, library: &Library, name: &str) -> Option<Proposal> {
+        if library.settings.as_deref() != Some(&*self.settings) {
+            return None;
+        }
+        let name = folded(name);
+        let mut given = self.labels.iter().filter(|tag| tag.score().is_some());
+        let tag = given.find(|tag| folded(tag.name()) == name)?;
+        Some(Proposal {
+            model: library.identity.clone(),
+            probability: tag.probability(),
+        })
     }
 
     /// Applies its owner's word, whatever it was before.
@@ -510,6 +530,24 @@ mod tests {
         };
         journal.add(&[old, broken, new]).unwrap();
         folder
+    }
+
+    #[test]
+    fn a_label_is_proposed_by_the_model_that_surely_gave_it() {
+        let folder = three();
+        let catalog = Catalog::read(folder.path()).unwrap();
+        let item = catalog.item("a.jpg").unwrap();
+        let mut library = Library::new("m".into(), "now".into(), "p".into());
+        assert_eq!(item.proposal(&library, "sea"), None, "nobody knows");
+        library.settings = Some("t".into());
+        assert_eq!(item.proposal(&library, "sea"), None, "another model's");
+        library.settings = Some("s".into());
+        let proposal = Proposal {
+            model: "now".into(),
+            probability: Some(0.9),
+        };
+        assert_eq!(item.proposal(&library, " SEA"), Some(proposal));
+        assert_eq!(item.proposal(&library, "dog"), None, "no model's");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The labels of a catalog's photographs in few bytes: a library of many photographs has few kinds of labels, and what all
 //! labels of a kind have in common is held once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -143,6 +143,8 @@ pub(super) struct Kinds {
     all: Vec<Arc<Kind>>,
     /// Numbers by the hash of what tells kinds apart: one name may have any number of parents, in a library from anybody.
     numbers: HashMap<u64, Vec<usize>>,
+    /// What photographs say of how they were tagged: mostly all the same.
+    settings: HashSet<Arc<str>>,
 }
 
 impl Kinds {
@@ -191,6 +193,16 @@ impl Kinds {
         numbers.push(kind.number);
         self.all.push(kind.clone());
         kind
+    }
+
+    /// How photographs were tagged, held once for all that say the same.
+    pub(super) fn settings(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.settings.get(text) {
+            return known.clone();
+        }
+        let new: Arc<str> = text.into();
+        self.settings.insert(new.clone());
+        new
     }
 
     /// How many there are.

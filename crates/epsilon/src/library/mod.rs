@@ -139,6 +139,9 @@ pub struct Library {
     /// The classes' names that were given beside the model, as an absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<PathBuf>,
+    /// [`digest`] of how photographs are tagged by it: [`Entry::settings`] of each that the model has tagged by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 impl Library {
@@ -151,6 +154,7 @@ impl Library {
             photos,
             vectors: None,
             classes: None,
+            settings: None,
         }
     }
 

@@ -46,6 +46,7 @@ fn of_ordinary(line: Ordinary<'_>, kinds: &mut Kinds) -> Item {
     let file = (line.bytes, line.modified);
     let mut item = Item::new(line.photo.into_owned(), file, line.taken);
     (item.labels, item.doubt) = (tags, line.doubt);
+    item.settings = kinds.settings(&line.settings);
     item
 }
 
@@ -62,6 +63,7 @@ fn of_entry(entry: Entry, kinds: &mut Kinds) -> Item {
     let file = (entry.bytes, entry.modified);
     let mut item = Item::new(entry.photo, file, entry.taken);
     (item.labels, item.error, item.doubt) = (tags, error, entry.doubt);
+    item.settings = kinds.settings(&entry.settings);
     item
 }
 
@@ -73,8 +75,8 @@ struct Ordinary<'a> {
     photo: Cow<'a, str>,
     bytes: u64,
     modified: u64,
-    #[serde(borrow, rename = "settings")]
-    _settings: Cow<'a, str>,
+    #[serde(borrow)]
+    settings: Cow<'a, str>,
     labels: Vec<Given<'a>>,
     #[serde(default, rename = "content")]
     _content: bool,

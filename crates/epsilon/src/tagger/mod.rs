@@ -115,6 +115,7 @@ impl<'a> Tagger<'a> {
         let mut described = Library::new(model, identity.clone(), folder.clone());
         described.vectors = predictor.vectors().map(absolute_file).transpose()?;
         described.classes = predictor.classes().map(absolute).transpose()?;
+        described.settings = Some(settings.clone());
         described.write(&library)?;
         let journal = Journal::open(&library)?;
         Ok(Self {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use epsilon::library::ownership::{Subject, folded};
 use epsilon::library::{
     Catalog, Correction, Corrections, Item, Labelled, Library, LibraryError, Line, Opinion,
-    Proposal, Reviewed, State, Tag, Verdict, now, photo_ids,
+    Reviewed, State, Tag, Verdict, now, photo_ids,
 };
 use epsilon::paths;
 
@@ -156,15 +156,12 @@ impl Desk {
                 (labelled.label.subject(), verdict)
             }
         };
-        let proposed = find(labels, &subject.name).filter(|l| l.label.score.is_some());
+        let item = self.catalog.item(photo);
         Ok(Line::Label(Correction {
             photo: photo.into(),
             verdict,
             at: now(),
-            by: proposed.map(|labelled| Proposal {
-                model: self.library.identity.clone(),
-                probability: labelled.label.probability,
-            }),
+            by: item.and_then(|item| item.proposal(&self.library, &subject.name)),
             label: subject.name,
             parents: subject.parents,
         }))
