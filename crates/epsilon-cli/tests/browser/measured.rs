@@ -156,7 +156,7 @@ fn thumbnail(thumbnails: &Thumbnails, library: &Path, id: &str, path: &Path, pla
     };
     if place < FILES {
         let made = thumbnails.make(id, path, version(path), &Limits::default());
-        assert!(!made.unwrap().is_empty());
+        assert!(made.unwrap().unkept.is_none());
         return;
     }
     let first = format!("00/{:05}.jpg", place % FILES);

@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
+use crate::gallery;
+use crate::server::Server;
 use crate::world::{World, assert_same_files, files};
 
 /// A mounted file system of a few MiB.
@@ -161,4 +165,50 @@ fn training() {
         assert_eq!(metrics.lines().count(), 4);
         fs::remove_dir_all(disk.path().join("out")).unwrap();
     }
+}
+
+/// A library that lets nothing be written is shown all the same, and what cannot be done is said.
+#[test]
+fn a_library_on_a_full_or_read_only_disk() {
+    let world = gallery::world();
+    let Some(disk) = SmallDisk::mount(world.path("disk"), 4) else {
+        return;
+    };
+    let copied = Command::new("cp")
+        .args(["-a", "photos", "disk/photos"])
+        .current_dir(world.path("."))
+        .status();
+    assert!(copied.unwrap().success());
+    fs::create_dir(disk.path().join("new")).unwrap();
+    fs::copy(world.path("test-0024.jpg"), disk.path().join("new/a.jpg")).unwrap();
+    let asked = |server: &Server, status: u16, code: &str| {
+        let thumb = server.get("/v1/library/thumb?id=a.jpg");
+        assert_eq!(thumb.status, 200, "{thumb:?}");
+        assert!(image::load_from_memory(&thumb.bytes).is_ok());
+        let said = json!({"labels": [{"photo": "a.jpg", "label": "Sea", "verdict": "approved"}]});
+        let reply = server.post_as(
+            "application/json",
+            "/v1/library/corrections",
+            said.to_string().as_bytes(),
+        );
+        assert_eq!(reply.status, status, "{reply:?}");
+        assert_eq!(reply.json()["error"]["code"], code, "{reply:?}");
+        assert!(reply.text.contains("nothing of this was noted"));
+    };
+    let filler = disk.fill(0);
+    let server = Server::of_library(&world, "disk/photos");
+    asked(&server, 507, "full");
+    fs::remove_file(filler).unwrap();
+    let read_only = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(disk.path())
+        .status();
+    assert!(read_only.unwrap().success());
+    asked(&server, 409, "read-only");
+    drop(server);
+    let tag = format!("tag --model {} disk/new", gallery::MODEL);
+    world
+        .run(&tag)
+        .refused(&["disk/new/.epsilon", "--out LIBRARY"]);
+    world.run(&format!("{tag} --out lib")).done();
 }

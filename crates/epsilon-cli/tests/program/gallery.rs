@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::server::{Reply, Server, until};
 use crate::world::World;
 
-const MODEL: &str = "out/seed-1/model.safetensors";
+pub(crate) const MODEL: &str = "out/seed-1/model.safetensors";
 const CORRECTIONS: &str = "/v1/library/corrections";
 
 /// A calibrated model and a tagged folder `photos` of five pictures and a broken one.
@@ -252,6 +252,24 @@ fn what_the_owner_says_is_kept_and_undone() {
     assert_eq!(world.text(&format!("{library}/corrections.jsonl")), before);
 }
 
+/// A label comes back with its parents and what the program had said of it then, as `epsilon review` noted it.
+#[test]
+fn what_is_undone_is_as_it_was() {
+    let world = world();
+    let corrections = "photos/.epsilon/corrections.jsonl";
+    let noted = r#"{"photo":"a.jpg","label":"Tree","parents":["plant","wood"],"verdict":"approved","at":1,"by":{"model":"old","probability":0.25}}"#;
+    world.write(corrections, format!("{noted}\n"));
+    let server = Server::of_library(&world, "photos");
+    let rejected = say(&server, "a.jpg", "tree", "rejected");
+    post(&server, CORRECTIONS, &rejected["undo"]);
+    let last = world.text(corrections);
+    let last: Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
+    let expected: Value = serde_json::from_str(noted).unwrap();
+    for field in ["photo", "label", "parents", "verdict", "by"] {
+        assert_eq!(last[field], expected[field], "{last}");
+    }
+}
+
 #[test]
 fn pictures_are_shown_and_no_other_file() {
     let world = world();
@@ -407,6 +425,15 @@ fn a_library_that_another_model_tagged_meanwhile_is_searched_and_explained_by_th
     let reply = late.get("/v1/library/photos?q=purple");
     refused(&reply, 503, "search", "tag it again");
     assert_eq!(late.get("/v1/library/photos").json()["total"], 6);
+
+    // What is said of a label is said of the new model's word.
+    let library: Value = serde_json::from_str(&world.text("photos/.epsilon/library.json")).unwrap();
+    let photo = server.get("/v1/library/photo?id=sub/e.JPG").json();
+    let label = photo["labels"][0]["name"].as_str().unwrap();
+    say(&server, "sub/e.JPG", label, "approved");
+    let noted = world.text("photos/.epsilon/corrections.jsonl");
+    let noted: Value = serde_json::from_str(noted.lines().last().unwrap()).unwrap();
+    assert_eq!(noted["by"]["model"], library["identity"], "{noted}");
 }
 
 #[test]

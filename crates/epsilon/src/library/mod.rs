@@ -28,6 +28,7 @@ mod upkeep;
 pub mod xmp;
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -118,6 +119,22 @@ pub enum LibraryError {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+impl LibraryError {
+    /// Whether the disk, or what this program may do there, lets nothing be written.
+    pub fn is_read_only(&self) -> bool {
+        self.is_of(&[ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied])
+    }
+
+    /// Whether there is no room for what is to be written.
+    pub fn is_full(&self) -> bool {
+        self.is_of(&[ErrorKind::StorageFull, ErrorKind::QuotaExceeded])
+    }
+
+    fn is_of(&self, kinds: &[ErrorKind]) -> bool {
+        matches!(self, Self::File { source, .. } if kinds.contains(&source.kind()))
+    }
 }
 
 /// A library: which model tagged which photographs.

@@ -31,16 +31,14 @@ pub struct Version {
     pub modified: u64,
 }
 
-/// Why there is no thumbnail.
-#[derive(Debug, thiserror::Error)]
+/// A thumbnail that was made.
+#[derive(Debug)]
 #[non_exhaustive]
-pub enum ThumbnailError {
-    /// The photograph cannot be read.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// The thumbnail cannot be written.
-    #[error(transparent)]
-    Library(#[from] LibraryError),
+pub struct Made {
+    /// A JPEG.
+    pub picture: Vec<u8>,
+    /// Why it could not be kept, as on a disk that is full or read-only: it has to be made again then.
+    pub unkept: Option<LibraryError>,
 }
 
 /// The thumbnails of a library.
@@ -69,26 +67,30 @@ impl Thumbnails {
         (kept == head(&picture, version).as_bytes()).then_some(picture)
     }
 
-    /// Makes a photograph's thumbnail of its file and keeps it.
+    /// Makes a photograph's thumbnail of its file and keeps it where it can.
     ///
     /// # Errors
-    /// [`ThumbnailError`].
+    /// When the photograph cannot be read.
     pub fn make(
         &self,
         photo: &str,
         file: &Path,
         version: Version,
         limits: &Limits,
-    ) -> Result<Vec<u8>, ThumbnailError> {
+    ) -> Result<Made, ImageError> {
         let picture = small_jpeg(file, SIDE, QUALITY, limits)?;
+        let unkept = self.store(photo, &picture, version).err();
+        Ok(Made { picture, unkept })
+    }
+
+    fn store(&self, photo: &str, picture: &[u8], version: Version) -> Result<(), LibraryError> {
         let path = self.path(photo);
         let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         for folder in [Some(&*self.folder), path.parent()].into_iter().flatten() {
             files::folder(folder).map_err(|source| failed(folder, source))?;
         }
-        let kept = [head(&picture, version).as_bytes(), &picture].concat();
-        files::write(&path, &kept).map_err(|source| failed(&path, source))?;
-        Ok(picture)
+        let kept = [head(picture, version).as_bytes(), picture].concat();
+        files::write(&path, &kept).map_err(|source| failed(&path, source))
     }
 
     /// Removes the thumbnails of all but these photographs, and what killed programs left half written.
@@ -173,7 +175,12 @@ mod tests {
         assert_eq!(thumbnails.read("a.png", NOW), None);
         thumbnails.keep(["a.png"].into_iter()).unwrap();
         let limits = Limits::default();
-        let made = thumbnails.make("a.png", &photo, NOW, &limits).unwrap();
+        let make = || {
+            let made = thumbnails.make("a.png", &photo, NOW, &limits).unwrap();
+            assert!(made.unkept.is_none());
+            made.picture
+        };
+        let made = make();
         let shown = image::load_from_memory(&made).unwrap().into_rgb8();
         assert_eq!(shown.dimensions(), (256, 128));
         let red = shown.get_pixel(100, 60).0;
@@ -194,7 +201,7 @@ mod tests {
             fs::write(&path, damaged).unwrap();
             assert_eq!(thumbnails.read("a.png", NOW), None);
         }
-        thumbnails.make("a.png", &photo, NOW, &limits).unwrap();
+        make();
         assert_eq!(thumbnails.read("a.png", NOW), Some(made));
 
         let other = path.with_file_name("somebody's");
@@ -215,15 +222,30 @@ mod tests {
         let limits = Limits::default();
         std::thread::scope(|scope| {
             let made = scope.spawn(|| {
-                (0..100).try_for_each(|_| {
-                    thumbnails.make("a.png", &photo, NOW, &limits)?;
-                    Ok::<(), ThumbnailError>(())
+                (0..100).all(|_| {
+                    let made = thumbnails.make("a.png", &photo, NOW, &limits);
+                    made.unwrap().unkept.is_none()
                 })
             });
             while !made.is_finished() {
                 thumbnails.keep(["a.png"].into_iter()).unwrap();
             }
-            made.join().unwrap().unwrap();
+            assert!(made.join().unwrap());
         });
+    }
+
+    #[test]
+    fn one_that_cannot_be_kept_is_made_all_the_same() {
+        let library = tempfile::tempdir().unwrap();
+        let photo = library.path().join("a.png");
+        RgbImage::new(8, 8).save(&photo).unwrap();
+        // Nothing can be kept in a file.
+        fs::write(library.path().join(FOLDER), "").unwrap();
+        let thumbnails = Thumbnails::of(library.path());
+        let made = thumbnails.make("a.png", &photo, NOW, &Limits::default());
+        let made = made.unwrap();
+        assert!(image::load_from_memory(&made.picture).is_ok());
+        let why = made.unkept.unwrap().to_string();
+        assert!(why.contains(FOLDER), "{why}");
     }
 }

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use epsilon::library::{Entry, Labelled, Library, Outcome as Tags};
 use epsilon::paths::{plain, shown};
 use epsilon::tagger::{self, TagError, TagEvent, TagOptions, TagReport, Tagger};
@@ -85,6 +85,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         names.collect::<Vec<String>>()
     });
     std::fs::read_dir(&args.folder).with_context(|| shown(&args.folder))?;
+    let is_beside = args.out.is_none();
     let library = args.out.clone();
     let library = library.unwrap_or_else(|| Library::beside(&args.folder));
     let predictor = args.trained.load_learnt(&library, names.as_deref())?;
@@ -112,6 +113,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     let tagger = Tagger::open(&predictor, &args.folder, options);
     let tagger = tagger.map_err(|error| match error {
         TagError::Predict(error) => with_option(error),
+        TagError::Library(error) if is_beside && error.is_read_only() => {
+            anyhow!("{error}; give a library elsewhere with --out LIBRARY")
+        }
         other => other.into(),
     })?;
     let mut tagger = tagger.with_ranks(ranks.clone());

@@ -5,15 +5,18 @@ use std::sync::{Arc, PoisonError};
 
 use axum::Json;
 use axum::extract::{Request, State as Given};
+use axum::http::StatusCode;
 use epsilon::library::ownership::folded;
 use epsilon::library::{
-    Catalog, Correction, Corrections, Item, Line, Proposal, Reviewed, Tag, Verdict, now,
+    Catalog, Correction, Corrections, Item, Library, LibraryError, Line, Proposal, Reviewed, Tag,
+    Verdict, now,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{Gallery, Shown, blocking, label, unknown};
 use crate::commands::serve::limits;
 use crate::commands::serve::refusal::{Refusal, failed};
+use crate::console;
 
 /// What somebody says, all of it at once.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,6 +32,13 @@ struct LabelChange {
     photo: String,
     label: String,
     verdict: Verdict,
+    /// The label's parents where it is to be noted as it is written here, as what undoes wants it; otherwise it is taken as it stands
+    /// in the library.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parents: Option<Vec<String>>,
+    /// What the program had said of it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Proposal>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -70,25 +80,29 @@ impl Gallery {
         corrections.refresh().map_err(failed)?;
         let mut undo = Changes::default();
         let mut lines = Vec::new();
+        // Another model may have tagged it since the server began.
+        let library = Library::read(&self.folder).map(|(library, _)| library);
+        let library = library.unwrap_or_else(|_| self.library.clone());
         let catalog = self.catalog()?;
         let mut spelt = Spelt::new();
         for change in &changes.labels {
             let item = catalog.item(&change.photo).ok_or_else(unknown)?;
             let name = label(&change.label)?;
-            undo.labels.push(LabelChange {
-                photo: item.id.clone(),
-                verdict: before(&corrections, &item.id, &name),
-                label: name.clone(),
-            });
-            let (name, parents) = match named(item, &name) {
-                Some(said) => (said.name().into(), said.parents().into()),
-                None => spelt
+            undo.labels.push(before(&corrections, &item.id, &name));
+            let (name, parents) = match (&change.parents, named(item, &name)) {
+                (Some(parents), _) => (name, whole(parents)?),
+                (None, Some(said)) => (said.name().into(), said.parents().into()),
+                (None, None) => spelt
                     .entry(name.clone())
                     .or_insert_with(|| elsewhere(&catalog, name))
                     .clone(),
             };
+            let by = match change.parents {
+                Some(_) => change.by.clone(),
+                None => item.proposal(&library, &name),
+            };
             lines.push(Line::Label(Correction {
-                by: self.proposal(item, &name),
+                by,
                 photo: item.id.clone(),
                 label: name,
                 parents,
@@ -97,10 +111,11 @@ impl Gallery {
             }));
         }
         for ReviewChange { photo, reviewed } in &changes.reviewed {
-            let item = catalog.item(photo).ok_or_else(unknown)?;
+            catalog.item(photo).ok_or_else(unknown)?;
+            let opinion = corrections.of(photo);
             undo.reviewed.push(ReviewChange {
                 photo: photo.clone(),
-                reviewed: item.reviewed,
+                reviewed: opinion.is_some_and(|opinion| opinion.reviewed),
             });
             lines.push(Line::Photo(Reviewed {
                 photo: photo.clone(),
@@ -112,20 +127,11 @@ impl Gallery {
         // The last change is undone first.
         undo.labels.reverse();
         undo.reviewed.reverse();
-        corrections.add(&lines).map_err(failed)?;
+        corrections.add(&lines).map_err(unwritten)?;
         drop(corrections);
         Ok(Corrected {
             undo,
             photos: self.shown(changes)?,
-        })
-    }
-
-    /// What the program had said of a label.
-    fn proposal(&self, item: &Item, name: &str) -> Option<Proposal> {
-        let said = named(item, name)?;
-        said.score().map(|_| Proposal {
-            model: self.library.identity.clone(),
-            probability: said.probability(),
         })
     }
 
@@ -160,10 +166,73 @@ fn elsewhere(catalog: &Catalog, name: String) -> (String, Vec<String>) {
     }
 }
 
-/// What the owner said of a label last.
-fn before(corrections: &Corrections, photo: &str, name: &str) -> Verdict {
+/// Checks the parents of a label.
+fn whole(parents: &[String]) -> Result<Vec<String>, Refusal> {
+    parents.iter().map(|parent| label(parent)).collect()
+}
+
+/// What says again what the owner said of a label last.
+fn before(corrections: &Corrections, photo: &str, name: &str) -> LabelChange {
     let judged = corrections
         .of(photo)
         .and_then(|opinion| opinion.labels.get(&folded(name)));
-    judged.map_or(Verdict::Withdrawn, |judged| judged.verdict)
+    let nothing = LabelChange {
+        photo: photo.into(),
+        label: name.into(),
+        verdict: Verdict::Withdrawn,
+        parents: None,
+        by: None,
+    };
+    match judged {
+        Some(judged) => LabelChange {
+            label: judged.name.clone(),
+            verdict: judged.verdict,
+            parents: Some(judged.parents.clone()),
+            by: judged.by.clone(),
+            ..nothing
+        },
+        None => nothing,
+    }
+}
+
+/// Why corrections were not noted. What the server may not do, or has no room for, is said to whoever waits; where, its log says.
+fn unwritten(error: LibraryError) -> Refusal {
+    let (status, code, why) = match &error {
+        error if error.is_full() => (StatusCode::INSUFFICIENT_STORAGE, "full", "its disk is full"),
+        error if error.is_read_only() => {
+            let why = "this server may only read it";
+            (StatusCode::CONFLICT, "read-only", why)
+        }
+        _ => return failed(error),
+    };
+    console::complain(format_args!("a correction was not noted: {error}"));
+    let message = format!("the library cannot be written, {why}: nothing of this was noted");
+    Refusal::new(status, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_named() {
+        for (kind, code) in [
+            (ErrorKind::StorageFull, "full"),
+            (ErrorKind::QuotaExceeded, "full"),
+            (ErrorKind::ReadOnlyFilesystem, "read-only"),
+            (ErrorKind::PermissionDenied, "read-only"),
+            (ErrorKind::NotFound, "server"),
+        ] {
+            let error = LibraryError::File {
+                path: "photos/.epsilon/corrections.jsonl".into(),
+                source: kind.into(),
+            };
+            let refusal = unwritten(error);
+            assert_eq!(refusal.code, code);
+            let said = refusal.json().to_string();
+            assert!(!said.contains("photos"), "{said}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(super) struct Gallery {
     limits: Limits,
     /// Whether thumbnails are being made, or have been.
     making: AtomicBool,
+    /// Whether one could not be kept, which the log has been told.
+    unkept: AtomicBool,
 }
 
 impl Gallery {
@@ -61,6 +63,7 @@ impl Gallery {
             thumbnails: Thumbnails::of(&folder),
             limits,
             making: AtomicBool::new(false),
+            unkept: AtomicBool::new(false),
             library,
             folder,
             server,

@@ -13,7 +13,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use epsilon::image::ImageError;
 use epsilon::library::Item;
-use epsilon::library::thumbnails::{ThumbnailError, Version, small_jpeg};
+use epsilon::library::thumbnails::{Version, small_jpeg};
 use serde::Deserialize;
 
 use super::{Gallery, blocking, given, named, unknown, version};
@@ -110,10 +110,15 @@ impl Gallery {
         }
         let file = self.path(item);
         let made = self.thumbnails.make(&item.id, &file, version, &self.limits);
-        made.map_err(|error| match error {
-            ThumbnailError::Image(error) => unreadable(item, &error),
-            error => failed(error),
-        })
+        let made = made.map_err(|error| unreadable(item, &error))?;
+        if let Some(error) = made.unkept
+            && !self.unkept.swap(true, Ordering::Relaxed)
+        {
+            console::complain(format_args!(
+                "thumbnails cannot be kept and are made anew each time: {error}"
+            ));
+        }
+        Ok(made.picture)
     }
 
     fn large(&self, item: &Item, _: Version) -> Result<Vec<u8>, Refusal> {
@@ -152,6 +157,10 @@ impl Gallery {
             Ok(all)
         });
         for (id, version) in all.await? {
+            // It would be made in vain.
+            if self.unkept.load(Ordering::Relaxed) {
+                break;
+            }
             let place = self.server.decoders.clone().acquire_owned().await;
             let place = place.map_err(failed)?;
             let gallery = self.clone();
