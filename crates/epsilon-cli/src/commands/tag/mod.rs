@@ -190,7 +190,8 @@ fn print(entry: &Entry<Labelled>, json: bool) -> anyhow::Result<()> {
 
 /// Says how a round went: what was not right in any case, the rest where somebody watches.
 fn summarise(report: &TagReport) {
-    if report.tagged + report.unchanged + report.failed == 0 && report.others.is_empty() {
+    let seen = report.tagged + report.unchanged + report.failed + report.fresh;
+    if seen == 0 && report.others.is_empty() {
         console::warn("the folder holds no photographs");
     }
     if report.flawed > 0 {

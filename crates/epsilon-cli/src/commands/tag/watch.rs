@@ -1,5 +1,8 @@
-//! Rounds without end: one at the start, and one each time photographs have come, changed or gone.
+//! Rounds without end: one at the start, and one each time photographs have come, changed or gone. The system tells of most of that;
+//! of what it does not tell (a disk that is mounted, a folder behind a new link, another machine's work on a network folder) a look
+//! every minute does.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -19,6 +22,11 @@ const QUIET: Duration = Duration::from_millis(500);
 /// writes to: otherwise nothing would be tagged until it is over.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How often the folder is looked through though nothing was told of it.
+const LOOK: Duration = Duration::from_secs(60);
+/// Of a folder that takes long to look through, so that a look takes no more than a twentieth of the time.
+const REST: u32 = 20;
+
 /// How often it is looked whether the folder and the library are still where they were. A folder that is moved away takes the
 /// watch with it, and what is made anew in its place is not watched: that ends the program with an error that says so.
 const CHECK: Duration = Duration::from_secs(2);
@@ -33,24 +41,70 @@ pub(super) fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagRepo
         .watch(&folder, RecursiveMode::Recursive)
         .with_context(|| format!("{} cannot be watched", folder.display()))?;
     loop {
+        // Before the round: what changes while it is under way is seen by the next look.
+        let mut looked = Looked::at(tagger.walk());
         let report = round(tagger, SETTLE, json)?;
         if report.others != others {
             name_others(&report);
             others.clone_from(&report.others);
         }
         let again = if report.fresh > 0 { Some(SETTLE) } else { None };
-        if !wait(&events, tagger, again)? {
+        let concerns = |event: &Event| concerns(event, tagger.walk(), tagger.library());
+        let mut changed = || {
+            tagger.check()?;
+            Ok(looked.is_due() && looked.again(tagger.walk()))
+        };
+        if !wait(&events, again, concerns, &mut changed)? {
             return Ok(report);
         }
     }
 }
 
-/// Waits until something has happened to photographs and then nothing for a while, though not for ever, or until `again` is
-/// over; false when nobody watches any more.
+/// What a folder held when it was looked through.
+struct Looked {
+    /// A hash of it.
+    seen: u64,
+    next: Instant,
+}
+
+impl Looked {
+    fn at(walk: &Walk) -> Self {
+        let start = Instant::now();
+        let scan = walk.scan();
+        let mut seen = DefaultHasher::new();
+        for photo in &scan.photos {
+            (&photo.id, photo.bytes, photo.modified).hash(&mut seen);
+        }
+        for failed in &scan.failed {
+            failed.path.hash(&mut seen);
+        }
+        scan.others.hash(&mut seen);
+        let pause = LOOK.max(start.elapsed() * REST);
+        Self {
+            seen: seen.finish(),
+            next: Instant::now() + pause,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.next <= Instant::now()
+    }
+
+    /// Looks again; whether it holds something else now.
+    fn again(&mut self, walk: &Walk) -> bool {
+        let now = Self::at(walk);
+        let before = std::mem::replace(self, now);
+        self.seen != before.seen
+    }
+}
+
+/// Waits until something has happened to photographs and then nothing for a while, though not for ever, or until `changed`, which is
+/// asked now and then, says so, or until `again` is over; false when nobody watches any more.
 fn wait(
     events: &Receiver<notify::Result<Event>>,
-    tagger: &Tagger<'_>,
     again: Option<Duration>,
+    concerns: impl Fn(&Event) -> bool,
+    changed: &mut dyn FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<bool> {
     let pause = again.unwrap_or(CHECK);
     let mut end = Instant::now() + pause;
@@ -58,15 +112,14 @@ fn wait(
         let left = end.saturating_duration_since(Instant::now());
         // Events that do not concern us may come without end, too.
         if left.is_zero() {
-            if again.is_some() {
+            if again.is_some() || changed()? {
                 return Ok(true);
             }
-            tagger.check()?;
             end = Instant::now() + pause;
         }
         match events.recv_timeout(left) {
             Ok(event) => {
-                if concerns(&event?, tagger.walk(), tagger.library()) {
+                if concerns(&event?) {
                     break;
                 }
             }
@@ -97,6 +150,38 @@ mod tests {
     use notify::event::{AccessKind, CreateKind, EventKind, Flag};
 
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_no_event_tells_of_is_seen_by_a_look() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| elsewhere.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
+        write("a.jpg", "a");
+        let walk = Walk::new(folder.path(), &[] as &[&str]).unwrap();
+        let mut looked = Looked::at(&walk);
+        assert!(!looked.is_due() && !looked.again(&walk));
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("link")).unwrap();
+        assert!(looked.again(&walk), "a new link");
+        assert!(!looked.again(&walk));
+        write("a.jpg", "longer");
+        assert!(looked.again(&walk), "a photograph behind it");
+        write("b.jpg", "b");
+        assert!(looked.again(&walk), "a new one");
+        assert!(!looked.again(&walk));
+    }
+
+    #[test]
+    fn a_look_begins_a_round_where_no_event_comes() {
+        let (_sender, events) = channel();
+        let mut looks = 0;
+        let mut changed = || {
+            looks += 1;
+            Ok(looks == 2)
+        };
+        let begins = wait(&events, None, |_| false, &mut changed).unwrap();
+        assert!(begins && looks == 2);
+    }
 
     #[test]
     fn what_the_system_lost_count_of_concerns_us() {
