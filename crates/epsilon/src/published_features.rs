@@ -651,7 +651,7 @@ mod tests {
         let links =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/finds/features/links.h5");
         let dir = tempfile::tempdir().unwrap();
-        let options = options(&[links.clone()], &[links]);
+        let options = options(std::slice::from_ref(&links), std::slice::from_ref(&links));
         let error = import(&options, dir.path(), &mut |_| Continue(())).unwrap_err();
         let said = error.to_string();
         assert!(
