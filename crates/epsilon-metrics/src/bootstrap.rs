@@ -51,7 +51,7 @@ pub struct Bootstrap {
 /// The images kept and the labels without any positive are determined once, on the full table. A label without a
 /// positive in a resample is left out of the mean of that resample, because an AP of 0 would bias the mAP downwards; a
 /// resample without any such label left is discarded. Copies of one image tie with each other, which raises the AP of a
-/// label with few positives: use the width of the interval, not its centre. Under [`Ties::Stable`] copies of one image
+/// label with few positives: use the width of the interval, not its centre. Under [`Ties::Stable`](crate::Ties::Stable) copies of one image
 /// share a rank, different images do not. The same seed gives the same result for any number of threads.
 ///
 /// Each column is sorted once and reweighted for all resamples. Memory: 1 byte per image and resample, of which
