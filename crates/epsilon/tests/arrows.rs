@@ -75,6 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "model",
             "semantic_index",
             "data::files",
+            "data::formats",
             "data::labels",
             "data::paths",
             "metrics",
