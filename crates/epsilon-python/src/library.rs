@@ -35,15 +35,14 @@ struct Asked {
     top: usize,
 }
 
-/// Says of how many photographs a search knows nothing yet: what it does not find may be among them.
-fn warn_of_unindexed(finder: &Finder, filter: &Filter) -> Result<(), FindError> {
-    let (unindexed, asked) = finder.unindexed(filter)?;
-    if unindexed > 0 {
+/// Says of how many photographs a search knows nothing yet: what it does not find may be among them. An index that was replaced
+/// since it was searched takes nothing back of what was found.
+fn warn_of_unindexed(finder: &Finder, filter: &Filter) {
+    if let Ok((unindexed @ 1.., asked)) = finder.unindexed(filter) {
         log::warn!(
             "{unindexed} of {asked} photographs are not in the index yet and were not ranked: `tag` goes on with them"
         );
     }
-    Ok(())
 }
 
 impl Asked {
@@ -143,7 +142,7 @@ impl Library {
                     finder.matching(&words, (&model, &vectors), &filter, order)?
                 }
             };
-            warn_of_unindexed(finder, &filter)?;
+            warn_of_unindexed(finder, &filter);
             Ok(json(&found))
         })
     }
@@ -162,7 +161,7 @@ impl Library {
         self.find(py, |finder| {
             let (filter, order) = asked.filter(finder)?;
             let found = finder.like(&photo, &filter, order)?;
-            warn_of_unindexed(finder, &filter)?;
+            warn_of_unindexed(finder, &filter);
             Ok(json(&found))
         })
     }

@@ -107,7 +107,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         (None, None) => finder.listed(&filter, asked),
     };
     if args.words.is_some() || args.like.is_some() {
-        warn_of_unindexed(&finder, &filter)?;
+        warn_of_unindexed(&finder, &filter);
     }
     if args.json {
         console::print_json(&found)?;
@@ -119,15 +119,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Says of how many photographs a search knows nothing yet: what it does not find may be among them.
-fn warn_of_unindexed(finder: &Finder, filter: &Filter) -> anyhow::Result<()> {
-    let (unindexed, asked) = finder.unindexed(filter)?;
-    if unindexed > 0 {
+/// Says of how many photographs a search knows nothing yet: what it does not find may be among them. An index that was replaced
+/// since it was searched takes nothing back of what was found.
+fn warn_of_unindexed(finder: &Finder, filter: &Filter) {
+    if let Ok((unindexed @ 1.., asked)) = finder.unindexed(filter) {
         console::warn(format_args!(
             "{unindexed} of {asked} photographs are not in the index yet and were not ranked: `epsilon tag` goes on with them"
         ));
     }
-    Ok(())
 }
 
 impl Args {

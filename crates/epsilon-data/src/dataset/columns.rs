@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Rows read at once: a bound on memory that does not depend on how large the file's row groups are.
-const AT_ONCE: usize = 8192;
-/// Values of a column in the pages that are opened for these rows. Repeated values take no bytes of a file, but some of memory each.
-const MOST_VALUES: u32 = 1 << 23;
+const AT_ONCE: usize = 1024;
+/// Bytes of memory for the values of a column in the pages that are opened for these rows. Repeated values take no bytes of a file.
+const MOST_BYTES: usize = 256 << 20;
 
 /// The columns of some rows, in the order asked for.
 pub(super) struct Rows {
@@ -59,7 +59,7 @@ pub(super) struct About {
 fn damaged(path: &Path, reason: impl std::fmt::Display) -> DatasetError {
     DatasetError::Form {
         path: path.into(),
-        reason: format!("not a sound Parquet file: {reason}"),
+        reason: format!("cannot be read as Parquet: {reason}"),
     }
 }
 
@@ -160,7 +160,7 @@ impl PageReader for Bounded {
         let values = page.as_ref().map_or(0, Page::num_values);
         let left = self.left.load(Ordering::Relaxed).checked_sub(values);
         let left = left.ok_or_else(|| {
-            let what = format!("more than {MOST_VALUES} values in {AT_ONCE} rows of a column");
+            let what = format!("the lists of {AT_ONCE} rows are longer than memory suffices for");
             ParquetError::General(what)
         })?;
         self.left.store(left, Ordering::Relaxed);
@@ -245,10 +245,13 @@ fn pieces<T: DataType>(
 }
 
 impl<T: DataType> Column<T> {
+    /// Values of a list in [`MOST_BYTES`], each with its two levels.
+    const MOST: u32 = (MOST_BYTES / (size_of::<T::T>() + 4)) as u32;
+
     /// The next `count` rows. A null is an empty list, or a cell without a value.
     fn read(&mut self, count: usize) -> Result<Cells<T::T>, ParquetError> {
         // Without lists a row is a value.
-        let most = if self.is_list { MOST_VALUES } else { u32::MAX };
+        let most = if self.is_list { Self::MOST } else { u32::MAX };
         self.left.store(most, Ordering::Relaxed);
         let (mut present, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let (rows, _, levels) = self.reader.read_records(

@@ -794,7 +794,7 @@ mod tests {
             "message t {{ required {text}; required binary labels (UTF8); }}"
         ));
         assert!(message("t.parquet", none).contains("holds no row"));
-        assert!(message("t.parquet", "path,split").contains("not a sound Parquet file"));
+        assert!(message("t.parquet", "path,split").contains("cannot be read as Parquet"));
     }
 
     #[test]
@@ -985,10 +985,7 @@ missing      1 images
             "t.parquet",
             include_bytes!("../../../../fuzz/finds/table-parquet/repeated"),
         );
-        assert!(
-            said.contains("more than 8388608 values in 8192 rows of a column"),
-            "{said}"
-        );
+        assert!(said.contains("the lists of 1024 rows are longer"), "{said}");
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, false).unwrap();
         let names = vec!["x".repeat(1 << 20); 17];
@@ -1049,7 +1046,7 @@ missing      1 images
                 }
             }
             let cut = read_table("t.parquet", &bytes[..bytes.len() / 2]).unwrap_err();
-            prop_assert!(cut.to_string().contains("t.parquet: not a sound Parquet file"));
+            prop_assert!(cut.to_string().contains("t.parquet: cannot be read as Parquet"));
         }
 
         #[test]

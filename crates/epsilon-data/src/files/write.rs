@@ -65,8 +65,9 @@ pub fn replace_if(
             }
             _ => error,
         })?;
-    // Tells `tidy` that somebody writes here; without it, where a system has no locks, the folder's own lock must do.
-    let _ = beside.as_file().try_lock_shared();
+    // Tells `tidy` that somebody writes here; without it, where a system has no locks, the folder's own lock must do. Not a shared
+    // one: some systems then let nobody write, not even who holds it.
+    let _ = beside.as_file().try_lock();
     fill(beside.as_file_mut())?;
     match path.symlink_metadata() {
         Ok(before) if before.is_file() => keep_owner_and_mode(beside.as_file(), &before)?,
@@ -74,6 +75,8 @@ pub fn replace_if(
     }
     beside.as_file().sync_all()?;
     still()?;
+    // Whoever opens it in its place finds no lock.
+    let _ = beside.as_file().unlock();
     beside.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     File::open(parent)?.sync_all()?;

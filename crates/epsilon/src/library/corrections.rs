@@ -95,6 +95,11 @@ impl Line {
     }
 
     fn check(&self) -> Result<(), LibraryError> {
+        if !paths::is_below(self.photo()) {
+            return Err(LibraryError::Photo {
+                photo: self.photo().into(),
+            });
+        }
         let Self::Label(correction) = self else {
             return Ok(());
         };
@@ -142,6 +147,12 @@ enum Record {
 }
 
 impl Record {
+    fn read(line: &[u8]) -> serde_json::Result<Self> {
+        let record: Self = serde_json::from_slice(line)?;
+        record.photos().into_iter().try_for_each(below)?;
+        Ok(record)
+    }
+
     /// [`Photo::id`] of the photographs that it is about.
     fn photos(&self) -> Vec<&str> {
         match self {
@@ -205,6 +216,12 @@ impl Opinion {
             Some(Verdict::Withdrawn) | None if self.reviewed => State::Rejected,
             Some(Verdict::Withdrawn) | None => State::Automatic,
         }
+    }
+
+    /// When anything of it was last said, in seconds after 1970.
+    fn latest(&self) -> u64 {
+        let said = self.labels.values().map(|judged| judged.at);
+        said.fold(self.reviewed_at, u64::max)
     }
 
     /// The labels that the owner says are there.
@@ -374,7 +391,7 @@ impl Corrections {
     /// Adds lines; when it returns, they are on the disk.
     ///
     /// # Errors
-    /// [`LibraryError::Label`], then nothing is added; when they cannot be written.
+    /// [`LibraryError::Photo`] and [`LibraryError::Label`], then nothing is added; when they cannot be written.
     pub fn add(&mut self, lines: &[Line]) -> Result<(), LibraryError> {
         lines.iter().try_for_each(Line::check)?;
         let photos: BTreeSet<&str> = lines.iter().map(Line::photo).collect();
@@ -403,9 +420,7 @@ impl Corrections {
     fn read_on(&mut self) -> Result<bool, LibraryError> {
         let mut records = Vec::new();
         let news = self.tail.read(HINT, &mut |line| {
-            let record: Record = serde_json::from_slice(line)?;
-            record.photos().into_iter().try_for_each(below)?;
-            records.push(record);
+            records.push(Record::read(line)?);
             Ok(())
         })?;
         if news == News::Anew {
@@ -494,8 +509,14 @@ impl Corrections {
             let Ok(sha256) = files::sha256_of(&photo.path) else {
                 continue;
             };
-            let same = same_size.iter().position(|gone| gone.sha256 == sha256);
-            if let Some(place) = same {
+            let same = same_size.iter().enumerate();
+            let same = same.filter(|(_, gone)| gone.sha256 == sha256);
+            // Of several, such as one that was copied from another when both were doubted, the one of which was spoken last.
+            let last = same.max_by_key(|(_, gone)| {
+                let is_gone = !doubted.contains(gone.photo.as_str());
+                (is_gone, self.of(&gone.photo).map(Opinion::latest))
+            });
+            if let Some((place, _)) = last {
                 followed += 1;
                 let gone = same_size.swap_remove(place);
                 match doubted.contains(gone.photo.as_str()) {
@@ -582,7 +603,7 @@ impl Corrections {
         file.seek(SeekFrom::Start(self.tail.end()))?;
         file.read_to_end(&mut rest)?;
         let mut end = self.tail.end();
-        if serde_json::from_slice::<Record>(&rest).is_ok() {
+        if Record::read(&rest).is_ok() {
             file.write_all(b"\n")?;
             end += rest.len() as u64 + 1;
         }

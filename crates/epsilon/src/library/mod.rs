@@ -88,7 +88,7 @@ pub enum LibraryError {
     /// A library of another folder of photographs.
     #[error(
         "{}: this library is of {}, and what is known of its photographs must not be said of others: name another folder for the library \
-         (`epsilon tag --out`, `epsilon learn --library`)",
+         (`epsilon tag --out`, `epsilon learn --library`), or, if these are the same photographs in a new place, remove or rename the old folder",
         shown(folder),
         shown(photos)
     )]
@@ -106,6 +106,12 @@ pub enum LibraryError {
     None {
         /// The folder.
         folder: PathBuf,
+    },
+    /// What cannot be a photograph's id.
+    #[error("{photo:?}: is no path of a photograph from the folder of photographs")]
+    Photo {
+        /// The id.
+        photo: String,
     },
     /// What cannot be a label's name.
     #[error("{label:?}: is no name of a label: it is empty or holds control characters")]
@@ -240,7 +246,8 @@ impl Library {
     }
 
     /// Refuses a library's folder that is in use for other photographs: ids are paths, so that what is known of one folder would be
-    /// said of another. A folder that is not there any more was moved; then, and where there is no library yet, it is free.
+    /// said of another. A folder that is not there any more, or is empty, was moved, or its disk is mounted elsewhere; then, and where there
+    /// is no library yet, it is free.
     ///
     /// # Errors
     /// [`LibraryError::OtherPhotos`].
@@ -253,7 +260,8 @@ impl Library {
             _ => return Ok(()),
         };
         let is_same = same_file::is_same_file(&known, photos).unwrap_or(false);
-        match is_same || !known.is_dir() {
+        let is_empty = || std::fs::read_dir(&known).is_ok_and(|mut inside| inside.next().is_none());
+        match is_same || !known.is_dir() || is_empty() {
             true => Ok(()),
             false => Err(LibraryError::OtherPhotos {
                 folder: folder.into(),
@@ -372,6 +380,7 @@ mod tests {
         for name in ["p", "q", "lib", "inner/.epsilon"] {
             std::fs::create_dir_all(at(name)).unwrap();
         }
+        std::fs::write(at("p/a.jpg"), "a").unwrap();
         let of = |name: &str| Library::new("m".into(), "i".into(), at(name));
         let check = |photos: &str| Library::check_is_of(&at("lib"), &at(photos));
         assert!(check("q").is_ok(), "there is none yet");
@@ -381,6 +390,8 @@ mod tests {
         assert!(refused.contains("/lib: this library is of"), "{refused}");
         std::fs::rename(at("p"), at("r")).unwrap();
         assert!(check("q").is_ok() && check("r").is_ok(), "it was moved");
+        std::fs::create_dir(at("p")).unwrap();
+        assert!(check("r").is_ok(), "an empty mount point");
         // A library of photographs within the folder is another one.
         of("inner").write(&at("inner/.epsilon")).unwrap();
         assert!(Library::check_is_of(&at("inner"), &at("q")).is_ok());

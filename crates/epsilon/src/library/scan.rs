@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -70,6 +71,19 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// A hash of what there is: the same, within one run of a program, for a folder that holds the same.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for photo in &self.photos {
+            (&photo.id, photo.bytes, photo.modified).hash(&mut hasher);
+        }
+        for failed in &self.failed {
+            failed.path.hash(&mut hasher);
+        }
+        self.others.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// What could not be looked at, to be asked for many paths.
     pub(super) fn unread(&self) -> Unread<'_> {
         Unread(self.failed.iter().map(|failed| &*failed.path).collect())

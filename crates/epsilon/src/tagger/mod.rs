@@ -77,6 +77,8 @@ pub struct Tagger<'a> {
     indices: Indices,
     library: PathBuf,
     ranks: Arc<dyn Ranks>,
+    /// See [`Tagger::seen`].
+    seen: u64,
     _lock: File,
 }
 
@@ -134,6 +136,7 @@ impl<'a> Tagger<'a> {
             indices,
             library,
             ranks: Arc::new(Alone),
+            seen: 0,
             _lock: lock,
         })
     }
@@ -149,6 +152,11 @@ impl<'a> Tagger<'a> {
     /// The library's folder.
     pub fn library(&self) -> &Path {
         &self.library
+    }
+
+    /// [`Scan::digest`] of what the last round found in the folder when it began; 0 before the first.
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// What of the folder is looked at.
@@ -196,6 +204,7 @@ impl<'a> Tagger<'a> {
         observe: &mut Observe<'_>,
     ) -> Result<TagReport, TagError> {
         let scan = self.walk.scan();
+        self.seen = scan.digest();
         // Afterwards: what was looked at is then surely the folder that was opened.
         self.check()?;
         let mut round = Round {

@@ -2,7 +2,6 @@
 //! of what it does not tell (a disk that is mounted, a folder behind a new link, another machine's work on a network folder) a look
 //! every minute does.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -41,9 +40,9 @@ pub(super) fn run(tagger: &mut Tagger<'_>, json: bool) -> anyhow::Result<TagRepo
         .watch(&folder, RecursiveMode::Recursive)
         .with_context(|| format!("{} cannot be watched", folder.display()))?;
     loop {
-        // Before the round: what changes while it is under way is seen by the next look.
-        let mut looked = Looked::at(tagger.walk());
         let report = round(tagger, SETTLE, json)?;
+        // As it was when the round began: what changed while it was under way is seen by the next look.
+        let mut looked = Looked::of(tagger.seen());
         if report.others != others {
             name_others(&report);
             others.clone_from(&report.others);
@@ -68,21 +67,10 @@ struct Looked {
 }
 
 impl Looked {
-    fn at(walk: &Walk) -> Self {
-        let start = Instant::now();
-        let scan = walk.scan();
-        let mut seen = DefaultHasher::new();
-        for photo in &scan.photos {
-            (&photo.id, photo.bytes, photo.modified).hash(&mut seen);
-        }
-        for failed in &scan.failed {
-            failed.path.hash(&mut seen);
-        }
-        scan.others.hash(&mut seen);
-        let pause = LOOK.max(start.elapsed() * REST);
+    fn of(seen: u64) -> Self {
         Self {
-            seen: seen.finish(),
-            next: Instant::now() + pause,
+            seen,
+            next: Instant::now() + LOOK,
         }
     }
 
@@ -92,9 +80,10 @@ impl Looked {
 
     /// Looks again; whether it holds something else now.
     fn again(&mut self, walk: &Walk) -> bool {
-        let now = Self::at(walk);
-        let before = std::mem::replace(self, now);
-        self.seen != before.seen
+        let start = Instant::now();
+        let before = std::mem::replace(&mut self.seen, walk.scan().digest());
+        self.next = Instant::now() + LOOK.max(start.elapsed() * REST);
+        self.seen != before
     }
 }
 
@@ -159,7 +148,7 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(at(name), text).unwrap();
         write("a.jpg", "a");
         let walk = Walk::new(folder.path(), &[] as &[&str]).unwrap();
-        let mut looked = Looked::at(&walk);
+        let mut looked = Looked::of(walk.scan().digest());
         assert!(!looked.is_due() && !looked.again(&walk));
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("link")).unwrap();
         assert!(looked.again(&walk), "a new link");

@@ -322,3 +322,55 @@ fn a_photograph_that_may_be_away_keeps_what_is_said_of_its_copy_too() {
     assert_eq!(there.of("copy.jpg"), there.of("disk/a.jpg"));
     assert_eq!(applied(&there, "copy.jpg", &["sky"]), "sky Re, sea Ap");
 }
+
+/// A folder was moved and doubted, so that its photograph was spoken of under both names; what was said since goes along when it is
+/// moved again.
+#[test]
+fn of_two_that_are_gone_the_one_that_was_spoken_of_last_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (photos, library) = (folder.path().join("p"), folder.path().join("lib"));
+    fs::create_dir_all(photos.join("a")).unwrap();
+    fs::create_dir(&library).unwrap();
+    let described = Library::new("m".into(), "i".into(), photos.clone());
+    described.write(&library).unwrap();
+    fs::write(photos.join("a/old.jpg"), "first").unwrap();
+    let mut corrections = Corrections::open(&library).unwrap();
+    let first = said("a/old.jpg", "sea", Verdict::Approved);
+    corrections.add(&[first]).unwrap();
+    let mut moved = |from: &str, to: &str, doubted: &[&str], said_then: &[Line]| {
+        fs::rename(photos.join(from), photos.join(to)).unwrap();
+        let doubted = doubted.iter().copied().collect();
+        let found = corrections.follow(&photos, &scan(&photos), |_| false, &doubted);
+        assert_eq!(found.unwrap(), 1, "{to}");
+        corrections.add(said_then).unwrap();
+    };
+    let Line::Label(later) = said("b.jpg", "moon", Verdict::Approved) else {
+        unreachable!()
+    };
+    let later = Line::Label(Correction {
+        at: later.at + 60,
+        ..later
+    });
+    moved("a/old.jpg", "b.jpg", &["a/old.jpg"], &[later]);
+    moved("b.jpg", "c.jpg", &[], &[]);
+    let there = Corrections::read(&library).unwrap();
+    assert_eq!(
+        applied(&there, "c.jpg", &["sky"]),
+        "sky Au, moon Ap, sea Ap"
+    );
+    assert!(there.of("b.jpg").is_none() && there.of("a/old.jpg").is_some());
+}
+
+#[test]
+fn what_is_no_place_of_a_photograph_is_not_noted() {
+    let library = tempfile::tempdir().unwrap();
+    let mut corrections = Corrections::open(library.path()).unwrap();
+    for photo in ["", "../a.jpg", "/photos/a.jpg"] {
+        let refused = corrections.add(&[said(photo, "sea", Verdict::Approved)]);
+        assert!(
+            matches!(refused, Err(LibraryError::Photo { .. })),
+            "{photo}"
+        );
+    }
+    assert!(Corrections::read(library.path()).is_ok());
+}

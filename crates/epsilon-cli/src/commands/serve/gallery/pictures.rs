@@ -111,8 +111,10 @@ impl Gallery {
         let file = self.path(item);
         let made = self.thumbnails.make(&item.id, &file, version, &self.limits);
         let made = made.map_err(|error| unreadable(item, &error))?;
+        let is_unkept = made.unkept.is_some();
+        let was_unkept = self.unkept.swap(is_unkept, Ordering::Relaxed);
         if let Some(error) = made.unkept
-            && !self.unkept.swap(true, Ordering::Relaxed)
+            && !was_unkept
         {
             console::complain(format_args!(
                 "thumbnails cannot be kept and are made anew each time: {error}"
@@ -157,8 +159,9 @@ impl Gallery {
             Ok(all)
         });
         for (id, version) in all.await? {
-            // It would be made in vain.
+            // It would be made in vain; whoever asks for one tries again.
             if self.unkept.load(Ordering::Relaxed) {
+                self.making.store(false, Ordering::Relaxed);
                 break;
             }
             let place = self.server.decoders.clone().acquire_owned().await;
