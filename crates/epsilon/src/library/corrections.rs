@@ -514,7 +514,7 @@ impl Corrections {
             // Of several, such as one that was copied from another when both were doubted, the one of which was spoken last.
             let last = same.max_by_key(|(_, gone)| {
                 let is_gone = !doubted.contains(gone.photo.as_str());
-                (is_gone, self.of(&gone.photo).map(Opinion::latest))
+                (self.of(&gone.photo).map(Opinion::latest), is_gone)
             });
             if let Some((place, _)) = last {
                 followed += 1;

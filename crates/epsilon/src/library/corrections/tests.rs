@@ -286,16 +286,23 @@ fn a_renamed_photograph_keeps_what_was_said_of_it() {
     assert_eq!(applied(&corrections, "d.jpg", &[]), "sky Ap");
 }
 
-/// A disk may be away whose photographs come back, or a folder may have been renamed: in either case nothing is lost.
-#[test]
-fn a_photograph_that_may_be_away_keeps_what_is_said_of_its_copy_too() {
+/// A folder with a folder of photographs, one in it, and the folder of its library.
+fn with_photo(id: &str) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let (photos, library) = (folder.path().join("p"), folder.path().join("lib"));
-    fs::create_dir_all(photos.join("disk")).unwrap();
+    let photo = photos.join(id);
+    fs::create_dir_all(photo.parent().unwrap()).unwrap();
     fs::create_dir(&library).unwrap();
     let described = Library::new("m".into(), "i".into(), photos.clone());
     described.write(&library).unwrap();
-    fs::write(photos.join("disk/a.jpg"), "first").unwrap();
+    fs::write(photo, "first").unwrap();
+    (folder, photos, library)
+}
+
+/// A disk may be away whose photographs come back, or a folder may have been renamed: in either case nothing is lost.
+#[test]
+fn a_photograph_that_may_be_away_keeps_what_is_said_of_its_copy_too() {
+    let (folder, photos, library) = with_photo("disk/a.jpg");
     let mut corrections = Corrections::open(&library).unwrap();
     let lines = [
         said("disk/a.jpg", "sea", Verdict::Approved),
@@ -327,13 +334,7 @@ fn a_photograph_that_may_be_away_keeps_what_is_said_of_its_copy_too() {
 /// moved again.
 #[test]
 fn of_two_that_are_gone_the_one_that_was_spoken_of_last_is_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (photos, library) = (folder.path().join("p"), folder.path().join("lib"));
-    fs::create_dir_all(photos.join("a")).unwrap();
-    fs::create_dir(&library).unwrap();
-    let described = Library::new("m".into(), "i".into(), photos.clone());
-    described.write(&library).unwrap();
-    fs::write(photos.join("a/old.jpg"), "first").unwrap();
+    let (_folder, photos, library) = with_photo("a/old.jpg");
     let mut corrections = Corrections::open(&library).unwrap();
     let first = said("a/old.jpg", "sea", Verdict::Approved);
     corrections.add(&[first]).unwrap();
