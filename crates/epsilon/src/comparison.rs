@@ -1,6 +1,7 @@
 //! Comparisons: one TOML file with several methods on the same features, each tuned over a grid on the validation images.
 //! Every grid point of every row becomes a [`Recipe`].
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
@@ -145,20 +146,25 @@ impl Comparison {
             .into_iter()
             .map(|row| Row::of(row, &shared, &grid, path))
             .collect::<Result<Vec<Row>, RecipeError>>()?;
-        let folders: Vec<String> = rows.iter().map(Row::folder).collect();
-        for (place, folder) in folders.iter().enumerate() {
-            let name = &rows[place].name;
+        for row in &rows {
+            let name = &row.name;
             // A folder of dots alone is the one above.
-            if !folder.contains(|c: char| c.is_ascii_alphanumeric()) {
+            if !row.folder().contains(|c: char| c.is_ascii_alphanumeric()) {
                 return Err(form(format!(
                     "[[row]] name = {name:?}: give it a letter or a digit, for the name of its folder"
                 )));
             }
-            if folders[..place].contains(folder) {
+            if let Some((one, other)) = in_one_folder(row.points.iter().map(|point| &*point.label))
+            {
                 return Err(form(format!(
-                    "[[row]] name = {name:?}: give each row a name of its own"
+                    "[grid] of {name:?}: {one} and {other} would be trained in one folder: give each value once"
                 )));
             }
+        }
+        if let Some((_, name)) = in_one_folder(rows.iter().map(|row| &*row.name)) {
+            return Err(form(format!(
+                "[[row]] name = {name:?}: give each row a name of its own"
+            )));
         }
         Ok(Self { rows })
     }
@@ -242,8 +248,13 @@ impl Comparison {
                     points: vec![point],
                 })
             });
-        let rows = rows.collect::<Result<_, RecipeError>>()?;
-        Ok(Self { rows })
+        let rows = rows.collect::<Result<Vec<Row>, RecipeError>>()?;
+        match in_one_folder(rows.iter().map(|row| &*row.name)) {
+            None => Ok(Self { rows }),
+            Some((one, other)) => Err(form(format!(
+                "{one} and {other} would be trained in one folder: give each value once"
+            ))),
+        }
     }
 
     /// The places of the rows that these lists name, ascending. A list has names of rows, or of their folders, between commas;
@@ -350,6 +361,14 @@ pub fn file_name(name: &str) -> String {
     let dashed: String = name.chars().map(plain).collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.is_empty()).collect();
     parts.join("-")
+}
+
+/// The first two names whose folders would be the same.
+fn in_one_folder<'a>(names: impl Iterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
+    let mut known = HashMap::new();
+    names
+        .filter_map(|name| Some((known.insert(file_name(name), name)?, name)))
+        .next()
 }
 
 /// Refuses the grids of a file where they multiply to more than memory and time would suffice for.
@@ -602,6 +621,12 @@ mod tests {
             let said = said.unwrap_err().to_string();
             assert!(said.contains("letter or a digit"), "{name}: {said}");
         }
+        let said =
+            row("method = { kind = \"ridge\" }\ngrid = { \"method.penalty\" = [1.0, 2.0, 1.0] }");
+        assert!(
+            said.contains("penalty=1.0") && said.contains("one folder"),
+            "{said}"
+        );
         let twice = "[[row]]\nname = \"A\"\nmethod = { kind = \"ridge\" }\n";
         let said = read(&twice.repeat(2)).unwrap_err().to_string();
         assert!(said.contains("name of its own"), "{said}");
@@ -675,6 +700,9 @@ mod tests {
             set("learning-rate", &[1e-4]),
             set("method.lambda", &[0.1, 0.3]),
         ];
+        let twice = Comparison::sweep(&path, &[set("method.lambda", &[0.3, 0.1, 0.3])]);
+        let said = twice.unwrap_err().to_string();
+        assert!(said.contains("lambda=0.3 and lambda=0.3"), "{said}");
         let sweep = Comparison::sweep(&path, &settings).unwrap();
         let names: Vec<&str> = sweep.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names[0], "groups=2, lambda=0.1, learning-rate=0.0001");

@@ -1,6 +1,7 @@
 //! Recipes: one TOML file with the data, backbone, method, training and evaluation of an experiment. A recipe is validated
 //! completely before anything long starts.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
@@ -17,6 +18,9 @@ use epsilon_data::labels::VectorFile;
 use epsilon_vision::backbone::{self, Options, Precision, Tokens};
 use epsilon_vision::image::Limits;
 use epsilon_vision::tokens::{ExtractOptions, TokenType};
+
+/// The most resamples of a bootstrap: one has a byte for each of them and of the test images in memory.
+const MOST_RESAMPLES: usize = 100_000;
 
 /// What can be wrong with a recipe.
 #[derive(Debug, thiserror::Error)]
@@ -472,6 +476,12 @@ impl Recipe {
         if evaluation.k_zsl.contains(&0) || evaluation.k_gzsl.contains(&0) {
             return Err(form("[evaluation] K = 0: give at least 1".into()));
         }
+        if evaluation.bootstrap == 1 || evaluation.bootstrap > MOST_RESAMPLES {
+            return Err(form(format!(
+                "[evaluation] bootstrap = {}: give 2 to {MOST_RESAMPLES}, or 0 for none",
+                evaluation.bootstrap
+            )));
+        }
         if let Some(reason) = evaluation.wrong_folds(&self.data.source) {
             return Err(form(format!("[evaluation] {reason}")));
         }
@@ -500,6 +510,12 @@ impl Recipe {
         }
         if self.seeds.is_empty() {
             return Err(form("seeds is empty: give at least one".into()));
+        }
+        let mut seeds = HashSet::new();
+        if let Some(twice) = self.seeds.iter().find(|seed| !seeds.insert(*seed)) {
+            return Err(form(format!(
+                "seeds: {twice} is there twice: give each once"
+            )));
         }
         Ok(())
     }
@@ -650,6 +666,31 @@ mod tests {
             panic!("epsilon")
         };
         assert_eq!((epsilon.groups, epsilon.depth, epsilon.lambda), (4, 1, 0.3));
+    }
+
+    #[test]
+    fn what_cannot_be_counted_or_is_there_twice() {
+        for (from, to, said) in [
+            (
+                "epochs = 3",
+                "epochs = 10000000000",
+                "epochs = 10000000000: give 1 to 1000000",
+            ),
+            ("seeds = [1, 2]", "seeds = [1, 2, 1]", "1 is there twice"),
+            (
+                "[training]",
+                "[evaluation]\nbootstrap = 1\n[training]",
+                "bootstrap = 1: give 2",
+            ),
+            (
+                "[training]",
+                "[evaluation]\nbootstrap = 100001\n[training]",
+                "or 0 for none",
+            ),
+        ] {
+            let error = parse(&TEXT.replace(from, to)).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

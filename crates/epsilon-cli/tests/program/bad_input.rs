@@ -514,6 +514,74 @@ fn a_checkpoint_of_another_training() {
     assert_same_files(&world.files("out/seed-1/checkpoints"), &before);
 }
 
+/// Two training images have each other's labels now: what was trained before is not this training.
+#[test]
+fn a_checkpoint_of_other_labels() {
+    let world = World::new();
+    world.run("train recipe.toml --out out").done();
+    let before = world.files("out/seed-1/checkpoints");
+    let table = world.text("labels.tsv");
+    let labels = |line: &str| line.rsplit_once('\t').unwrap().1.to_string();
+    let lines: Vec<&str> = table.lines().collect();
+    let other = lines
+        .iter()
+        .position(|line| labels(line) != labels(lines[0]));
+    let (one, other) = (lines[0], lines[other.unwrap()]);
+    world.edit(
+        "labels.tsv",
+        one,
+        &one.replace(&labels(one), &labels(other)),
+    );
+    world.edit(
+        "labels.tsv",
+        other,
+        &other.replace(&labels(other), &labels(one)),
+    );
+    world
+        .run("train recipe.toml --out out --resume")
+        .refused(&["last.safetensors", "images, labels and vectors"]);
+    assert_same_files(&world.files("out/seed-1/checkpoints"), &before);
+    world.write("labels.tsv", table);
+    world.run("train recipe.toml --out out --resume").done();
+}
+
+/// A method that learns from unseen labels' vectors is another training where these are others.
+#[test]
+fn a_checkpoint_of_other_unseen_labels() {
+    let world = World::new();
+    let generated = "kind = \"gen-mlzsl\"\nhidden = 8\nheads = 1\nepochs = 1\nsamples = 2";
+    world.edit("recipe.toml", "kind = \"epsilon\"\ngroups = 2", generated);
+    world.run("train recipe.toml --out out").done();
+    world.edit("vectors.txt", "cyan 0.078", "cyan 0.778");
+    let resumed = world.run("train recipe.toml --out out --resume");
+    resumed.refused(&["last.safetensors", "unseen labels"]);
+}
+
+/// Early stopping by validation images of which there are none, or none with a label of the training, would never stop.
+#[test]
+fn early_stopping_by_nothing() {
+    let world = World::new();
+    world.edit(
+        "recipe.toml",
+        "epochs = 1",
+        "epochs = 2\nvalidation = 0.01\npatience = 1",
+    );
+    world.run("train recipe.toml --out out").refused(&[
+        "patience",
+        "validation = 0.01",
+        "greater share",
+    ]);
+}
+
+#[test]
+fn more_lists_than_fit() {
+    let world = World::new();
+    let lists = "kind = \"cnn-rnn\"\nbeam = 1001";
+    world.edit("recipe.toml", "kind = \"epsilon\"\ngroups = 2", lists);
+    let run = world.run("train recipe.toml --out out");
+    run.refused(&["beam = 1001", "at most 1000"]);
+}
+
 #[test]
 fn nothing_to_train_on() {
     let world = World::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use epsilon::recipe::Recipe;
 use serde_json::Value;
 
-use crate::world::{RECIPE, World};
+use crate::world::{RECIPE, World, assert_same_files};
 
 /// The world's recipe as a comparison of two methods, one of them tuned.
 pub(crate) fn table(training: &str) -> String {
@@ -291,6 +291,64 @@ fn every_method_goes_into_a_table_and_its_model_tags_a_picture() {
     let strange = world
         .run("predict --model out/m13/seed-1/model.safetensors test-0025.png --labels unseen.txt");
     strange.refused(&["logistic", "cyan"]);
+}
+
+/// A grid is not chosen from by validation images that cannot tell its settings apart.
+#[test]
+fn a_grid_with_no_validation_image() {
+    let world = World::new();
+    world.write("table.toml", table("validation = 0.01"));
+    world.run("bench table.toml --out out").refused(&[
+        "Epsilon",
+        "validation = 0.01",
+        "nothing to choose by",
+    ]);
+}
+
+/// One row of one training, with this learning rate.
+fn one_row(rate: &str, seeds: &str, bootstrap: usize) -> String {
+    let shared = table("validation = 0.25");
+    let shared = shared.split("[[row]]").next().unwrap();
+    let row = format!(
+        "[[row]]\nname = \"Row\"\nmethod = {{ kind = \"epsilon\", groups = 2 }}\ntraining = {{ learning-rate = {rate} }}\n"
+    );
+    let shared = shared.replace("seeds = [1, 2]", &format!("seeds = {seeds}"));
+    shared.replace("bootstrap = 20", &format!("bootstrap = {bootstrap}")) + &row
+}
+
+/// A seed that is added leaves what the others gave as it is.
+#[test]
+fn a_seed_is_added() {
+    let world = World::new();
+    let trained = |seeds: &str| -> Vec<Value> {
+        world.write("table.toml", one_row("1e-3", seeds, 20));
+        let lines = world.run("bench table.toml --out out --json").json();
+        lines[0]["trained"].as_array().unwrap().clone()
+    };
+    let (before, model) = (trained("[1]"), world.files("out/row/seed-1"));
+    let after = trained("[2, 1]");
+    assert_eq!((after.len(), &after[1]), (2, &before[0]));
+    assert_same_files(&world.files("out/row/seed-1"), &model);
+}
+
+/// A row's model may be one of another recipe, whose training was stopped before its result was written: it is never measured as
+/// the row's.
+#[test]
+fn a_model_of_another_recipe_is_not_measured_as_the_rows() {
+    let world = World::new();
+    let row = |rate: &str, bootstrap: usize, out: &str| -> Value {
+        world.write("table.toml", one_row(rate, "[1]", bootstrap));
+        let run = world.run(&format!("bench table.toml --out {out} --json"));
+        run.json()[0]["trained"][0]["figures"].clone()
+    };
+    let model = |out: &str| format!("{out}/row/seed-1/model.safetensors");
+    let (here, other) = (row("1e-3", 20, "here"), row("1e-1", 20, "other"));
+    assert_ne!(here, other);
+    std::fs::copy(world.path(model("other")), world.path(model("here"))).unwrap();
+    let fresh = row("1e-3", 0, "fresh");
+    assert_eq!(row("1e-3", 0, "here"), fresh);
+    // Trained by the other recipe in the same folder, it is the other row, and the checkpoint of the first is not gone on with.
+    assert_eq!(row("1e-1", 20, "here"), other);
 }
 
 /// Nothing is trained again where only the measuring differs.

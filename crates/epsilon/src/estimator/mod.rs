@@ -205,6 +205,11 @@ impl Estimator {
         self.method.specs(&dims)?;
         let rows: Vec<usize> = validation.iter().map(|item| item.store_row).collect();
         let targets = data.labels.dense(rows.iter().copied(), count);
+        let has_one = |row: &&usize| data.labels.positives(**row).next().is_some();
+        let labelled = rows.iter().filter(has_one).count();
+        if let Fitting::Gradient(_) = self.method.fitting() {
+            self.training.check_stop(labelled)?;
+        }
         let map = |weights: &Weights, progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>| {
             let columns = (0..count).collect();
             let scorer = Scorer::new(&self.method, weights, dims, unit.clone(), columns, device);
@@ -224,7 +229,7 @@ impl Estimator {
             folder: None,
             resume: false,
             identity: serde_json::Value::Null,
-            validate: (!rows.is_empty()).then_some(&map),
+            validate: (labelled > 0).then_some(&map),
             last_epoch: None,
             ranks: &Alone,
         };

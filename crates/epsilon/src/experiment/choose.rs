@@ -2,8 +2,8 @@
 //! validation images.
 
 use std::ops::ControlFlow;
-use std::path::Path;
 
+use epsilon_data::files::sha256;
 use serde::{Deserialize, Serialize};
 
 use super::train::Goal;
@@ -34,11 +34,6 @@ pub struct ChoiceFold {
 }
 
 impl Choice {
-    /// Whether a seed's folder keeps one, be it of these settings or of others.
-    pub fn is_at(seed: &Path) -> bool {
-        seed.join(FILE).is_file()
-    }
-
     /// The mean of a figure over the sets, as a fraction; `None` where it was not measured.
     pub fn value(&self, figure: Choose) -> Option<f64> {
         let values = self.folds.iter().map(|fold| value(&fold.figures, figure));
@@ -204,6 +199,7 @@ impl Training<'_> {
             "backbone": self.store.manifest().header.backbone,
             "left out": sets,
             "data": sums::seen(self.prepared),
+            "tokens": sha256(sums::shards(self.store)?.as_bytes()),
         }))
     }
 

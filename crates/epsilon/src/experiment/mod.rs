@@ -48,6 +48,9 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::tensor_vit;
 use crate::training::{Event, RunFolder, TrainingError};
 
+/// The file of a run's figures in its seed's folder.
+const FIGURES: &str = "figures.json";
+
 /// What can go wrong in an experiment.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -555,8 +558,7 @@ impl Experiment {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         let anchor = anchor::anchor(&self.recipe, &prepared, Some(&store))?;
         let anchor = anchor.map(|anchor| anchor.sum(prepared.dataset.names.len()));
-        let shards =
-            serde_json::to_string(&store.manifest().shards).map_err(ExperimentError::Json)?;
+        let shards = sums::shards(&store)?;
         let all = format!("{} {anchor:?} {shards}", sums::whole(&prepared));
         Ok(epsilon_data::files::sha256(all.as_bytes()))
     }
@@ -570,6 +572,15 @@ impl Experiment {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         self.training(&prepared, &store, seed, folder.as_ref())
             .chosen()
+    }
+
+    /// Whether some validation image has a seen label, so that settings can be told apart by them.
+    ///
+    /// # Errors
+    /// As [`tokens`](Self::tokens); no training image with tokens.
+    pub fn can_validate(&mut self) -> Result<bool, ExperimentError> {
+        let (prepared, store) = (self.prepare()?, self.tokens()?);
+        self.training(&prepared, &store, 0, None).can_validate()
     }
 
     /// Whether the device can train the recipe, and there are images to train on and to measure: what would otherwise be found
@@ -719,7 +730,7 @@ impl Experiment {
         })?;
         if let Some(folder) = folder {
             let text = serde_json::to_string_pretty(&figures).map_err(ExperimentError::Json)?;
-            folder.write("figures.json", text.as_bytes())?;
+            folder.write(FIGURES, text.as_bytes())?;
         }
         Ok(figures)
     }
@@ -760,6 +771,7 @@ impl Experiment {
     ) -> Result<Model, ExperimentError> {
         let (prepared, store) = (self.prepare()?, self.tokens()?);
         if let Some(folder) = folder {
+            folder.forget(FIGURES)?;
             folder.write("recipe.toml", self.recipe.to_toml()?.as_bytes())?;
         }
         let training = self.training(&prepared, &store, seed, folder);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use epsilon_data::dataset::Split;
+use epsilon_data::files::sha256;
 use epsilon_data::labels::LabelVectors;
 use epsilon_kernels::Level;
 use epsilon_metrics::{MetricsError, Standardise};
@@ -14,7 +15,7 @@ use epsilon_vision::tokens::TokenStore;
 
 use super::prepare::dense;
 use super::score::score_rows;
-use super::{ExperimentError, Prepared, anchor};
+use super::{ExperimentError, Prepared, anchor, sums};
 use crate::batch::Dims;
 use crate::methods::anchor::Anchored;
 use crate::methods::{Fitting, GradientMethod};
@@ -131,7 +132,7 @@ impl Training<'_> {
             device: self.device,
             folder: self.folder,
             resume: self.resume,
-            identity: self.identity(&examples),
+            identity: self.identity(anchor.map(|anchor| &**anchor))?,
             validate: None,
             last_epoch: None,
             ranks: self.ranks,
@@ -140,7 +141,7 @@ impl Training<'_> {
             // Without early stopping the figures after the last epoch are enough.
             Goal::Choice if settings.patience.is_some() => trainer.validate = Some(&chosen_by),
             Goal::Choice => {}
-            Goal::Model | Goal::Epochs(_) if validation.is_empty() => {}
+            Goal::Model | Goal::Epochs(_) if !self.is_labelled(&validation) => {}
             Goal::Model | Goal::Epochs(_) => trainer.validate = Some(&seen_map),
         }
         if let Goal::Epochs(last) = goal {
@@ -191,16 +192,37 @@ impl Training<'_> {
         let labels = &self.prepared.dataset.labels;
         let has_seen = |item: &&Example| labels.positives(item.label_row).any(|label| label < seen);
         let held_out = validation.iter().filter(has_seen).count();
+        let settings = &self.recipe.training;
         if held_out > 0 && !items.iter().any(|item| has_seen(&item)) {
             return Err(ExperimentError::Validation {
-                validation: self.recipe.training.validation,
+                validation: settings.validation,
                 images: held_out,
             });
+        }
+        // Trainings that leave labels out stop by those, and say themselves what is missing.
+        let follows = matches!(self.recipe.method.fitting(), Fitting::Gradient(_));
+        if follows && !settings.leaves_labels_out() {
+            settings.check_stop(held_out)?;
         }
         Ok((items, validation))
     }
 
-    /// mAP of the seen labels on the validation images, as a fraction; `None` without validation images. `progress` is told the
+    /// Whether some of the images has a seen label.
+    fn is_labelled(&self, images: &[Example]) -> bool {
+        let dataset = &self.prepared.dataset;
+        let mut labels = images
+            .iter()
+            .flat_map(|item| dataset.labels.positives(item.label_row));
+        labels.any(|label| label < dataset.seen)
+    }
+
+    /// Whether some validation image has a seen label.
+    pub(super) fn can_validate(&self) -> Result<bool, ExperimentError> {
+        let (_, validation) = self.split()?;
+        Ok(self.is_labelled(&validation))
+    }
+
+    /// mAP of the seen labels on the validation images, as a fraction; `None` where none of them has one. `progress` is told the
     /// images scored and to score, and can break off.
     ///
     /// # Errors
@@ -212,7 +234,7 @@ impl Training<'_> {
     ) -> Result<Option<f64>, ExperimentError> {
         let (_, validation) = self.split()?;
         let (weights, dims) = (model.weights(), model.card().dims());
-        if validation.is_empty() {
+        if !self.is_labelled(&validation) {
             return Ok(None);
         }
         let anchoring = self.anchoring(model.anchor())?;
@@ -240,7 +262,8 @@ impl Training<'_> {
         }
     }
 
-    /// Seen-label mAP on the validation images; 0 if they have no positive. Breaks off where `progress` does.
+    /// Seen-label mAP on validation images of which some has such a label; 0 where the scores are no numbers. Breaks off where
+    /// `progress` does.
     fn seen_map(
         &self,
         weights: &Weights,
@@ -271,30 +294,32 @@ impl Training<'_> {
         }))
     }
 
-    /// The settings that must match for a checkpoint to be resumed.
-    fn identity(&self, examples: &Examples) -> serde_json::Value {
-        let vectors: Vec<u8> = examples
-            .vectors()
-            .values()
-            .iter()
-            .flat_map(|v| v.to_le_bytes())
-            .collect();
+    /// All that the weights follow from: what must match for a checkpoint to be resumed.
+    fn identity(&self, anchor: Option<&ModelAnchor>) -> Result<serde_json::Value, ExperimentError> {
+        let recipe = self.recipe;
         let mut identity = serde_json::json!({
-            "method": self.recipe.method,
-            "training": self.recipe.training,
+            "method": recipe.method,
+            "training": recipe.training,
             "seed": self.seed,
             "backbone": self.store.manifest().header.backbone,
-            "images": examples.items().len(),
-            "label vectors": epsilon_data::files::sha256(&vectors),
+            "images, labels and vectors": sums::seen(self.prepared),
+            "tokens": sha256(sums::shards(self.store)?.as_bytes()),
             "threads": (self.ranks.size() == 1).then(rayon::current_num_threads),
         });
-        if let Some(anchor) = self.recipe.anchor.as_ref().filter(|anchor| anchor.trained) {
+        if let Fitting::Staged(_) = recipe.method.fitting() {
+            identity["unseen labels"] = sums::unseen(self.prepared, &self.unseen_vectors()?).into();
+        }
+        if recipe.training.patience.is_some() {
+            identity["evaluation"] = serde_json::json!(recipe.evaluation.map_alone());
+        }
+        if let Some(anchor) = anchor.filter(|anchor| anchor.card().settings.trained) {
             // Its weight where images are scored has no part in the training.
-            let mut along = serde_json::json!(anchor);
+            let mut along = serde_json::json!(anchor.card().settings);
             along["weight"] = serde_json::Value::Null;
             identity["anchor"] = along;
+            identity["anchor's values"] = anchor.sum(self.prepared.dataset.seen).into();
         }
-        identity
+        Ok(identity)
     }
 
     fn model(&self, dims: Dims, weights: Weights, anchor: Option<&Arc<ModelAnchor>>) -> Model {

@@ -23,6 +23,9 @@ use crate::device;
 use crate::fused::lstm;
 use crate::parameters::{self, Spec, Start, Weights};
 
+/// The most lists of a beam, and labels of a list: what is looked at in a step grows with the one, a training's memory with the other.
+const MOST: usize = 1000;
+
 /// CNN-RNN's settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -211,6 +214,11 @@ impl Method for CnnRnn {
         ];
         if let Some((_, name)) = counts.iter().find(|(count, _)| *count == 0) {
             return Err(MethodError::Setting(format!("{name} = 0: give at least 1")));
+        }
+        let lists = [(self.beam, "beam"), (self.longest, "longest")];
+        if let Some((count, name)) = lists.iter().find(|(count, _)| *count > MOST) {
+            let what = format!("{name} = {count}: give at most {MOST}");
+            return Err(MethodError::Setting(what));
         }
         let symbols = dims.labels + 1;
         let start = Start::Normal(1.0 / (self.embedding as f32).sqrt());

@@ -352,6 +352,10 @@ pub enum Fitting<'a> {
     Given,
 }
 
+/// The most passes over the images that a setting may ask for: far more than any training has, and few enough that all their steps
+/// can be counted.
+pub(crate) const MOST_EPOCHS: usize = 1_000_000;
+
 /// The table of methods: name in recipes and model files, settings, and the trait that says how it is fitted.
 macro_rules! methods {
     (@fitting Given, $method:ident) => {{

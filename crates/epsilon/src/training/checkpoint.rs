@@ -188,11 +188,20 @@ fn compare(
 ) -> Result<Before, TrainingError> {
     let (mut kept, mut now) = (kept.clone(), now.clone());
     let (before, after) = (take_epochs(&mut kept), take_epochs(&mut now));
-    forget_shared_threads(&mut kept, &mut now);
+    let threads = [take_threads(&mut kept), take_threads(&mut now)];
     if let Some(difference) = difference(&kept, &now) {
         return Err(TrainingError::OtherRun {
             path: path.into(),
             difference,
+        });
+    }
+    if let [Some(before), Some(after)] = threads
+        && before != after
+    {
+        return Err(TrainingError::OtherThreads {
+            path: path.into(),
+            before,
+            after,
         });
     }
     match (before, after) {
@@ -210,17 +219,9 @@ fn compare(
     }
 }
 
-/// The number of threads, on which rounding depends, says nothing where one of the trainings is shared by several processes.
-fn forget_shared_threads(kept: &mut serde_json::Value, now: &mut serde_json::Value) {
-    let is_shared =
-        |of: &serde_json::Value| of.get("threads").is_some_and(serde_json::Value::is_null);
-    if is_shared(kept) || is_shared(now) {
-        for identity in [kept, now] {
-            if let Some(identity) = identity.as_object_mut() {
-                identity.remove("threads");
-            }
-        }
-    }
+/// The number of threads of an identity, on which rounding depends, taken out of it; none where several processes share the training.
+fn take_threads(identity: &mut serde_json::Value) -> Option<u64> {
+    identity.as_object_mut()?.remove("threads")?.as_u64()
 }
 
 /// The number of epochs of an identity, taken out of it.
@@ -305,10 +306,17 @@ mod tests {
     fn threads_matter_to_one_process_alone() {
         let compared = |kept, now| {
             let [kept, now] = [kept, now].map(|threads: Option<u64>| json!({"threads": threads}));
-            compare(Path::new("last"), &kept, &now, &Schedule::Constant).is_ok()
+            compare(Path::new("last"), &kept, &now, &Schedule::Constant).map(drop)
         };
-        assert!(compared(Some(2), Some(2)) && !compared(Some(2), Some(1)));
-        assert!(compared(None, Some(1)) && compared(Some(2), None) && compared(None, None));
+        assert!(compared(Some(2), Some(2)).is_ok());
+        for shared in [(None, Some(1)), (Some(2), None), (None, None)] {
+            assert!(compared(shared.0, shared.1).is_ok());
+        }
+        let said = compared(Some(2), Some(1)).unwrap_err().to_string();
+        assert!(
+            said.contains("2 threads") && said.contains("this one has 1"),
+            "{said}"
+        );
     }
 
     #[test]

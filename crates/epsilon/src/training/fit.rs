@@ -112,11 +112,12 @@ impl RunFolder {
 
     /// Removes the checkpoint of an earlier training, so that nobody resumes from it after this one has begun.
     pub(crate) fn forget_checkpoint(&self) -> Result<(), TrainingError> {
-        let path = self.checkpoint();
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, e)),
-            _ => Ok(()),
-        }
+        remove(&self.checkpoint())
+    }
+
+    /// Removes one of its files that is not of the training that begins.
+    pub(crate) fn forget(&self, name: &str) -> Result<(), TrainingError> {
+        remove(&self.path.join(name))
     }
 
     /// Drops what is known of epochs after this one.
@@ -903,6 +904,14 @@ fn add(a: Tensor<1>, b: Tensor<1>) -> Tensor<1> {
     let mut sum = device::flex(a);
     vector::add_row(sum.storage_mut(), device::values(&device::flex(b)));
     Tensor::from_primitive::<burn::backend::Flex>(sum)
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<(), TrainingError> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(path, e)),
+        _ => Ok(()),
+    }
 }
 
 fn failed(path: &Path, reason: impl std::fmt::Display) -> TrainingError {

@@ -20,8 +20,8 @@ pub use schedule::{Schedule, StepPosition};
 
 use crate::batch::TrainingPrecision;
 use crate::fields::fields;
-use crate::methods::MethodError;
 use crate::methods::varied::Variation;
+use crate::methods::{MOST_EPOCHS, MethodError};
 use crate::optimiser::OptimiserSettings;
 use epsilon_kernels::bf16;
 
@@ -91,6 +91,19 @@ pub enum TrainingError {
         /// Its epochs.
         before: u64,
         /// Those asked for.
+        after: u64,
+    },
+    /// A checkpoint of the same training with another number of threads.
+    #[error(
+        "{path}: the checkpoint is of a training with {before} threads, on whose number rounding depends, and this one has {after}: \
+         give the same number, another folder, or delete it"
+    )]
+    OtherThreads {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Its threads.
+        before: u64,
+        /// Those of now.
         after: u64,
     },
     /// A checkpoint of another training.
@@ -303,6 +316,21 @@ impl TrainingSettings {
         Ok(())
     }
 
+    /// Checks that early stopping has something to go by, among validation images of which so many have a label that is trained on.
+    ///
+    /// # Errors
+    /// [`TrainingError::Setting`].
+    pub(crate) fn check_stop(&self, labelled: usize) -> Result<(), TrainingError> {
+        match self.patience {
+            Some(_) if labelled == 0 => Err(TrainingError::Setting(format!(
+                "patience: validation = {} keeps no image that has a label of the training, so nothing says when to stop; give a \
+                 greater share",
+                self.validation
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -311,8 +339,8 @@ impl TrainingSettings {
         let unit = |value: f64| (0.0..1.0).contains(&value);
         let rules = [
             (
-                self.epochs >= 1,
-                format!("epochs = {}: give at least 1", self.epochs),
+                (1..=MOST_EPOCHS).contains(&self.epochs),
+                format!("epochs = {}: give 1 to {MOST_EPOCHS}", self.epochs),
             ),
             (
                 self.batch >= 1,

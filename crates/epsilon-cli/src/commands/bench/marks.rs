@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow::Continue;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use epsilon::experiment::{Figures, LabelSet, Measure, Resamples, Scored, resampling};
@@ -21,29 +21,44 @@ pub(in crate::commands) const LEGEND: &str = "Bold: the best mAP. \u{2020}: cann
     images (1000 resamples of the mean over the seeds; two-sided; corrected for the number of rows after Holm; level 0.05). It \
     says nothing about other seeds.";
 
-/// Resamples the scores of a training, and keeps them beside its `result.json`; none where the recipe wants no bootstrap.
-pub(super) fn write(
+/// Resamples the scores of a training; none where the recipe wants no bootstrap.
+pub(super) fn resample(
     scored: &Scored,
     protocol: &Protocol,
     settings: &EvaluationSettings,
-    result: &Path,
 ) -> anyhow::Result<Resamples> {
-    let resamples = match settings.bootstrap {
-        0 => Resamples::new(),
-        _ => {
-            let how = resampling(Over::Images, RESAMPLES);
-            scored.resample(protocol, settings, &how, &mut || Continue(()))?
+    if settings.bootstrap == 0 {
+        return Ok(Resamples::new());
+    }
+    let how = resampling(Over::Images, RESAMPLES);
+    Ok(scored.resample(protocol, settings, &how, &mut || Continue(()))?)
+}
+
+/// Where the resamples of a training are kept, beside its `result.json`.
+fn beside(result: &Path) -> PathBuf {
+    result.with_file_name("resamples.json")
+}
+
+/// Keeps the resamples of a training whose result was written.
+pub(super) fn write(resamples: &Resamples, result: &Path) -> anyhow::Result<()> {
+    let path = beside(result);
+    files::write(&path, &serde_json::to_vec(resamples)?).with_context(|| path.display().to_string())
+}
+
+/// Removes the resamples of a result that is about to be replaced: they must never be read as those of the next one.
+pub(super) fn forget(result: &Path) -> anyhow::Result<()> {
+    let path = beside(result);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| path.display().to_string())
         }
-    };
-    let path = result.with_file_name("resamples.json");
-    files::write(&path, &serde_json::to_vec(&resamples)?)
-        .with_context(|| path.display().to_string())?;
-    Ok(resamples)
+        _ => Ok(()),
+    }
 }
 
 /// The resamples beside a `result.json`; none where there is no such file, or one of another version.
 pub(in crate::commands) fn read(result: &Path) -> anyhow::Result<Resamples> {
-    let path = result.with_file_name("resamples.json");
+    let path = beside(result);
     match files::read(&path, files::LIST) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Resamples::new()),

@@ -66,6 +66,9 @@ struct Trained {
     /// [`Experiment::data_sum`] of what it was trained and measured on.
     #[serde(default)]
     data: String,
+    /// [`Model::identity`](epsilon::model::Model::identity) of the model; not known of results of earlier versions.
+    #[serde(default)]
+    model: Option<String>,
     /// Resamples of its mAP, for the marks of the table: kept beside in a file of their own.
     #[serde(skip)]
     resamples: Resamples,
@@ -169,6 +172,7 @@ impl Job<'_> {
         let failed = super::extract(&mut experiment)?;
         let (prepared, store) = (experiment.prepare()?, experiment.tokens()?);
         let dims = prepared.dims(&store.manifest().header.backbone);
+        check_grids(&rows, &mut experiment)?;
         for row in &rows {
             for point in &row.points {
                 let specs = point.recipe.method.specs(&dims);
@@ -251,6 +255,20 @@ fn check(row: &Row, shared: &Recipe, chosen_among: &Recipe, device: &Device) -> 
         }
     }
     Ok(())
+}
+
+/// Whether the validation images tell the points of a grid apart, where they are what chooses.
+fn check_grids(rows: &[&Row], experiment: &mut Experiment) -> anyhow::Result<()> {
+    let chooses =
+        |row: &&&Row| row.points.len() > 1 && !row.points[0].recipe.training.leaves_labels_out();
+    match rows.iter().find(chooses) {
+        Some(row) if !experiment.can_validate()? => bail!(
+            "{}: validation = {} keeps no image with a seen label, so that a grid has nothing to choose by: give a greater share",
+            row.name,
+            row.points[0].recipe.training.validation
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The setting of a tuned row that was chosen, kept in the row's folder.
@@ -534,6 +552,11 @@ impl Task<'_, '_> {
 
     fn best_of(&self, tuned: &[Tuned]) -> anyhow::Result<&Point> {
         let values: Vec<Option<f64>> = tuned.iter().map(|(_, value)| *value).collect();
+        if values.len() > 1 && values.iter().all(Option::is_none) {
+            bail!(
+                "none of the grid's settings has a figure on the validation images, so that there is nothing to choose by"
+            );
+        }
         Ok(&self.points[best(&values).context("a row without a recipe")?])
     }
 

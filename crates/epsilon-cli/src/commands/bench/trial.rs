@@ -7,9 +7,10 @@ use std::time::Instant;
 use anyhow::Context;
 use epsilon::Experiment;
 use epsilon::comparison::Point;
-use epsilon::experiment::{Choice, Layout};
+use epsilon::experiment::{ExperimentError, Layout};
 use epsilon::model::Model;
 use epsilon::recipe::Recipe;
+use epsilon::training::TrainingError;
 use epsilon_data::files;
 
 use super::{Between, Trained, marks};
@@ -47,11 +48,9 @@ impl Trial<'_> {
     /// The figure that chooses, of the trainings that leave seen labels out; `None` where they were not made and are left so.
     pub(super) fn choose(&self) -> anyhow::Result<Option<Option<f64>>> {
         let Trial { point, seed, .. } = *self;
-        let begun = Choice::is_at(&Layout(&self.folder).seed(seed));
         let mut experiment = self
             .experiment
-            .variant(point.recipe.clone(), &self.folder)?
-            .with_resume(!begun);
+            .variant(point.recipe.clone(), &self.folder)?;
         let figure = point.recipe.training.figure();
         if self.missing == Missing::Left {
             let choice = experiment.chosen(seed)?;
@@ -59,15 +58,17 @@ impl Trial<'_> {
         }
         let mut view = None;
         let named = experiment.clone();
-        let choice = experiment.choose(seed, &mut |event| {
-            let view = view.get_or_insert_with(|| {
-                let (name, label) = (self.name, &point.label);
-                console::tell(format_args!("{name} {label} seed {seed}: choosing"));
-                View::new(&named, seed)
-            });
-            view.show(&event);
-            self.between.serve();
-            Continue(())
+        let choice = resumed(&mut experiment, &mut |experiment| {
+            experiment.choose(seed, &mut |event| {
+                let view = view.get_or_insert_with(|| {
+                    let (name, label) = (self.name, &point.label);
+                    console::tell(format_args!("{name} {label} seed {seed}: choosing"));
+                    View::new(&named, seed)
+                });
+                view.show(&event);
+                self.between.serve();
+                Continue(())
+            })
         })?;
         if let Some(view) = view {
             view.finish();
@@ -82,7 +83,7 @@ impl Trial<'_> {
         } = *self;
         let folder = &self.folder;
         let recipe = &point.recipe;
-        let identity = serde_json::to_value(recipe)?;
+        let identity = of_any_seed(&serde_json::to_value(recipe)?);
         let path = Layout(folder).seed(seed).join("result.json");
         let mut experiment = self.experiment.variant(recipe.clone(), folder)?;
         let data = experiment.data_sum()?;
@@ -94,7 +95,7 @@ impl Trial<'_> {
         let is_whole = |kept: &&Trained| {
             let marked = !kept.resamples.is_empty() || recipe.evaluation.bootstrap == 0;
             let enough = marked || !model.exists() || self.missing == Missing::Left;
-            kept.recipe == identity && kept.data == data && enough
+            of_any_seed(&kept.recipe) == identity && kept.data == data && enough
         };
         if let Some(kept) = kept.as_ref().filter(is_whole) {
             return Ok(Some(kept.clone()));
@@ -103,31 +104,53 @@ impl Trial<'_> {
             return Ok(None);
         }
         console::tell(format_args!("{name} {} seed {seed}", point.label));
-        // A checkpoint of another recipe cannot be resumed.
-        let mut experiment = experiment.with_resume(kept.is_none());
         let same = |kept: &&Trained| {
+            let kept_recipe = of_any_seed(&kept.recipe);
             kept.data == data
-                && (kept.recipe == identity || same_training(recipe, &kept.recipe, &identity))
+                && (kept_recipe == identity || same_training(recipe, &kept_recipe, &identity))
         };
         if let Some(kept) = kept.as_ref().filter(same)
             && model.exists()
         {
             let model = Model::load(&model, experiment.device())?;
-            let cost = (kept.seconds, kept.peak_mb);
-            return result(&mut experiment, &model, data, cost, &path).map(Some);
+            // Another recipe may have been trained since, and stopped before its result was written.
+            if kept.model.as_ref().is_none_or(|of| *of == model.identity()) {
+                let cost = (kept.seconds, kept.peak_mb);
+                return result(&mut experiment, &model, data, cost, &path).map(Some);
+            }
         }
         let peak = if self.alone { Peak::start() } else { None };
         let start = Instant::now();
-        let mut view = View::new(&experiment, seed);
-        let model = experiment.train(seed, &mut |event| {
-            view.show(&event);
-            self.between.serve();
-            Continue(())
+        let model = resumed(&mut experiment, &mut |experiment| {
+            let mut view = View::new(experiment, seed);
+            let model = experiment.train(seed, &mut |event| {
+                view.show(&event);
+                self.between.serve();
+                Continue(())
+            })?;
+            view.finish();
+            Ok(model)
         })?;
-        view.finish();
         let seconds = start.elapsed().as_secs_f64();
         let peak_mb = peak.and_then(|peak| peak.megabytes());
         result(&mut experiment, &model, data, (seconds, peak_mb), &path).map(Some)
+    }
+}
+
+/// Goes on from a checkpoint, if there is one; where it was made with other settings or data, the work begins anew.
+fn resumed<T>(
+    experiment: &mut Experiment,
+    work: &mut dyn FnMut(&mut Experiment) -> Result<T, ExperimentError>,
+) -> Result<T, ExperimentError> {
+    *experiment = experiment.clone().with_resume(true);
+    match work(experiment) {
+        Err(ExperimentError::Training(
+            TrainingError::OtherRun { .. } | TrainingError::OtherLength { .. },
+        )) => {
+            *experiment = experiment.clone().with_resume(false);
+            work(experiment)
+        }
+        done => done,
     }
 }
 
@@ -142,13 +165,14 @@ fn result(
     let scored = measuring(|progress| experiment.score(model, progress))?;
     let settings = &experiment.recipe().evaluation;
     let protocol = settings.protocol.parse()?;
-    let resamples = marks::write(&scored, &protocol, settings, path)?;
+    let resamples = marks::resample(&scored, &protocol, settings)?;
     let trained = Trained {
         figures: scored
             .measure(&[protocol], settings, &mut || Continue(()))?
             .remove(0),
         resamples,
         seed: model.card().seed(),
+        model: Some(model.identity()),
         data,
         recipe: serde_json::to_value(experiment.recipe())?,
         validation_map: experiment.validate(model, &mut |_, _| Continue(()))?,
@@ -157,9 +181,20 @@ fn result(
         peak_mb,
         folds: Vec::new(),
     };
+    marks::forget(path)?;
     files::write(path, &serde_json::to_vec_pretty(&trained)?)
         .with_context(|| path.display().to_string())?;
+    marks::write(&trained.resamples, path)?;
     Ok(trained)
+}
+
+/// A recipe without its list of seeds: each training has one of them.
+fn of_any_seed(recipe: &serde_json::Value) -> serde_json::Value {
+    let mut recipe = recipe.clone();
+    if let Some(recipe) = recipe.as_object_mut() {
+        recipe.remove("seeds");
+    }
+    recipe
 }
 
 /// Whether two recipes differ at most in the evaluation and in what chooses settings, and these do not affect training.

@@ -29,7 +29,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::{Method, MethodError, Staged, StagedMethod, Stages, Vocabulary, Whole};
+use super::{MOST_EPOCHS, Method, MethodError, Staged, StagedMethod, Stages, Vocabulary, Whole};
 use crate::batch::{Batch, Dims, Draws};
 use crate::loss::Negatives;
 use crate::optimiser::{AdamSettings, Learner, OptimiserSettings};
@@ -109,6 +109,11 @@ impl Default for GenMlzsl {
     }
 }
 
+/// The most steps of the critic for one of the generator: their images are drawn at once.
+const MOST_CRITIC_STEPS: usize = 1000;
+/// The most values of the images that are drawn for the classifiers: 4 GiB.
+const MOST_DRAWN: usize = 1 << 30;
+
 impl GenMlzsl {
     fn networks(&self, dims: &Dims) -> Networks {
         Networks {
@@ -137,6 +142,14 @@ impl GenMlzsl {
         if let Some((_, name)) = counts.iter().find(|(count, _)| *count == 0) {
             return wrong(format!("{name} = 0: give at least 1"));
         }
+        let most = [
+            (self.epochs, "epochs", MOST_EPOCHS),
+            (self.classifier_epochs, "classifier-epochs", MOST_EPOCHS),
+            (self.critic_steps, "critic-steps", MOST_CRITIC_STEPS),
+        ];
+        if let Some((count, name, most)) = most.iter().find(|(count, _, most)| count > most) {
+            return wrong(format!("{name} = {count}: give at most {most}"));
+        }
         let rates = [
             (self.learning_rate, "learning-rate"),
             (self.classifier_learning_rate, "classifier-learning-rate"),
@@ -161,6 +174,13 @@ impl GenMlzsl {
             return wrong(
                 "kind: gen-mlzsl draws images of unseen labels, and there are none".into(),
             );
+        }
+        let fit = MOST_DRAWN / width.max(1) / dims.unseen;
+        if self.samples > fit {
+            return wrong(format!(
+                "samples = {}: at most {fit} images of {width} values for each of {} unseen labels are held in memory",
+                self.samples, dims.unseen
+            ));
         }
         Ok(())
     }

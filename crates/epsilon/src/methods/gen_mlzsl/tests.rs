@@ -441,6 +441,39 @@ fn settings_out_of_range_are_named() {
         ..wrong
     };
     assert!(without.specs(&dims).is_ok());
+    for (method, expected) in [
+        (
+            GenMlzsl {
+                epochs: usize::MAX,
+                ..small(Fusion::Cross)
+            },
+            "give at most 1000000",
+        ),
+        (
+            GenMlzsl {
+                classifier_epochs: usize::MAX,
+                ..small(Fusion::Cross)
+            },
+            "give at most 1000000",
+        ),
+        (
+            GenMlzsl {
+                critic_steps: usize::MAX,
+                ..small(Fusion::Cross)
+            },
+            "give at most 1000",
+        ),
+        (
+            GenMlzsl {
+                samples: usize::MAX,
+                ..small(Fusion::Cross)
+            },
+            "held in memory",
+        ),
+    ] {
+        let error = said(method, &dims);
+        assert!(error.contains(expected), "{error}");
+    }
     let none = Dims { unseen: 0, ..dims };
     assert!(said(small(Fusion::Cross), &none).contains("unseen"));
 }
