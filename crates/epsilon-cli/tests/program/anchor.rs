@@ -102,6 +102,19 @@ fn figures_say_that_the_backbones_classes_are_known() {
     assert!(!text.contains("backbone classes"), "{text}");
 }
 
+/// A training along with an anchor is another one where the anchor's classes have other names.
+#[test]
+fn a_checkpoint_of_another_anchor() {
+    let world = with_classes("trained = true\nweight = 1.0");
+    world.run("train recipe.toml --out out").done();
+    // How much it counts where images are scored has no part in the training.
+    world.edit("recipe.toml", "weight = 1.0", "weight = 0.5");
+    world.run("train recipe.toml --out out --resume").done();
+    world.write("classes.txt", CLASSES.replace("red", "brown"));
+    let resumed = world.run("train recipe.toml --out out --resume");
+    resumed.refused(&["last.safetensors", "anchor's values"]);
+}
+
 /// A library is searched for words that it was tagged with and for others, and the scores are those of `predict`.
 #[test]
 fn a_library_of_an_anchored_model_is_searched() {
