@@ -309,15 +309,23 @@ impl Standard {
     /// The mean and population standard deviation of these scores.
     pub fn of<S: Score>(scores: &[S]) -> Self {
         let count = scores.len() as f64;
-        let mean = scores.iter().map(|&s| s.into()).sum::<f64>() / count;
-        let squares = scores.iter().map(|&s| (s.into() - mean).powi(2));
+        // From the first score, so that equal ones have deviation 0 exactly.
+        let first = scores.first().map_or(0.0, |&s| s.into());
+        let above = scores.iter().map(|&s| s.into() - first);
+        let mean_above = above.clone().sum::<f64>() / count;
+        let squares = above.map(|s| (s - mean_above).powi(2));
         let deviation = (squares.sum::<f64>() / count).sqrt();
-        let scale = if deviation > 0.0 {
-            1.0 / deviation
-        } else {
-            0.0
-        };
-        Self { mean, scale }
+        match deviation > 0.0 && deviation.is_finite() {
+            true => Self {
+                mean: first + mean_above,
+                scale: 1.0 / deviation,
+            },
+            // Nothing to divide by.
+            false => Self {
+                mean: 0.0,
+                scale: 0.0,
+            },
+        }
     }
 
     /// The standardised score, (score - mean) / standard deviation; 0 if all scores were equal.
@@ -374,6 +382,26 @@ mod tests {
         let standard = Standard::of(&SCORES[1..4]);
         assert_eq!(apart[0], 0.0, "a label alone");
         assert_eq!(apart[1], standard.score(SCORES[1]) as f32);
+    }
+
+    /// The sum of three 0.1 is no 0.3, so that their mean is another number.
+    #[test]
+    fn equal_scores_are_zeros_in_double_precision_too() {
+        assert_ne!((0.1_f64 + 0.1 + 0.1) / 3.0, 0.1);
+        let standard = Standard::of(&[0.1_f64; 3]);
+        assert_eq!([0.1; 3].map(|s| standard.score(s)), [0.0; 3]);
+        let table = InMemory::new(
+            Scores::new(&[0.1_f64; 3], 1, 3).unwrap(),
+            Labels::new(&[1; 3], 1, 3).unwrap(),
+        );
+        let normalisation = Normalisation {
+            standardise: Standardise::Table,
+            centre_labels: false,
+        };
+        let table = Normalised::new(table.unwrap(), normalisation, None).unwrap();
+        let (mut scores, mut labels) = ([1.0_f64; 3], [0; 3]);
+        table.read(0..1, 0..3, &mut scores, &mut labels).unwrap();
+        assert_eq!(scores, [0.0; 3]);
     }
 
     #[test]

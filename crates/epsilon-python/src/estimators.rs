@@ -110,6 +110,9 @@ impl Features<'_> {
                     .map(Source::Arrays)
                     .map_err(|error| wrong("X", error))
             }
+            Self::Rows(_, rows) if rows.is_empty() => {
+                Err(wrong("X", "no row of the store: give at least one image"))
+            }
             Self::Rows(store, rows) => {
                 let rows = TokenRows::new(store.get(), rows.clone());
                 rows.map(Source::Rows).map_err(|error| wrong("X", error))

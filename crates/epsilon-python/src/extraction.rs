@@ -1,6 +1,6 @@
 //! `extract`: photographs of any kind through a backbone, into a token store or into arrays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use epsilon::backbone::{self, Download, Features, by_name, locate};
@@ -25,14 +25,15 @@ use crate::store::TokenStore;
 use crate::values::{megapixels, shard_size as size, warn_of};
 use crate::work::{work, work_telling};
 
-/// Photographs with their ids. What is no file stays Python's until it is its turn.
+/// Photographs with their ids. What is no file stays Python's until it is its turn: it has no path, and an id that nothing else in
+/// memory has.
 pub(crate) struct Images {
     items: Vec<(String, PathBuf)>,
     held: HashMap<String, Py<PyAny>>,
 }
 
 impl Images {
-    /// Those of a folder, or of an iterable of photographs, with ids that are given or made.
+    /// Those of a folder, or of an iterable of photographs, with ids that are given, each once, or made.
     pub(crate) fn of(images: &Bound<'_, PyAny>, ids: Option<Vec<String>>) -> PyResult<Self> {
         if images.cast::<PyBytes>().is_ok() {
             return Err(one());
@@ -49,14 +50,34 @@ impl Images {
                     "{given} ids for {needed} photographs"
                 )));
             }
+            let mut seen = HashSet::new();
+            if let Some(id) = ids.iter().find(|id| !seen.insert(*id)) {
+                return Err(PyValueError::new_err(format!(
+                    "ids: {id:?} stands there twice, and names one photograph"
+                )));
+            }
             let mut held = HashMap::new();
-            for ((id, _), new) in found.items.iter_mut().zip(ids) {
-                held.extend(found.held.remove(id).map(|object| (new.clone(), object)));
+            for ((id, path), new) in found.items.iter_mut().zip(ids) {
+                if is_of_memory(path) {
+                    held.extend(found.held.remove(id).map(|object| (new.clone(), object)));
+                }
                 *id = new;
             }
             found.held = held;
         }
         Ok(found)
+    }
+
+    /// Refuses numbers as ids in a store: there, an id says whose tokens these are, so that those of the last call's photograph of
+    /// that number would be taken for this one's.
+    fn check_known_again(&self, ids_are_given: bool) -> PyResult<()> {
+        match ids_are_given || self.held.is_empty() {
+            true => Ok(()),
+            false => Err(PyValueError::new_err(
+                "ids: give one for each photograph, for some of them are no files: a store in `out` knows photographs by their ids, \
+                 and would take those of another call, counted from 0 as well, for the same",
+            )),
+        }
     }
 
     fn of_folder(py: Python<'_>, folder: &Path) -> PyResult<Self> {
@@ -97,7 +118,7 @@ impl Images {
             let image = image?;
             if is_held(&image)? {
                 let id = place.to_string();
-                found.items.push((id.clone(), PathBuf::from(&id)));
+                found.items.push((id.clone(), PathBuf::new()));
                 found.held.insert(id, image.unbind());
                 continue;
             }
@@ -119,7 +140,9 @@ impl Images {
         limits: &Limits,
     ) -> ReadResult {
         let preprocess = &backbone.info().preprocess;
-        let Some(object) = self.held.get(id) else {
+        // A file may be called like another photograph's number.
+        let held = self.held.get(id).filter(|_| is_of_memory(path));
+        let Some(object) = held else {
             return read_photo(path, || image::open_for(path, preprocess, limits));
         };
         let photo = Python::attach(|py| {
@@ -140,6 +163,11 @@ impl Images {
             }
         })
     }
+}
+
+/// Whether an item with this path is in memory. (An empty path that somebody gives has an empty id.)
+fn is_of_memory(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn one() -> PyErr {
@@ -224,16 +252,17 @@ impl<'py> FromPyObject<'_, 'py> for Which {
 /// Turns photographs into tokens.
 ///
 /// `images` is a folder, whose photographs have their paths in it as ids, or an iterable of photographs (paths, bytes of files, images
-/// of Pillow's, arrays of uint8), whose ids are given as `ids`, or made: the path of a file, and the number of anything else. `backbone`
-/// is a Backbone, or weights as `Backbone.load` takes them.
+/// of Pillow's, arrays of uint8), whose ids are given as `ids`, each once, or made: the path of a file, and the number of anything else.
+/// `backbone` is a Backbone, or weights as `Backbone.load` takes them.
 ///
 /// With `out`, a folder, the tokens are kept there as a TokenStore, and a call that was ended goes on where it stopped; `dtype` is
-/// `f16` or `f32`, and `shard_size` images are in a file. Without it they are kept in memory, as float32. Photographs of more than
-/// `max_megapixels` million pixels are refused [default: 100].
+/// `f16` or `f32`, and `shard_size` images are in a file. A store knows photographs by their ids alone, so that `ids` must be given
+/// there for what is no file. Without `out` the tokens are kept in memory, as float32. Photographs of more than `max_megapixels`
+/// million pixels are refused [default: 100].
 ///
 /// One that cannot be read costs the others nothing: the result names it.
 ///
-/// Raises BackboneError, ExtractionError or StoreError.
+/// Raises BackboneError, ExtractionError or StoreError, and ValueError for ids that are missing or stand there twice.
 ///
 /// >>> made = extract("photos", "backbone.safetensors")
 /// >>> len(made.ids) == len(made.tokens), made.failed
@@ -253,7 +282,11 @@ pub(crate) fn extract(
     progress: Option<Progress>,
 ) -> PyResult<Extraction> {
     let dtype = named("dtype", dtype)?;
+    let ids_are_given = ids.is_some();
     let images = Images::of(images, ids)?;
+    if out.is_some() {
+        images.check_known_again(ids_are_given)?;
+    }
     let backbone = match backbone {
         Which::Loaded(loaded) => loaded.get().0.clone(),
         Which::Weights(weights) => {

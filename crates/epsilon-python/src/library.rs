@@ -206,7 +206,7 @@ impl Library {
     }
 
     /// Notes that a photograph has a label, one that it was given or any other, as `epsilon review` does. `animal|dog` is dog below
-    /// animal.
+    /// animal; `dog` alone, in whatever case, is the label of that name that the photograph has, with its parents, where it has one.
     fn approve(&self, py: Python<'_>, photo: PathBuf, label: &str) -> PyResult<()> {
         self.judge(py, photo, label, Verdict::Approved)
     }
@@ -293,10 +293,13 @@ impl Library {
     fn judge(&self, py: Python<'_>, photo: PathBuf, label: &str, verdict: Verdict) -> PyResult<()> {
         let subject = epsilon::tagger::subjects(vec![label.to_string()], "label".as_ref());
         let subject = subject.or_raise()?.remove(0);
-        self.say(py, &photo, |photo, item, library| {
+        self.say(py, &photo, |photo, item, finder| {
+            let stands = finder.catalog().subject(&photo, &subject.name);
+            let stands = stands.filter(|_| subject.parents.is_empty());
+            let subject = stands.unwrap_or(subject);
             Line::Label(Correction {
                 photo,
-                by: item.proposal(library, &subject.name),
+                by: item.proposal(finder.library(), &subject.name),
                 label: subject.name,
                 parents: subject.parents,
                 verdict,
@@ -310,7 +313,7 @@ impl Library {
         &self,
         py: Python<'_>,
         photo: &Path,
-        line: impl FnOnce(String, &Item, &epsilon::library::Library) -> Line + Send,
+        line: impl FnOnce(String, &Item, &Finder) -> Line + Send,
     ) -> PyResult<()> {
         let said = work(py, |_| {
             let mut finder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -319,7 +322,7 @@ impl Library {
             let Some(item) = finder.catalog().item(&id) else {
                 return Ok(());
             };
-            let line = line(id.clone(), item, finder.library());
+            let line = line(id.clone(), item, &finder);
             Corrections::open(finder.folder())?.add(&[line])?;
             finder.refresh()
         })?;

@@ -1,5 +1,6 @@
 //! `epsilon_zsl.metrics`: figures of arrays of scores and labels.
 
+use epsilon::errors::explain;
 use epsilon_metrics::{
     Average, Binned, Curve, Decisions, Figure, LabelRanking, MetricsError, even_thresholds,
     multilabel_auroc, multilabel_average_precision, multilabel_precision_recall_curve,
@@ -8,8 +9,8 @@ use numpy::{IntoPyArray, PyArray1};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
 
-use crate::errors::{Raised, exception};
-use crate::tables::{AnyTable, Labels, Scores, with_table};
+use crate::errors::{Raised, exception, raise};
+use crate::tables::{AnyTable, Given, Labels, Scores, with_table};
 use crate::work::work;
 
 impl Raised for MetricsError {
@@ -25,9 +26,12 @@ pub(crate) fn measure<T: Send>(
     ignore_index: Option<i64>,
     metric: impl FnOnce(&AnyTable<'_>) -> Result<T, MetricsError> + Send,
 ) -> PyResult<T> {
-    let table = AnyTable::new(scores, labels, ignore_index)?;
-    let measured = work(py, |stop| metric(&table.stopped_by(stop)))?;
-    measured.map_err(|error| exception(&error))
+    let given = Given::new(scores, labels, ignore_index)?;
+    let measured = work(py, |stop| {
+        let table = given.table(stop)?;
+        metric(&table).map_err(|error| explain(&error))
+    })?;
+    measured.map_err(|message| raise("MetricsError", message))
 }
 
 /// The average of a name; `None` is "none".

@@ -122,7 +122,12 @@ impl TokenStore {
     ///
     /// Raises StoreError for the first file that differs.
     fn verify(&self, py: Python<'_>) -> PyResult<()> {
-        work(py, |_| self.store.verify())?.or_raise()
+        let shards = 0..self.store.manifest().shards.len();
+        let verified = work(py, |stop| {
+            let mut left = shards.take_while(|_| !stop.is_set());
+            left.try_for_each(|shard| self.store.verify_shard(shard))
+        })?;
+        verified.or_raise()
     }
 
     fn __len__(&self) -> usize {

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::errors::raise;
-use crate::work::{Stop, check_process};
+use crate::work::Stop;
 
 /// A two-dimensional array of scores that Python handed in.
 pub(crate) enum Scores<'py> {
@@ -84,25 +84,23 @@ enum Meaning {
 }
 
 impl Meaning {
-    /// The meaning of an array's values. Without `ignore_index`, 0 is unknown as soon as there is a -1.
+    /// The meaning of an array's values, of which each is looked at. Without `ignore_index`, 0 is unknown as soon as there is a -1.
     fn of<E: Copy + Into<i64> + Sync>(
         array: ArrayView2<'_, E>,
         ignore_index: Option<i64>,
-    ) -> PyResult<Self> {
-        check_process()?;
+        stop: &Stop,
+    ) -> Result<Self, String> {
         let candidates: &[Self] = match ignore_index {
             None => &[Self::Two, Self::Three],
             Some(0) => &[Self::Three],
-            Some(1) => {
-                let message = "ignore_index: 1 is the value of positives: give another";
-                return Err(raise("MetricsError", message.into()));
-            }
+            Some(1) => return Err("ignore_index: 1 is the value of positives: give another".into()),
             Some(unknown) => &[Self::Ignored(unknown)],
         };
+        // Nothing is made of a table that is not wanted any more.
         let fits = |meaning: &&Self| {
             (0..array.nrows())
                 .into_par_iter()
-                .all(|row| meaning.knows_all(array.row(row)))
+                .all(|row| stop.is_set() || meaning.knows_all(array.row(row)))
         };
         let last = candidates[candidates.len() - 1];
         candidates
@@ -127,7 +125,7 @@ impl Meaning {
     }
 
     /// The error of an array that holds another value.
-    fn refuse<E: Copy + Into<i64>>(self, array: ArrayView2<'_, E>) -> PyErr {
+    fn refuse<E: Copy + Into<i64>>(self, array: ArrayView2<'_, E>) -> String {
         let strange = |&(_, value): &(_, &E)| !self.knows((*value).into());
         let found = array.indexed_iter().find(strange);
         let what = found.map_or_else(String::new, |((image, label), &value)| {
@@ -142,10 +140,7 @@ impl Meaning {
                 format!("1 (positive), 0 (negative) and {unknown} (ignore_index)")
             }
         };
-        raise(
-            "MetricsError",
-            format!("target: {what}the values are {values}"),
-        )
+        format!("target: {what}the values are {values}")
     }
 }
 
@@ -183,26 +178,12 @@ fn fill<'a, E: Copy + 'a, T>(
         .for_each(|(out, &value)| *out = convert(value));
 }
 
-/// Scores and labels of arrays.
+/// Scores and labels of arrays. Their figures end where the work is to stop.
 pub(crate) struct Arrays<'a, S> {
     shape: (usize, usize),
     scores: Box<dyn Cells<S> + 'a>,
     labels: Box<dyn Cells<i8> + 'a>,
-    stop: Option<&'a Stop>,
-}
-
-impl<'a, S> Arrays<'a, S> {
-    fn stopped_by<'s>(self, stop: &'s Stop) -> Arrays<'s, S>
-    where
-        'a: 's,
-    {
-        Arrays {
-            shape: self.shape,
-            scores: self.scores,
-            labels: self.labels,
-            stop: Some(stop),
-        }
-    }
+    stop: &'a Stop,
 }
 
 impl<S: Score> Table for Arrays<'_, S> {
@@ -229,9 +210,9 @@ impl<S: Score> Table for Arrays<'_, S> {
     }
 
     fn ask(&self) -> Result<(), MetricsError> {
-        match self.stop {
-            Some(stop) if stop.is_set() => Err(MetricsError::Stopped),
-            _ => Ok(()),
+        match self.stop.is_set() {
+            true => Err(MetricsError::Stopped),
+            false => Ok(()),
         }
     }
 }
@@ -253,8 +234,24 @@ macro_rules! with_table {
 }
 pub(crate) use with_table;
 
-impl<'a> AnyTable<'a> {
-    /// The table of two arrays of the same shape. `ignore_index` is the value of unknown labels.
+/// Labels whose values have not been looked at yet: what they mean is known then, or what is wrong with them.
+type Unread<'a> = Box<dyn FnOnce(&Stop) -> Result<Box<dyn Cells<i8> + 'a>, String> + Send + 'a>;
+
+/// Scores of either type.
+enum AnyScores<'a> {
+    Single(Box<dyn Cells<f32> + 'a>),
+    Double(Box<dyn Cells<f64> + 'a>),
+}
+
+/// Two arrays of the same shape, for a thread without the global lock to make a table of.
+pub(crate) struct Given<'a> {
+    shape: (usize, usize),
+    scores: AnyScores<'a>,
+    labels: Unread<'a>,
+}
+
+impl<'a> Given<'a> {
+    /// The arrays as Python handed them in. `ignore_index` is the value of unknown labels.
     pub(crate) fn new(
         scores: &'a Scores<'_>,
         labels: &'a Labels<'_>,
@@ -265,38 +262,33 @@ impl<'a> AnyTable<'a> {
             let message = format!("target: its shape {of_labels:?} is not the {shape:?} of preds");
             return Err(raise("MetricsError", message));
         }
-        let labels = labels.cells(ignore_index)?;
-        Ok(match scores {
-            Scores::Half(array) => Self::Single(Arrays {
-                shape,
-                scores: cells(array.as_array(), f16::to_f32),
-                labels,
-                stop: None,
-            }),
-            Scores::Single(array) => Self::Single(Arrays {
-                shape,
-                scores: cells(array.as_array(), |score| score),
-                labels,
-                stop: None,
-            }),
-            Scores::Double(array) => Self::Double(Arrays {
-                shape,
-                scores: cells(array.as_array(), |score| score),
-                labels,
-                stop: None,
-            }),
+        Ok(Self {
+            shape,
+            scores: scores.cells(),
+            labels: labels.unread(ignore_index),
         })
     }
 
-    /// The table, of which the figures end where the work is to stop.
-    pub(crate) fn stopped_by<'s>(self, stop: &'s Stop) -> AnyTable<'s>
+    /// The table, once all labels were looked at; or what is wrong with one.
+    pub(crate) fn table<'s>(self, stop: &'s Stop) -> Result<AnyTable<'s>, String>
     where
         'a: 's,
     {
-        match self {
-            Self::Single(table) => AnyTable::Single(table.stopped_by(stop)),
-            Self::Double(table) => AnyTable::Double(table.stopped_by(stop)),
-        }
+        let (shape, labels) = (self.shape, (self.labels)(stop)?);
+        Ok(match self.scores {
+            AnyScores::Single(scores) => AnyTable::Single(Arrays {
+                shape,
+                scores,
+                labels,
+                stop,
+            }),
+            AnyScores::Double(scores) => AnyTable::Double(Arrays {
+                shape,
+                scores,
+                labels,
+                stop,
+            }),
+        })
     }
 }
 
@@ -306,6 +298,14 @@ impl Scores<'_> {
             Self::Half(array) => array.as_array().dim(),
             Self::Single(array) => array.as_array().dim(),
             Self::Double(array) => array.as_array().dim(),
+        }
+    }
+
+    fn cells(&self) -> AnyScores<'_> {
+        match self {
+            Self::Half(array) => AnyScores::Single(cells(array.as_array(), f16::to_f32)),
+            Self::Single(array) => AnyScores::Single(cells(array.as_array(), |score| score)),
+            Self::Double(array) => AnyScores::Double(cells(array.as_array(), |score| score)),
         }
     }
 }
@@ -321,13 +321,13 @@ impl Labels<'_> {
         }
     }
 
-    fn cells(&self, ignore_index: Option<i64>) -> PyResult<Box<dyn Cells<i8> + '_>> {
+    fn unread(&self, ignore_index: Option<i64>) -> Unread<'_> {
         match self {
-            Self::Bool(array) => labels(array.as_array(), ignore_index),
-            Self::Byte(array) => labels(array.as_array(), ignore_index),
-            Self::Tiny(array) => labels(array.as_array(), ignore_index),
-            Self::Short(array) => labels(array.as_array(), ignore_index),
-            Self::Long(array) => labels(array.as_array(), ignore_index),
+            Self::Bool(array) => unread(array.as_array(), ignore_index),
+            Self::Byte(array) => unread(array.as_array(), ignore_index),
+            Self::Tiny(array) => unread(array.as_array(), ignore_index),
+            Self::Short(array) => unread(array.as_array(), ignore_index),
+            Self::Long(array) => unread(array.as_array(), ignore_index),
         }
     }
 }
@@ -344,17 +344,19 @@ fn two(value: i64) -> i8 {
     (value as i8).wrapping_mul(2).wrapping_sub(1)
 }
 
-fn labels<'a, E: Copy + Into<i64> + Sync>(
+fn unread<'a, E: Copy + Into<i64> + Sync>(
     array: ArrayView2<'a, E>,
     ignore_index: Option<i64>,
-) -> PyResult<Box<dyn Cells<i8> + 'a>> {
-    // One loop for each meaning. The values have been checked, so they fit.
-    Ok(match Meaning::of(array, ignore_index)? {
-        Meaning::Two => cells(array, |value: E| two(value.into())),
-        Meaning::Three => cells(array, |value: E| value.into() as i8),
-        Meaning::Ignored(unknown) => cells(array, move |value: E| match value.into() {
-            value if value == unknown => 0,
-            value => two(value),
-        }),
+) -> Unread<'a> {
+    Box::new(move |stop| {
+        // One loop for each meaning. The values have been checked, so they fit.
+        Ok(match Meaning::of(array, ignore_index, stop)? {
+            Meaning::Two => cells(array, |value: E| two(value.into())),
+            Meaning::Three => cells(array, |value: E| value.into() as i8),
+            Meaning::Ignored(unknown) => cells(array, move |value: E| match value.into() {
+                value if value == unknown => 0,
+                value => two(value),
+            }),
+        })
     })
 }

@@ -132,7 +132,7 @@ where
 
 /// Refuses to compute in a process that was forked from one which had: the threads that compute stayed there, and work would wait
 /// for them without end.
-pub(crate) fn check_process() -> PyResult<()> {
+fn check_process() -> PyResult<()> {
     static FIRST: OnceLock<u32> = OnceLock::new();
     match *FIRST.get_or_init(process::id) == process::id() {
         true => Ok(()),

@@ -235,6 +235,9 @@ def test_images_of_a_store(drawn):
     assert fitted.n_features_in_ == opened.width
     by_rows = estimators.StoredFeatures(opened, [1, 0])
     np.testing.assert_array_equal(fitted.decision_function(by_rows), fitted.decision_function(images[:2])[::-1])
+    for call in [fitted.decision_function, fitted.predict, lambda X: fitted.score_labels(X, np.eye(3))]:
+        with pytest.raises(EstimatorError, match="X: .*at least one image"):
+            call(images[[]])
     with pytest.raises(IndexError):
         images[[len(images)]]
     with pytest.raises(epsilon_zsl.errors.StoreError, match="nowhere"):

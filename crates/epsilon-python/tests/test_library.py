@@ -127,6 +127,29 @@ def test_an_owners_word_is_noted_as_review_does(library, photos, predictor, epsi
         library.approve("5.png", "a||b")
 
 
+def test_a_label_keeps_its_parents_where_none_are_said(photos, predictor):
+    tag(photos, predictor, ["shape|plain star", "striped circle"], top=2)
+    library = Library(photos)
+
+    def noted():
+        line = json.loads((photos / ".epsilon/corrections.jsonl").read_text().splitlines()[-1])
+        return line["label"], line.get("parents", []), line["verdict"]
+
+    library.approve("5.png", "Plain Star")
+    assert noted() == ("plain star", ["shape"], "approved")
+    library.reject("5.png", "plain star")
+    assert noted() == ("plain star", ["shape"], "rejected")
+    # Parents that are said hold, also of a label that no model gave.
+    library.approve("5.png", "figure|plain star")
+    assert noted() == ("plain star", ["figure"], "approved")
+    library.reject("5.png", "plant|tree")
+    library.approve("5.png", "TREE")
+    assert noted() == ("tree", ["plant"], "approved")
+    assert [found.photo for found in library.items(label="plant")] == [str(photos / "5.png")]
+    library.approve("6.png", "tree")
+    assert noted() == ("tree", [], "approved")
+
+
 def test_names_that_are_not_utf_8_can_be_opened(photos, predictor):
     odd = os.fsencode(photos) + b"/\xfe.png"
     try:

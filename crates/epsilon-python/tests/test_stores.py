@@ -66,12 +66,45 @@ def test_photographs_of_every_kind(backbone, drawn):
 
 def test_what_cannot_be_read_is_named(backbone, drawn, tmp_path):
     photos = [drawn / "photo.png", b"words", np.zeros((9, 9, 2), np.uint8), drawn / "none.png"]
-    for out in [None, tmp_path / "store"]:
-        made = extract(photos, backbone, out)
-        assert made.ids == [str(drawn / "photo.png")] and made.tokens.shape[0] == 1
+    made_ids = [str(drawn / "photo.png"), "1", "2", str(drawn / "none.png")]
+    for out, given in [(None, None), (tmp_path / "store", list("abcd"))]:
+        made = extract(photos, backbone, out, ids=given)
+        first, *others = given or made_ids
+        assert made.ids == [first] and made.tokens.shape[0] == 1
         ids, reasons = zip(*made.failed, strict=True)
-        assert ids == ("1", "2", str(drawn / "none.png"))
+        assert list(ids) == others
         assert "not a picture" in reasons[0] and "shape" in reasons[1] and "no such file" in reasons[2]
+
+
+def test_a_store_does_not_number_what_is_no_file(backbone, drawn, tmp_path):
+    black, white = np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)
+    for images in [[black], np.stack([black]), [drawn / "photo.png", (drawn / "photo.png").read_bytes()]]:
+        with pytest.raises(ValueError, match="ids: give one for each photograph"):
+            extract(images, backbone, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    extract([black], backbone, tmp_path / "store", ids=["black"], dtype="f32")
+    with pytest.raises(StoreError, match="another list of images"):
+        extract([white], backbone, tmp_path / "store", ids=["white"], dtype="f32")
+    made = extract([white], backbone, tmp_path / "other", ids=["white"], dtype="f32")
+    np.testing.assert_array_equal(made.tokens, backbone.features([white])[0])
+    # Files are known by their paths.
+    assert extract([drawn / "photo.png"], backbone, tmp_path / "files").ids == [str(drawn / "photo.png")]
+
+
+def test_every_id_is_of_one_photograph(backbone, drawn, tmp_path, monkeypatch):
+    black, white = np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 255, np.uint8)
+    for images in [[black, white], [black, drawn / "photo.png"], drawn / "photos"]:
+        with pytest.raises(ValueError, match='"a" stands there twice'):
+            extract(images, backbone, ids=["a"] * (12 if images == drawn / "photos" else 2))
+    # A file may be called as a photograph in memory is numbered.
+    monkeypatch.chdir(tmp_path)
+    for name in ["0", "1"]:
+        shutil.copy(drawn / "photo.png", name)
+    expected = backbone.features([black, drawn / "photo.png"])[0]
+    np.testing.assert_array_equal(extract([black, "0"], backbone).tokens, expected)
+    np.testing.assert_array_equal(extract([black, "0"], backbone, ids=["a", "0"]).tokens, expected)
+    np.testing.assert_array_equal(extract(["1", black], backbone).tokens, expected[::-1])
+    np.testing.assert_array_equal(extract(["1", black], backbone, ids=["0", "1"]).tokens, expected[::-1])
 
 
 def test_a_folder_without_photographs_is_warned_of(backbone, tmp_path):

@@ -118,15 +118,13 @@ impl OptimiserSettings {
         let unit = "give a value from 0 to below 1";
         let below_one = |value: f64| (0.0..1.0).contains(&value);
         let decay = |value: f64| (value >= 0.0 && value.is_finite(), "weight-decay", value);
+        let epsilon = |value: f64| (value > 0.0 && value.is_finite(), "epsilon", value);
         let rules = match *self {
             Self::Adam(s) => vec![
                 (decay(s.weight_decay), "give 0 or more"),
                 ((below_one(s.beta1), "beta1", s.beta1), unit),
                 ((below_one(s.beta2), "beta2", s.beta2), unit),
-                (
-                    (s.epsilon > 0.0, "epsilon", s.epsilon),
-                    "give a value above 0",
-                ),
+                (epsilon(s.epsilon), "give a value above 0"),
             ],
             Self::Sgd(s) => vec![
                 (decay(s.weight_decay), "give 0 or more"),
@@ -136,10 +134,7 @@ impl OptimiserSettings {
                 (decay(s.weight_decay), "give 0 or more"),
                 ((below_one(s.decay), "decay", s.decay), unit),
                 ((below_one(s.momentum), "momentum", s.momentum), unit),
-                (
-                    (s.epsilon > 0.0, "epsilon", s.epsilon),
-                    "give a value above 0",
-                ),
+                (epsilon(s.epsilon), "give a value above 0"),
             ],
         };
         let wrong = rules.into_iter().find(|((holds, ..), _)| !holds);
@@ -377,6 +372,30 @@ mod tests {
             assert_eq!(kept, [7.0], "only trained weights move");
             f64::from(device::host(&weights.get::<1>("w"))[0])
         })
+    }
+
+    /// With an infinite epsilon no weight would ever move.
+    #[test]
+    fn an_epsilon_out_of_range_is_named() {
+        for epsilon in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+            let adam = AdamSettings {
+                epsilon,
+                ..AdamSettings::default()
+            };
+            let rms_prop = RmsPropSettings {
+                epsilon,
+                ..RmsPropSettings::default()
+            };
+            for settings in [
+                OptimiserSettings::Adam(adam),
+                OptimiserSettings::RmsProp(rms_prop),
+            ] {
+                let wrong = settings.wrong().unwrap();
+                let start = format!("optimiser.epsilon = {epsilon}: ");
+                assert!(wrong.starts_with(&start), "{wrong}");
+            }
+        }
+        assert_eq!(OptimiserSettings::default().wrong(), None);
     }
 
     /// The first step of Adam moves by the learning rate, whatever the gradient's size.

@@ -137,6 +137,12 @@ fn compare(args: &Args) -> anyhow::Result<Comparison> {
         !any_model || args.labels.is_none(),
         "--labels: the ground truth is that of the models' recipe"
     );
+    for (given, name) in [(&args.data, "--data"), (&args.store, "--store")] {
+        ensure!(
+            any_model || given.is_none(),
+            "{name}: is of models, and all rows are files of scores"
+        );
+    }
     let mut rows = Rows::new(args)?;
     // The models first: they bring the ground truth.
     let places = (0..args.rows.len()).filter(|&place| are_models[place]);

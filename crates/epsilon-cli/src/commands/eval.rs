@@ -16,7 +16,7 @@ use epsilon_metrics::{Evaluation, Protocol, Protocols, Standardise, Table, TopKT
 
 use super::output;
 use super::score_files::{self, ScoreFiles};
-use super::trained::with_option;
+use super::trained::{check_parts, with_option};
 use crate::{Outcome, console};
 
 /// Evaluate a model on its recipe's test images, or the scores of any program.
@@ -140,6 +140,10 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
         args.vectors.is_none(),
         "--vectors: the labels' vectors are the recipe's; the option is for a network in place of a model"
     );
+    ensure!(
+        args.classes.is_none(),
+        "--classes: a model has its own; the option is for a classifier in place of a model"
+    );
     let device = epsilon::device::device(&args.device)?;
     let model = Model::load(path, &device)?;
     let (other, store) = (args.data.as_deref(), args.store.as_deref());
@@ -194,6 +198,7 @@ fn of_photographs(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
         options = options.classes(classes);
     }
     let predictor = options.load().map_err(with_option)?;
+    check_parts(&predictor, args.classes.as_deref(), args.vectors.as_deref())?;
     let mut settings = recipe.evaluation.clone();
     let protocols = protocols(args, &settings.protocol)?;
     settings.bootstrap = args.bootstrap.unwrap_or(settings.bootstrap);

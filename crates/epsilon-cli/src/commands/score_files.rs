@@ -35,7 +35,7 @@ impl ScoreFiles<'_> {
             _ => Zero::Unknown,
         });
         let mut joined = match is_photo_table(self.labels)? {
-            true => join_data_set(self, scores)?,
+            true => join_data_set(self, scores, zero)?,
             false => Joined::new(scores, &LabelTable::read(self.labels)?, zero)?,
         };
         let seen = split(self, &mut joined)?;
@@ -92,8 +92,12 @@ fn is_photo_table(labels: &Path) -> anyhow::Result<bool> {
     Ok(splits > 0 && splits == records)
 }
 
-/// Joins scores with the test images of a data set's table.
-fn join_data_set(of: &ScoreFiles<'_>, scores: ScoreTable) -> anyhow::Result<Joined> {
+/// Joins scores with the test images of a data set's table, in which 0 is unknown where nothing else is said.
+fn join_data_set(
+    of: &ScoreFiles<'_>,
+    scores: ScoreTable,
+    zero: Option<Zero>,
+) -> anyhow::Result<Joined> {
     let path = of.labels;
     let Some(seen) = of.seen else {
         bail!("{}: a data set's table needs --seen", path.display());
@@ -111,7 +115,8 @@ fn join_data_set(of: &ScoreFiles<'_>, scores: ScoreTable) -> anyhow::Result<Join
         LabelTable::from_rows(path, ids.collect(), dataset.names.clone(), |image, out| {
             dataset.labels.dense_row(rows[image], out);
         })?;
-    Ok(Joined::new(scores, &labels, Some(Zero::Unknown))?)
+    let zero = zero.unwrap_or(Zero::Unknown);
+    Ok(Joined::new(scores, &labels, Some(zero))?)
 }
 
 /// Moves the seen labels to the front and returns their number; `None` if no list was given.

@@ -13,6 +13,7 @@ use epsilon::image::Limits;
 use epsilon::labels::VectorFile;
 use epsilon::learning::{LearnError, Network};
 use epsilon::library::Library;
+use epsilon::methods::Kind;
 use epsilon::model::{Model, Ranker};
 use epsilon::paths::shown;
 use epsilon::predictor::{PredictorOptions, WordVectors};
@@ -166,23 +167,17 @@ impl TrainedArgs {
         self.limits.limits()
     }
 
-    /// Refuses what would change nothing: a vector file for a model file of which no words are asked, and classes for any.
+    /// Refuses what would change nothing: what [`check_parts`] refuses, and a vector file for a model file of which no words are
+    /// asked.
     pub(super) fn check_words(
         &self,
         predictor: &Predictor,
         words: Option<&[String]>,
     ) -> anyhow::Result<()> {
-        if predictor.is_network() {
-            return Ok(());
-        }
-        if let Some(classes) = &self.model.classes {
-            bail!(
-                "{}: names of whose classes? The model is no classifier's weight file",
-                classes.display()
-            );
-        }
-        match &self.model.vectors.vectors {
-            Some(file) if words.is_none() => bail!(
+        let vectors = self.model.vectors.path();
+        check_parts(predictor, self.model.classes.as_deref(), vectors)?;
+        match vectors {
+            Some(file) if words.is_none() && !predictor.is_network() => bail!(
                 "{}: vectors of which words? Name the words, too",
                 file.display()
             ),
@@ -296,6 +291,28 @@ fn offer(model: &PublishedModel) -> String {
         model.bytes / 1_000_000,
         model.licence
     )
+}
+
+/// Refuses names of classes and vectors of words that would change nothing: only a classifier's weights take the names, and a
+/// network that has a text tower takes no vectors.
+pub(super) fn check_parts(
+    predictor: &Predictor,
+    classes: Option<&Path>,
+    vectors: Option<&Path>,
+) -> anyhow::Result<()> {
+    let is_network = predictor.is_network();
+    let has_classes = matches!(predictor.model().card().method(), Kind::ClassWords(_));
+    match (classes, vectors) {
+        (Some(classes), _) if !(is_network && has_classes) => bail!(
+            "{}: names of whose classes? The model is no classifier's weight file",
+            classes.display()
+        ),
+        (_, Some(vectors)) if is_network && !has_classes => bail!(
+            "{}: vectors of words are for a classifier or a trained model; this network's text tower makes its own",
+            vectors.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// The words to rank, or the model's own labels where none are given.

@@ -153,6 +153,20 @@ fn a_line_that_is_not_utf8_is_named_and_the_others_are_done() {
     assert_eq!(done, "rejected\ta.jpg\tred\nreviewed\tsub/d.jpg\n");
 }
 
+/// Also by `add`: a word without parents is the label of that name that stands there.
+#[test]
+fn a_label_keeps_its_parents_where_none_are_said() {
+    let world = world();
+    let commands = "add a.jpg animal|dog\nadd a.jpg DOG\nreject a.jpg Dog\nadd a.jpg dog\nadd a.jpg pet|dog\nadd sub/d.jpg dog\n";
+    let animal = "a.jpg\tanimal|dog\n";
+    assert_eq!(
+        review(&world, commands, "").done(),
+        format!(
+            "approved\t{animal}approved\t{animal}rejected\t{animal}approved\t{animal}approved\ta.jpg\tpet|dog\napproved\tsub/d.jpg\tdog\n"
+        )
+    );
+}
+
 #[test]
 fn decisions_are_listed_and_taken_back() {
     let world = world();

@@ -152,6 +152,11 @@ fn a_models_scores_serve_other_tools() {
             .json();
         assert_eq!(of_model, of_scores, "{file}");
     }
+    world
+        .run(&format!(
+            "eval {MODEL} --data recipe.toml --classes none.txt"
+        ))
+        .refused(&["--classes", "a model has its own"]);
     // What is done to the scores is done to their values, whatever the file holds them in.
     for how in [
         "--standardise table",
@@ -442,6 +447,54 @@ fn rows_of_scores_are_compared() {
     world
         .run("compare scores.csv --labels labels.csv")
         .refused(&["2"]);
+}
+
+/// Of the label dog, a has it, d does not, and of b and c, which score higher, nothing is known.
+#[test]
+fn what_a_zero_means_holds_for_every_kind_of_ground_truth() {
+    let world = world();
+    world.write("dogs.csv", "image,dog\na,0.2\nb,0.7\nc,0.6\nd,0.1\n");
+    world.write("dogs.txt", "dog\n");
+    world.write(
+        "dogs.jsonl",
+        r#"{"path":"a","split":"test","labels":["dog"],"negative":[]}
+{"path":"b","split":"test","labels":[],"negative":[]}
+{"path":"c","split":"test","labels":[],"negative":[]}
+{"path":"d","split":"test","labels":[],"negative":["dog"]}
+"#,
+    );
+    let header = "{'descr': '|b1', 'fortran_order': False, 'shape': (4, 1), }";
+    let mut npy = b"\x93NUMPY\x01\x00".to_vec();
+    npy.extend((header.len() as u16).to_le_bytes());
+    npy.extend(header.as_bytes());
+    npy.extend([1, 0, 0, 0]);
+    world.write("dogs.npy", &npy);
+    let precision = |labels: &str| {
+        let options = "--protocol lesa-nus --k 1 --bootstrap 0 --json";
+        let arguments = format!("eval --scores dogs.csv --labels {labels} {options}");
+        let figures = world.run(&arguments).json();
+        figures["per_label"][0]["average_precision"]
+            .as_f64()
+            .unwrap()
+    };
+    let third = 1.0 / 3.0;
+    for (labels, usual) in [("dogs.jsonl --seen dogs.txt", 1.0), ("dogs.npy", third)] {
+        let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
+        assert!(close(precision(labels), usual), "{labels}");
+        for (zero, expected) in [("unknown", 1.0), ("negative", third)] {
+            let found = precision(&format!("{labels} --zero {zero}"));
+            assert!(close(found, expected), "{labels} {zero}: {found}");
+        }
+    }
+}
+
+#[test]
+fn options_that_would_change_nothing_are_refused() {
+    let world = world();
+    for option in ["--data", "--store"] {
+        let arguments = format!("compare scores.csv scores.csv --labels labels.csv {option} none");
+        world.run(&arguments).refused(&[option, "files of scores"]);
+    }
 }
 
 /// As they are where programs read them, without what a terminal obeys where people do.

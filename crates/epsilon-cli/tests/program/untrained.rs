@@ -198,6 +198,10 @@ fn two_towers_rank_any_words_and_keep_their_vectors() {
         "predict test-0004.png --model clip --labels dog,dog",
     )
     .refused(&["dog", "twice"]);
+    // What two towers do not use is no option of theirs.
+    run(&world, &format!("{predict} --classes vectors.txt")).refused(&["vectors.txt", "classes"]);
+    run(&world, &format!("{predict} --vectors vectors.txt"))
+        .refused(&["vectors.txt", "text tower"]);
 }
 
 /// Whoever searches a folder of somebody else asks no hub.

@@ -76,7 +76,7 @@ impl Packed {
 
 impl Joined {
     /// Joins scores and labels: by name if both have names, otherwise by index. `zero` is the meaning of 0; if it is `None`, 0
-    /// is unknown in a table that holds a -1. In a table of booleans 0 is always negative.
+    /// is negative in a table of booleans, and unknown in a table that holds a -1.
     ///
     /// # Errors
     /// [`FileError::NamesDiffer`] or [`FileError::CountsDiffer`] for other images or labels than those of the scores;
@@ -106,11 +106,7 @@ impl Joined {
         zero: Option<Zero>,
     ) -> Result<Self, FileError> {
         let (rows, columns) = match_frames(&scores.frame, &labels.frame)?;
-        let zero = if labels.is_truth() {
-            Some(Zero::Negative)
-        } else {
-            zero
-        };
+        let zero = zero.or(labels.is_truth().then_some(Zero::Negative));
         let packed = pack(labels, &rows, &columns, zero)?;
         let of_labels = labels.frame.label_names.clone();
         Ok(Self {

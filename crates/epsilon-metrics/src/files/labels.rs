@@ -122,7 +122,7 @@ impl<'a> LabelTable<'a> {
         }
     }
 
-    /// Whether the table holds booleans, so that 0 is negative.
+    /// Whether the table holds booleans, so that 0 is negative where nothing else is said.
     pub(super) fn is_truth(&self) -> bool {
         matches!(&self.rows, Rows::Numbers(numbers) if numbers.layout.kind == Kind::Bool)
     }

@@ -359,15 +359,26 @@ impl TokenStore {
     ///
     /// [`StoreError::Damaged`] names the first shard that differs.
     pub fn verify(&self) -> Result<(), StoreError> {
-        for (shard, mapped) in self.manifest.shards.iter().zip(&self.shards) {
-            if sha256(&mapped.map) != shard.sha256 {
-                return Err(StoreError::Damaged {
-                    path: self.dir.join(&shard.file),
-                    reason:
-                        "its checksum is not the manifest's: extract into an empty folder again"
-                            .into(),
-                });
-            }
+        (0..self.shards.len()).try_for_each(|shard| self.verify_shard(shard))
+    }
+
+    /// As [`TokenStore::verify`], one of the shards in the manifest's order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`].
+    ///
+    /// # Panics
+    ///
+    /// When there is no such shard.
+    pub fn verify_shard(&self, shard: usize) -> Result<(), StoreError> {
+        let (shard, mapped) = (&self.manifest.shards[shard], &self.shards[shard]);
+        if sha256(&mapped.map) != shard.sha256 {
+            return Err(StoreError::Damaged {
+                path: self.dir.join(&shard.file),
+                reason: "its checksum is not the manifest's: extract into an empty folder again"
+                    .into(),
+            });
         }
         Ok(())
     }

@@ -67,10 +67,11 @@ fn asking<R: Send>(
     work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> R + Send,
 ) -> R {
     const OFTEN: Duration = Duration::from_millis(100);
-    let stopped = AtomicBool::new(false);
+    let stopped = &AtomicBool::new(false);
     let (send, receive) = sync_channel(1);
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
+        // With its end of the channel, so that a panic closes it.
+        let worker = scope.spawn(move || {
             let done = work(&|| stopped.load(Ordering::Relaxed));
             // Only wakes the other thread, which goes on waiting where it has gone already.
             let _ = send.send(());
@@ -528,5 +529,24 @@ mod tests {
         assert_eq!((waited, left), ("stopped", 0));
         let on = &mut || ControlFlow::Continue(());
         assert_eq!(asking(on, |stop| (7, stop())), (7, false));
+    }
+
+    #[test]
+    fn a_panic_on_another_thread_is_not_waited_for() {
+        let mut asked = 0;
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let ask = &mut || {
+                asked += 1;
+                // Without end otherwise.
+                match asked {
+                    50 => ControlFlow::Break(()),
+                    _ => ControlFlow::Continue(()),
+                }
+            };
+            asking::<()>(ask, |_| panic!("the figures"))
+        }));
+        let panic = ended.unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the figures"));
+        assert!(asked < 50);
     }
 }

@@ -182,7 +182,7 @@ impl Place {
 /// What the photographs of the store in a folder were; none where nothing says so.
 fn stamps_in(store: &Path) -> Result<Option<Stamps>, LearnError> {
     let path = store.join(STAMPS);
-    let text = match files::read(&path, files::DESCRIPTION) {
+    let text = match files::read(&path, files::LIST) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(&path)(error)),
@@ -198,5 +198,21 @@ fn remove(folder: &Path) -> Result<(), LearnError> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(io(folder)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A million photographs take more than a description may have.
+    #[test]
+    fn what_very_many_photographs_were_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut text = vec![b' '; files::DESCRIPTION as usize];
+        text.extend_from_slice(br#"{"a.jpg":[3,4]}"#);
+        files::write(&folder.path().join(STAMPS), &text).unwrap();
+        let stamps = Stamps::from([("a.jpg".to_string(), (3, 4))]);
+        assert_eq!(stamps_in(folder.path()).unwrap(), Some(stamps));
     }
 }

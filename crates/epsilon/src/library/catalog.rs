@@ -14,7 +14,7 @@ use super::corrections::{Corrections, Proposal, State};
 use super::journal;
 use super::kinds::{Kind, Kinds, Tag};
 use super::lines::{News, Tail};
-use super::ownership::folded;
+use super::ownership::{Subject, folded};
 use super::{Library, LibraryError, quick};
 use crate::coverage::{Looks, most_telling};
 use crate::semantic_index::{Index, IndexError};
@@ -261,6 +261,20 @@ impl Catalog {
         }
         let mut tags = self.items.iter().flat_map(|item| &item.labels);
         tags.find(|tag| passing[tag.kind.number])
+    }
+
+    /// A label of a photograph with its parents, by its name alone, in whatever case and Unicode form: as the photograph has it, or
+    /// else as its owner named it last. What an owner says of `dog` is then said of the `animal|dog` that stands there.
+    pub fn subject(&self, photo: &str, name: &str) -> Option<Subject> {
+        let key = folded(name);
+        let mut labels = self.item(photo)?.labels.iter();
+        let label = labels.find(|tag| folded(tag.name()) == key);
+        if let Some(tag) = label {
+            return Some(tag.label().subject());
+        }
+        let opinion = self.corrections.of(photo)?;
+        let judged = opinion.labels.get(&key)?;
+        Some(judged.label().subject())
     }
 
     /// Places among [`Catalog::items`] of the photographs that a filter passes, in an order; those that are equal in it by
@@ -530,6 +544,36 @@ mod tests {
         };
         journal.add(&[old, broken, new]).unwrap();
         folder
+    }
+
+    #[test]
+    fn a_label_stands_as_the_photograph_has_it_or_its_owner_named_it() {
+        let folder = three();
+        let mut corrections = Corrections::open(folder.path()).unwrap();
+        let cat = Line::Label(Correction {
+            photo: "a.jpg".into(),
+            label: "Cat".into(),
+            parents: vec!["Animal".into()],
+            verdict: Verdict::Rejected,
+            at: 1,
+            by: None,
+        });
+        corrections.add(&[cat]).unwrap();
+        let catalog = Catalog::read(folder.path()).unwrap();
+        let below = |name: &str| {
+            Some(Subject {
+                name: name.into(),
+                parents: vec!["Animal".into()],
+            })
+        };
+        assert_eq!(catalog.subject("b/old.jpg", "DOG"), below("dog"));
+        assert_eq!(catalog.subject("a.jpg", "cat"), below("Cat"), "rejected");
+        assert_eq!(
+            catalog.subject("a.jpg", "dog"),
+            None,
+            "another photograph's"
+        );
+        assert_eq!(catalog.subject("c.jpg", "dog"), None);
     }
 
     #[test]

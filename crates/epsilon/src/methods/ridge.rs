@@ -29,6 +29,12 @@ impl Default for Ridge {
 
 impl Method for Ridge {
     fn specs(&self, dims: &Dims) -> Result<Vec<Spec>, MethodError> {
+        if !(self.penalty >= 0.0 && self.penalty.is_finite()) {
+            return Err(MethodError::Setting(format!(
+                "penalty = {}: give 0 or more",
+                self.penalty
+            )));
+        }
         let specs = parameters::linear("ridge", dims.global_width(), dims.label_width);
         let zero = |spec| Spec {
             start: Start::Constant(0.0),
@@ -206,6 +212,24 @@ mod tests {
         let bias = crate::device::host(&weights.get::<1>("ridge.bias"));
         assert!((weight[0] - 0.25).abs() < 1e-6, "{weight:?}");
         assert!((bias[0] + 1.0).abs() < 1e-6, "{bias:?}");
+    }
+
+    #[test]
+    fn a_penalty_that_is_none_is_named() {
+        let dims = Dims {
+            tokens: 1,
+            width: 1,
+            label_width: 1,
+            labels: 2,
+            unseen: 0,
+            global: None,
+        };
+        for penalty in [-0.1, f64::NAN, f64::INFINITY] {
+            let refused = Ridge { penalty }.specs(&dims).unwrap_err().to_string();
+            let expected = format!("method setting penalty = {penalty}: give 0 or more");
+            assert_eq!(refused, expected);
+        }
+        assert!(Ridge { penalty: 0.0 }.specs(&dims).is_ok());
     }
 
     #[test]

@@ -95,7 +95,9 @@ impl Schedule {
     pub fn factor(&self, at: StepPosition) -> f64 {
         let epoch = at.step as f64 / at.steps_per_epoch as f64;
         if epoch < at.warm_up {
-            return (at.step + 1) as f64 / (at.warm_up * at.steps_per_epoch as f64).max(1.0);
+            let steps = at.warm_up * at.steps_per_epoch as f64;
+            // The last step of a warm-up that is no whole number of steps would lie above its end.
+            return ((at.step + 1) as f64 / steps).min(1.0);
         }
         match self {
             Schedule::Constant => 1.0,
@@ -115,7 +117,9 @@ impl Schedule {
                 let last = (at.epochs * at.steps_per_epoch) as f64 - 1.0;
                 let (step, top) = (at.step as f64, rise * (last + 1.0) - 1.0);
                 if step <= top {
-                    cosine(*start, 1.0, step / top)
+                    // A rise of one step is at its top at once.
+                    let share = if top > 0.0 { step / top } else { 1.0 };
+                    cosine(*start, 1.0, share)
                 } else {
                     cosine(1.0, *end, (step - top) / (last - top).max(1e-9))
                 }
@@ -135,7 +139,12 @@ impl Schedule {
     pub(super) fn wrong(&self) -> Option<String> {
         let rules = match self {
             Schedule::Constant => vec![],
-            Schedule::Step { factor, .. } => vec![(*factor > 0.0, "factor", *factor, "above 0")],
+            Schedule::Step { factor, .. } => vec![(
+                *factor > 0.0 && factor.is_finite(),
+                "factor",
+                *factor,
+                "above 0 and finite",
+            )],
             Schedule::Cosine { floor } => {
                 vec![((0.0..=1.0).contains(floor), "floor", *floor, "from 0 to 1")]
             }
@@ -250,6 +259,37 @@ mod tests {
         let schedule = Schedule::Cosine { floor: 2.0 };
         assert!(schedule.wrong().unwrap().contains("schedule.floor = 2"));
         assert_eq!(Schedule::default().wrong(), None);
+        for factor in [0.0, f64::INFINITY, f64::NAN] {
+            let epochs = vec![4];
+            let wrong = Schedule::Step { epochs, factor }.wrong().unwrap();
+            assert!(wrong.contains("schedule.factor = "), "{wrong}");
+        }
+    }
+
+    /// A rise over half a step, one step and two steps of four.
+    #[test]
+    fn one_cycle_of_few_steps_has_a_rate_at_each() {
+        for (rise, first) in [(0.125, None), (0.25, Some(1.0)), (0.5, Some(0.04))] {
+            let cycle = Schedule::OneCycle {
+                rise,
+                start: 0.04,
+                end: 0.0,
+            };
+            let factors = [0, 1, 2, 3].map(|step| {
+                cycle.factor(StepPosition {
+                    step,
+                    steps_per_epoch: 4,
+                    epochs: 1,
+                    warm_up: 0.0,
+                    plateaus: 0,
+                })
+            });
+            let within = factors.iter().all(|factor| (0.0..=1.0).contains(factor));
+            assert!(within, "{rise}: {factors:?}");
+            let close = |at: usize, to: f64| (factors[at] - to).abs() < 1e-12;
+            assert!(first.is_none_or(|first| close(0, first)), "{factors:?}");
+            assert!(close(3, 0.0), "{factors:?}");
+        }
     }
 
     #[test]
@@ -258,6 +298,22 @@ mod tests {
         assert_eq!(factor(&paper, 29, 0.0), 1.0);
         assert_eq!(factor(&paper, 30, 0.0), 0.5);
         assert_eq!(factor(&paper, 69, 0.0), 0.5);
+    }
+
+    /// Warm-ups of 1.01, 1.5 and 2.5 steps: the rate is never above what it rises to.
+    #[test]
+    fn a_warm_up_of_no_whole_steps_ends_at_the_rate() {
+        for (steps, expected) in [
+            (1.01, [1.0 / 1.01, 1.0, 1.0]),
+            (1.5, [1.0 / 1.5, 1.0, 1.0]),
+            (2.5, [1.0 / 2.5, 2.0 / 2.5, 1.0]),
+        ] {
+            let factors = [0, 1, 2].map(|step| factor(&Schedule::Constant, step, steps / 10.0));
+            for (factor, expected) in factors.iter().zip(expected) {
+                assert!((factor - expected).abs() < 1e-12, "{steps}: {factors:?}");
+                assert!(*factor <= 1.0, "{steps}: {factors:?}");
+            }
+        }
     }
 
     #[test]

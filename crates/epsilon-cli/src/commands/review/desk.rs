@@ -148,7 +148,7 @@ impl Desk {
                     at: now(),
                 }));
             }
-            Saying::Add(subject) => (subject, Verdict::Approved),
+            Saying::Add(subject) => (as_it_stands(labels, subject), Verdict::Approved),
             Saying::Judge(name, verdict) => {
                 let Some(labelled) = find(labels, &name) else {
                     bail!("{name}: is none of the labels of {photo}; `add` adds one");
@@ -207,6 +207,12 @@ pub(super) fn find<'a>(labels: &'a [Labelled], name: &str) -> Option<&'a Labelle
     labels
         .iter()
         .find(|labelled| folded(&labelled.label.name) == key)
+}
+
+/// A label that somebody types without parents, as the photograph has it already.
+fn as_it_stands(labels: &[Labelled], typed: Subject) -> Subject {
+    let stands = find(labels, &typed.name).filter(|_| typed.parents.is_empty());
+    stands.map_or(typed, |labelled| labelled.label.subject())
 }
 
 /// A label that somebody types: `animal|dog` is dog below animal.

@@ -8,8 +8,7 @@ use axum::extract::{Request, State as Given};
 use axum::http::StatusCode;
 use epsilon::library::ownership::folded;
 use epsilon::library::{
-    Catalog, Correction, Corrections, Item, Library, LibraryError, Line, Proposal, Reviewed, Tag,
-    Verdict, now,
+    Catalog, Correction, Corrections, Library, LibraryError, Line, Proposal, Reviewed, Verdict, now,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,9 +88,9 @@ impl Gallery {
             let item = catalog.item(&change.photo).ok_or_else(unknown)?;
             let name = label(&change.label)?;
             undo.labels.push(before(&corrections, &item.id, &name));
-            let (name, parents) = match (&change.parents, named(item, &name)) {
+            let (name, parents) = match (&change.parents, catalog.subject(&item.id, &name)) {
                 (Some(parents), _) => (name, whole(parents)?),
-                (None, Some(said)) => (said.name().into(), said.parents().into()),
+                (None, Some(said)) => (said.name, said.parents),
                 (None, None) => spelt
                     .entry(name.clone())
                     .or_insert_with(|| elsewhere(&catalog, name))
@@ -150,13 +149,6 @@ impl Gallery {
 
 /// Labels that photographs have not had yet, by how they were typed, as they stand elsewhere in the library.
 type Spelt = HashMap<String, (String, Vec<String>)>;
-
-/// The label of this name of a photograph.
-fn named<'i>(item: &'i Item, name: &str) -> Option<&'i Tag> {
-    let name = folded(name);
-    let mut labels = item.labels.iter();
-    labels.find(|label| folded(label.name()) == name)
-}
 
 /// Name and parents of a label as the first photograph has them that it was given.
 fn elsewhere(catalog: &Catalog, name: String) -> (String, Vec<String>) {
