@@ -13,7 +13,8 @@ use epsilon::library::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Gallery, Shown, blocking, label, unknown};
+use super::{Gallery, Shown, label, unknown};
+use crate::commands::serve::beside::one_of;
 use crate::commands::serve::limits;
 use crate::commands::serve::refusal::{Refusal, failed};
 use crate::console;
@@ -70,7 +71,8 @@ pub(super) async fn correct(
     }
     // What has begun is written: nobody is told otherwise.
     let _begun = begun;
-    blocking(move || gallery.correct(&changes).map(Json)).await
+    let correct = move || gallery.correct(&changes).map(Json);
+    one_of(&server.readers, correct).await
 }
 
 impl Gallery {
