@@ -258,9 +258,10 @@ impl Catalog {
         counts
     }
 
-    /// A label whose name passes, as the first photograph has it that was given one.
-    pub fn first_label(&self, passes: impl Fn(&str) -> bool) -> Option<&Tag> {
-        let passing = self.kinds.which(|kind| passes(&kind.name));
+    /// A label of this name, by whatever case and Unicode form, as the first photograph has it that was given one.
+    pub fn first_label(&self, name: &str) -> Option<&Tag> {
+        let key = folded(name);
+        let passing = self.kinds.which(|kind| kind.is_named(&key));
         if !passing.contains(&true) {
             return None;
         }
@@ -602,6 +603,30 @@ mod tests {
         };
         assert_eq!(item.proposal(&library, " SEA"), Some(proposal));
         assert_eq!(item.proposal(&library, "dog"), None, "no model's");
+    }
+
+    #[test]
+    fn a_label_is_found_by_whatever_case_and_form() {
+        let folder = three();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let school = Label {
+            parents: vec!["building".into()],
+            ..label("école", None)
+        };
+        let given = Entry {
+            outcome: Outcome::Labels(vec![school]),
+            ..entry("c.jpg", &[])
+        };
+        journal.add(&[given]).unwrap();
+        let catalog = Catalog::read(folder.path()).unwrap();
+        for name in ["école", "ÉCOLE", " e\u{301}cole"] {
+            let label = catalog.first_label(name).unwrap();
+            assert_eq!(
+                (label.name(), label.parents()),
+                ("école", &["building".into()][..])
+            );
+        }
+        assert!(catalog.first_label("ecole").is_none());
     }
 
     /// Of three that are not reviewed: one of the two that look alike, then the one that looks otherwise. Others may change

@@ -12,7 +12,7 @@ use epsilon::library::{Filter, Order, now};
 use epsilon::semantic_index::IndexError;
 use serde::{Deserialize, Serialize};
 
-use super::{Gallery, Shown, answered, given, label};
+use super::{Gallery, Shown, answered, given, label, probability};
 use crate::commands::serve::beside::one_of;
 use crate::commands::serve::limits;
 use crate::commands::serve::refusal::{Refusal, failed};
@@ -217,7 +217,7 @@ impl Asked {
         let some = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
         Ok(Filter {
             label: some(&self.label),
-            probability: self.probability,
+            probability: self.probability.map(probability).transpose()?,
             since: time(&self.since)?.map(|span| span.start),
             until: time(&self.until)?.map(|span| span.end),
             folder: some(&self.folder),

@@ -235,11 +235,15 @@ fn named(version: Version) -> String {
     format!("{:x}-{:x}", version.bytes, version.modified)
 }
 
-/// An error without the folder in front of the photograph's name, which is nobody's business.
+/// An error without the folder in front of the photograph's name, which is nobody's business. The folder may be an earlier one, or named
+/// like the photograph: the last place counts at which a path can end so.
 fn reason(error: &str, id: &str) -> String {
-    match error.find(id) {
-        Some(start) => error[start..].into(),
-        None => format!("{id}: cannot be read"),
+    let named = format!("{id}: ");
+    let mut places = error.rmatch_indices(&named).map(|(place, _)| place);
+    let is_whole = |place: &usize| *place == 0 || error[..*place].ends_with('/');
+    match places.find(is_whole) {
+        Some(place) => error[place..].into(),
+        None => format!("{named}cannot be read"),
     }
 }
 
@@ -312,6 +316,17 @@ fn label(typed: &str) -> Result<String, Refusal> {
         return Err(Refusal::unusable("labels", message));
     }
     Ok(label.into())
+}
+
+/// Checks a probability that somebody gives.
+fn probability(given: f32) -> Result<f32, Refusal> {
+    match (0.0..=1.0).contains(&given) {
+        true => Ok(given),
+        false => {
+            let message = format!("probability = {given}: give a probability from 0 to 1");
+            Err(Refusal::unusable("probability", message))
+        }
+    }
 }
 
 /// Answers a request by what `read` finds in the library.

@@ -109,3 +109,17 @@ fn health_is_told_while_the_catalog_is_held() {
     let answers: Vec<String> = asked.into_iter().map(status).collect();
     assert_eq!(answers, ["404", "404", "404", "200", "200"]);
 }
+
+#[test]
+fn an_error_names_no_folder_of_the_server() {
+    for (error, id, said) in [
+        ("/srv/a.jpg-set/a.jpg: empty", "a.jpg", "a.jpg: empty"),
+        ("/srv/a.jpg: b/a.jpg: empty", "a.jpg", "a.jpg: empty"),
+        ("photos/sub/a.jpg: empty", "sub/a.jpg", "sub/a.jpg: empty"),
+        ("a.jpg: no: empty", "a.jpg", "a.jpg: no: empty"),
+        ("/srv/aa.jpg: empty", "a.jpg", "a.jpg: cannot be read"),
+        ("/srv/a.jpg/other: empty", "a.jpg", "a.jpg: cannot be read"),
+    ] {
+        assert_eq!(reason(error, id), said);
+    }
+}
