@@ -5,7 +5,7 @@ use clap::Args;
 use epsilon::model::{Keep, KeepError, Model};
 
 /// The options that select labels.
-#[derive(Args)]
+#[derive(Default, Args)]
 pub(super) struct KeepArgs {
     /// Keep the N best labels regardless of probability; with --threshold, at most N.
     #[arg(long, value_name = "N")]

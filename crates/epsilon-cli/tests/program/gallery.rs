@@ -128,6 +128,9 @@ fn photographs_are_listed_searched_and_filtered() {
         ("order=size", 400, "query"),
         ("colour=red", 400, "query"),
         ("since=yesterday", 422, "date"),
+        ("probability=2", 422, "probability"),
+        ("probability=-0.5", 422, "probability"),
+        ("probability=NaN", 422, "probability"),
         ("q=gren", 422, "labels"),
         ("like=nobody", 404, "photo"),
         ("like=broken.png", 422, "photo"),
@@ -247,6 +250,16 @@ fn what_the_owner_says_is_kept_and_undone() {
         ]});
         refused(&post(&server, CORRECTIONS, &said), status, code, "");
     }
+    let by = json!({"model": "m", "probability": 2});
+    let wrong = json!({"labels": [
+        {"photo": "a.jpg", "label": "Sea", "verdict": "approved", "parents": [], "by": by},
+    ]});
+    refused(
+        &post(&server, CORRECTIONS, &wrong),
+        422,
+        "probability",
+        "0 to 1",
+    );
     let wrong = json!({"labels": [{"photo": "a.jpg", "label": "Sea", "verdict": "perhaps"}]});
     refused(&post(&server, CORRECTIONS, &wrong), 400, "body", "perhaps");
     assert_eq!(world.text(&format!("{library}/corrections.jsonl")), before);
@@ -267,6 +280,27 @@ fn what_is_undone_is_as_it_was() {
     let expected: Value = serde_json::from_str(noted).unwrap();
     for field in ["photo", "label", "parents", "verdict", "by"] {
         assert_eq!(last[field], expected[field], "{last}");
+    }
+}
+
+/// A label of another photograph is taken as it stands there, however it is typed.
+#[test]
+fn a_label_is_written_as_it_stands_elsewhere_in_the_library() {
+    let world = world();
+    let corrections = "photos/.epsilon/corrections.jsonl";
+    let noted =
+        r#"{"photo":"b.png","label":"école","parents":["building"],"verdict":"approved","at":1}"#;
+    world.write(corrections, format!("{noted}\n"));
+    let server = Server::of_library(&world, "photos");
+    for (photo, typed) in [("a.jpg", "ÉCOLE"), ("sub/e.JPG", "E\u{301}cole")] {
+        say(&server, photo, typed, "approved");
+        let last = world.text(corrections);
+        let last: Value = serde_json::from_str(last.lines().last().unwrap()).unwrap();
+        let written = (&last["photo"], &last["label"], &last["parents"]);
+        assert_eq!(
+            written,
+            (&json!(photo), &json!("école"), &json!(["building"]))
+        );
     }
 }
 

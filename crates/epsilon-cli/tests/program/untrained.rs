@@ -1,11 +1,14 @@
 //! Networks that rank words without training, in place of a model: a classifier with word vectors, and CLIP's two towers.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 
 use serde_json::Value;
 
 use crate::backbones::put;
 use crate::export::export_agrees;
+use crate::server::{Server, form};
 use crate::world::{Ended, Random, World};
 
 /// The words of the built-in list.
@@ -202,6 +205,34 @@ fn two_towers_rank_any_words_and_keep_their_vectors() {
     run(&world, &format!("{predict} --classes vectors.txt")).refused(&["vectors.txt", "classes"]);
     run(&world, &format!("{predict} --vectors vectors.txt"))
         .refused(&["vectors.txt", "text tower"]);
+}
+
+/// The maps of a network without training, by the server; clients that leave before theirs are made keep nobody from others.
+#[test]
+fn two_towers_explain_over_http_whoever_leaves() {
+    let world = World::of(4, 4);
+    put(&world, "clip", "clip");
+    let mut serve = world.command("serve --model clip --queue 64 --listen 127.0.0.1:0");
+    serve.env("XDG_CACHE_HOME", world.path("caches"));
+    let server = Server::started(serve);
+    let photo = fs::read(world.path("test-0004.png")).unwrap();
+    let asked = form(&[("photo", "a.png", &photo), ("label", "", b"dog")]);
+    let explained = server.post("/v1/explain", &asked).json();
+    assert_eq!(explained["label"]["name"], "dog");
+    assert_eq!(explained["maps"][0]["what"], "occlusion");
+    for _ in 0..40 {
+        let mut client = TcpStream::connect(&server.address).unwrap();
+        let (kind, body) = &asked;
+        let length = body.len();
+        let head = format!(
+            "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        client.write_all(head.as_bytes()).unwrap();
+        client.write_all(body).unwrap();
+    }
+    let predicted = server.post("/v1/predict", &form(&[("photo", "a.png", &photo)]));
+    assert_eq!(predicted.status, 200, "{predicted:?}");
+    assert_eq!(server.post("/v1/explain", &asked).json(), explained);
 }
 
 /// Whoever searches a folder of somebody else asks no hub.

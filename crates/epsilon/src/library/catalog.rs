@@ -5,7 +5,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -165,30 +165,35 @@ impl Catalog {
     /// # Errors
     /// Those of [`Index::open`] and [`Index::vectors`].
     pub fn find_telling(&mut self, library: &Path) -> Result<(), IndexError> {
-        let place = Library::looks(library);
+        if let Some(untold) = self.untold(library) {
+            self.tell(untold.find()?);
+        }
+        Ok(())
+    }
+
+    /// What [`Catalog::find_telling`] has to do, for whoever does it while others use the catalog; none where it has nothing to do.
+    pub fn untold(&self, library: &Path) -> Option<Untold> {
+        let looks = Library::looks(library);
         let now = self.items.iter().filter(|item| item.reviewed).count();
         let holds = |(items, reviewed): (usize, usize)| {
             items == self.items.len() && now.abs_diff(reviewed) < ROUND
         };
-        if self.told.is_some_and(holds) || !Index::is_at(&place) {
-            return Ok(());
+        if self.told.is_some_and(holds) || !Index::is_at(&looks) {
+            return None;
         }
-        let looks = Index::open(&place)?;
-        let selection = self.in_index(&looks, |at| self.items[at].error.is_none())?;
-        let (ids, vectors) = looks.vectors(&selection)?;
-        let items: Vec<&Item> = ids.iter().filter_map(|id| self.item(id)).collect();
-        let doubt: Vec<f32> = items.iter().map(|item| item.doubt.unwrap_or(1.0)).collect();
-        let reviewed: Vec<bool> = items.iter().map(|item| item.reviewed).collect();
-        let looks = Looks {
-            vectors: &vectors,
-            width: looks.info().width,
-            doubt: &doubt,
-            reviewed: &reviewed,
-        };
-        let order = most_telling(&looks, TELLING).into_iter().enumerate();
-        self.telling = order.map(|(rank, at)| (ids[at].clone(), rank)).collect();
-        self.told = Some((self.items.len(), now));
-        Ok(())
+        let items = self.items.iter().filter(|item| item.error.is_none());
+        let photos = items.map(|item| (item.id.clone(), item.doubt.unwrap_or(1.0), item.reviewed));
+        Some(Untold {
+            looks,
+            photos: photos.collect(),
+            counts: (self.items.len(), now),
+        })
+    }
+
+    /// Takes up what [`Untold::find`] has found.
+    pub fn tell(&mut self, Telling { ranks, counts }: Telling) {
+        self.telling = ranks;
+        self.told = Some(counts);
     }
 
     /// Whether it has photographs in a folder, a path as [`Filter::folder`].
@@ -253,9 +258,10 @@ impl Catalog {
         counts
     }
 
-    /// A label whose name passes, as the first photograph has it that was given one.
-    pub fn first_label(&self, passes: impl Fn(&str) -> bool) -> Option<&Tag> {
-        let passing = self.kinds.which(|kind| passes(&kind.name));
+    /// A label of this name, by whatever case and Unicode form, as the first photograph has it that was given one.
+    pub fn first_label(&self, name: &str) -> Option<&Tag> {
+        let key = folded(name);
+        let passing = self.kinds.which(|kind| kind.is_named(&key));
         if !passing.contains(&true) {
             return None;
         }
@@ -331,6 +337,54 @@ impl Catalog {
                 None => given().map_or(State::Automatic, Tag::state),
             }
         }
+    }
+}
+
+/// What the photographs that teach most are found by, as it was when [`Catalog::untold`] gave it.
+#[derive(Debug)]
+pub struct Untold {
+    /// The index of looks.
+    looks: PathBuf,
+    /// Those that could be tagged, by their ids: the id, the doubt, and whether it is reviewed.
+    photos: Vec<(String, f32, bool)>,
+    counts: (usize, usize),
+}
+
+/// What [`Untold::find`] has found.
+#[derive(Debug)]
+pub struct Telling {
+    ranks: HashMap<String, usize>,
+    counts: (usize, usize),
+}
+
+impl Untold {
+    /// Finds them, see [`Catalog::find_telling`].
+    ///
+    /// # Errors
+    /// Those of [`Index::open`] and [`Index::vectors`].
+    pub fn find(&self) -> Result<Telling, IndexError> {
+        let place = |id: &str| {
+            self.photos
+                .binary_search_by(|(known, ..)| known.as_str().cmp(id))
+        };
+        let looks = Index::open(&self.looks)?;
+        let selection = looks.select(|id| place(id).is_ok())?;
+        let (ids, vectors) = looks.vectors(&selection)?;
+        let known = ids.iter().filter_map(|id| self.photos.get(place(id).ok()?));
+        let (doubt, reviewed): (Vec<f32>, Vec<bool>) = known
+            .map(|(_, doubt, reviewed)| (*doubt, *reviewed))
+            .unzip();
+        let looks = Looks {
+            vectors: &vectors,
+            width: looks.info().width,
+            doubt: &doubt,
+            reviewed: &reviewed,
+        };
+        let order = most_telling(&looks, TELLING).into_iter().enumerate();
+        Ok(Telling {
+            ranks: order.map(|(rank, at)| (ids[at].clone(), rank)).collect(),
+            counts: self.counts,
+        })
     }
 }
 
@@ -470,6 +524,7 @@ mod tests {
 
     use super::super::{Correction, Entry, Journal, Label, Line, Outcome, Reviewed, Verdict};
     use super::*;
+    use crate::semantic_index::{IndexInfo, IndexWriter};
 
     fn label(name: &str, probability: Option<f32>) -> Label {
         Label {
@@ -592,6 +647,65 @@ mod tests {
         };
         assert_eq!(item.proposal(&library, " SEA"), Some(proposal));
         assert_eq!(item.proposal(&library, "dog"), None, "no model's");
+    }
+
+    #[test]
+    fn a_label_is_found_by_whatever_case_and_form() {
+        let folder = three();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let school = Label {
+            parents: vec!["building".into()],
+            ..label("école", None)
+        };
+        let given = Entry {
+            outcome: Outcome::Labels(vec![school]),
+            ..entry("c.jpg", &[])
+        };
+        journal.add(&[given]).unwrap();
+        let catalog = Catalog::read(folder.path()).unwrap();
+        for name in ["école", "ÉCOLE", " e\u{301}cole"] {
+            let label = catalog.first_label(name).unwrap();
+            assert_eq!(
+                (label.name(), label.parents()),
+                ("école", &["building".into()][..])
+            );
+        }
+        assert!(catalog.first_label("ecole").is_none());
+    }
+
+    /// Of three that are not reviewed: one of the two that look alike, then the one that looks otherwise. Others may change
+    /// the catalog meanwhile.
+    #[test]
+    fn those_that_teach_most_are_found_beside_the_catalog() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(folder.path()).unwrap();
+        let tagged = ["a", "b", "c"].map(|id| entry(id, &[]));
+        journal.add(&tagged).unwrap();
+        let mut catalog = Catalog::read(folder.path()).unwrap();
+        assert!(catalog.untold(folder.path()).is_none(), "no looks");
+        let info = IndexInfo {
+            model: "m".into(),
+            groups: 1,
+            width: 2,
+            classes: None,
+        };
+        let mut writer = IndexWriter::open(&Library::looks(folder.path()), &info).unwrap();
+        for (id, look) in [("c", [-1.0, 0.0]), ("a", [1.0, 0.0]), ("b", [1.0, 0.0])] {
+            writer.push(id, &look).unwrap();
+        }
+        writer.commit().unwrap();
+        let untold = catalog.untold(folder.path()).unwrap();
+        journal.add(&[entry("0", &[])]).unwrap();
+        assert!(catalog.refresh().unwrap());
+        catalog.tell(untold.find().unwrap());
+        let selected = catalog.select(&Filter::default(), Order::Doubt);
+        assert_eq!(ids(&catalog, selected), ["a", "c", "b", "0"]);
+        assert!(
+            catalog.untold(folder.path()).is_some(),
+            "another one has come"
+        );
+        catalog.find_telling(folder.path()).unwrap();
+        assert!(catalog.untold(folder.path()).is_none());
     }
 
     #[test]

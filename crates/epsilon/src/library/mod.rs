@@ -33,7 +33,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use catalog::{Catalog, Filter, Item, Order};
+pub use catalog::{Catalog, Filter, Item, Order, Telling, Untold};
 pub use corrections::{
     Correction, Corrections, Judged, Labelled, Line, Opinion, Proposal, Reviewed, State, Verdict,
     now,

@@ -179,6 +179,9 @@ pub enum PredictError {
         /// The method.
         method: &'static str,
     },
+    /// It was not wanted any more, see [`Predictor::explain_while`].
+    #[error("stopped before it was done")]
+    Stopped,
 }
 
 /// Settings of a [`Predictor`] other than its model.
@@ -661,6 +664,21 @@ impl Predictor {
         labels: &Ranker,
         label: &str,
     ) -> Result<Vec<LabelMap>, PredictError> {
+        self.explain_while(photo, labels, label, &|| true)
+    }
+
+    /// As [`Predictor::explain`], as long as `wanted` says so. It is asked time and again where maps take many passes through the
+    /// network, as those of a network without training do.
+    ///
+    /// # Errors
+    /// As [`Predictor::explain`]; [`PredictError::Stopped`] once they are not wanted.
+    pub fn explain_while<'p>(
+        &self,
+        photo: impl Into<Photo<'p>>,
+        labels: &Ranker,
+        label: &str,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<LabelMap>, PredictError> {
         let names = labels.labels().names();
         let label = &*composed(label);
         let place = names.iter().position(|name| composed(name) == label);
@@ -675,7 +693,7 @@ impl Predictor {
         let Features { tokens, global } = self.features_of(input)?.into_owned();
         let mut maps = labels.maps(tokens, global, place);
         if let (true, Some(pixels)) = (maps.is_empty(), pixels) {
-            maps.extend(self.occlusion(&pixels, labels, place)?);
+            maps.extend(self.occlusion(&pixels, (labels, place), wanted)?);
         }
         if maps.is_empty() {
             let method = self.model.card().method().name();
@@ -686,12 +704,12 @@ impl Predictor {
 
     /// Where a label's score falls when a part of the picture is covered (Zeiler and Fergus, "Visualizing and Understanding
     /// Convolutional Networks", 2014): a window of [`WINDOW`] by [`WINDOW`] places, grey, is moved over a grid of [`PLACES`] by
-    /// [`PLACES`]. It costs a pass through the network for each place. None where no part matters.
+    /// [`PLACES`]. It costs a pass through the network for each place, a row of them at once. None where no part matters.
     fn occlusion(
         &self,
         pixels: &[f32],
-        labels: &Ranker,
-        place: usize,
+        (labels, place): (&Ranker, usize),
+        wanted: &dyn Fn() -> bool,
     ) -> Result<Option<LabelMap>, PredictError> {
         let size = self.backbone.info().preprocess.size as usize;
         let span = |at: usize| {
@@ -701,6 +719,9 @@ impl Predictor {
         };
         let mut scores = Vec::with_capacity(PLACES * PLACES);
         for row in 0..PLACES {
+            if !wanted() {
+                return Err(PredictError::Stopped);
+            }
             let covered = (0..PLACES).flat_map(|column| {
                 let mut covered = pixels.to_vec();
                 for channel in covered.chunks_exact_mut(size * size) {

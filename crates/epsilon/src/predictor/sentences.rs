@@ -22,6 +22,9 @@ const SENTENCES: [&str; 4] = [
 const ONE_SENTENCE: [&str; 1] = ["This is a photo of {}."];
 /// Most words that a file keeps; beyond it, it is begun anew.
 const KEPT: usize = 50_000;
+/// A file is written anew when one in so many of its words is not in it, and at the end: so it costs as much as what it keeps, not as
+/// much for each word.
+const SHARE: usize = 16;
 const NAMES: &str = "words";
 const VECTORS: &str = "vectors";
 
@@ -33,6 +36,8 @@ pub(super) struct Sentences {
     /// Where vectors are kept, if there is such a place.
     file: Option<PathBuf>,
     known: HashMap<String, Vec<f32>>,
+    /// How many of these came after the file was written.
+    unwritten: usize,
 }
 
 impl Sentences {
@@ -70,6 +75,7 @@ impl Sentences {
             tower,
             templates,
             file,
+            unwritten: 0,
         }
     }
 
@@ -95,8 +101,11 @@ impl Sentences {
             if self.known.len() + new.len() > KEPT {
                 self.known.retain(|word, _| words.contains(word));
             }
+            self.unwritten += new.len();
             self.known.extend(new.into_iter().zip(made));
-            self.keep();
+            if self.unwritten * SHARE >= self.known.len() {
+                self.keep();
+            }
         }
         let rows = words.iter().map(|word| &self.known[word]);
         Ok(rows.flatten().copied().collect())
@@ -122,8 +131,10 @@ impl Sentences {
         Ok(means.collect())
     }
 
-    /// Writes what is known. Where that cannot be done the words take as long again next time, and nothing is lost.
-    fn keep(&self) {
+    /// Writes what is known. Where that cannot be done, or the program is killed before, the words take as long again next time, and
+    /// nothing is lost.
+    fn keep(&mut self) {
+        self.unwritten = 0;
         let Some(path) = &self.file else { return };
         let mut words: Vec<(&String, &Vec<f32>)> = self.known.iter().collect();
         words.sort_unstable_by_key(|(word, _)| *word);
@@ -143,6 +154,14 @@ impl Sentences {
                 "{}: the words' vectors are not kept: {reason}",
                 path.display()
             );
+        }
+    }
+}
+
+impl Drop for Sentences {
+    fn drop(&mut self) {
+        if self.unwritten > 0 {
+            self.keep();
         }
     }
 }
@@ -219,5 +238,30 @@ mod tests {
         assert_eq!(again.vectors(&words).unwrap(), made);
         let other = Sentences::kept_in(tower("siglip/siglip"), Some(cache.path()));
         assert!(other.known.is_empty());
+    }
+
+    /// One new word in more than sixteen waits for others or the end, and is made again where the program was killed.
+    #[test]
+    fn a_file_is_not_written_for_every_word() {
+        let cache = tempfile::tempdir().unwrap();
+        let open = || Sentences::kept_in(tower("backbones/clip"), Some(cache.path()));
+        let known = || open().known.len();
+        let mut first = open();
+        let words: Vec<String> = (0..32).map(|word| format!("w{word}")).collect();
+        first.vectors(&words).unwrap();
+        assert_eq!(known(), 32);
+        let made = first.vectors(&["sun".into()]).unwrap();
+        assert_eq!(known(), 32);
+        std::mem::forget(first);
+        let mut second = open();
+        assert_eq!(second.vectors(&["sun".into()]).unwrap(), made);
+        assert_eq!(known(), 32);
+        drop(second);
+        assert_eq!(known(), 33);
+        let mut third = open();
+        for (word, written) in [("moon", 33), ("star", 33), ("sky", 36)] {
+            third.vectors(&[word.into()]).unwrap();
+            assert_eq!(known(), written, "{word}");
+        }
     }
 }

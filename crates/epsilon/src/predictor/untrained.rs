@@ -235,3 +235,78 @@ fn class_vectors(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::Predictor;
+    use super::*;
+    use epsilon_vision::backbone::Features;
+    use epsilon_vision::image::RgbImage;
+
+    /// A network that counts its passes.
+    struct Counting(Box<dyn Backbone>, Arc<AtomicUsize>);
+
+    impl Backbone for Counting {
+        fn info(&self) -> &BackboneInfo {
+            self.0.info()
+        }
+
+        fn forward(
+            &self,
+            images: &[f32],
+            count: usize,
+            out: &mut Features,
+        ) -> Result<(), BackboneError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.forward(images, count, out)
+        }
+    }
+
+    fn clip(passes: Arc<AtomicUsize>) -> Predictor {
+        let fixtures = "/../epsilon-vision/tests/fixtures/backbones/clip";
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR").to_string() + fixtures);
+        let options = Predictor::options(&path);
+        let backbone = load_backbone(&path, Global::Features, &options).unwrap();
+        let width = backbone.info().global_dim();
+        let values = (0..2 * width).map(|at| (at as f32).sin()).collect();
+        let own = LabelVectors::new(vec!["sun".into(), "moon".into()], width, values).unwrap();
+        let method = Kind::ClipZeroShot(ClipZeroShot {});
+        let card = card(method, &*backbone, &own, json!(null), &options);
+        let specs = card.method().specs(&card.dims()).unwrap();
+        let weights = Weights::from_values(specs, Default::default(), &options.device).unwrap();
+        let model = Model::new(card, own, weights);
+        Predictor {
+            words: WordVectors::of_labels(&model),
+            model,
+            backbone: Box::new(Counting(backbone, passes)),
+            weights: path,
+            network: true,
+            options,
+        }
+    }
+
+    /// A pass for the picture and one for each of seven rows of places; no row is begun when nobody wants it any more.
+    #[test]
+    fn a_map_that_is_not_wanted_is_not_computed_on() {
+        let passes = Arc::new(AtomicUsize::new(0));
+        let predictor = clip(passes.clone());
+        let labels = predictor.own_labels().unwrap();
+        let picture = RgbImage::from_fn(9, 9, |x, y| [20 * x as u8, 20 * y as u8, 99].into());
+        let explain = |rows: usize| {
+            let before = passes.load(Ordering::Relaxed);
+            let passed = || passes.load(Ordering::Relaxed) - before;
+            let maps = predictor.explain_while(&picture, &labels, "moon", &|| passed() <= rows);
+            (maps, passed())
+        };
+        let (maps, passed) = explain(7);
+        assert_eq!((maps.unwrap().len(), passed), (1, 8));
+        for rows in [0, 3] {
+            let (maps, passed) = explain(rows);
+            assert!(matches!(maps, Err(PredictError::Stopped)));
+            assert_eq!(passed, 1 + rows);
+        }
+    }
+}

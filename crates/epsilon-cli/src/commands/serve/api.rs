@@ -9,6 +9,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
 use data_encoding::BASE64;
 use epsilon::image::RgbImage;
+use epsilon::labels::LabelVectors;
 use epsilon::methods::LabelMap;
 use epsilon::model::{Keep, Ranked};
 use epsilon::{PredictError, Predictor};
@@ -16,11 +17,12 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::beside::beside;
 use super::engine::Seen;
 use super::gallery::{self, Gallery};
 use super::guard;
 use super::limits::patience;
-use super::model::Loaded;
+use super::model::{About, Loaded};
 use super::refusal::{Refusal, failed};
 use super::request::{Photo, discard};
 use super::state::{Begun, State};
@@ -30,13 +32,7 @@ pub(super) fn routes(state: Arc<State>, gallery: Option<Arc<Gallery>>) -> Router
     let mut guarded = Router::new()
         .route("/v1/predict", post(predict))
         .route("/v1/explain", post(explain))
-        .route(
-            "/v1/labels",
-            get(async |Given(state): Given<Arc<State>>| {
-                let model = state.model.get().await;
-                model.map(|model| Json(model.about.clone()))
-            }),
-        )
+        .route("/v1/labels", get(labels))
         .route("/metrics", get(metrics));
     let mut pages = pages(if gallery.is_some() { "/single" } else { "/" });
     if let Some(gallery) = gallery {
@@ -148,6 +144,12 @@ async fn metrics(Given(state): Given<Arc<State>>) -> Result<String, Refusal> {
     state.metrics.text().map_err(failed)
 }
 
+async fn labels(Given(state): Given<Arc<State>>) -> Result<Json<About>, Refusal> {
+    let begun = state.begin()?;
+    let model = begun.within(state.timeout, state.model.get()).await?;
+    Ok(Json(model.about.clone()))
+}
+
 async fn predict(
     Given(state): Given<Arc<State>>,
     request: Request,
@@ -249,47 +251,58 @@ impl State {
     ) -> Result<(Ranked, Vec<Map>), Refusal> {
         let model = self.model.get().await?;
         let labels = self.vectors(&model, vec![label.trim().into()]).await?;
-        let _one_of_few = self.explanations.acquire().await.map_err(failed)?;
-        let (picture, seen) = self.look(&model, photo, labels, true).await?;
-        let Seen { ranked, mut maps } = seen;
+        let one_of_few = self.explanations.clone().acquire_owned().await;
+        let one_of_few = one_of_few.map_err(failed)?;
+        let (picture, seen) = self.look(&model, photo, labels.clone(), true).await?;
+        let Seen { ranked, maps } = seen;
         let label = ranked.into_iter().next();
         let label = label.ok_or_else(|| failed("a label without a score"))?;
-        if maps.is_empty() && !model.predictor.is_trained() {
-            maps = occluded(model.clone(), picture.clone(), label.name.clone()).await?;
-        }
-        if maps.is_empty() {
-            let method = model.about.method;
-            let message = format!(
-                "the method `{method}` looks at an image as a whole: it has no map of a label"
-            );
-            return Err(Refusal::unusable("map", message));
-        }
-        let drawn =
-            tokio::task::spawn_blocking(move || -> Result<Vec<Map>, ::image::ImageError> {
-                let drawn = maps.into_iter().map(|map| {
-                    let picture = data_url(&model.predictor, &picture, &map)?;
-                    Ok(Map { map, picture })
-                });
-                drawn.collect()
-            });
-        Ok((label, drawn.await.map_err(failed)?.map_err(failed)?))
+        let name = label.name.clone();
+        let drawn = beside(one_of_few, move |wanted| {
+            let maps = match maps.is_empty() && !model.predictor.is_trained() {
+                true => occluded(&model.predictor, &picture, (&labels, &name), wanted)?,
+                false => maps,
+            };
+            drawn(&model, &picture, maps, wanted)
+        });
+        Ok((label, drawn.await?))
     }
 }
 
-/// The maps of a network without training, beside the engine: they take many passes through it.
-async fn occluded(
-    model: Arc<Loaded>,
-    picture: RgbImage,
-    label: String,
+/// The maps of a network without training, beside the engine: they take many passes through it. None where there are none, and where
+/// they are not wanted any more.
+fn occluded(
+    predictor: &Predictor,
+    picture: &RgbImage,
+    (labels, label): (&LabelVectors, &str),
+    wanted: &dyn Fn() -> bool,
 ) -> Result<Vec<LabelMap>, Refusal> {
-    let explained = tokio::task::spawn_blocking(move || {
-        let labels = model.predictor.labels([label.clone()])?;
-        model.predictor.explain(&picture, &labels, &label)
-    });
-    match explained.await.map_err(failed)? {
-        Err(PredictError::NoMap { .. }) => Ok(Vec::new()),
+    let ranker = predictor.ranker(labels.clone()).map_err(failed)?;
+    match predictor.explain_while(picture, &ranker, label, wanted) {
+        Err(PredictError::NoMap { .. } | PredictError::Stopped) => Ok(Vec::new()),
         explained => explained.map_err(failed),
     }
+}
+
+/// Maps with their pictures, as long as they are wanted.
+fn drawn(
+    model: &Loaded,
+    picture: &RgbImage,
+    maps: Vec<LabelMap>,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<Map>, Refusal> {
+    if maps.is_empty() {
+        let method = model.about.method;
+        let message =
+            format!("the method `{method}` looks at an image as a whole: it has no map of a label");
+        return Err(Refusal::unusable("map", message));
+    }
+    let maps = maps.into_iter().take_while(|_| wanted());
+    let drawn = maps.map(|map| {
+        let picture = data_url(&model.predictor, picture, &map).map_err(failed)?;
+        Ok(Map { map, picture })
+    });
+    drawn.collect()
 }
 
 /// Draws a map over a photograph; returns a data URL of the PNG.

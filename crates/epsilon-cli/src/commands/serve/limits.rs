@@ -45,6 +45,8 @@ pub(super) const MAP_SIDE: u32 = 640;
 pub(super) const PAGE: usize = 500;
 /// Lists of a library that are kept for those who read them part by part.
 pub(super) const SELECTIONS: usize = 16;
+/// Requests that read a library's catalog or index at once: each holds a thread until it has read, even where its client has gone.
+pub(super) const READERS: usize = 8;
 /// Photographs that a search finds: the best, for all match any words more or less.
 pub(super) const FOUND: usize = 2000;
 /// The same where they are put in another order than by relevance.

@@ -1,6 +1,7 @@
 //! `epsilon serve`: an HTTP API and a web page for a model.
 
 mod api;
+mod beside;
 mod connections;
 mod engine;
 mod gallery;
@@ -127,7 +128,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         requests: Arc::new(Semaphore::new(args.queue as usize)),
         photos: Arc::new(Semaphore::new(limits::WAITING_PHOTOS)),
         decoders: Arc::new(Semaphore::new(threads)),
-        explanations: Semaphore::new(threads),
+        explanations: Arc::new(Semaphore::new(threads)),
+        readers: Arc::new(Semaphore::new(limits::READERS)),
         look_ups: LookUps::new(limits::LOOK_UPS),
         bodies: Budget::new(limits::BODIES),
         answers: Budget::new(limits::ANSWERS),

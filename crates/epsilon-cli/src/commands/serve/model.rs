@@ -10,11 +10,12 @@ use epsilon::labels::LabelVectors;
 use epsilon::model::{Keep, Model};
 use epsilon::predictor::WordVectors;
 use serde::Serialize;
-use tokio::sync::{Mutex as Turns, watch};
+use tokio::sync::watch;
 
+use super::beside::Kept;
 use super::engine::Engine;
 use super::metrics::Metrics;
-use super::refusal::{Refusal, failed};
+use super::refusal::Refusal;
 use crate::commands::keep::KeepArgs;
 use crate::commands::serve::limits;
 use crate::console;
@@ -47,7 +48,7 @@ pub(super) type IsRight = Box<dyn Fn(&Model) -> bool + Send + Sync>;
 /// The model, loaded or not.
 pub(super) struct Lazy {
     source: Arc<Source>,
-    loaded: Turns<Option<Arc<Loaded>>>,
+    loaded: Kept<Loaded>,
     engine: watch::Sender<Option<Engine>>,
 }
 
@@ -95,7 +96,7 @@ impl Lazy {
                 metrics,
                 worker,
             }),
-            loaded: Turns::default(),
+            loaded: Kept::new(None),
             engine: watch::channel(None).0,
         }
     }
@@ -104,29 +105,25 @@ impl Lazy {
     pub(super) fn load(&mut self) -> anyhow::Result<()> {
         let loaded = self.source.now(None)?;
         self.engine.send_replace(Some(loaded.engine.clone()));
-        *self.loaded.get_mut() = Some(loaded);
+        self.loaded = Kept::new(Some(loaded));
         Ok(())
     }
 
     /// The model; loads it where that has not been done, or another one is the right one now.
     pub(super) async fn get(&self) -> Result<Arc<Loaded>, Refusal> {
-        // Whoever comes while it is loaded waits for it.
-        let mut loaded = self.loaded.lock().await;
-        let (source, before) = (self.source.clone(), loaded.clone());
-        let now = tokio::task::spawn_blocking(move || source.now(before)).await;
-        let now = now.map_err(failed)?.map_err(|error| {
-            console::complain(format_args!("the model cannot be loaded: {error:#}"));
-            let message = "the model cannot be loaded; the server's log says why";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "model", message)
-        })?;
-        if !loaded
-            .as_ref()
-            .is_some_and(|before| Arc::ptr_eq(before, &now))
-        {
-            self.engine.send_replace(Some(now.engine.clone()));
-            *loaded = Some(now.clone());
-        }
-        Ok(now)
+        let (source, engine) = (self.source.clone(), self.engine.clone());
+        let right = move |before: Option<Arc<Loaded>>| {
+            let now = source.now(before.clone()).map_err(|error| {
+                console::complain(format_args!("the model cannot be loaded: {error:#}"));
+                let message = "the model cannot be loaded; the server's log says why";
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "model", message)
+            })?;
+            if !before.is_some_and(|before| Arc::ptr_eq(&before, &now)) {
+                engine.send_replace(Some(now.engine.clone()));
+            }
+            Ok(now)
+        };
+        self.loaded.get(right).await
     }
 
     /// Tells of the engine when there is one.

@@ -35,7 +35,9 @@ pub(super) struct State {
     pub decoders: Arc<Semaphore>,
     /// One permit per explanation that is computed and drawn: each holds its picture and its maps meanwhile, and predictions
     /// do not wait behind many of them.
-    pub explanations: Semaphore,
+    pub explanations: Arc<Semaphore>,
+    /// One permit per piece of work that reads a library's catalog or index.
+    pub readers: Arc<Semaphore>,
     pub look_ups: LookUps,
     /// Bytes of bodies that are held.
     pub bodies: Budget,

@@ -12,7 +12,8 @@ use epsilon::library::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Gallery, Shown, blocking, label, unknown};
+use super::{Gallery, Shown, label, probability, unknown};
+use crate::commands::serve::beside::one_of;
 use crate::commands::serve::limits;
 use crate::commands::serve::refusal::{Refusal, failed};
 use crate::console;
@@ -69,7 +70,8 @@ pub(super) async fn correct(
     }
     // What has begun is written: nobody is told otherwise.
     let _begun = begun;
-    blocking(move || gallery.correct(&changes).map(Json)).await
+    let correct = move || gallery.correct(&changes).map(Json);
+    one_of(&server.readers, correct).await
 }
 
 impl Gallery {
@@ -97,7 +99,7 @@ impl Gallery {
                     .clone(),
             };
             let by = match change.parents {
-                Some(_) => change.by.clone(),
+                Some(_) => whole_proposal(change.by.clone())?,
                 None => item.proposal(&library, &name),
             };
             lines.push(Line::Label(Correction {
@@ -152,7 +154,7 @@ type Spelt = HashMap<String, (String, Vec<String>)>;
 
 /// Name and parents of a label as the first photograph has them that it was given.
 fn elsewhere(catalog: &Catalog, name: String) -> (String, Vec<String>) {
-    match catalog.first_label(|known| known.eq_ignore_ascii_case(&name)) {
+    match catalog.first_label(&name) {
         Some(label) => (label.name().into(), label.parents().into()),
         None => (name, Vec::new()),
     }
@@ -161,6 +163,13 @@ fn elsewhere(catalog: &Catalog, name: String) -> (String, Vec<String>) {
 /// Checks the parents of a label.
 fn whole(parents: &[String]) -> Result<Vec<String>, Refusal> {
     parents.iter().map(|parent| label(parent)).collect()
+}
+
+/// Checks what the program is said to have said.
+fn whole_proposal(by: Option<Proposal>) -> Result<Option<Proposal>, Refusal> {
+    let said = by.as_ref().and_then(|by| by.probability);
+    said.map(probability).transpose()?;
+    Ok(by)
 }
 
 /// What says again what the owner said of a label last.

@@ -12,7 +12,8 @@ use epsilon::library::{Filter, Order, now};
 use epsilon::semantic_index::IndexError;
 use serde::{Deserialize, Serialize};
 
-use super::{Gallery, Shown, blocking, given, label};
+use super::{Gallery, Shown, answered, given, label, probability};
+use crate::commands::serve::beside::one_of;
 use crate::commands::serve::limits;
 use crate::commands::serve::refusal::{Refusal, failed};
 
@@ -87,24 +88,24 @@ pub(super) async fn photos(
 impl Gallery {
     async fn list(self: Arc<Self>, asked: Asked) -> Result<Json<Listed>, Refusal> {
         let (offset, limit) = (asked.offset, asked.limit.unwrap_or(limits::PAGE));
-        let (selection, ids) = match asked.selection {
-            Some(number) => {
-                let selections = self.selections.lock();
-                let selections = selections.unwrap_or_else(PoisonError::into_inner);
-                let gone = || {
-                    let message = "that list is not kept any more: ask for it anew";
-                    Refusal::new(StatusCode::GONE, "selection", message)
-                };
-                (number, selections.get(number).ok_or_else(gone)?)
-            }
-            None => {
-                let ids = self.clone().select(asked).await?;
-                let selections = self.selections.lock();
-                let mut selections = selections.unwrap_or_else(PoisonError::into_inner);
-                selections.keep(ids)
-            }
+        let number = asked.selection;
+        let selected = match number {
+            Some(_) => Vec::new(),
+            None => self.clone().select(asked).await?,
         };
-        blocking(move || {
+        let server = self.server.clone();
+        one_of(&server.readers, move || {
+            let selections = self.selections.lock();
+            let mut selections = selections.unwrap_or_else(PoisonError::into_inner);
+            let gone = || {
+                let message = "that list is not kept any more: ask for it anew";
+                Refusal::new(StatusCode::GONE, "selection", message)
+            };
+            let (selection, ids) = match number {
+                Some(number) => (number, selections.get(number).ok_or_else(gone)?),
+                None => selections.keep(selected),
+            };
+            drop(selections);
             let catalog = self.catalog()?;
             let wanted = ids.iter().skip(offset).take(limit.min(limits::PAGE));
             // One that is gone keeps its place, without anything to show.
@@ -128,22 +129,23 @@ impl Gallery {
         let words = asked.q.filter(|words| !words.trim().is_empty());
         let found = match (asked.like, words) {
             (Some(like), _) => {
-                self.item(&like)?;
-                Some((self.search.index().await?, Asks::Like(like)))
+                let like = self.clone().known(like).await?;
+                Some((self.search.index(&self.server).await?, Asks::Like(like)))
             }
             (None, Some(words)) => {
                 let words = label(&words)?;
-                let index = self.search.index().await?;
+                let index = self.search.index(&self.server).await?;
                 let query = self.search.query(&self.server, &index, &words).await?;
                 Some((index, Asks::Words(words, query)))
             }
             (None, None) => None,
         };
-        blocking(move || {
-            let mut catalog = self.catalog()?;
-            if order == Order::Doubt {
-                catalog.find_telling(&self.folder).map_err(failed)?;
-            }
+        if order == Order::Doubt {
+            self.clone().find_telling().await?;
+        }
+        let server = self.server.clone();
+        one_of(&server.readers, move || {
+            let catalog = self.catalog()?;
             let id = |place: usize| catalog.items()[place].id.clone();
             let Some((index, asks)) = found else {
                 let places = catalog.select(&filter, order);
@@ -173,6 +175,30 @@ impl Gallery {
     }
 }
 
+impl Gallery {
+    /// The id, once it is one of a photograph of the library.
+    async fn known(self: Arc<Self>, id: String) -> Result<String, Refusal> {
+        let server = self.server.clone();
+        one_of(&server.readers, move || Ok(self.item(&id)?.id)).await
+    }
+
+    /// Finds the photographs that teach most, while others may ask the catalog.
+    async fn find_telling(self: Arc<Self>) -> Result<(), Refusal> {
+        let one = self.telling.clone().lock_owned().await;
+        let server = self.server.clone();
+        one_of(&server.readers, move || {
+            let _one = one;
+            let untold = self.catalog()?.untold(&self.folder);
+            if let Some(untold) = untold {
+                let telling = untold.find().map_err(failed)?;
+                self.catalog()?.tell(telling);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
 /// What a search asks the index.
 enum Asks {
     /// For words and their query.
@@ -191,7 +217,7 @@ impl Asked {
         let some = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
         Ok(Filter {
             label: some(&self.label),
-            probability: self.probability,
+            probability: self.probability.map(probability).transpose()?,
             since: time(&self.since)?.map(|span| span.start),
             until: time(&self.until)?.map(|span| span.end),
             folder: some(&self.folder),
@@ -219,10 +245,10 @@ fn counted(counts: BTreeMap<String, usize>) -> Vec<Counted> {
 pub(super) async fn labels(
     Given(gallery): Given<Arc<Gallery>>,
 ) -> Result<Json<Vec<Counted>>, Refusal> {
-    blocking(move || {
+    answered(gallery, |gallery| {
         let mut labels = counted(gallery.catalog()?.label_counts());
         labels.sort_by_key(|label| std::cmp::Reverse(label.photographs));
-        Ok(Json(labels))
+        Ok(labels)
     })
     .await
 }
@@ -231,7 +257,7 @@ pub(super) async fn labels(
 pub(super) async fn folders(
     Given(gallery): Given<Arc<Gallery>>,
 ) -> Result<Json<Vec<Counted>>, Refusal> {
-    blocking(move || {
+    answered(gallery, |gallery| {
         let catalog = gallery.catalog()?;
         let mut counts = BTreeMap::new();
         for item in catalog.items() {
@@ -239,7 +265,7 @@ pub(super) async fn folders(
                 count(&mut counts, &item.id[..end]);
             }
         }
-        Ok(Json(counted(counts)))
+        Ok(counted(counts))
     })
     .await
 }

@@ -20,8 +20,10 @@ use epsilon::library::{Catalog, Corrections, Item, Library, Tag};
 use epsilon::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Mutex as Turns;
 
 use super::api::{CSS, HTML, Map, SCRIPT, page};
+use super::beside::one_of;
 use super::limits::LABEL_BYTES;
 use super::refusal::{Refusal, failed};
 use super::request::Photo;
@@ -37,6 +39,8 @@ pub(super) struct Gallery {
     catalog: Mutex<Catalog>,
     corrections: Mutex<Corrections>,
     selections: Mutex<Selections>,
+    /// Held by whoever finds the photographs that teach most: once is enough for all who ask meanwhile.
+    telling: Arc<Turns<()>>,
     search: Search,
     thumbnails: Thumbnails,
     limits: Limits,
@@ -59,6 +63,7 @@ impl Gallery {
             catalog: Mutex::new(Catalog::read(&folder)?),
             corrections: Mutex::new(Corrections::open(&folder)?),
             selections: Mutex::default(),
+            telling: Arc::default(),
             search,
             thumbnails: Thumbnails::of(&folder),
             limits,
@@ -72,7 +77,7 @@ impl Gallery {
 
     /// Makes ready what a first search needs.
     pub(super) async fn prepare(self: Arc<Self>) {
-        self.search.prepare().await;
+        self.search.prepare(&self.server).await;
     }
 
     /// What is known of the library by now.
@@ -162,21 +167,21 @@ struct About {
 }
 
 async fn about(Given(gallery): Given<Arc<Gallery>>) -> Result<Json<About>, Refusal> {
-    blocking(move || {
+    answered(gallery, |gallery| {
         let catalog = gallery.catalog()?;
         let items = || catalog.items().iter();
         let has_probability = |item: &Item| {
             let mut labels = item.labels.iter();
             labels.any(|label| label.probability().is_some())
         };
-        Ok(Json(About {
+        Ok(About {
             photographs: items().count(),
             reviewed: items().filter(|item| item.reviewed).count(),
             broken: items().filter(|item| item.error.is_some()).count(),
             probabilities: items().any(has_probability),
             doubt: items().any(|item| item.doubt.is_some()),
             search: gallery.search.has_index(),
-        }))
+        })
     })
     .await
 }
@@ -230,11 +235,15 @@ fn named(version: Version) -> String {
     format!("{:x}-{:x}", version.bytes, version.modified)
 }
 
-/// An error without the folder in front of the photograph's name, which is nobody's business.
+/// An error without the folder in front of the photograph's name, which is nobody's business. The folder may be an earlier one, or named
+/// like the photograph: the last place counts at which a path can end so.
 fn reason(error: &str, id: &str) -> String {
-    match error.find(id) {
-        Some(start) => error[start..].into(),
-        None => format!("{id}: cannot be read"),
+    let named = format!("{id}: ");
+    let mut places = error.rmatch_indices(&named).map(|(place, _)| place);
+    let is_whole = |place: &usize| *place == 0 || error[..*place].ends_with('/');
+    match places.find(is_whole) {
+        Some(place) => error[place..].into(),
+        None => format!("{named}cannot be read"),
     }
 }
 
@@ -250,7 +259,10 @@ async fn photo(
     query: Result<Query<One>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<Shown>, Refusal> {
     let one = given(query)?;
-    blocking(move || Ok(Json(Shown::of(&gallery.item(&one.id)?)))).await
+    answered(gallery, move |gallery| {
+        Ok(Shown::of(&gallery.item(&one.id)?))
+    })
+    .await
 }
 
 /// A photograph and a label to look for in it.
@@ -306,9 +318,27 @@ fn label(typed: &str) -> Result<String, Refusal> {
     Ok(label.into())
 }
 
-/// Runs what reads files or takes long beside the server's own threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
-) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(failed)?
+/// Checks a probability that somebody gives.
+fn probability(given: f32) -> Result<f32, Refusal> {
+    match (0.0..=1.0).contains(&given) {
+        true => Ok(given),
+        false => {
+            let message = format!("probability = {given}: give a probability from 0 to 1");
+            Err(Refusal::unusable("probability", message))
+        }
+    }
 }
+
+/// Answers a request by what `read` finds in the library.
+async fn answered<T: Send + 'static>(
+    gallery: Arc<Gallery>,
+    read: impl FnOnce(&Gallery) -> Result<T, Refusal> + Send + 'static,
+) -> Result<Json<T>, Refusal> {
+    let server = gallery.server.clone();
+    let begun = server.begin()?;
+    let read = one_of(&server.readers, move || read(&gallery));
+    begun.within(server.timeout, read).await.map(Json)
+}
+
+#[cfg(test)]
+mod tests;

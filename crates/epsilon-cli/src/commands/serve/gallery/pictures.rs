@@ -16,7 +16,8 @@ use epsilon::library::Item;
 use epsilon::library::thumbnails::{Version, small_jpeg};
 use serde::Deserialize;
 
-use super::{Gallery, blocking, given, named, unknown, version};
+use super::{Gallery, given, named, unknown, version};
+use crate::commands::serve::beside::one_of;
 use crate::commands::serve::limits::{self, Held};
 use crate::commands::serve::refusal::{Refusal, failed};
 use crate::console;
@@ -54,18 +55,12 @@ async fn answer(
     let asked = given(query)?;
     let server = gallery.server.clone();
     let begun = server.begin()?;
-    let made = async {
-        let place = server.decoders.clone().acquire_owned().await;
-        let place = place.map_err(failed)?;
-        blocking(move || {
-            let _place = place;
-            let item = gallery.item(&asked.id)?;
-            let now = there(&gallery.path(&item))?;
-            let keeps = named(now) == asked.version;
-            Ok((make(&gallery, &item, now)?, keeps))
-        })
-        .await
-    };
+    let made = one_of(&server.decoders, move || {
+        let item = gallery.item(&asked.id)?;
+        let now = there(&gallery.path(&item))?;
+        let keeps = named(now) == asked.version;
+        Ok((make(&gallery, &item, now)?, keeps))
+    });
     let (bytes, keeps) = begun.within(server.timeout, made).await?;
     let cache = match keeps {
         true => "private, max-age=31536000, immutable",
@@ -146,7 +141,7 @@ impl Gallery {
 
     async fn make_all(self: Arc<Self>) -> Result<(), Refusal> {
         let gallery = self.clone();
-        let all = blocking(move || {
+        let all = one_of(&self.server.readers, move || {
             let catalog = gallery.catalog()?;
             let items = catalog.items().iter();
             let all: Vec<(String, Version)> = items
@@ -164,11 +159,8 @@ impl Gallery {
                 self.making.store(false, Ordering::Relaxed);
                 break;
             }
-            let place = self.server.decoders.clone().acquire_owned().await;
-            let place = place.map_err(failed)?;
             let gallery = self.clone();
-            blocking(move || {
-                let _place = place;
+            one_of(&self.server.decoders, move || {
                 if gallery.thumbnails.read(&id, version).is_none()
                     && let Ok(item) = gallery.item(&id)
                     && let Ok(now) = there(&gallery.path(&item))
@@ -184,7 +176,8 @@ impl Gallery {
 
     /// A photograph's file, within what may be held.
     pub(super) async fn read(self: Arc<Self>, id: String) -> Result<(Bytes, Held), Refusal> {
-        blocking(move || {
+        let server = self.server.clone();
+        one_of(&server.readers, move || {
             let item = self.item(&id)?;
             let path = self.path(&item);
             let full = || {

@@ -9,9 +9,8 @@ use epsilon::library::Library;
 use epsilon::model::Model;
 use epsilon::predictor::WordVectors;
 use epsilon::semantic_index::{Index, Searchers};
-use tokio::sync::Mutex as Turns;
 
-use super::blocking;
+use crate::commands::serve::beside::{Kept, one_of};
 use crate::commands::serve::refusal::{Refusal, failed};
 use crate::commands::serve::state::State;
 use crate::console;
@@ -38,7 +37,7 @@ type Opened = (SystemTime, Arc<Index>);
 /// A search in a library.
 pub(in super::super) struct Search {
     load: Arc<LoadWords>,
-    words: Turns<Option<Arc<Words>>>,
+    words: Kept<Words>,
     folder: PathBuf,
     /// The index, and when the file was written that says what of it counts.
     index: Arc<Mutex<Option<Opened>>>,
@@ -50,7 +49,7 @@ impl Search {
     pub(in super::super) fn new(folder: &Path, load: LoadWords, searchers: Arc<Searchers>) -> Self {
         Self {
             load: Arc::new(load),
-            words: Turns::default(),
+            words: Kept::new(None),
             folder: Library::index(folder),
             index: Arc::default(),
             searchers,
@@ -63,8 +62,8 @@ impl Search {
     }
 
     /// Loads model and index, so that the first search need not wait for them. Whoever searches is told what is wrong.
-    pub(super) async fn prepare(&self) {
-        if let Ok(index) = self.index().await {
+    pub(super) async fn prepare(&self, server: &State) {
+        if let Ok(index) = self.index(server).await {
             let _ = self.of(&index).await;
         }
     }
@@ -78,7 +77,7 @@ impl Search {
     ) -> Result<Vec<f32>, Refusal> {
         let loaded = self.of(index).await?;
         let vectors = server.vectors(&loaded, vec![words.into()]).await?;
-        blocking(move || {
+        one_of(&server.readers, move || {
             let device = epsilon::device::device("cpu").map_err(failed)?;
             loaded.model.queries(&vectors, &device).map_err(failed)
         })
@@ -89,37 +88,36 @@ impl Search {
     async fn of(&self, index: &Index) -> Result<Arc<Words>, Refusal> {
         let refused =
             |message: &str| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "search", message);
-        let is_its = |words: &Words| words.model.identity() == index.info().model;
-        // Whoever comes while it is loaded waits for it.
-        let mut words = self.words.lock().await;
-        if let Some(words) = words.as_ref().filter(|words| is_its(words)) {
-            return Ok(words.clone());
-        }
-        let load = self.load.clone();
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        let (model, vectors) = loaded.map_err(failed)?.map_err(|error| {
-            console::complain(format_args!("the library's model cannot be loaded: {error:#}"));
-            refused("the model that tagged this library cannot be loaded; the server's log says why. Labels and filters need no model")
-        })?;
-        let loaded = Arc::new(Words { model, vectors });
-        if !is_its(&loaded) {
-            return Err(refused(
-                "the model's file is another one now than that which tagged this library: tag it again (`epsilon tag`)",
-            ));
-        }
-        *words = Some(loaded.clone());
-        Ok(loaded)
+        let (load, wanted) = (self.load.clone(), index.info().model.clone());
+        let right = move |words: Option<Arc<Words>>| {
+            let is_its = |words: &Arc<Words>| words.model.identity() == wanted;
+            if let Some(words) = words.filter(is_its) {
+                return Ok(words);
+            }
+            let (model, vectors) = load().map_err(|error| {
+                console::complain(format_args!("the library's model cannot be loaded: {error:#}"));
+                refused("the model that tagged this library cannot be loaded; the server's log says why. Labels and filters need no model")
+            })?;
+            let loaded = Arc::new(Words { model, vectors });
+            match is_its(&loaded) {
+                true => Ok(loaded),
+                false => Err(refused(
+                    "the model's file is another one now than that which tagged this library: tag it again (`epsilon tag`)",
+                )),
+            }
+        };
+        self.words.get(right).await
     }
 
     /// The index as it is now.
-    pub(super) async fn index(&self) -> Result<Arc<Index>, Refusal> {
+    pub(super) async fn index(&self, server: &State) -> Result<Arc<Index>, Refusal> {
         if !self.has_index() {
             let message = "this library has no index to search in: its model scores photographs otherwise than by semantic vectors, or none was tagged yet (`epsilon tag`)";
             return Err(Refusal::new(StatusCode::CONFLICT, "index", message));
         }
         let (folder, kept) = (self.folder.clone(), self.index.clone());
         let searchers = self.searchers.clone();
-        blocking(move || {
+        one_of(&server.readers, move || {
             let written = Index::written(&folder).map_err(failed)?;
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             match &*kept {
