@@ -306,7 +306,7 @@ fn a_grid_with_no_validation_image() {
 }
 
 /// One row of one training, with this learning rate.
-fn one_row(rate: &str, seeds: &str, bootstrap: usize) -> String {
+pub(crate) fn one_row(rate: &str, seeds: &str, bootstrap: usize) -> String {
     let shared = table("validation = 0.25");
     let shared = shared.split("[[row]]").next().unwrap();
     let row = format!(

@@ -235,8 +235,15 @@ fn what_the_owner_says_is_kept_and_undone() {
     assert_eq!(server.get("/v1/library").json()["photographs"], 7);
     let found = server.get("/v1/library/photos?q=red").json();
     assert!(ids(&found).contains(&"new.jpg"));
+}
 
-    // All or nothing.
+/// All of a request is noted, or nothing.
+#[test]
+fn what_cannot_be_said_leaves_the_corrections_as_they_were() {
+    let world = world();
+    let library = "photos/.epsilon";
+    let server = Server::of_library(&world, "photos");
+    say(&server, "a.jpg", "Beach", "approved");
     let before = world.text(&format!("{library}/corrections.jsonl"));
     for (photo, label, status, code) in [
         ("nobody.jpg", "Sea", 404, "photo"),

@@ -47,6 +47,7 @@ mod started {
 
     use serde_json::Value;
 
+    use crate::comparison::one_row;
     use crate::server::Server;
     use crate::world::{Ended, World};
 
@@ -124,6 +125,21 @@ mod started {
         assert_eq!(one.len(), 6);
         let three = table(run(&world, 3, &format!("{sweep} three")).json());
         assert_eq!(three, one);
+    }
+
+    /// A row without a grid has nothing to choose: each seed is trained by one rank alone.
+    #[test]
+    fn the_seeds_of_one_setting_are_dealt() {
+        let world = World::of(40, 20);
+        world.write("table.toml", one_row("1e-3", "[1, 2, 3, 4]", 20));
+        let figures = |json: Value| -> Vec<Value> {
+            let trained = json[0]["trained"].as_array().unwrap().iter();
+            trained.map(|trained| trained["figures"].clone()).collect()
+        };
+        let one = figures(world.run("bench table.toml --json --out one").json());
+        assert_eq!(one.len(), 4);
+        let two = figures(run(&world, 2, "bench table.toml --json --out two").json());
+        assert_eq!(two, one);
     }
 
     #[test]

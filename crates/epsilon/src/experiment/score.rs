@@ -543,7 +543,7 @@ mod tests {
                     _ => ControlFlow::Continue(()),
                 }
             };
-            asking::<()>(ask, |_| panic!("the figures"))
+            asking::<()>(ask, |_| panic!("the figures"));
         }));
         let panic = ended.unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"the figures"));

@@ -544,8 +544,11 @@ impl Task<'_, '_> {
         tuned.collect()
     }
 
-    /// The setting that is chosen.
+    /// The setting that is chosen; the only one without a training, which another rank may be making.
     fn best(&self) -> anyhow::Result<Option<&Point>> {
+        if !self.chooses() {
+            return Ok(self.points.first());
+        }
         let tuned = self.all_tuned()?;
         tuned.map(|tuned| self.best_of(&tuned)).transpose()
     }
