@@ -259,7 +259,7 @@ fn a_mistyped_key() {
 #[test]
 fn bad_values_in_a_recipe() {
     for (from, to, parts) in [
-        ("epochs = 1", "epochs = 0", ["epochs = 0", "at least 1"]),
+        ("epochs = 1", "epochs = 0", ["epochs = 0", "give 1 to"]),
         ("batch = 8", "batch = -1", ["recipe.toml", "-1"]),
         ("1e-3", "nan", ["learning-rate", "above 0"]),
         (
