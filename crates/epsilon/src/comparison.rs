@@ -148,11 +148,8 @@ impl Comparison {
             .collect::<Result<Vec<Row>, RecipeError>>()?;
         for row in &rows {
             let name = &row.name;
-            // A folder of dots alone is the one above.
-            if !row.folder().contains(|c: char| c.is_ascii_alphanumeric()) {
-                return Err(form(format!(
-                    "[[row]] name = {name:?}: give it a letter or a digit, for the name of its folder"
-                )));
+            if let Some(reason) = no_folder(&row.folder()) {
+                return Err(form(format!("[[row]] name = {name:?}: {reason}")));
             }
             if let Some((one, other)) = in_one_folder(row.points.iter().map(|point| &*point.label))
             {
@@ -361,6 +358,34 @@ pub fn file_name(name: &str) -> String {
     let dashed: String = name.chars().map(plain).collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.is_empty()).collect();
     parts.join("-")
+}
+
+/// Why a row's folder cannot have this name, if it cannot.
+fn no_folder(name: &str) -> Option<&'static str> {
+    /// Names that Windows keeps for devices, whatever their ending.
+    const DEVICES: &[&str] = &["aux", "con", "nul", "prn"];
+    let stem = name.split('.').next().unwrap_or_default();
+    let port = stem
+        .strip_prefix("com")
+        .or_else(|| stem.strip_prefix("lpt"));
+    let is_port = port.is_some_and(|n| n.len() == 1 && n.as_bytes()[0].is_ascii_digit());
+    // A folder of dots alone is the one above.
+    if !name.contains(|c: char| c.is_ascii_alphanumeric()) {
+        Some("give it a letter or a digit, for the name of its folder")
+    } else if name.ends_with('.') {
+        Some(
+            "give it a name that does not end with a dot: Windows leaves that out of its folder's name",
+        )
+    } else if DEVICES.contains(&stem) || is_port {
+        Some("give it another name: its folder's is one that Windows keeps for a device")
+    } else if name == "tokens"
+        || name.starts_with("tokens-")
+        || ["index.parquet", "table.md", "table.csv", "table.tex"].contains(&name)
+    {
+        Some("give it another name: the table's folder keeps something of its own under this one")
+    } else {
+        None
+    }
 }
 
 /// The first two names whose folders would be the same.
@@ -614,12 +639,27 @@ mod tests {
         assert!(said.contains("1099511627776 combinations"), "{said}");
         assert!(said.contains("at most 10000"), "{said}");
         assert!(read("").unwrap_err().to_string().contains("[[row]]"));
-        for name in ["", ".", "..", "ß", "= -"] {
-            let said = read(&format!(
+        let named = |name: &str| {
+            read(&format!(
                 "[[row]]\nname = {name:?}\nmethod = {{ kind = \"ridge\" }}\n"
-            ));
-            let said = said.unwrap_err().to_string();
-            assert!(said.contains("letter or a digit"), "{name}: {said}");
+            ))
+        };
+        for (names, part) in [
+            (&["", ".", "..", "ß", "= -"][..], "letter or a digit"),
+            (&["CON", "nul.a", "Com1", "lpt9.b"], "a device"),
+            (&["A."], "a dot"),
+            (
+                &["Tokens", "tokens 1 of 2", "table.md", "Index.parquet"],
+                "of its own",
+            ),
+        ] {
+            for name in names {
+                let said = named(name).unwrap_err().to_string();
+                assert!(said.contains(part), "{name}: {said}");
+            }
+        }
+        for name in ["CONSE", "com", "com10", "nulled", "1.5", "token"] {
+            named(name).unwrap();
         }
         let said =
             row("method = { kind = \"ridge\" }\ngrid = { \"method.penalty\" = [1.0, 2.0, 1.0] }");

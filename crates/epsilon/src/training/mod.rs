@@ -387,7 +387,8 @@ impl TrainingSettings {
                 ),
             ),
             (
-                self.clip.is_none_or(|limit| limit > 0.0),
+                self.clip
+                    .is_none_or(|limit| limit > 0.0 && limit.is_finite()),
                 format!("clip = {:?}: give a length above 0", self.clip),
             ),
         ];
