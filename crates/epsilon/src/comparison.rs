@@ -372,10 +372,6 @@ fn no_folder(name: &str) -> Option<&'static str> {
     // A folder of dots alone is the one above.
     if !name.contains(|c: char| c.is_ascii_alphanumeric()) {
         Some("give it a letter or a digit, for the name of its folder")
-    } else if name.ends_with('.') {
-        Some(
-            "give it a name that does not end with a dot: Windows leaves that out of its folder's name",
-        )
     } else if DEVICES.contains(&stem) || is_port {
         Some("give it another name: its folder's is one that Windows keeps for a device")
     } else if name == "tokens"
@@ -647,7 +643,6 @@ mod tests {
         for (names, part) in [
             (&["", ".", "..", "ß", "= -"][..], "letter or a digit"),
             (&["CON", "nul.a", "Com1", "lpt9.b"], "a device"),
-            (&["A."], "a dot"),
             (
                 &["Tokens", "tokens 1 of 2", "table.md", "Index.parquet"],
                 "of its own",
@@ -658,7 +653,7 @@ mod tests {
                 assert!(said.contains(part), "{name}: {said}");
             }
         }
-        for name in ["CONSE", "com", "com10", "nulled", "1.5", "token"] {
+        for name in ["CONSE", "com", "com10", "nulled", "1.5", "token", "A."] {
             named(name).unwrap();
         }
         let said =
