@@ -201,7 +201,8 @@ pub(crate) fn run(
         let mut source = Source {
             info: backbone.info(),
             read: &|id, path| images.read(id, path, backbone, &limits),
-            features: &mut |values, count, out: &mut Features| backbone.forward(values, count, out),
+            features: &mut |values, count, out: &mut Features| backbone.start(values, count, out),
+            batch: backbone.device_batch(),
         };
         let run = run_source(&images.items, &mut source, &mut |batch| {
             made.ids.extend_from_slice(&batch.ids);
@@ -319,7 +320,8 @@ pub(crate) fn extract(
         let mut source = Source {
             info: backbone.info(),
             read: &|id, path| images.read(id, path, backbone, &limits),
-            features: &mut |values, count, out: &mut Features| backbone.forward(values, count, out),
+            features: &mut |values, count, out: &mut Features| backbone.start(values, count, out),
+            batch: backbone.device_batch(),
         };
         write_store(
             &images.items,

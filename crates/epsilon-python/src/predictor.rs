@@ -412,7 +412,7 @@ impl Predictor {
         progress: Option<&Progress>,
         take: &mut dyn FnMut(PyResult<Ranking>) -> PyResult<()>,
     ) -> PyResult<()> {
-        let most = usual_batch(self.loaded.backbone().info());
+        let most = usual_batch(self.loaded.backbone());
         let mut batches = Batches::of(photos, most, *self.loaded.limits())?;
         while let Some(batch) = batches.next("rank", progress)? {
             let given: Vec<&Photo> = batch.iter().flatten().collect();

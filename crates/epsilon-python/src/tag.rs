@@ -221,7 +221,7 @@ pub(crate) fn learn(
         at_least,
         folders,
         exclude,
-        show_downloads: false,
+        ..LearnOptions::default()
     };
     let report = work_telling(py, progress.as_ref(), |stop| {
         let learner = Learner::open(&folder, network, options)?;

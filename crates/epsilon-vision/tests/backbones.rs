@@ -41,7 +41,10 @@ fn run(network: &dyn Backbone, images: &[f32]) -> Features {
 fn assert_close(what: &str, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let worst = ours.iter().zip(theirs);
-    let worst = worst.fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+    let worst = worst
+        .map(|(a, b)| (a - b).abs())
+        .max_by(f32::total_cmp)
+        .unwrap_or_default();
     assert!(worst < 1e-4, "{what}: {worst} apart");
     let size = theirs.iter().fold(0.0f32, |top, x| top.max(x.abs()));
     assert!(size > 0.1, "{what}: the reference is next to nothing");

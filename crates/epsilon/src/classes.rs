@@ -240,7 +240,11 @@ mod tests {
             .iter()
             .zip(expected)
             .map(|(a, b)| (a - b).abs());
-        assert!(apart.fold(0.0, f32::max) < 1e-6, "{:?}", vectors.values);
+        assert!(
+            apart.max_by(f32::total_cmp).unwrap() < 1e-6,
+            "{:?}",
+            vectors.values
+        );
         assert_eq!(vectors.owners, [0, 0, 0, 2, 2]);
         assert_eq!(vectors.classes(), 2);
     }

@@ -1,9 +1,15 @@
 //! Devices: the CPU always, GPUs behind cargo features; and the CPU tensors' values for the fused operations.
 
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Device, Tensor, TensorData};
+use std::future::Future as _;
+#[cfg(feature = "wgpu")]
+use std::sync::OnceLock;
+use std::task::{Context, Poll, Waker};
+
+use burn::tensor::{Device, Tensor, TensorData, read_sync};
 use burn_autodiff::ops::NodeGuard;
 use burn_flex::FlexTensor;
+use epsilon_vision::backbone::Pending;
 
 /// A device that cannot be computed on.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +75,7 @@ fn cuda() -> Result<Device, DeviceError> {
 /// The framework makes a device ready once in a process, so what came of it is kept.
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Result<Device, DeviceError> {
-    use std::sync::OnceLock;
-    static FOUND: OnceLock<Result<Device, String>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
+    let found = READY.get_or_init(|| {
         let (device, setup) = Device::wgpu_options()
             .init_with_setup()
             .map_err(|error| format!("{error}; {INSTALL}"))?;
@@ -84,13 +88,20 @@ fn wgpu() -> Result<Device, DeviceError> {
                 adapter.name
             ));
         }
-        Ok(device)
+        let limits = setup.adapter.limits();
+        let largest = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Ok((device, (!on_cpu).then_some(largest / 4)))
     });
-    found.clone().map_err(|reason| DeviceError::Missing {
+    let found = found.as_ref().map(|(device, _)| device.clone());
+    found.map_err(|reason| DeviceError::Missing {
         name: "wgpu",
-        reason,
+        reason: reason.clone(),
     })
 }
+
+/// The device, and the most f32 values of a tensor on it unless it is the CPU in disguise; or what it lacks.
+#[cfg(feature = "wgpu")]
+static READY: OnceLock<Result<(Device, Option<u64>), String>> = OnceLock::new();
 
 /// The framework's variable that says which adapter to take.
 #[cfg(feature = "wgpu")]
@@ -127,6 +138,63 @@ pub(crate) fn flex_from(values: Vec<f32>, shape: &[usize]) -> FlexTensor {
 /// The values of a contiguous CPU tensor.
 pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("contiguous f32")
+}
+
+/// Has the values of a tensor copied to the host, row-major, behind what computes them, and does not wait: what is returned does.
+pub(crate) fn fetch<const R: usize>(tensor: Tensor<R>) -> impl FnOnce() -> Vec<f32> {
+    let mut coming = Box::pin(tensor.into_data_async());
+    // The copy is asked for when it is first looked at, and stands then before whatever is asked for later.
+    let mut came = match coming
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(data) => Some(data),
+        Poll::Pending => None,
+    };
+    move || {
+        let data = came.take().unwrap_or_else(|| read_sync(coming));
+        let data = data.unwrap_or_else(|error| panic!("the device failed: {error}"));
+        data.try_to_vec::<f32>()
+            .expect("the library's tensors are f32")
+    }
+}
+
+/// Has a backbone's tokens and global vectors copied to the host, and waits for them when it is asked to.
+pub(crate) fn features<const R: usize, const G: usize>(
+    tokens: Tensor<R>,
+    global: Tensor<G>,
+) -> Pending {
+    let (tokens, global) = (fetch(tokens), fetch(global));
+    Box::new(move |out| {
+        out.tokens = tokens();
+        out.global = global();
+        Ok(())
+    })
+}
+
+/// The most values of one tensor that a batch is sized for, 256 MB in f32: all of a network's tensors that live at once are then below
+/// 2 GB.
+const LARGEST: u64 = 1 << 26;
+
+/// The most images of a batch on a device; more make it no faster.
+const USUAL_BATCH: u64 = 128;
+
+/// Images of a batch whose largest tensor has so many values for each; `None` for the CPU.
+pub(crate) fn batch(device: &Device, values: usize) -> Option<usize> {
+    let largest = largest(device)?.min(LARGEST);
+    let fit = largest / (values.max(1) as u64);
+    Some(fit.clamp(1, USUAL_BATCH) as usize)
+}
+
+/// The most f32 values that a tensor on this device can have; `None` for what computes on the CPU.
+fn largest(device: &Device) -> Option<u64> {
+    #[cfg(feature = "wgpu")]
+    if let Some(Ok((ready, largest))) = READY.get()
+        && ready == device
+    {
+        return *largest;
+    }
+    (*device != Device::flex()).then_some(LARGEST)
 }
 
 /// The values of a tensor on the host, row-major.

@@ -289,8 +289,9 @@ fn write_store(
         read: &read,
         features: &mut |images, _, out| {
             transpose(images, shape, out);
-            Ok(())
+            Ok(None)
         },
+        batch: None,
     };
     let written = tokens::write_store(&pairs, &mut source, store, &extract_options, progress)?;
     Ok(written)

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData, activation, module};
 
 use crate::device;
 use epsilon_vision::backbone::{
-    Backbone, BackboneError, BackboneInfo, Features, Linear, VggWeights,
+    Backbone, BackboneError, BackboneInfo, Features, Linear, Pending, VggWeights,
 };
 
 /// A VGG on a device of the framework.
@@ -100,6 +100,32 @@ impl Backbone for TensorVgg {
         count: usize,
         out: &mut Features,
     ) -> Result<(), BackboneError> {
+        self.begin(images, count)?(out)
+    }
+
+    fn start(
+        &self,
+        images: &[f32],
+        count: usize,
+        _: &mut Features,
+    ) -> Result<Option<Pending>, BackboneError> {
+        self.begin(images, count).map(Some)
+    }
+
+    fn device_batch(&self) -> Option<usize> {
+        // The first convolutions, before any maximum, have the most values.
+        let pixels = (self.info.preprocess.size as usize).pow(2);
+        let channels = self
+            .convolutions
+            .first()
+            .map_or(0, |first| first.bias.dims()[0]);
+        device::batch(&self.device, pixels * channels)
+    }
+}
+
+impl TensorVgg {
+    /// Hands images `[B, 3, S, S]` to the device.
+    fn begin(&self, images: &[f32], count: usize) -> Result<Pending, BackboneError> {
         self.info.check_images(images, count)?;
         let size = self.info.preprocess.size as usize;
         let mut x = put(images, [count, 3, size, size], &self.device);
@@ -113,17 +139,15 @@ impl Backbone for TensorVgg {
         }
         // [B, D, rows, columns] to [B, N, D].
         let tokens: Tensor<3> = x.clone().flatten(2, 3);
-        out.tokens = device::host(&tokens.swap_dims(1, 2));
         let side = VggWeights::POOLED;
         let pooled = module::adaptive_avg_pool2d(pool(x), [side, side]);
         let mut global: Tensor<2> = pooled.flatten(1, 3);
         for map in &self.connected {
             global = activation::relu(map.run(global));
         }
-        out.global = device::host(&match &self.scores {
-            Some(map) => map.run(global),
-            None => global,
-        });
-        Ok(())
+        if let Some(map) = &self.scores {
+            global = map.run(global);
+        }
+        Ok(device::features(tokens.swap_dims(1, 2), global))
     }
 }

@@ -12,7 +12,7 @@ use crate::parameters::{Spec, Start, Weights};
 use crate::tensor_vgg::TensorVgg;
 use epsilon_vision::backbone::{
     self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Engine, Features, Global,
-    HeadInput, Network, Options, Precision, VitConfig, VitWeights,
+    HeadInput, Network, Options, Pending, Precision, VitConfig, VitWeights,
 };
 use std::path::Path;
 
@@ -236,7 +236,7 @@ impl Net<'_> {
         let mixed = match self.half {
             None => self_attention::self_attention(qkv, self.config.heads),
             Some(half) => {
-                self_attention::composed(qkv.cast(half), self.config.heads).cast(FloatDType::F32)
+                self_attention::in_half(qkv.cast(half), self.config.heads).cast(FloatDType::F32)
             }
         };
         self.linear(&format!("{name}.proj"), mixed)
@@ -380,6 +380,30 @@ impl Backbone for TensorVit {
         count: usize,
         out: &mut Features,
     ) -> Result<(), BackboneError> {
+        self.begin(images, count)?(out)
+    }
+
+    fn start(
+        &self,
+        images: &[f32],
+        count: usize,
+        _: &mut Features,
+    ) -> Result<Option<Pending>, BackboneError> {
+        self.begin(images, count).map(Some)
+    }
+
+    fn device_batch(&self) -> Option<usize> {
+        // Queries, keys and values, the hidden layer, and every head's attention.
+        let blocks = &self.config.blocks;
+        let rows = self.config.prefix + self.config.grid * self.config.grid;
+        let widest = (3 * blocks.dim).max(blocks.hidden).max(blocks.heads * rows);
+        device::batch(&self.device, rows * widest)
+    }
+}
+
+impl TensorVit {
+    /// Hands images `[B, 3, S, S]` to the device.
+    fn begin(&self, images: &[f32], count: usize) -> Result<Pending, BackboneError> {
         self.info.check_images(images, count)?;
         let size = self.info.preprocess.size as usize;
         let images = TensorData::new(images.to_vec(), [count, 3, size, size]);
@@ -422,9 +446,7 @@ impl Backbone for TensorVit {
             }
         }
         debug_assert!(self.info.dim == width || self.config.project_tokens);
-        out.global = device::host(&scores.unwrap_or(global));
-        out.tokens = device::host(&tokens);
-        Ok(())
+        Ok(device::features(tokens, scores.unwrap_or(global)))
     }
 }
 
@@ -481,7 +503,9 @@ mod tests {
                 let worst = a
                     .iter()
                     .zip(b)
-                    .fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+                    .map(|(a, b)| (a - b).abs())
+                    .max_by(f32::total_cmp)
+                    .unwrap_or_default();
                 assert!(worst < 1e-4, "{}: {worst} apart", path.display());
             }
         }

@@ -234,7 +234,9 @@ fn assert_close(name: &str, ours: &[f32], theirs: &[f32], relative: f32) {
     let worst = ours
         .iter()
         .zip(theirs)
-        .fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+        .map(|(a, b)| (a - b).abs())
+        .max_by(f32::total_cmp)
+        .unwrap_or_default();
     assert!(worst <= tolerance, "{name}: {worst} apart at scale {scale}");
 }
 
@@ -342,14 +344,23 @@ fn parts_of_a_batch_add_up() {
             ..batch.clone()
         })
         .collect();
-    for (whole, parts) in gradients(std::slice::from_ref(&batch))
+    let values = |parts: &[Batch]| -> Vec<Vec<f32>> {
+        let gradients = gradients(parts).into_iter();
+        gradients
+            .map(|gradient| gradient.to_data().try_to_vec().unwrap())
+            .collect()
+    };
+    let size = |gradient: &[f32]| gradient.iter().fold(0.0f32, |top, v| top.max(v.abs()));
+    let whole = values(std::slice::from_ref(&batch));
+    let largest = whole
         .iter()
-        .zip(gradients(&parts))
-    {
-        let (whole, parts): (Vec<f32>, Vec<f32>) = (
-            whole.to_data().try_to_vec().unwrap(),
-            parts.to_data().try_to_vec().unwrap(),
-        );
+        .map(|gradient| size(gradient))
+        .fold(0.0, f32::max);
+    for (mut whole, parts) in whole.into_iter().zip(values(&parts)) {
+        // One that cancels exactly, as that of the keys' bias does, leaves rounding on both sides.
+        if size(&whole) < 1e-7 * largest {
+            whole.fill(0.0);
+        }
         assert_close("gradient", &parts, &whole, 1e-4);
     }
 }

@@ -2,8 +2,9 @@
 //! `bench/peer_device.py` is the same in PyTorch. Pixels and tokens are random and in memory, so only the device counts.
 //!
 //! `--weights FILE --device NAME [--images 32] [--rounds 10]` and those of the training step (`--batch`, `--dim` ..). Where there is
-//! no such file, a ViT-B/16 of random weights is written there. Prints one line of JSON: `images_per_second` and `step_seconds`, medians over the rounds, and `first_batch_seconds` and
-//! `first_step_seconds`, with whatever the device compiles or tries out at first.
+//! no such file, a ViT-B/16 of random weights is written there. Prints one line of JSON: `images_per_second` and `step_seconds`,
+//! medians over the rounds; `images_per_second_in_a_stream`, where each batch but the last is fetched after the next one was handed
+//! over; and `first_batch_seconds` and `first_step_seconds`, with whatever the device compiles or tries out at first.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,9 +12,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 use std::path::Path;
 use std::time::Instant;
 
-use epsilon::backbone::{Features, Options};
+use epsilon::backbone::{Backbone, Features, Options, Pending};
 use epsilon::device::device;
 use epsilon::tensor_vit::load_on;
+use epsilon::tokens::usual_batch;
 use epsilon_bench::step::{NAMES, Step, normal};
 use epsilon_bench::{Arguments, Outcome};
 use rand::SeedableRng;
@@ -35,6 +37,22 @@ fn times(rounds: usize, mut work: impl FnMut() -> Outcome<()>) -> Outcome<[f64; 
     }
     all.sort_by(f64::total_cmp);
     Ok([first, all[all.len() / 2]])
+}
+
+/// Images a second where each batch but the last is fetched after the next one was handed over, as extraction does.
+fn stream(backbone: &dyn Backbone, pixels: &[f32], images: usize, rounds: usize) -> Outcome<f64> {
+    let start = Instant::now();
+    let (mut out, mut before) = (Features::default(), None::<Pending>);
+    for _ in 0..rounds.max(1) {
+        let next = backbone.start(pixels, images, &mut out)?;
+        if let Some(before) = std::mem::replace(&mut before, next) {
+            before(&mut out)?;
+        }
+    }
+    if let Some(last) = before {
+        last(&mut out)?;
+    }
+    Ok((images * rounds.max(1)) as f64 / start.elapsed().as_secs_f64())
 }
 
 /// A ViT-B/16 with timm's names, at a scale at which every linear map keeps its input's size.
@@ -100,6 +118,7 @@ fn main() -> Outcome<()> {
     let pixels: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
     let mut out = Features::default();
     let [first_batch, batch] = times(rounds, || Ok(backbone.forward(&pixels, images, &mut out)?))?;
+    let stream = stream(&*backbone, &pixels, images, rounds)?;
     let mut step = Step::new(&arguments)?;
     let [first_step, step] = times(rounds, || {
         step.run();
@@ -107,7 +126,8 @@ fn main() -> Outcome<()> {
     })?;
     let line = serde_json::json!({
         "device": name, "images": images, "rounds": rounds,
-        "first_batch_seconds": first_batch, "images_per_second": images as f64 / batch,
+        "usual_batch": usual_batch(&*backbone), "first_batch_seconds": first_batch,
+        "images_per_second": images as f64 / batch, "images_per_second_in_a_stream": stream,
         "first_step_seconds": first_step, "step_seconds": step,
     });
     println!("{line}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure};
 use epsilon::Predictor;
-use epsilon::backbone::{by_name, is_hub_id};
+use epsilon::backbone::{Engine, by_name, is_hub_id};
 use epsilon::experiment::{self, Figures, LabelSet, Scored};
 use epsilon::labels::VectorFile;
 use epsilon::model::Model;
@@ -14,9 +14,9 @@ use epsilon::recipe::{EvaluationSettings, Recipe};
 use epsilon_metrics::files::{write_per_label, write_scores};
 use epsilon_metrics::{Evaluation, Protocol, Protocols, Standardise, Table, TopKTies};
 
-use super::output;
 use super::score_files::{self, ScoreFiles};
 use super::trained::{check_parts, with_option};
+use super::{EngineArgs, output};
 use crate::{Outcome, console};
 
 /// Evaluate a model on its recipe's test images, or the scores of any program.
@@ -80,6 +80,8 @@ pub(crate) struct Args {
     /// Device to compute on.
     #[arg(long, default_value = "cpu", value_parser = epsilon::device::NAMES.to_vec())]
     device: String,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -109,6 +111,17 @@ impl NormaliseArgs {
     }
 }
 
+impl Args {
+    /// Refuses an engine where tokens or scores are there.
+    fn looks_at_no_photographs(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.engine.get() == Engine::Own,
+            "--engine: no backbone runs here; the option is for a network or a bundle that looks at the photographs of --data"
+        );
+        Ok(())
+    }
+}
+
 /// What is evaluated without a token store is not shared out.
 fn in_one_process() -> anyhow::Result<()> {
     let count = crate::ranks::of_job().size();
@@ -122,7 +135,10 @@ fn in_one_process() -> anyhow::Result<()> {
 pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
     match (&args.model, &args.scores, &args.labels) {
         (Some(model), ..) => return of_model(&args, model),
-        (None, Some(scores), Some(labels)) => of_scores(&args, scores, labels)?,
+        (None, Some(scores), Some(labels)) => {
+            args.looks_at_no_photographs()?;
+            of_scores(&args, scores, labels)?;
+        }
         // The argument group requires one of the two.
         (None, ..) => bail!("give a model, or --scores and --labels"),
     }
@@ -136,6 +152,7 @@ fn of_model(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     if args.data.is_some() && args.store.is_none() && is_bundle(path)? {
         return of_photographs(args, path);
     }
+    args.looks_at_no_photographs()?;
     ensure!(
         args.vectors.is_none(),
         "--vectors: the labels' vectors are the recipe's; the option is for a network in place of a model"
@@ -187,6 +204,7 @@ fn of_photographs(args: &Args, path: &Path) -> anyhow::Result<Outcome> {
     let recipe = Recipe::read(data)?;
     let mut options = Predictor::options(by_name(path))
         .device(epsilon::device::device(&args.device)?)
+        .engine(args.engine.get())
         .progress(console::is_terminal());
     if let Some(vectors) = &args.vectors {
         options = options.vectors(VectorFile {

@@ -11,7 +11,7 @@ use epsilon::paths::plain;
 use indicatif::ProgressBar;
 
 use super::trained::ModelArgs;
-use super::{line, output, shell};
+use super::{EngineArgs, line, output, shell};
 use crate::{Outcome, console};
 
 /// Learn a model from the keywords that photographs have already, and from what you said of their labels.
@@ -45,6 +45,8 @@ pub(crate) struct Args {
     /// Leave out the files and folders that this fits, a pattern in the form of .gitignore; may be given again.
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -68,6 +70,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<Outcome> {
         at_least: args.at_least,
         folders: args.folders,
         exclude: args.exclude,
+        engine: args.engine.get(),
         show_downloads: console::is_terminal(),
     };
     let learner = Learner::open(&args.folder, network, options)?;

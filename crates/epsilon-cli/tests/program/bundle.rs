@@ -87,7 +87,7 @@ fn far(a: &[(String, f64)], b: &[(String, f64)]) -> f64 {
     assert_eq!(a.len(), b.len());
     let of = |name: &str| b.iter().find(|(other, _)| other == name).unwrap().1;
     let differences = a.iter().map(|(name, score)| (score - of(name)).abs());
-    differences.fold(0.0, f64::max)
+    differences.max_by(f64::total_cmp).unwrap_or_default()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::backbones::put;
 use crate::untrained::run;
 use crate::world::{Ended, World, assert_same_files};
 
-const LEARN: &str = "learn p --model backbone.safetensors --vectors vectors.txt --json";
+pub(crate) const LEARN: &str = "learn p --model backbone.safetensors --vectors vectors.txt --json";
 
 /// A sidecar with keywords.
 fn sidecar(keywords: &[&str]) -> String {
@@ -24,7 +24,7 @@ fn sidecar(keywords: &[&str]) -> String {
 }
 
 /// A world with a folder `p` of the first `count` training pictures, their labels as keywords in sidecars.
-fn world(count: usize) -> World {
+pub(crate) fn world(count: usize) -> World {
     let world = World::of(60, 6);
     fs::create_dir(world.path("p")).unwrap();
     for line in world.text("labels.tsv").lines().take(count) {
@@ -42,7 +42,7 @@ fn take(world: &World, line: &str) {
 }
 
 /// What was learnt, whatever was warned of.
-fn learnt(ended: Ended) -> Value {
+pub(crate) fn learnt(ended: Ended) -> Value {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     serde_json::from_str(&ended.stdout).unwrap()
 }

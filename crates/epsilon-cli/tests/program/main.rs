@@ -9,6 +9,8 @@ mod cases;
 mod comparison;
 #[cfg(feature = "wgpu")]
 mod devices;
+#[cfg(feature = "onnxruntime")]
+mod engines;
 mod explain;
 mod export;
 mod full_disk;

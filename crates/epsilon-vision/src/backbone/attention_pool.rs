@@ -203,7 +203,10 @@ mod tests {
         pool.each(rows, &mut room, &mut each);
         for row in each.chunks_exact(12) {
             let worst = row.iter().zip(&pooled);
-            let worst = worst.fold(0.0f32, |top, (a, b)| top.max((a - b).abs()));
+            let worst = worst
+                .map(|(a, b)| (a - b).abs())
+                .max_by(f32::total_cmp)
+                .unwrap_or_default();
             assert!(worst < 1e-4, "{worst} apart");
         }
         // Other tokens pool to something else, whatever the room was used for before.

@@ -66,7 +66,30 @@ pub trait Backbone: Send + Sync {
         count: usize,
         out: &mut Features,
     ) -> Result<(), BackboneError>;
+
+    /// Hands images over as [`forward`](Self::forward) does, without waiting for what a device makes of them: the next ones can be
+    /// handed over before the features are fetched. `None` where they are in `out` already, as on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// As [`forward`](Self::forward).
+    fn start(
+        &self,
+        images: &[f32],
+        count: usize,
+        out: &mut Features,
+    ) -> Result<Option<Pending>, BackboneError> {
+        self.forward(images, count, out).map(|()| None)
+    }
+
+    /// The most images of a batch by the memory of the device that computes them; `None` on the CPU.
+    fn device_batch(&self) -> Option<usize> {
+        None
+    }
 }
+
+/// Waits for the features of images that were [started](Backbone::start), and puts them where it is told.
+pub type Pending = Box<dyn FnOnce(&mut Features) -> Result<(), BackboneError>>;
 
 /// What a backbone makes of `n` images.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -734,7 +734,8 @@ mod tests {
             a.iter()
                 .zip(b)
                 .map(|(a, b)| (a - b).abs())
-                .fold(0.0, f32::max)
+                .max_by(f32::total_cmp)
+                .unwrap_or_default()
         };
         [
             largest(&out.tokens, &tokens),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::error::FeatureError;
 use super::part::Part;
-use super::pipeline::{Source, batches, decode, usual_batch};
+use super::pipeline::{Source, batches, decode};
 use super::source::TokenSource;
 use super::store::TokenStore;
 use super::store::TokenType;
@@ -137,7 +137,8 @@ pub fn extract_beyond(
     let mut source = Source {
         info,
         read: &|_, path| decode(path, &info.preprocess, &options.limits),
-        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
+        features: &mut |images, count, out: &mut Features| backbone.start(images, count, out),
+        batch: backbone.device_batch(),
     };
     let Some(earlier) = earlier else {
         return write_store(items, &mut source, dir, options, progress);
@@ -196,11 +197,11 @@ fn finished(
     let earlier = writer.consumed();
     let rest = items.get(earlier..).unwrap_or_default();
     let start = Instant::now();
-    let most = options.batch.unwrap_or_else(|| usual_batch(source.info));
+    let most = options.batch.unwrap_or_else(|| source.usual_batch());
     // A batch never reaches into the next shard.
-    let size = most.min(writer.room());
+    let sizes = (most, writer.room());
     let mut flawed = Vec::new();
-    batches(rest, source, options.decoders, size, &mut |batch| {
+    batches(rest, source, options.decoders, sizes, &mut |batch| {
         flawed.extend_from_slice(&batch.flawed);
         for (id, unread) in &batch.failed {
             writer.push_failed(id, &unread.reason);
@@ -208,7 +209,7 @@ fn finished(
         writer.push(&batch.ids, &batch.features)?;
         let read = writer.consumed() - earlier;
         tell(&writer, items.len(), (read, start), progress)?;
-        Ok::<_, FeatureError>(Some(most.min(writer.room())))
+        Ok::<_, FeatureError>(Some(writer.room()))
     })?;
     let report = writer.finish()?;
     Ok(ExtractReport { flawed, ..report })

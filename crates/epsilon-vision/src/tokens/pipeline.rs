@@ -11,7 +11,7 @@ use epsilon_data::paths::shown;
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use super::store::Failure;
-use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features};
+use crate::backbone::{Backbone, BackboneError, BackboneInfo, Features, Pending};
 use crate::image::{self, ImageError, Limits, Pixels, Preprocess};
 
 /// Decoded images that one thread may be ahead of the backbone.
@@ -23,9 +23,14 @@ const USUAL_BATCH: usize = 32;
 /// A batch is meant to take no longer, so that who watches a run is told of it often enough to stop it.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Images a batch holds where nothing is said: as many as fit, pixels and tokens, into an eighth of the memory that is
-/// free, at most 32, at least one a thread. What comes out does not depend on it.
-pub fn usual_batch(info: &BackboneInfo) -> usize {
+/// Images a batch of a backbone holds where nothing is said: as many as its device takes; on the CPU as many as fit, pixels and
+/// tokens, into an eighth of the memory that is free, at most 32, at least one a thread. What comes out does not depend on it.
+pub fn usual_batch(backbone: &dyn Backbone) -> usize {
+    let on_device = backbone.device_batch();
+    on_device.unwrap_or_else(|| batch_on_cpu(backbone.info()))
+}
+
+fn batch_on_cpu(info: &BackboneInfo) -> usize {
     let memory = System::new_with_specifics(
         RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
     );
@@ -94,7 +99,8 @@ pub fn run(
     let mut source = Source {
         info,
         read: &|_, path| decode(path, &info.preprocess, limits),
-        features: &mut |images, count, out: &mut Features| backbone.forward(images, count, out),
+        features: &mut |images, count, out: &mut Features| backbone.start(images, count, out),
+        batch: backbone.device_batch(),
     };
     run_source(items, &mut source, take)
 }
@@ -108,10 +114,10 @@ pub fn run_source(
     source: &mut Source,
     take: &mut dyn FnMut(&FeatureBatch) -> ControlFlow<()>,
 ) -> Result<(), BackboneError> {
-    let (threads, size) = (rayon::current_num_threads(), usual_batch(source.info));
-    batches(items, source, threads, size, &mut |batch| {
+    let (threads, size) = (rayon::current_num_threads(), source.usual_batch());
+    batches(items, source, threads, (size, usize::MAX), &mut |batch| {
         Ok(match take(batch) {
-            ControlFlow::Continue(()) => Some(size),
+            ControlFlow::Continue(()) => Some(usize::MAX),
             ControlFlow::Break(()) => None,
         })
     })
@@ -144,9 +150,10 @@ pub struct Unread {
 /// What was read of one item, or why it could not be.
 pub type ReadResult = Result<Read, Unread>;
 
-/// Makes features of what was read of some items, one after the other, and of their number, which is never 0.
+/// Makes features of what was read of some items, one after the other, and of their number, which is never 0; or begins to, as
+/// [`Backbone::start`] does.
 pub type MakeFeatures<'a> =
-    dyn FnMut(&[f32], usize, &mut Features) -> Result<(), BackboneError> + 'a;
+    dyn FnMut(&[f32], usize, &mut Features) -> Result<Option<Pending>, BackboneError> + 'a;
 
 /// Where features come from.
 pub struct Source<'a> {
@@ -156,22 +163,36 @@ pub struct Source<'a> {
     pub read: &'a (dyn Fn(&str, &Path) -> ReadResult + Sync),
     /// Makes features of a batch.
     pub features: &'a mut MakeFeatures<'a>,
+    /// Items a batch holds where nothing is said: [`Backbone::device_batch`]; `None` for what the memory here suggests.
+    pub batch: Option<usize>,
 }
 
-/// The loop of every extraction: threads read ahead, and `take` gets batch after batch of features, of at most `size`
-/// items. It answers how large the next batch may be, at least 1, or that it wants no more. A batch none of whose items
-/// can be read has no features. Batches are smaller than they may be where one takes long: features of an item do not depend on
-/// the others of its batch.
+impl Source<'_> {
+    /// As [`usual_batch`] of its backbone.
+    pub(super) fn usual_batch(&self) -> usize {
+        self.batch.unwrap_or_else(|| batch_on_cpu(self.info))
+    }
+}
+
+/// The loop of every extraction: threads read ahead, and `take` gets batch after batch of features, of at most `most` items, and of
+/// no more than there is room for, at least one: so many at first, then as many as `take` answers, if it wants any more. A batch
+/// none of whose items can be read has no features. Batches are smaller than they may be where one takes long: features of an item
+/// do not depend on the others of its batch. While a device computes a batch, the next one is made ready and handed over.
 pub(super) fn batches<E: From<BackboneError>>(
     items: &[(String, PathBuf)],
     source: &mut Source,
     threads: usize,
-    mut size: usize,
-    take: &mut dyn FnMut(&FeatureBatch) -> Result<Option<usize>, E>,
+    (most, room): (usize, usize),
+    take: &mut Take<E>,
 ) -> Result<(), E> {
     let Source { read, features, .. } = source;
     read_ahead(items, *read, threads, |results| {
         let (mut batch, mut values) = (FeatureBatch::default(), Vec::new());
+        let mut line = Line {
+            take,
+            room,
+            ahead: None,
+        };
         let mut pace = Pace::default();
         for (index, (id, _)) in items.iter().enumerate() {
             match results.next(index) {
@@ -184,25 +205,83 @@ pub(super) fn batches<E: From<BackboneError>>(
                 }
                 Err(unread) => batch.failed.push((id.clone(), unread)),
             }
+            let size = most.min(line.room());
             if !pace.is_due(batch.ids.len(), size) && index + 1 < items.len() {
                 continue;
             }
-            match batch.ids.len() {
-                0 => batch.features = Features::default(),
-                count => features(&values, count, &mut batch.features)?,
-            }
-            let Some(next) = take(&batch)? else {
-                break;
+            let started = match batch.ids.len() {
+                0 => {
+                    batch.features = Features::default();
+                    Ok(None)
+                }
+                count => features(&values, count, &mut batch.features),
             };
-            size = next;
-            pace.begin(size);
+            // The batch before is whole, whatever became of this one.
+            if line.fetch()?.is_break() {
+                return Ok(());
+            }
+            let told = match started? {
+                None => line.hand(&batch)?,
+                Some(pending) => line.go_ahead(std::mem::take(&mut batch), pending)?,
+            };
+            if told.is_break() {
+                return Ok(());
+            }
+            pace.begin(most.min(line.room()));
             batch.ids.clear();
             batch.failed.clear();
             batch.flawed.clear();
             values.clear();
         }
-        Ok(())
+        line.fetch().map(|_| ())
     })
+}
+
+/// Takes a batch, and answers how many items there is room for now, or that it wants no more.
+type Take<'a, E> = dyn FnMut(&FeatureBatch) -> Result<Option<usize>, E> + 'a;
+
+/// Batches on their way to who takes them: at most one, which a device computes.
+struct Line<'a, 'b, E> {
+    take: &'a mut Take<'b, E>,
+    /// What `take` answered.
+    room: usize,
+    ahead: Option<(FeatureBatch, Pending)>,
+}
+
+impl<E: From<BackboneError>> Line<'_, '_, E> {
+    /// Items that there is room for behind those on their way.
+    fn room(&self) -> usize {
+        let ahead = self.ahead.as_ref().map_or(0, |(batch, _)| batch.ids.len());
+        self.room - ahead
+    }
+
+    fn hand(&mut self, batch: &FeatureBatch) -> Result<ControlFlow<()>, E> {
+        Ok(match (self.take)(batch)? {
+            Some(room) => {
+                self.room = room;
+                ControlFlow::Continue(())
+            }
+            None => ControlFlow::Break(()),
+        })
+    }
+
+    /// Waits for the batch on its way, if there is one.
+    fn fetch(&mut self) -> Result<ControlFlow<()>, E> {
+        let Some((mut batch, pending)) = self.ahead.take() else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        pending(&mut batch.features)?;
+        self.hand(&batch)
+    }
+
+    /// Lets a batch be computed while the next one is made ready, if there is room for one.
+    fn go_ahead(&mut self, batch: FeatureBatch, pending: Pending) -> Result<ControlFlow<()>, E> {
+        self.ahead = Some((batch, pending));
+        match self.room() {
+            0 => self.fetch(),
+            _ => Ok(ControlFlow::Continue(())),
+        }
+    }
 }
 
 /// How large a batch is to be: whole rounds of all threads, more or fewer by how long the one before took.
@@ -326,6 +405,8 @@ pub fn read_photo(path: &Path, read: impl FnOnce() -> Result<Pixels, ImageError>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
     use crate::image::{Filter, Fit};
 
@@ -359,7 +440,10 @@ mod tests {
         assert_eq!(batch_for(&info(), free(1000), 5), 30);
         assert_eq!(batch_for(&info(), free(9), 4), 8);
         assert_eq!(batch_for(&info(), 0, 4), 4);
-        assert!(usual_batch(&info()) >= 1);
+        let mut backbone = Ahead::default();
+        assert!(usual_batch(&backbone) >= 1);
+        backbone.batch = Some(77);
+        assert_eq!(usual_batch(&backbone), 77);
     }
 
     /// Tells how many images it was given at once, as their global vector.
@@ -438,5 +522,137 @@ mod tests {
         })
         .unwrap();
         assert_eq!(batches, 1);
+    }
+
+    /// A network on a device that computes aside: its global vectors are the images' numbers. Tells what was asked of it.
+    struct Ahead {
+        info: BackboneInfo,
+        batch: Option<usize>,
+        told: Arc<Mutex<Vec<String>>>,
+        /// Fails when it is handed the image of this number.
+        fails_at: f32,
+    }
+
+    impl Default for Ahead {
+        fn default() -> Self {
+            Self {
+                info: info(),
+                batch: None,
+                told: Arc::default(),
+                fails_at: f32::INFINITY,
+            }
+        }
+    }
+
+    impl Backbone for Ahead {
+        fn info(&self) -> &BackboneInfo {
+            &self.info
+        }
+
+        fn forward(&self, _: &[f32], _: usize, _: &mut Features) -> Result<(), BackboneError> {
+            unreachable!("extraction hands images over")
+        }
+
+        fn start(
+            &self,
+            images: &[f32],
+            count: usize,
+            _: &mut Features,
+        ) -> Result<Option<Pending>, BackboneError> {
+            let first = images[0];
+            assert_eq!(images.len(), count);
+            if images.contains(&self.fails_at) {
+                let path = "device".into();
+                let reason = "lost".into();
+                return Err(BackboneError::Damaged { path, reason });
+            }
+            let told = self.told.clone();
+            told.lock().unwrap().push(format!("start {first}"));
+            let features = Features {
+                tokens: vec![0.0; count * 6],
+                global: images.iter().flat_map(|image| [*image; 3]).collect(),
+            };
+            Ok(Some(Box::new(move |out| {
+                told.lock().unwrap().push(format!("fetch {first}"));
+                *out = features;
+                Ok(())
+            })))
+        }
+
+        fn device_batch(&self) -> Option<usize> {
+            self.batch
+        }
+    }
+
+    /// What is taken of items 0 to 9, at most two at once, where there is room for so many before it must be empty; 5 cannot be read.
+    fn ahead(backbone: &Ahead, room: usize) -> (Vec<f32>, Result<(), BackboneError>) {
+        let items: Vec<(String, PathBuf)> = (0..10)
+            .map(|item| (item.to_string(), PathBuf::new()))
+            .collect();
+        let unread = Unread {
+            reason: "broken".into(),
+            content: true,
+        };
+        let mut source = Source {
+            info: &backbone.info,
+            read: &|id, _| match id {
+                "5" => Err(unread.clone()),
+                _ => Ok(vec![id.parse().unwrap()].into()),
+            },
+            features: &mut |images, count, out: &mut Features| backbone.start(images, count, out),
+            batch: None,
+        };
+        let (mut taken, mut left) = (Vec::new(), room);
+        let run = batches(&items, &mut source, 2, (2, room), &mut |batch| {
+            let ids: Vec<f32> = batch.ids.iter().map(|id| id.parse().unwrap()).collect();
+            assert!(ids.len() <= left);
+            left -= ids.len();
+            if left == 0 {
+                left = room;
+            }
+            let global: Vec<f32> = ids.iter().flat_map(|id| [*id; 3]).collect();
+            assert_eq!(batch.features.global, global);
+            taken.extend(ids);
+            Ok::<_, BackboneError>(Some(left))
+        });
+        (taken, run)
+    }
+
+    #[test]
+    fn the_next_batch_is_handed_over_before_one_is_fetched() {
+        let all = [0., 1., 2., 3., 4., 6., 7., 8., 9.];
+        let backbone = Ahead::default();
+        let (taken, run) = ahead(&backbone, usize::MAX);
+        run.unwrap();
+        assert_eq!(taken, all);
+        let told = backbone.told.lock().unwrap().clone();
+        let starts: Vec<usize> = (0..told.len())
+            .filter(|&place| told[place].starts_with("start"))
+            .collect();
+        // All but the last are fetched after another one was begun.
+        assert_eq!(told[0], "start 0");
+        assert_eq!(told[told.len() - 1].split(' ').next(), Some("fetch"));
+        assert_eq!(starts.iter().take(2).collect::<Vec<_>>(), [&0, &1]);
+        assert!(
+            starts[1..].windows(2).all(|pair| pair[1] == pair[0] + 2),
+            "{told:?}"
+        );
+        // Where there is no room for another one, the first is waited for.
+        for room in [1, 2, 3, 5] {
+            let (taken, run) = ahead(&Ahead::default(), room);
+            run.unwrap();
+            assert_eq!(taken, all, "room {room}");
+        }
+    }
+
+    #[test]
+    fn a_batch_on_its_way_is_kept_where_the_next_one_fails() {
+        let backbone = Ahead {
+            fails_at: 4.0,
+            ..Ahead::default()
+        };
+        let (taken, run) = ahead(&backbone, usize::MAX);
+        assert_eq!(taken, [0., 1., 2., 3.]);
+        assert!(run.unwrap_err().to_string().contains("lost"));
     }
 }

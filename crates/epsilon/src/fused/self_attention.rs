@@ -4,7 +4,8 @@
 //! For each head `A = softmax(s Q K')`, `out = A V`, with `s = 1 / sqrt(width of a head)`. Backwards, from `dO`: `dV = A' dO`,
 //! `dA = dO V'`, `dL = A (dA - sum A dA)`, `dQ = s dL K`, `dK = s dL' Q`.
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{Tensor, activation, module};
 use rayon::prelude::*;
 
 use super::operation::{Operation, run, runs_on};
@@ -25,23 +26,44 @@ pub(crate) fn self_attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     run(sizes, [qkv.into()], [images, tokens, width / 3]).0
 }
 
-/// The straight form, from the framework's own operations; in any precision.
-pub(crate) fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+/// The straight form, from the framework's own operations.
+fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [queries, keys, values] = parts(qkv, heads);
+    let scale = (queries.dims()[3] as f64).sqrt().recip();
+    let logits = (queries * scale).matmul(keys.swap_dims(2, 3));
+    joined(activation::softmax(logits, 3).matmul(values))
+}
+
+/// By the framework's own kernels, which keep no `[T, T]` in memory, where it has any for the device: without a backward pass, and in
+/// half precision alone, for it may compute the products in that whatever the tensors are in.
+pub(crate) fn in_half(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [queries, keys, values] = parts(qkv, heads);
+    let options = AttentionModuleOptions::default();
+    joined(module::attention(
+        queries, keys, values, None, None, options,
+    ))
+}
+
+/// Queries, keys and values `[B, heads, T, D / heads]`.
+fn parts(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
     let [images, tokens, width] = qkv.dims();
     let head = width / 3 / heads;
     let qkv = qkv
         .reshape([images, tokens, 3, heads, head])
         .permute([2, 0, 3, 1, 4]);
-    let part = |index| {
+    [0, 1, 2].map(|part| {
         qkv.clone()
-            .narrow(0, index, 1)
+            .narrow(0, part, 1)
             .reshape([images, heads, tokens, head])
-    };
-    // Scaled before the product: half precision would not hold every product of long vectors.
-    let queries = part(0) * (head as f64).sqrt().recip();
-    let logits = queries.matmul(part(1).swap_dims(2, 3));
-    let mixed = activation::softmax(logits, 3).matmul(part(2));
-    mixed.swap_dims(1, 2).reshape([images, tokens, width / 3])
+    })
+}
+
+/// The heads `[B, heads, T, D / heads]` side by side, `[B, T, D]`.
+fn joined(mixed: Tensor<4>) -> Tensor<3> {
+    let [images, heads, tokens, head] = mixed.dims();
+    mixed
+        .swap_dims(1, 2)
+        .reshape([images, tokens, heads * head])
 }
 
 #[derive(Debug, Clone)]

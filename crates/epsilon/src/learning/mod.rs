@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use epsilon_data::files;
 use epsilon_data::labels::VectorFile;
-use epsilon_vision::backbone::{Download, TextTower};
+use epsilon_vision::backbone::{Download, Engine, TextTower};
 use epsilon_vision::tokens::Progress;
 
 pub use self::error::LearnError;
@@ -116,6 +116,8 @@ pub struct LearnOptions {
     pub folders: bool,
     /// Patterns of what is left out, as [`Walk::new`] takes them.
     pub exclude: Vec<String>,
+    /// What runs the network.
+    pub engine: Engine,
     /// Whether downloads show a bar on stderr.
     pub show_downloads: bool,
 }
@@ -128,6 +130,7 @@ impl Default for LearnOptions {
             at_least: AT_LEAST,
             folders: false,
             exclude: Vec::new(),
+            engine: Engine::Own,
             show_downloads: false,
         }
     }

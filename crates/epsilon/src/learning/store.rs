@@ -43,8 +43,11 @@ pub(super) fn extract(
     place.settle()?;
     let settings = backbone_settings(&learner.network);
     let weights = backbone::locate(&settings.weights, learner.download())?;
-    let network =
-        crate::tensor_vit::load_on(&weights, &settings.options(), &burn::tensor::Device::flex())?;
+    let options = backbone::Options {
+        engine: learner.options.engine,
+        ..settings.options()
+    };
+    let network = crate::tensor_vit::load_on(&weights, &options, &burn::tensor::Device::flex())?;
     let stamps = photos.iter().map(|known| {
         let photo = &known.photo;
         (photo.id.clone(), (photo.bytes, photo.modified))

@@ -568,7 +568,7 @@ impl Predictor {
         if photos.is_empty() {
             return Ok(all);
         }
-        for part in photos.chunks(usual_batch(self.backbone.info())) {
+        for part in photos.chunks(usual_batch(&*self.backbone)) {
             all.extend(self.rank_batch(part, labels)?);
         }
         Ok(all)

@@ -144,6 +144,6 @@ pub(crate) fn assert_close(name: &str, ours: &[f32], theirs: &[f32], relative: f
     };
     let apart = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
     // Not `max`, which would let a NaN pass.
-    let worst = apart.fold(0.0f32, |top, gap| if gap <= top { top } else { gap });
+    let worst = apart.max_by(f32::total_cmp).unwrap_or_default();
     assert!(worst <= tolerance, "{name}: {worst} apart at scale {scale}");
 }

@@ -54,7 +54,7 @@ impl Engine {
     /// Starts the thread.
     pub(super) fn start(predictor: Arc<Predictor>, metrics: Metrics) -> (Self, JoinHandle<()>) {
         Self::run(move |queue| {
-            let most = usual_batch(predictor.backbone().info());
+            let most = usual_batch(predictor.backbone());
             let mut bench = Bench {
                 predictor: &predictor,
                 rankers: HashMap::new(),
