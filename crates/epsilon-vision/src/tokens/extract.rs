@@ -20,7 +20,7 @@ const COPIED: usize = 128;
 /// How images are turned into tokens.
 #[derive(Clone, Debug)]
 pub struct ExtractOptions {
-    /// Images the backbone is given at once; `None` for as many as [`usual_batch`] says.
+    /// Images the backbone is given at once; `None` for as many as [`usual_batch`](super::usual_batch) says.
     pub batch: Option<usize>,
     /// Threads that read and decode images.
     pub decoders: usize,
