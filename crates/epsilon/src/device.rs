@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use burn::tensor::{Device, Tensor, TensorData, read_sync};
 use burn_autodiff::ops::NodeGuard;
 use burn_flex::FlexTensor;
-use epsilon_vision::backbone::Pending;
 
 /// A device that cannot be computed on.
 #[derive(Debug, thiserror::Error)]
@@ -157,19 +156,6 @@ pub(crate) fn fetch<const R: usize>(tensor: Tensor<R>) -> impl FnOnce() -> Vec<f
         data.try_to_vec::<f32>()
             .expect("the library's tensors are f32")
     }
-}
-
-/// Has a backbone's tokens and global vectors copied to the host, and waits for them when it is asked to.
-pub(crate) fn features<const R: usize, const G: usize>(
-    tokens: Tensor<R>,
-    global: Tensor<G>,
-) -> Pending {
-    let (tokens, global) = (fetch(tokens), fetch(global));
-    Box::new(move |out| {
-        out.tokens = tokens();
-        out.global = global();
-        Ok(())
-    })
 }
 
 /// The most values of one tensor that a batch is sized for, 256 MB in f32: all of a network's tensors that live at once are then below

@@ -80,6 +80,19 @@ impl TensorVgg {
     }
 }
 
+/// Has a backbone's tokens and global vectors copied to the host, and waits for them when it is asked to.
+pub(crate) fn pending<const R: usize, const G: usize>(
+    tokens: Tensor<R>,
+    global: Tensor<G>,
+) -> Pending {
+    let (tokens, global) = (device::fetch(tokens), device::fetch(global));
+    Box::new(move |out| {
+        out.tokens = tokens();
+        out.global = global();
+        Ok(())
+    })
+}
+
 /// The maximum of every 2 x 2 pixels.
 fn pool(x: Tensor<4>) -> Tensor<4> {
     let [count, channels, height, width] = x.dims();
@@ -148,6 +161,6 @@ impl TensorVgg {
         if let Some(map) = &self.scores {
             global = map.run(global);
         }
-        Ok(device::features(tokens.swap_dims(1, 2), global))
+        Ok(pending(tokens.swap_dims(1, 2), global))
     }
 }

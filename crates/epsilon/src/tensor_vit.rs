@@ -9,7 +9,7 @@ use crate::fused::layer_norm::layer_norm;
 use crate::fused::linear::linear;
 use crate::fused::self_attention;
 use crate::parameters::{Spec, Start, Weights};
-use crate::tensor_vgg::TensorVgg;
+use crate::tensor_vgg::{TensorVgg, pending};
 use epsilon_vision::backbone::{
     self, Activation, Backbone, BackboneError, BackboneInfo, BlockConfig, Engine, Features, Global,
     HeadInput, Network, Options, Pending, Precision, VitConfig, VitWeights,
@@ -446,7 +446,7 @@ impl TensorVit {
             }
         }
         debug_assert!(self.info.dim == width || self.config.project_tokens);
-        Ok(device::features(tokens, scores.unwrap_or(global)))
+        Ok(pending(tokens, scores.unwrap_or(global)))
     }
 }
 
