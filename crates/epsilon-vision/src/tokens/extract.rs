@@ -650,6 +650,26 @@ mod tests {
         assert!(tried);
     }
 
+    /// A journal beside a complete store goes with the next run, which says so where it cannot be removed.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_journal_left_behind_is_removed_or_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let items = photos(folder.path(), 3);
+        let dir = folder.path().join("store");
+        run(&items, &means(), &dir).unwrap();
+        let calm = contents(&dir);
+        fs::write(dir.join(JOURNAL), "left").unwrap();
+        run(&items, &means(), &dir).unwrap();
+        assert_eq!(contents(&dir), calm);
+        // What cannot be removed as a file is.
+        fs::create_dir(dir.join(JOURNAL)).unwrap();
+        match run(&items, &means(), &dir) {
+            Err(FeatureError::Write { path, .. }) => assert_eq!(path, dir.join(JOURNAL)),
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn values_beyond_half_precision_name_their_image() {
         let folder = tempfile::tempdir().unwrap();

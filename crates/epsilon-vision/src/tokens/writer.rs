@@ -133,8 +133,13 @@ impl StoreWriter {
         let manifest = read_manifest(dir)?;
         manifest.header.check_same(dir, wanted)?;
         // Left by a run that was killed between its last two steps.
-        let _ = std::fs::remove_file(dir.join(JOURNAL));
-        Ok(Self::with(dir, manifest, None))
+        let path = dir.join(JOURNAL);
+        match std::fs::remove_file(&path) {
+            Err(reason) if !is_of_no_matter(reason.kind()) => {
+                Err(FeatureError::Write { path, reason })
+            }
+            _ => Ok(Self::with(dir, manifest, None)),
+        }
     }
 
     fn with(dir: &Path, manifest: Manifest, journal: Option<File>) -> Self {
@@ -377,6 +382,12 @@ impl StoreWriter {
             reason,
         }
     }
+}
+
+/// Whether a complete store is as good with the journal that could not be removed: there is none, or it may only be read.
+fn is_of_no_matter(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+    matches!(kind, NotFound | PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// SHA-256 of the ids, which must differ from each other.
