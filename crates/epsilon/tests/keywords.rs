@@ -179,6 +179,19 @@ fn said(path: &Path) -> Said {
     keywords(&photo, &BTreeMap::new(), &Limits::default())
 }
 
+/// What the system does not give is no flaw of a file; a name too long for a sidecar has none.
+#[test]
+fn what_the_system_does_not_give_is_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let gone = said(&folder.path().join("gone.png"));
+    assert!(gone.flaws.is_empty());
+    assert!(gone.unread[0].contains("gone.png"), "{:?}", gone.unread);
+    let long = folder.path().join(format!("{}.png", "a".repeat(250)));
+    fs::copy(fixture(PICTURES[0]), &long).unwrap();
+    let long = said(&long);
+    assert!(long.unread.is_empty(), "{:?}", long.unread);
+}
+
 /// Its keywords in order of names.
 fn names(said: &Said) -> Vec<String> {
     let path = |parents: &[String], name: &String| [parents, std::slice::from_ref(name)].concat();

@@ -148,6 +148,11 @@ impl ImageError {
             _ => Self::Read { path, reason },
         }
     }
+
+    /// Whether its content is wrong. Otherwise the system did not give the file, as it may do the next time.
+    pub fn is_content(&self) -> bool {
+        !matches!(self, Self::Missing { .. } | Self::Read { .. })
+    }
 }
 
 fn but(kind: Option<&'static str>) -> String {

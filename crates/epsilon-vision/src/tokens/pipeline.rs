@@ -389,7 +389,7 @@ pub fn read_photo(path: &Path, read: impl FnOnce() -> Result<Pixels, ImageError>
     let result = catch_unwind(AssertUnwindSafe(|| {
         let read = read().map_err(|error| Unread {
             reason: error.to_string(),
-            content: !matches!(error, ImageError::Missing { .. } | ImageError::Read { .. }),
+            content: error.is_content(),
         })?;
         let flaw = read.flaw.map(|flaw| format!("{}: {flaw}", shown(path)));
         let values = read.values;

@@ -40,8 +40,10 @@ pub(super) struct Gathered {
     pub(super) spellings: BTreeMap<String, BTreeMap<String, usize>>,
     /// Labels that are keywords somewhere, and not only the owner's corrections.
     pub(super) keywords: BTreeSet<String>,
-    /// What could not be read.
+    /// What makes no sense in the files.
     pub(super) flaws: Vec<String>,
+    /// What the system did not give of them.
+    pub(super) unread: Vec<String>,
     /// Photographs that were looked at.
     pub(super) looked_at: usize,
 }
@@ -65,6 +67,7 @@ pub(super) fn gather(
     };
     for (photo, said) in photos.into_iter().zip(said) {
         gathered.flaws.extend_from_slice(&said.flaws);
+        gathered.unread.extend_from_slice(&said.unread);
         let folders = match learner.options.folders {
             true => keywords::folder_keywords(&photo.id),
             false => Vec::new(),

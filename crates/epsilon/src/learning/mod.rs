@@ -287,12 +287,11 @@ impl Learner {
 
     fn gather(&self, observe: &mut Observe<'_>) -> Result<Gathered, LearnError> {
         let scan = self.walk.scan();
-        for failed in &scan.failed {
-            tell(observe, LearnEvent::Flaw(&failed.reason))?;
-        }
         tell(observe, LearnEvent::Reading(scan.photos.len()))?;
         let corrections = Corrections::read(&self.library)?;
-        let gathered = gather(self, scan.photos, &corrections, observe)?;
+        let mut gathered = gather(self, scan.photos, &corrections, observe)?;
+        let failed = scan.failed.into_iter().map(|failed| failed.reason);
+        gathered.unread.extend(failed);
         for flaw in &gathered.flaws {
             tell(observe, LearnEvent::Flaw(flaw))?;
         }

@@ -33,7 +33,7 @@ pub struct LearnReport {
     pub alone: usize,
     /// Photographs whose tokens were made this time.
     pub extracted: usize,
-    /// Why others could not be read.
+    /// Why others, what stands beside them, or whole folders could not be read.
     pub failed: Vec<String>,
     /// mAP of the labels on the photographs that were held out, as a fraction; none where none of these has one.
     pub map: Option<f64>,
@@ -127,6 +127,10 @@ pub(super) fn of(
         photographs,
         kept: kept.get(at).copied().map(KeptLabels::of),
     });
+    // A picture that the system does not give is asked for twice: for its keywords and for its tokens.
+    let again = store.failed.iter();
+    let again = again.filter(|reason| !gathered.unread.contains(reason));
+    let failed = gathered.unread.iter().chain(again).cloned().collect();
     let sum = kept.iter().copied().reduce(Kept::plus);
     let photos = gathered.photos.iter();
     LearnReport {
@@ -138,7 +142,7 @@ pub(super) fn of(
         scenes: held.scenes,
         alone: held.alone,
         extracted: store.new,
-        failed: store.failed.clone(),
+        failed,
         uncalibrated,
         kept: sum.map(KeptLabels::of),
         labels: labels.collect(),

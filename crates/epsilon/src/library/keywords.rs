@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use roxmltree::{Document, Node};
 
 use super::ownership::{List, Lists, Subject, folded, standing};
-use super::sidecar::{self, Name};
+use super::sidecar::{self, Name, SidecarError};
 use super::told::{self, Told};
 use super::{Owned, Photo, State, xmp};
 
@@ -60,8 +60,10 @@ pub struct Said {
     /// When it was taken, in local time, as [`metadata::moment`] counts it: EXIF's word, then that of the XMP of a sidecar, then of
     /// the picture's.
     pub taken: Option<i64>,
-    /// What could not be read, each with its file. The other fields hold what could.
+    /// What makes no sense, each with its file. The other fields hold what does.
     pub flaws: Vec<String>,
+    /// What the system did not give, each with its file: it may do so the next time.
+    pub unread: Vec<String>,
 }
 
 /// What is said of many photographs, in their order. `ours` is what this program wrote into sidecars: [`super::Ledger::snapshot`].
@@ -87,6 +89,7 @@ pub fn keywords(photo: &Photo, ours: &BTreeMap<String, Owned>, limits: &Limits) 
         keywords: merged(found.keywords),
         taken: found.taken_exif.or(found.taken_xmp),
         flaws: found.flaws,
+        unread: found.unread,
     }
 }
 
@@ -171,6 +174,7 @@ struct Found {
     taken_exif: Option<i64>,
     taken_xmp: Option<i64>,
     flaws: Vec<String>,
+    unread: Vec<String>,
     /// The name of the photograph's file.
     name: String,
     /// What flaws call the file that is being read.
@@ -187,7 +191,8 @@ impl Found {
                     self.xmp(&text, ours.map(|ours| &ours.lists));
                 }
             }
-            Err(error) => self.flaws.push(error.to_string()),
+            Err(error @ SidecarError::File { .. }) => self.unread.push(error.to_string()),
+            Err(error @ SidecarError::Form { .. }) => self.flaws.push(error.to_string()),
         }
     }
 
@@ -195,7 +200,13 @@ impl Found {
         self.file = shown(path);
         let metadata = match metadata::read(path, limits) {
             Ok(metadata) => metadata,
-            Err(error) => return self.flaws.push(error.to_string()),
+            Err(error) => {
+                let place = match error.is_content() {
+                    true => &mut self.flaws,
+                    false => &mut self.unread,
+                };
+                return place.push(error.to_string());
+            }
         };
         for text in metadata.xmp {
             self.xmp(&text, None);

@@ -105,7 +105,13 @@ pub fn look(path: &Path) -> Result<Found, SidecarError> {
     };
     let is_link = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.is_symlink(),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        // A photograph's name may be so long that no file can have its sidecar's.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::InvalidFilename
+            ) =>
+        {
             return Ok(Found {
                 place: path.into(),
                 text: None,
